@@ -1,0 +1,323 @@
+//! The hot path: an envelope, written by hand, byte for byte what prost writes.
+//!
+//! Reading is in `reader.rs`; what an envelope may hold in which lane is in `place.rs`.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::acks::{AckRuns, Acked, AcksError, acked};
+use crate::generated::Kind;
+use crate::length::{encode_frame_len, frame_len_len};
+use crate::limits::{FRAME_MAX, REASON_MAX};
+use crate::status::StatusCode;
+use crate::varint;
+
+/// Each field's number and wire type, as they stand before its value.
+pub(crate) mod key {
+    pub(crate) const SEQ: u8 = 1 << 3;
+    pub(crate) const KIND: u8 = 2 << 3;
+    pub(crate) const TAG: u8 = (3 << 3) | 1;
+    pub(crate) const PROMISE: u8 = 4 << 3;
+    pub(crate) const TIMEOUT_MS: u8 = 5 << 3;
+    pub(crate) const STATUS: u8 = 6 << 3;
+    pub(crate) const REASON: u8 = (7 << 3) | 2;
+    pub(crate) const ACKS: u8 = 8 << 3;
+    pub(crate) const ACKS_PACKED: u8 = (8 << 3) | 2;
+    pub(crate) const BODY: u8 = (15 << 3) | 2;
+}
+
+/// The most that an envelope adds to a body, in bytes, length prefix excluded: sequence number,
+/// kind, tag, promise, timeout, and the body's own key and length.
+pub const ENVELOPE_OVERHEAD_MAX: usize =
+    (1 + 10) + (1 + 1) + (1 + 8) + (1 + 10) + (1 + 5) + (1 + 3);
+
+/// A body of so many bytes fits into a frame whatever its envelope holds.
+pub const BODY_MAX: usize = FRAME_MAX - ENVELOPE_OVERHEAD_MAX;
+
+/// All of an envelope that stands before its body, for messages, requests and replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnvelopeHeader {
+    /// Sequence number in the lane; 0 on the best-effort lane.
+    pub seq: u64,
+    /// What the envelope is.
+    pub kind: Kind,
+    /// What the body is: see [`crate::tag`].
+    pub tag: u64,
+    /// The promise that waits for this message's answer (0: none), or that this answer settles.
+    pub promise: u64,
+    /// How long the sender still waits, in milliseconds; 0: for ever.
+    pub timeout_ms: u32,
+}
+
+impl Default for EnvelopeHeader {
+    /// A message without anything.
+    fn default() -> Self {
+        Self {
+            seq: 0,
+            kind: Kind::Message,
+            tag: 0,
+            promise: 0,
+            timeout_ms: 0,
+        }
+    }
+}
+
+impl EnvelopeHeader {
+    /// The length of the frame that this header and a body of `body_len` bytes make, in bytes,
+    /// without its length prefix: what [`FRAME_MAX`] bounds.
+    pub const fn encoded_len(&self, body_len: usize) -> usize {
+        self.fields_len() + bytes_len(body_len)
+    }
+
+    /// The same with its length prefix: what goes onto the stream.
+    pub const fn encoded_frame_len(&self, body_len: usize) -> usize {
+        let frame = self.encoded_len(body_len);
+        frame_len_len(frame) + frame
+    }
+
+    /// Writes the frame up to its body: the length prefix, all fields, the body's key and length.
+    /// Exactly `body_len` bytes of body must follow on the stream.
+    pub fn encode_frame_header(&self, body_len: usize, out: &mut BytesMut) {
+        let frame = self.encoded_len(body_len);
+        out.reserve(frame_len_len(frame) + frame - body_len);
+        encode_frame_len(frame, out);
+        self.encode_fields(out);
+        encode_len_key(key::BODY, body_len, out);
+    }
+
+    const fn fields_len(&self) -> usize {
+        varint_len(self.seq)
+            + varint_len(self.kind as u64)
+            + if self.tag == 0 { 0 } else { 9 }
+            + varint_len(self.promise)
+            + varint_len(self.timeout_ms as u64)
+    }
+
+    fn encode_fields(&self, out: &mut BytesMut) {
+        encode_varint(key::SEQ, self.seq, out);
+        encode_varint(key::KIND, self.kind as u64, out);
+        if self.tag != 0 {
+            out.put_u8(key::TAG);
+            out.put_u64_le(self.tag);
+        }
+        encode_varint(key::PROMISE, self.promise, out);
+        encode_varint(key::TIMEOUT_MS, self.timeout_ms.into(), out);
+    }
+}
+
+/// Writes a complete REJECT frame. Of the reason, the first [`REASON_MAX`] bytes go.
+pub fn encode_reject_frame(
+    seq: u64,
+    promise: u64,
+    status: StatusCode,
+    reason: &str,
+    out: &mut BytesMut,
+) {
+    let header = EnvelopeHeader {
+        seq,
+        kind: Kind::Reject,
+        promise,
+        ..EnvelopeHeader::default()
+    };
+    let reason = clip_reason(reason);
+    let frame = header.fields_len() + varint_len(status.0 as u64) + bytes_len(reason.len());
+    out.reserve(frame_len_len(frame) + frame);
+    encode_frame_len(frame, out);
+    header.encode_fields(out);
+    encode_varint(key::STATUS, status.0.into(), out);
+    encode_len_key(key::REASON, reason.len(), out);
+    out.put_slice(reason.as_bytes());
+}
+
+/// Writes a complete ACKS frame.
+pub fn encode_acks_frame(seq: u64, acks: &AckRuns, out: &mut BytesMut) {
+    let header = EnvelopeHeader {
+        seq,
+        kind: Kind::Acks,
+        ..EnvelopeHeader::default()
+    };
+    let packed = acks
+        .numbers()
+        .iter()
+        .map(|&number| varint::encoded_len(number))
+        .sum();
+    let frame = header.fields_len() + bytes_len(packed);
+    out.reserve(frame_len_len(frame) + frame);
+    encode_frame_len(frame, out);
+    header.encode_fields(out);
+    encode_len_key(key::ACKS_PACKED, packed, out);
+    for &number in acks.numbers() {
+        varint::encode(number, out);
+    }
+}
+
+/// As much of the text as a reason may have: [`REASON_MAX`] bytes, cut between characters.
+pub fn clip_reason(text: &str) -> &str {
+    &text[..text.floor_char_boundary(REASON_MAX)]
+}
+
+/// An envelope as it was read: see [`Envelope::decode`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// What stands before the body.
+    pub header: EnvelopeHeader,
+    /// REJECT: why; [`StatusCode::UNKNOWN`] if the sender gave no code.
+    pub status: StatusCode,
+    /// REJECT: why, for people; at most [`REASON_MAX`] bytes.
+    pub reason: String,
+    /// ACKS: the promises that are settled, as runs; see [`Envelope::acked`].
+    pub acks: Vec<u64>,
+    /// The body: a slice of the frame, not a copy.
+    pub body: Bytes,
+}
+
+impl Default for Envelope {
+    /// What an empty frame holds: a message without anything.
+    fn default() -> Self {
+        Self {
+            header: EnvelopeHeader::default(),
+            status: StatusCode::UNKNOWN,
+            reason: String::new(),
+            acks: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+}
+
+impl Envelope {
+    /// The runs of promises that an ACKS envelope settles; checked before the first is given.
+    pub fn acked(&self) -> Result<Acked<'_>, AcksError> {
+        acked(&self.acks)
+    }
+}
+
+const fn varint_len(value: u64) -> usize {
+    if value == 0 {
+        0
+    } else {
+        1 + varint::encoded_len(value)
+    }
+}
+
+const fn bytes_len(len: usize) -> usize {
+    if len == 0 {
+        0
+    } else {
+        1 + varint::encoded_len(len as u64) + len
+    }
+}
+
+fn encode_varint(key: u8, value: u64, out: &mut BytesMut) {
+    if value != 0 {
+        out.put_u8(key);
+        varint::encode(value, out);
+    }
+}
+
+fn encode_len_key(key: u8, len: usize, out: &mut BytesMut) {
+    if len != 0 {
+        out.put_u8(key);
+        varint::encode(len as u64, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generated;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    /// Numbers of every encoded length, zero and the largest included.
+    fn number() -> impl Strategy<Value = u64> {
+        (any::<u64>(), 0..=64_u32).prop_map(|(value, shift)| value.checked_shr(shift).unwrap_or(0))
+    }
+
+    fn header() -> impl Strategy<Value = EnvelopeHeader> {
+        let kind = (0..=4).prop_map(|kind| Kind::try_from(kind).unwrap());
+        (number(), kind, number(), number(), number()).prop_map(
+            |(seq, kind, tag, promise, timeout)| EnvelopeHeader {
+                seq,
+                kind,
+                tag,
+                promise,
+                timeout_ms: timeout as u32,
+            },
+        )
+    }
+
+    fn plain(header: EnvelopeHeader) -> generated::Envelope {
+        let EnvelopeHeader {
+            seq,
+            kind,
+            tag,
+            promise,
+            timeout_ms,
+        } = header;
+        generated::Envelope {
+            seq,
+            kind: kind.into(),
+            tag,
+            promise,
+            timeout_ms,
+            ..generated::Envelope::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_and_its_body_are_what_prost_writes(header in header(), body: Vec<u8>) {
+            let mut frame = BytesMut::new();
+            header.encode_frame_header(body.len(), &mut frame);
+            frame.put_slice(&body);
+            prop_assert_eq!(frame.len(), header.encoded_frame_len(body.len()));
+            let expected = generated::Envelope { body: body.into(), ..plain(header) };
+            prop_assert_eq!(header.encoded_len(expected.body.len()), expected.encoded_len());
+            prop_assert_eq!(&frame[..], &expected.encode_length_delimited_to_vec()[..]);
+        }
+
+        #[test]
+        fn a_reject_is_what_prost_writes(seq in number(), promise in number(), status: u32, reason: String) {
+            let mut frame = BytesMut::new();
+            encode_reject_frame(seq, promise, StatusCode(status), &reason, &mut frame);
+            let header = EnvelopeHeader { seq, kind: Kind::Reject, promise, ..EnvelopeHeader::default() };
+            let reason = clip_reason(&reason).to_owned();
+            let expected = generated::Envelope { status, reason, ..plain(header) };
+            prop_assert_eq!(&frame[..], &expected.encode_length_delimited_to_vec()[..]);
+        }
+
+        #[test]
+        fn acks_are_what_prost_writes(
+            seq in number(),
+            promises in proptest::collection::btree_set(1..100_000_u64, 0..300),
+        ) {
+            let mut acks = AckRuns::new();
+            for promise in promises {
+                acks.push(promise).unwrap();
+            }
+            let mut frame = BytesMut::new();
+            encode_acks_frame(seq, &acks, &mut frame);
+            let header = EnvelopeHeader { seq, kind: Kind::Acks, ..EnvelopeHeader::default() };
+            let expected = generated::Envelope { acks: acks.numbers().to_vec(), ..plain(header) };
+            prop_assert_eq!(&frame[..], &expected.encode_length_delimited_to_vec()[..]);
+        }
+    }
+
+    #[test]
+    fn the_largest_body_fits_whatever_the_header_holds() {
+        let header = EnvelopeHeader {
+            seq: u64::MAX,
+            kind: Kind::Acks,
+            tag: u64::MAX,
+            promise: u64::MAX,
+            timeout_ms: u32::MAX,
+        };
+        assert_eq!(header.encoded_len(BODY_MAX), FRAME_MAX);
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!(clip_reason("short"), "short");
+        let long = format!("{}\u{e9}", "x".repeat(REASON_MAX - 1));
+        assert_eq!(clip_reason(&long), "x".repeat(REASON_MAX - 1));
+    }
+}

@@ -1,0 +1,176 @@
+//! A server and a client on one thread, with `std::net::UdpSocket` and nothing else.
+//!
+//! ```text
+//! cargo run -p trunkline-core --example embed
+//! ```
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "whoever drives a node reads the clock for it"
+)]
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use trunkline_core::{
+    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
+    Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Tag,
+};
+
+/// A node, its socket, and what it takes to drive the one with the other.
+struct Driven {
+    node: Node,
+    socket: UdpSocket,
+    buffer: Vec<u8>,
+}
+
+impl Driven {
+    fn new(roles: Roles) -> Result<Self, Box<dyn Error>> {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed)?;
+        let origin = Origin {
+            now: Instant::now(),
+            wall: SystemTime::now(),
+            seed: Seed::new(seed),
+            keys: None,
+        };
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            node: Node::new(Config::default(), roles, origin)?,
+            socket,
+            buffer: Vec::new(),
+        })
+    }
+
+    fn address(&self) -> Result<SocketAddr, Box<dyn Error>> {
+        Ok(self.socket.local_addr()?)
+    }
+
+    /// One turn: datagrams in, then timeouts, then datagrams out. Datagrams come first, so that a
+    /// late turn does not take a peer for dead whose packets are waiting in the socket.
+    fn turn(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut packet = [0; 65_536];
+        loop {
+            match self.socket.recv_from(&mut packet) {
+                Ok((size, remote)) => {
+                    let data = BytesMut::from(&packet[..size]);
+                    let datagram = Datagram {
+                        remote,
+                        local_ip: None,
+                        ecn: None,
+                        data,
+                    };
+                    self.node
+                        .handle_input(Instant::now(), Input::Datagram(datagram));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let now = Instant::now();
+        if self
+            .node
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.node.handle_input(now, Input::Timeout);
+        }
+        while let Some(transmit) = self
+            .node
+            .poll_transmit(now, NonZeroUsize::MIN, &mut self.buffer)
+        {
+            // A datagram that the socket does not take is lost; QUIC sends its contents again.
+            self.socket.send_to(&self.buffer, transmit.destination).ok();
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
+    let (certificate, key) = (certificate.pem(), key.serialize_pem());
+    let identity = Identity::from_pem(
+        certificate.as_bytes(),
+        key.as_bytes(),
+        "the throwaway certificate",
+    )?;
+    let roots = Roots::from_pem(certificate.as_bytes(), "the throwaway certificate")?;
+
+    let server = ServerRole {
+        identity,
+        admission: Admission::Open,
+        client_roots: None,
+    };
+    let mut server = Driven::new(Roles {
+        server: Some(server),
+        client: None,
+    })?;
+    let client = ClientRole {
+        roots,
+        identity: None,
+    };
+    let mut client = Driven::new(Roles {
+        server: None,
+        client: Some(client),
+    })?;
+
+    let dial = Dial {
+        address: server.address()?,
+        server_name: "localhost".into(),
+        client: "alice".parse()?,
+        credentials: Default::default(),
+        agent: "embed".into(),
+    };
+    let session = client.node.connect(Instant::now(), dial)?;
+    client.node.request(
+        Instant::now(),
+        session,
+        Message::new(Tag::of("demo.Ping"), "hello"),
+        None,
+    )?;
+
+    loop {
+        server.turn()?;
+        while let Some(event) = server.node.poll_event() {
+            println!("server: {event:?}");
+            if let Event::Message(request) = event {
+                server.node.reply(
+                    Instant::now(),
+                    request.key,
+                    Tag::of("demo.Pong"),
+                    request.body,
+                )?;
+            }
+        }
+        client.turn()?;
+        while let Some(event) = client.node.poll_event() {
+            println!("client: {event:?}");
+            match event {
+                Event::Settled {
+                    outcome: Outcome::Replied { body, .. },
+                    after,
+                    ..
+                } => {
+                    println!(
+                        "client: {:?} came back after {after:?}",
+                        String::from_utf8_lossy(&body)
+                    );
+                    client
+                        .node
+                        .close(Instant::now(), session, CloseCode::NORMAL, "done")?;
+                }
+                Event::Closed { .. } => return Ok(()),
+                _ => {}
+            }
+        }
+        // Your loop would wait here for either socket, or for the earlier `poll_timeout`.
+        std::thread::park_timeout(Duration::from_micros(100));
+    }
+}

@@ -1,0 +1,401 @@
+//! Everything that can be set, with the defaults, and the checks that a node makes before it starts.
+
+use std::time::Duration;
+
+use crate::error::ConfigError;
+
+/// How a node behaves. `Config::default()` is what an ordinary service wants.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// When a peer counts as dead.
+    pub heartbeat: Heartbeat,
+    /// How a client comes back.
+    pub redial: Redial,
+    /// How much of everything may exist.
+    pub limits: Limits,
+    /// What a session does with best-effort messages that its peer is too slow for.
+    pub slow_consumer: SlowConsumer,
+    /// What a full promise table does with a new promise.
+    pub promises_full: PromisesFull,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// QUIC's own settings.
+    pub transport: Transport,
+    /// Emit [`crate::Event::Sent`] for each message that is first written to a link. Off by
+    /// default: it doubles the events of a sender.
+    pub report_sent: bool,
+}
+
+/// When a peer counts as dead: `misses` intervals in which no frame came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time between two heartbeats of a client (15 s). A server tells its clients, who clamp what
+    /// they are told to 1 s … 5 min and never beat less often than they were configured to.
+    pub interval: Duration,
+    /// After how many intervals without a frame the link is dead (3).
+    pub misses: u32,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            misses: 3,
+        }
+    }
+}
+
+/// How a client comes back after its link broke: 1 s, 2 s, 4 s … 60 s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Redial {
+    /// The first delay (1 s). It doubles with each failed attempt.
+    pub first: Duration,
+    /// No delay is longer than this (60 s).
+    pub cap: Duration,
+    /// Which share of a delay is drawn at random (0.5): a delay `d` lies in `(1 - jitter) * d ..= d`.
+    pub jitter: f64,
+    /// How long a link must hold before the next break starts at `first` again (30 s).
+    pub stable_after: Duration,
+    /// Give up after so many failed attempts in a row; `None`: never (the default).
+    pub max_attempts: Option<u32>,
+}
+
+impl Default for Redial {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            cap: Duration::from_secs(60),
+            jitter: 0.5,
+            stable_after: Duration::from_secs(30),
+            max_attempts: None,
+        }
+    }
+}
+
+/// How much of everything may exist. Counts are per session or per node as they say; sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest frame, with its envelope (1 MiB, the protocol's maximum). A larger message is
+    /// refused before it is queued.
+    pub frame_bytes: usize,
+    /// Lanes of a session, the default and the bulk lane included (4, at most 62). Each costs
+    /// memory in an idle connection at both ends.
+    pub lanes: u8,
+    /// Promises of a session (10,000).
+    pub promises: usize,
+    /// Promises of the node (1,000,000).
+    pub promises_total: usize,
+    /// Messages in a session's outbox, all lanes (100,000).
+    pub outbox_messages: usize,
+    /// Bytes in a session's outbox, all lanes (16 MiB).
+    pub outbox_bytes: usize,
+    /// Bytes of the outboxes and best-effort queues of the whole node (1 GiB).
+    pub outbox_bytes_total: usize,
+    /// Bytes of a lane that are written to a link and not yet held by the peer's session (2 MiB).
+    pub lane_window_bytes: usize,
+    /// Messages of a lane that the application was handed and has not answered (1,024); beyond it
+    /// the lane is not read.
+    pub deliveries: usize,
+    /// Bytes of these messages (4 MiB).
+    pub delivery_bytes: usize,
+    /// Messages in the event queue of the node (16,384); beyond it no stream is read.
+    pub event_messages: usize,
+    /// Bytes of these messages (64 MiB).
+    pub event_bytes: usize,
+    /// Best-effort bytes that wait for a session (1 MiB): see [`SlowConsumer`].
+    pub best_effort_bytes: usize,
+    /// Sessions that the server keeps, with or without a link (100,000).
+    pub sessions: usize,
+    /// Sessions of one client identity (64).
+    pub sessions_per_client: usize,
+    /// Links that are not yet admitted (4,096).
+    pub half_open: usize,
+    /// Above so many half-open links, an address must show that it is its own (QUIC Retry,
+    /// RFC 9000 §8.1.2) before any work is done for it (1,000).
+    pub half_open_unvalidated: usize,
+    /// Groups of the node (100,000).
+    pub groups: usize,
+    /// Groups that one session is in (1,000).
+    pub groups_per_session: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: trunkline_proto::FRAME_MAX,
+            lanes: 4,
+            promises: 10_000,
+            promises_total: 1_000_000,
+            outbox_messages: 100_000,
+            outbox_bytes: 16 << 20,
+            outbox_bytes_total: 1 << 30,
+            lane_window_bytes: 2 << 20,
+            deliveries: 1_024,
+            delivery_bytes: 4 << 20,
+            event_messages: 16_384,
+            event_bytes: 64 << 20,
+            best_effort_bytes: 1 << 20,
+            sessions: 100_000,
+            sessions_per_client: 64,
+            half_open: 4_096,
+            half_open_unvalidated: 1_000,
+            groups: 100_000,
+            groups_per_session: 1_000,
+        }
+    }
+}
+
+/// What happens to a best-effort message that finds [`Limits::best_effort_bytes`] waiting already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// The new message is dropped.
+    DropNewest,
+    /// The oldest waiting messages are dropped until the new one fits.
+    #[default]
+    DropOldest,
+    /// A message replaces the waiting one of the same key; without one, the oldest are dropped.
+    KeepLatest,
+    /// The link is closed; the session can be resumed.
+    Disconnect,
+}
+
+/// What happens to a new promise when [`Limits::promises`] exist already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromisesFull {
+    /// The message is given back to the caller.
+    #[default]
+    Refuse,
+    /// The oldest promise settles as [`crate::Outcome::Evicted`].
+    EvictOldest,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first packet to admission (10 s): handshake, hello, the application's answer.
+    pub admission: Duration,
+    /// How long a session outlives its link (120 s).
+    pub retention: Duration,
+    /// How long `close` waits for the peer to hold what was sent (5 s).
+    pub close: Duration,
+    /// How long what was received may go unreported when nothing else is sent (25 ms).
+    pub receipt: Duration,
+    /// The deadline of a promise that was given none (30 s); zero: none.
+    pub promise: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            admission: Duration::from_secs(10),
+            retention: Duration::from_secs(120),
+            close: Duration::from_secs(5),
+            receipt: Duration::from_millis(25),
+            promise: Duration::from_secs(30),
+        }
+    }
+}
+
+/// QUIC's own settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transport {
+    /// Bytes that the peer may send ahead on one stream (2 MiB).
+    pub stream_receive_window: u32,
+    /// Round-trip time assumed before one is measured (100 ms).
+    pub initial_rtt: Duration,
+    /// The first size of a UDP payload (1,200).
+    pub initial_mtu: u16,
+    /// Look for larger UDP payloads that the path carries (on, RFC 8899).
+    pub mtu_discovery: bool,
+    /// Which congestion controller to use.
+    pub congestion: Congestion,
+    /// Allow a client's address to change under a living link (on, RFC 9000 §9).
+    pub migration: bool,
+    /// Time between two stateless resets that a node sends (1 ms). QUIC stacks commonly use 20 ms,
+    /// with which 10,000 clients learn of a restart at 50 a second.
+    pub min_reset_interval: Duration,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            stream_receive_window: 2 << 20,
+            initial_rtt: Duration::from_millis(100),
+            initial_mtu: 1_200,
+            mtu_discovery: true,
+            congestion: Congestion::default(),
+            migration: true,
+            min_reset_interval: Duration::from_millis(1),
+        }
+    }
+}
+
+/// A congestion controller that runs on injected randomness and time alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 9002 §7.
+    NewReno,
+}
+
+/// Shortest and longest heartbeat interval, whoever asks for it.
+pub(crate) const HEARTBEAT_RANGE: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(300));
+
+impl Config {
+    /// Checks every field, so that what a node is given is what it does.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        fn ensure(
+            holds: bool,
+            field: &'static str,
+            given: impl ToString,
+            allowed: &'static str,
+        ) -> Result<(), ConfigError> {
+            if holds {
+                Ok(())
+            } else {
+                Err(ConfigError::OutOfRange {
+                    field,
+                    given: given.to_string(),
+                    allowed,
+                })
+            }
+        }
+        let span = |d: Duration| format!("{d:?}");
+        let Self {
+            heartbeat,
+            redial,
+            limits,
+            timeouts,
+            transport,
+            ..
+        } = self;
+        let beats = HEARTBEAT_RANGE.0..=HEARTBEAT_RANGE.1;
+        ensure(
+            beats.contains(&heartbeat.interval),
+            "heartbeat.interval",
+            span(heartbeat.interval),
+            "100 ms to 5 min",
+        )?;
+        ensure(
+            (1..=100).contains(&heartbeat.misses),
+            "heartbeat.misses",
+            heartbeat.misses,
+            "1 to 100",
+        )?;
+        ensure(
+            redial.first >= Duration::from_millis(1),
+            "redial.first",
+            span(redial.first),
+            "1 ms or more",
+        )?;
+        ensure(
+            redial.cap >= redial.first,
+            "redial.cap",
+            span(redial.cap),
+            "at least redial.first",
+        )?;
+        ensure(
+            redial.cap <= Duration::from_secs(86_400),
+            "redial.cap",
+            span(redial.cap),
+            "at most a day",
+        )?;
+        ensure(
+            (0.0..=1.0).contains(&redial.jitter),
+            "redial.jitter",
+            redial.jitter,
+            "0 to 1",
+        )?;
+        ensure(
+            redial.max_attempts != Some(0),
+            "redial.max_attempts",
+            0,
+            "1 or more, or none",
+        )?;
+        let frames = trunkline_proto::FRAME_MIN..=trunkline_proto::FRAME_MAX;
+        ensure(
+            frames.contains(&limits.frame_bytes),
+            "limits.frame_bytes",
+            limits.frame_bytes,
+            "4 KiB to 1 MiB",
+        )?;
+        let lanes = 2..=trunkline_proto::LANES_MAX;
+        ensure(
+            lanes.contains(&limits.lanes),
+            "limits.lanes",
+            limits.lanes,
+            "2 to 62",
+        )?;
+        for (field, given) in [
+            ("limits.promises", limits.promises),
+            ("limits.promises_total", limits.promises_total),
+            ("limits.outbox_messages", limits.outbox_messages),
+            ("limits.deliveries", limits.deliveries),
+            ("limits.event_messages", limits.event_messages),
+            ("limits.sessions", limits.sessions),
+            ("limits.sessions_per_client", limits.sessions_per_client),
+            ("limits.half_open", limits.half_open),
+        ] {
+            ensure((1..=1 << 30).contains(&given), field, given, "1 to 2^30")?;
+        }
+        for (field, given) in [
+            ("limits.outbox_bytes", limits.outbox_bytes),
+            ("limits.outbox_bytes_total", limits.outbox_bytes_total),
+            ("limits.lane_window_bytes", limits.lane_window_bytes),
+            ("limits.delivery_bytes", limits.delivery_bytes),
+            ("limits.event_bytes", limits.event_bytes),
+            ("limits.best_effort_bytes", limits.best_effort_bytes),
+        ] {
+            ensure(given >= 1_024, field, given, "1 KiB or more")?;
+        }
+        let day = Duration::from_secs(86_400);
+        for (field, given) in [
+            ("timeouts.admission", timeouts.admission),
+            ("timeouts.close", timeouts.close),
+            ("timeouts.receipt", timeouts.receipt),
+        ] {
+            ensure(
+                given >= Duration::from_millis(1) && given <= day,
+                field,
+                span(given),
+                "1 ms to a day",
+            )?;
+        }
+        ensure(
+            timeouts.retention <= day,
+            "timeouts.retention",
+            span(timeouts.retention),
+            "at most a day",
+        )?;
+        ensure(
+            timeouts.promise <= day,
+            "timeouts.promise",
+            span(timeouts.promise),
+            "at most a day, zero for none",
+        )?;
+        let windows = 16_384..=1 << 30;
+        ensure(
+            windows.contains(&transport.stream_receive_window),
+            "transport.stream_receive_window",
+            transport.stream_receive_window,
+            "16 KiB to 1 GiB",
+        )?;
+        ensure(
+            (1_200..=65_527).contains(&transport.initial_mtu),
+            "transport.initial_mtu",
+            transport.initial_mtu,
+            "1,200 to 65,527",
+        )?;
+        ensure(
+            transport.initial_rtt >= Duration::from_millis(1)
+                && transport.initial_rtt <= Duration::from_secs(10),
+            "transport.initial_rtt",
+            span(transport.initial_rtt),
+            "1 ms to 10 s",
+        )
+    }
+}

@@ -1,0 +1,139 @@
+//! Redial: where a client session's next connection goes, and when.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::backoff::Backoff;
+use crate::config::Redial;
+use crate::error::{CloseCode, DisconnectReason};
+
+/// How a client session gets its links.
+#[derive(Debug)]
+pub(crate) struct Dialing {
+    pub(crate) address: SocketAddr,
+    pub(crate) server_name: String,
+    pub(crate) credentials: Bytes,
+    pub(crate) agent: String,
+    pub(crate) backoff: Backoff,
+    /// A hello for the present session id was written to some link: the server may know it.
+    pub(crate) asked: bool,
+    /// A server has welcomed this client before, under this session or an earlier one.
+    pub(crate) welcomed: bool,
+}
+
+/// What a client does after a link has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Dial again after a delay, for the same session.
+    Redial(Duration),
+    /// The session is lost; dial again after a delay, for a new one.
+    StartOver(Duration),
+    /// It makes no sense to go on.
+    GiveUp,
+}
+
+impl Dialing {
+    pub(crate) fn new(
+        address: SocketAddr,
+        server_name: String,
+        credentials: Bytes,
+        agent: String,
+        redial: Redial,
+    ) -> Self {
+        Self {
+            address,
+            server_name,
+            credentials,
+            agent,
+            backoff: Backoff::new(redial),
+            asked: false,
+            welcomed: false,
+        }
+    }
+
+    /// Decides what follows the end of a link; `random` jitters the delay.
+    pub(crate) fn after(&mut self, now: Instant, reason: &DisconnectReason, random: f64) -> Next {
+        self.backoff.disconnected(now);
+        let fate = fate(reason, self.welcomed);
+        if let DisconnectReason::Peer {
+            retry_after: Some(hint),
+            ..
+        } = reason
+        {
+            self.backoff.hint(*hint);
+        }
+        if fate == Fate::Final {
+            return Next::GiveUp;
+        }
+        match (self.backoff.next_delay(random), fate) {
+            (None, _) => Next::GiveUp,
+            (Some(delay), Fate::SessionGone) => Next::StartOver(delay),
+            (Some(delay), _) => Next::Redial(delay),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Retry,
+    SessionGone,
+    Final,
+}
+
+fn fate(reason: &DisconnectReason, welcomed: bool) -> Fate {
+    match reason {
+        DisconnectReason::Peer {
+            code: CloseCode::REFUSED,
+            retry_after: Some(_),
+            ..
+        } => Fate::Retry,
+        DisconnectReason::Peer { code, .. } if !code.redials() => Fate::Final,
+        DisconnectReason::Peer { code, .. } if !code.resumes() => Fate::SessionGone,
+        DisconnectReason::Peer { .. } => Fate::Retry,
+        // A fault of the server's that this client has found: the same session would meet it again.
+        DisconnectReason::Local { .. } => Fate::SessionGone,
+        // Certificates get renewed while servers roll; but a first connect that fails so is a
+        // mistake that a person has to mend.
+        DisconnectReason::Certificate(_) | DisconnectReason::NoCommonProtocol if !welcomed => {
+            Fate::Final
+        }
+        _ => Fate::Retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(code: CloseCode, retry_after: Option<Duration>) -> DisconnectReason {
+        DisconnectReason::Peer {
+            code,
+            reason: String::new(),
+            retry_after,
+        }
+    }
+
+    #[test]
+    fn a_client_gives_up_only_where_trying_again_cannot_help() {
+        assert_eq!(fate(&peer(CloseCode::REFUSED, None), true), Fate::Final);
+        assert_eq!(fate(&peer(CloseCode(1_000), None), true), Fate::Final);
+        assert_eq!(
+            fate(&peer(CloseCode::REFUSED, Some(Duration::ZERO)), true),
+            Fate::Retry
+        );
+        assert_eq!(
+            fate(&peer(CloseCode::HEARTBEAT_TIMEOUT, None), true),
+            Fate::Retry
+        );
+        assert_eq!(
+            fate(&peer(CloseCode::WRONG_TOKEN, None), true),
+            Fate::SessionGone
+        );
+        assert_eq!(fate(&DisconnectReason::Reset, false), Fate::Retry);
+        let untrusted = DisconnectReason::Certificate(String::new());
+        assert_eq!(fate(&untrusted, false), Fate::Final);
+        assert_eq!(fate(&untrusted, true), Fate::Retry);
+    }
+}

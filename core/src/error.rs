@@ -1,0 +1,238 @@
+//! What can go wrong, in words that say what to do about it.
+
+use std::fmt;
+use std::time::Duration;
+
+pub use trunkline_proto::{CloseCode, StatusCode};
+
+/// A setting that a node cannot run with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value is outside of what is allowed.
+    #[error("{field} is {given}: {allowed} is allowed")]
+    OutOfRange {
+        /// The field's name in [`crate::Config`].
+        field: &'static str,
+        /// What it was set to.
+        given: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// Certificates or keys do not fit.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Certificates, keys or trust that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// No certificate was found where one is needed.
+    #[error("{what} holds no certificate: give a PEM file with at least one CERTIFICATE block")]
+    NoCertificate {
+        /// Which input was looked at.
+        what: String,
+    },
+    /// No private key was found where one is needed.
+    #[error(
+        "{what} holds no private key: give a PEM file with a PRIVATE KEY block (PKCS#8, PKCS#1 or SEC1)"
+    )]
+    NoKey {
+        /// Which input was looked at.
+        what: String,
+    },
+    /// The input is not PEM, or what is in it cannot be read.
+    #[error("{what} cannot be read: {why}")]
+    Unreadable {
+        /// Which input was looked at.
+        what: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// The certificate's time is over.
+    #[error("{what} has expired: renew it, or check this machine's clock")]
+    Expired {
+        /// Which input was looked at.
+        what: String,
+    },
+    /// The certificate's time has not come.
+    #[error("{what} is not valid yet: check this machine's clock")]
+    NotYetValid {
+        /// Which input was looked at.
+        what: String,
+    },
+    /// Certificate and key are no pair.
+    #[error(
+        "the private key does not belong to the certificate: give the key that the certificate was made for"
+    )]
+    Mismatch,
+    /// Anything else that TLS does not accept.
+    #[error("TLS does not accept this configuration: {0}")]
+    Rejected(String),
+}
+
+/// Why a command was not carried out. Nothing has changed when one is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// There is no such session (any more).
+    #[error("the session does not exist any more")]
+    UnknownSession,
+    /// There is no such link, or it does not wait for an admission decision.
+    #[error("the link does not wait for an admission decision (any more)")]
+    UnknownLink,
+    /// The message was answered already, or its session is gone.
+    #[error("the delivery was answered already, or its session is gone")]
+    UnknownDelivery,
+    /// The promise has settled already.
+    #[error("the promise has settled already")]
+    UnknownPromise,
+    /// The message with its envelope is larger than a frame may be.
+    #[error(
+        "the message has {size} bytes with its envelope: at most {limit} fit into a frame; send it in parts"
+    )]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// What the peer takes.
+        limit: usize,
+    },
+    /// The session's or the node's outbox is full.
+    #[error(
+        "the outbox is full: wait for Event::Writable, or raise limits.outbox_messages or limits.outbox_bytes"
+    )]
+    OutboxFull,
+    /// The session's or the node's promise table is full.
+    #[error("too many promises are pending: wait for some to settle, or raise limits.promises")]
+    PromisesFull,
+    /// The lane's number is beyond what both sides have.
+    #[error("there is no such lane: both sides need limits.lanes above its number")]
+    UnknownLane,
+    /// The session is closing or draining: nothing new is taken.
+    #[error("the session is closing: nothing new is accepted")]
+    Closing,
+    /// This kind of message cannot be sent on this lane.
+    #[error("this delivery takes an ack or a rejection, not a reply: only requests are replied to")]
+    NotARequest,
+    /// A request is replied to or rejected, not acked.
+    #[error("this delivery is a request: reply to it, or reject it")]
+    IsARequest,
+    /// A table that the command needs room in is full.
+    #[error("{what} is full: raise {field}")]
+    TableFull {
+        /// What is full.
+        what: &'static str,
+        /// The setting that bounds it.
+        field: &'static str,
+    },
+    /// The node was not given what this role needs.
+    #[error("this node has no {0}: give one when it is made")]
+    NotConfigured(&'static str),
+    /// The address cannot be dialled.
+    #[error("the address {0} cannot be dialled: give a specified address and a port")]
+    UndialableAddress(std::net::SocketAddr),
+    /// The server's name is neither a DNS name nor an address.
+    #[error("the server name is neither a DNS name nor an IP address")]
+    InvalidServerName,
+    /// What a client presents before admission is larger than 4 KiB may hold.
+    #[error("credentials of {size} bytes do not fit: at most {limit} do")]
+    CredentialsTooLarge {
+        /// Their size in bytes.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// A message that was not taken, and why: nothing is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct SendError<M> {
+    /// The message, as it was given.
+    pub message: M,
+    /// Why it was not taken.
+    #[source]
+    pub error: CommandError,
+}
+
+/// Why a peer's application rejected a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The number; see [`StatusCode`] for those with a meaning of their own. 1,000 and above are
+    /// the application's.
+    pub code: StatusCode,
+    /// A sentence for people; may be empty. Cut to 256 bytes on the wire.
+    pub reason: String,
+}
+
+impl Status {
+    /// A status with its sentence.
+    pub fn new(code: StatusCode, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reason.is_empty() {
+            write!(f, "{}", self.code)
+        } else {
+            write!(f, "{}: {}", self.code, self.reason)
+        }
+    }
+}
+
+impl std::error::Error for Status {}
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// This side closed it.
+    Local {
+        /// The code that the peer was told.
+        code: CloseCode,
+        /// The sentence that the peer was told.
+        reason: String,
+    },
+    /// The peer's Trunkline closed it.
+    Peer {
+        /// The code that it gave.
+        code: CloseCode,
+        /// The sentence that it gave.
+        reason: String,
+        /// When it wants to see this client again.
+        retry_after: Option<Duration>,
+    },
+    /// No frame came for `heartbeat.misses` intervals.
+    HeartbeatTimeout,
+    /// The handshake or the admission took too long.
+    ConnectTimeout,
+    /// The peer has no such connection: it restarted.
+    Reset,
+    /// QUIC or TLS failed: a certificate that is not trusted, another ALPN, a broken peer.
+    Transport(String),
+    /// The peer's certificate, or ours in its eyes, was not accepted.
+    Certificate(String),
+    /// The peer speaks no `trunkline/1`.
+    NoCommonProtocol,
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { code, reason } => write!(f, "closed here ({code}): {reason}"),
+            Self::Peer { code, reason, .. } => write!(f, "closed by the peer ({code}): {reason}"),
+            Self::HeartbeatTimeout => f.write_str("heartbeat timeout: the peer has gone silent"),
+            Self::ConnectTimeout => f.write_str("the peer did not answer in time"),
+            Self::Reset => f.write_str("the peer does not know the connection: it restarted"),
+            Self::Transport(why) => write!(f, "QUIC failed: {why}"),
+            Self::Certificate(why) => write!(f, "certificate not accepted: {why}"),
+            Self::NoCommonProtocol => f.write_str("the peer does not speak trunkline/1"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Reliable client-server messaging over QUIC as a state machine without input or output.
+//!
+//! A [`Node`] is the whole machine of one process: any number of peers, client and server at once.
+//! It opens no socket, reads no clock, draws no randomness of its own and spawns nothing; whoever
+//! owns it carries datagrams and time in, and datagrams and events out. The same configuration,
+//! seed and inputs give the same outputs, byte for byte.
+//!
+//! # The contract
+//!
+//! 1. [`Node::handle_input`] takes a datagram or a timeout, and cannot fail: bad bytes are the
+//!    peer's fault and end, at worst, that peer's link, with a numbered [`CloseCode`].
+//! 2. Commands ([`Node::connect`], [`Node::send`], [`Node::request`], …) take the time, and return
+//!    an error without having changed anything, or do what they say.
+//! 3. After either, drain [`Node::poll_transmit`] and [`Node::poll_event`], in any order, until
+//!    both say `None`.
+//! 4. [`Node::poll_timeout`] says when to call `handle_input` with [`Input::Timeout`]. It is O(1).
+//! 5. Every [`Event::Message`] owes one answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`].
+//!    Until it is given, the message counts against its lane's window, and the peer's sending is
+//!    held back by it.
+//! 6. Every queue is bounded. A full one gives the message back; nothing is dropped silently.
+//!
+//! # Both ends in one program
+//!
+//! ```
+//! use std::time::{Duration, Instant, SystemTime};
+//! use std::num::NonZeroUsize;
+//! use trunkline_core::*;
+//!
+//! # fn certificates() -> (Identity, Roots) {
+//! #     let key = rcgen::KeyPair::generate().unwrap();
+//! #     let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+//! #     let (pem, key) = (certificate.pem(), key.serialize_pem());
+//! #     (Identity::from_pem(pem.as_bytes(), key.as_bytes(), "server").unwrap(), Roots::from_pem(pem.as_bytes(), "roots").unwrap())
+//! # }
+//! let (identity, roots) = certificates();
+//! let mut now = Instant::now();
+//! let origin = |n| Origin { now, wall: SystemTime::now(), seed: Seed::new([n; 32]), keys: None };
+//! let server = ServerRole { identity, admission: Admission::Open, client_roots: None };
+//! let client = ClientRole { roots, identity: None };
+//! let mut server = Node::new(Config::default(), Roles { server: Some(server), client: None }, origin(1))?;
+//! let mut client = Node::new(Config::default(), Roles { server: None, client: Some(client) }, origin(2))?;
+//!
+//! let addresses = ["192.0.2.1:4433".parse()?, "192.0.2.2:5555".parse()?];
+//! let session = client.connect(now, Dial {
+//!     address: addresses[0],
+//!     server_name: "localhost".into(),
+//!     client: "alice".parse()?,
+//!     credentials: Default::default(),
+//!     agent: "example".into(),
+//! })?;
+//! let promise = client.request(now, session, Message::new(Tag::of("demo.Ping"), "hello"), None)?;
+//!
+//! let mut reply = None;
+//! while reply.is_none() {
+//!     // Carry datagrams across: a loop of yours would send and receive them on a UDP socket.
+//!     for (at, other) in [(1, 0), (0, 1)] {
+//!         let (from, to) = if at == 1 { (&mut client, &mut server) } else { (&mut server, &mut client) };
+//!         let mut datagrams = Vec::new();
+//!         while from.poll_transmit(now, NonZeroUsize::MIN, &mut datagrams).is_some() {
+//!             let data = std::mem::take(&mut datagrams)[..].into();
+//!             let remote = addresses[1 - other];
+//!             to.handle_input(now, Input::Datagram(Datagram { remote, local_ip: None, ecn: None, data }));
+//!         }
+//!     }
+//!     while let Some(event) = server.poll_event() {
+//!         if let Event::Message(request) = event {
+//!             server.reply(now, request.key, Tag::of("demo.Pong"), request.body)?;
+//!         }
+//!     }
+//!     while let Some(event) = client.poll_event() {
+//!         if let Event::Settled { outcome: Outcome::Replied { body, .. }, .. } = event {
+//!             reply = Some(body);
+//!         }
+//!     }
+//!     now += Duration::from_millis(1);
+//!     for node in [&mut server, &mut client] {
+//!         node.handle_input(now, Input::Timeout);
+//!     }
+//! }
+//! assert_eq!(reply.as_deref(), Some(&b"hello"[..]));
+//! # let _ = promise;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Without an operating system
+//!
+//! This crate itself needs `Instant`, collections and allocation. What keeps it from building
+//! without `std` is below it: quinn-proto (std hash maps and `Instant`) and rustls with aws-lc-rs,
+//! whose C code needs a C library.
+
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests begin at some instant")
+)]
+
+mod arena;
+mod backoff;
+mod config;
+mod dial;
+mod dirty;
+mod error;
+mod frame;
+mod groups;
+mod heartbeat;
+mod id;
+mod inbox;
+mod link;
+mod message;
+mod metrics;
+mod node;
+mod outbox;
+mod promise;
+mod quic;
+mod seed;
+mod session;
+mod sliding;
+mod timers;
+
+pub use config::*;
+pub use error::*;
+pub use id::*;
+pub use message::*;
+pub use metrics::MetricsSnapshot;
+pub use node::*;
+pub use quic::{Identity, PersistentKeys, Roots};
+pub use seed::Seed;

@@ -1,0 +1,114 @@
+//! Envelopes as bytes of a lane's stream.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_proto as wire;
+
+use crate::outbox::{Entry, Kind};
+
+/// Bodies from this size on are handed to QUIC as they are; smaller ones are copied together,
+/// for a piece costs more than its bytes. Bytes.
+const OWN_PIECE: usize = 4 << 10;
+
+/// Frames of one lane, gathered into few pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pieces: Vec<Bytes>,
+    small: BytesMut,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends an entry as a frame.
+    pub(crate) fn entry(&mut self, now: Instant, seq: u64, entry: &Entry) {
+        let before = self.small.len();
+        let header = |kind| wire::EnvelopeHeader {
+            seq,
+            kind,
+            tag: entry.tag.0,
+            promise: entry.promise,
+            timeout_ms: remaining_ms(now, entry.deadline),
+        };
+        match &entry.kind {
+            Kind::Message => self.with_body(header(wire::Kind::Message), &entry.body),
+            Kind::Request => self.with_body(header(wire::Kind::Request), &entry.body),
+            Kind::Reply => self.with_body(header(wire::Kind::Reply), &entry.body),
+            Kind::Reject(status) => wire::encode_reject_frame(
+                seq,
+                entry.promise,
+                status.code,
+                &status.reason,
+                &mut self.small,
+            ),
+            Kind::Acks(numbers) => {
+                let mut runs = wire::AckRuns::new();
+                for number in numbers {
+                    // Ascending by construction; a number that is not would be a repeat.
+                    runs.push(*number).ok();
+                }
+                wire::encode_acks_frame(seq, &runs, &mut self.small);
+            }
+        }
+        self.bytes += self.small.len().saturating_sub(before);
+    }
+
+    /// Appends a frame that is encoded already.
+    pub(crate) fn encoded(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        if frame.len() >= OWN_PIECE {
+            self.cut();
+            self.pieces.push(frame);
+        } else {
+            self.small.extend_from_slice(&frame);
+        }
+    }
+
+    pub(crate) fn into_pieces(mut self) -> Vec<Bytes> {
+        self.cut();
+        self.pieces
+    }
+
+    fn with_body(&mut self, header: wire::EnvelopeHeader, body: &Bytes) {
+        header.encode_frame_header(body.len(), &mut self.small);
+        if body.len() >= OWN_PIECE {
+            self.cut();
+            self.pieces.push(body.clone());
+            self.bytes += body.len();
+        } else {
+            self.small.extend_from_slice(body);
+        }
+    }
+
+    fn cut(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+    }
+}
+
+/// A best-effort message as a frame: the same bytes for every session.
+pub(crate) fn best_effort_frame(tag: u64, body: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    let header = wire::EnvelopeHeader {
+        seq: 0,
+        kind: wire::Kind::Message,
+        tag,
+        promise: 0,
+        timeout_ms: 0,
+    };
+    header.encode_frame_header(body.len(), &mut out);
+    out.extend_from_slice(body);
+    out.freeze()
+}
+
+/// Milliseconds that a deadline is away, at least 1; 0: there is none.
+fn remaining_ms(now: Instant, deadline: Option<Instant>) -> u32 {
+    let Some(deadline) = deadline else { return 0 };
+    let remaining = deadline.saturating_duration_since(now).as_millis();
+    u32::try_from(remaining).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,103 @@
+//! A link: our state over one connection, from the first packet to the last.
+
+pub(crate) mod hello;
+pub(crate) mod lanes;
+
+use std::time::{Duration, Instant};
+
+use trunkline_proto as wire;
+
+use crate::heartbeat::Heartbeat;
+use crate::id::SessionKey;
+
+/// How far a link has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// QUIC and TLS are at it.
+    Handshake,
+    /// Server: the client has not said who it is.
+    AwaitsHello,
+    /// Server: the application decides.
+    AwaitsAdmission(Box<hello::ClientHello>),
+    /// Server: the client was refused, and closes the connection.
+    Refused,
+    /// Client: hello is said.
+    AwaitsWelcome {
+        /// It asked for an earlier session, so nothing else is sent before the answer.
+        resuming: bool,
+    },
+    /// Both sides know the session.
+    Up,
+    /// The connection is closing; nothing is read or written any more.
+    Closed,
+}
+
+/// The state over one connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stage: Stage,
+    pub(crate) session: Option<SessionKey>,
+    /// When the link must be admitted; `None` once it is.
+    pub(crate) admission_deadline: Option<Instant>,
+    pub(crate) heartbeat: Option<Heartbeat>,
+    pub(crate) peer: PeerLimits,
+}
+
+impl Link {
+    pub(crate) fn new(now: Instant, admission: Duration, session: Option<SessionKey>) -> Self {
+        Self {
+            stage: Stage::Handshake,
+            session,
+            admission_deadline: Some(now + admission),
+            heartbeat: None,
+            peer: PeerLimits::default(),
+        }
+    }
+
+    /// Whether messages may be written to it.
+    pub(crate) fn carries_messages(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Up | Stage::AwaitsWelcome { resuming: false }
+        )
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.stage, Stage::Closed)
+    }
+
+    /// The next instant at which something is due, QUIC aside.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let beat = self.heartbeat.as_ref().and_then(Heartbeat::next_deadline);
+        [self.admission_deadline, beat].into_iter().flatten().min()
+    }
+}
+
+/// What the peer is ready to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerLimits {
+    pub(crate) frame_bytes: usize,
+    pub(crate) lanes: u8,
+}
+
+impl Default for PeerLimits {
+    /// Before the peer has spoken: the largest frame, and the two lanes that always exist.
+    fn default() -> Self {
+        Self {
+            frame_bytes: wire::FRAME_MAX,
+            lanes: 2,
+        }
+    }
+}
+
+impl From<Option<wire::Limits>> for PeerLimits {
+    fn from(limits: Option<wire::Limits>) -> Self {
+        let Some(limits) = limits else {
+            return Self::default();
+        };
+        Self {
+            frame_bytes: (limits.frame_bytes as usize).clamp(wire::FRAME_MIN, wire::FRAME_MAX),
+            lanes: limits.lanes.clamp(2, u32::from(wire::LANES_MAX)) as u8,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What travels: messages, deliveries, and what becomes of promises.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::Status;
+use crate::id::{DeliveryKey, Lane, Tag};
+
+/// A message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The lane to take. `None`: the default lane, or, for requests above 64 KiB, the bulk lane.
+    pub lane: Option<Lane>,
+    /// What the body is.
+    pub tag: Tag,
+    /// The body, commonly protobuf.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// A message for the lane that its kind and size call for.
+    pub fn new(tag: Tag, body: impl Into<Bytes>) -> Self {
+        Self {
+            lane: None,
+            tag,
+            body: body.into(),
+        }
+    }
+
+    /// The same on that lane.
+    pub fn on(self, lane: Lane) -> Self {
+        Self {
+            lane: Some(lane),
+            ..self
+        }
+    }
+}
+
+/// What the sender of a message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expects {
+    /// Nothing.
+    Nothing,
+    /// That the application accepts it.
+    Ack,
+    /// A reply.
+    Reply,
+}
+
+/// A message that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// What to answer.
+    pub key: DeliveryKey,
+    /// The lane that it took.
+    pub lane: Lane,
+    /// What the body is.
+    pub tag: Tag,
+    /// The body.
+    pub body: Bytes,
+    /// What the sender waits for.
+    pub expects: Expects,
+    /// How long the sender still waited when it wrote the message, if it said so.
+    pub timeout: Option<Duration>,
+}
+
+/// What became of a promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The peer's application accepted the message.
+    Acked,
+    /// The peer's application replied.
+    Replied {
+        /// What the body is.
+        tag: Tag,
+        /// The reply.
+        body: Bytes,
+    },
+    /// The peer's application rejected the message.
+    Rejected(Status),
+    /// The deadline passed first.
+    TimedOut,
+    /// `cancel` was called, or the future that waited was dropped.
+    Cancelled,
+    /// The session was lost or closed.
+    Lost {
+        /// Whether the peer may have the message all the same.
+        maybe_delivered: bool,
+    },
+    /// A newer promise took its place ([`crate::PromisesFull::EvictOldest`]).
+    Evicted,
+}

@@ -1,0 +1,158 @@
+//! What a node tells its application.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+
+use crate::error::DisconnectReason;
+use crate::id::{ClientId, DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
+use crate::message::{Delivery, Message, Outcome};
+
+/// What a node tells its application. Nothing is dropped silently: every loss is an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A client asks to be let in ([`crate::Admission::Ask`]): answer with `admit` or `refuse`.
+    Admission(AdmissionRequest),
+    /// A session has a link: a new session, a resumed one, or a new one in place of a lost one.
+    Connected {
+        /// Which session.
+        session: SessionKey,
+        /// The peer's client id on a server, this client's own on a client.
+        client: ClientId,
+        /// The peer's address.
+        address: SocketAddr,
+        /// How often the session has been resumed, plus one.
+        epoch: u64,
+        /// Whether this link carries on an earlier one's session.
+        resumed: bool,
+    },
+    /// A session's link ended, or, on a client, a dial failed. The session itself may live on.
+    Disconnected {
+        /// Which session.
+        session: SessionKey,
+        /// Why.
+        reason: DisconnectReason,
+        /// Whether the session lives on: kept for resumption, or dialled again.
+        retained: bool,
+    },
+    /// The peer was silent for `heartbeat.misses` intervals; [`Event::Disconnected`] follows.
+    HeartbeatTimeout {
+        /// Which session.
+        session: SessionKey,
+    },
+    /// A client will dial again.
+    Reconnecting {
+        /// Which session.
+        session: SessionKey,
+        /// How many attempts have failed since the last stable link, plus one: 1 at first.
+        attempt: u32,
+        /// How long from now.
+        delay: Duration,
+    },
+    /// The server has no such session any more. Promises have settled as [`Outcome::Lost`] and
+    /// what was not delivered came back as [`Event::Undelivered`]; a new session follows.
+    SessionLost {
+        /// Which session; the key stays good for the new one.
+        session: SessionKey,
+    },
+    /// A session is gone for good, and so is its key. Emitted last.
+    Closed {
+        /// Which session.
+        session: SessionKey,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// A message arrived. It owes one answer: `ack`, `reply` or `reject`; until then it counts
+    /// against [`crate::Limits::deliveries`] of its lane.
+    Message(Delivery),
+    /// The peer no longer waits for this delivery's answer: stop working on it. The answer is
+    /// still owed, and is discarded.
+    Cancelled {
+        /// Which delivery.
+        delivery: DeliveryKey,
+    },
+    /// A promise settled; each does so exactly once.
+    Settled {
+        /// Which promise.
+        promise: PromiseKey,
+        /// How.
+        outcome: Outcome,
+        /// Time since it was made.
+        after: Duration,
+    },
+    /// A message that no promise waits for was lost with its session, or given back by a drain.
+    Undelivered {
+        /// The session it was sent to.
+        session: SessionKey,
+        /// The message, for whoever wants to send it again.
+        message: Message,
+        /// Whether the peer may have it all the same.
+        maybe_delivered: bool,
+    },
+    /// A message was written to a link for the first time (only with `report_sent`).
+    Sent {
+        /// The session it was sent to.
+        session: SessionKey,
+        /// The lane that it took.
+        lane: Lane,
+        /// What its body is.
+        tag: Tag,
+    },
+    /// After [`crate::CommandError::OutboxFull`] or `PromisesFull`: there is room again.
+    Writable {
+        /// Which session.
+        session: SessionKey,
+    },
+    /// Best-effort messages wait for a session that does not take them fast enough.
+    SlowConsumer {
+        /// Which session.
+        session: SessionKey,
+        /// Bytes that wait.
+        queued_bytes: usize,
+    },
+    /// Best-effort messages were dropped, by the policy for slow consumers or with their link.
+    Dropped {
+        /// Which session.
+        session: SessionKey,
+        /// How many since the last such event.
+        messages: u64,
+    },
+    /// The peer goes away: nothing new is accepted there.
+    Draining {
+        /// Which session.
+        session: SessionKey,
+        /// How long the peer finishes what is in flight.
+        deadline: Duration,
+        /// When it wants to see this client again.
+        retry_after: Option<Duration>,
+        /// Where to go instead (`host:port`), if anywhere.
+        alternative: Option<String>,
+    },
+    /// This node's own drain is over.
+    Drained {
+        /// Sessions that finished in time.
+        finished: u64,
+        /// Sessions that the deadline cut off.
+        cut_off: u64,
+    },
+}
+
+/// Who asks to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmissionRequest {
+    /// The link to `admit` or `refuse`.
+    pub link: LinkKey,
+    /// Who the client says it is.
+    pub client: ClientId,
+    /// Its address.
+    pub address: SocketAddr,
+    /// What it showed; opaque to Trunkline.
+    pub credentials: Bytes,
+    /// Its certificate chain, verified against the configured roots, if it has one.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// Name and version of its software.
+    pub agent: String,
+}

@@ -1,0 +1,223 @@
+//! Inputs: datagrams and timeouts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::error::{CloseCode, DisconnectReason};
+use crate::heartbeat::HeartbeatAction;
+use crate::id::LinkKey;
+use crate::link::{Link, Stage};
+use crate::message::Outcome;
+use crate::quic::{Arrived, Carrier, EcnCodepoint, MayBegin, TurnedAway};
+use crate::timers::TimerSlot;
+
+use super::tables::LinkEntry;
+use super::{Event, Node, TimeoutReason};
+
+/// What a node is driven by, commands aside.
+#[derive(Debug)]
+pub enum Input {
+    /// A UDP datagram came.
+    Datagram(Datagram),
+    /// [`Node::poll_timeout`]'s instant has come. Harmless at any other time.
+    Timeout,
+}
+
+/// A UDP datagram that came.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Where it came from.
+    pub remote: SocketAddr,
+    /// Which of this machine's addresses it came to, if known.
+    pub local_ip: Option<IpAddr>,
+    /// The congestion mark that it bears (RFC 3168).
+    pub ecn: Option<Ecn>,
+    /// Its payload; one datagram, not several coalesced by the kernel.
+    pub data: BytesMut,
+}
+
+/// Explicit congestion notification codepoints (RFC 3168 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ecn {
+    /// ECT(0).
+    Ect0,
+    /// ECT(1).
+    Ect1,
+    /// Congestion experienced.
+    Ce,
+}
+
+impl Ecn {
+    /// The codepoint's two bits, as they stand in the IP header.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Ect1 => 0b01,
+            Self::Ect0 => 0b10,
+            Self::Ce => 0b11,
+        }
+    }
+
+    /// The codepoint of the two low bits; `None` for "not ECN-capable".
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        match bits & 0b11 {
+            0b01 => Some(Self::Ect1),
+            0b10 => Some(Self::Ect0),
+            0b11 => Some(Self::Ce),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    /// Takes a datagram or a timeout. It cannot fail: bad bytes are the peer's fault, and end, at
+    /// worst, that peer's link with a numbered code.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        let now = self.enter(now);
+        match input {
+            Input::Datagram(datagram) => self.datagram(now, datagram),
+            Input::Timeout => self.timeout(now),
+        }
+    }
+
+    fn datagram(&mut self, now: Instant, datagram: Datagram) {
+        let Datagram {
+            remote,
+            local_ip,
+            ecn,
+            data,
+        } = datagram;
+        self.metrics.datagrams_in += 1;
+        self.metrics.bytes_in += data.len() as u64;
+        let limits = &self.config.limits;
+        let (half_open, draining) = (self.half_open, self.draining.is_some());
+        let may_begin = |validated: bool| {
+            if draining {
+                MayBegin::Refused
+            } else if half_open >= limits.half_open {
+                MayBegin::No
+            } else if half_open >= limits.half_open_unvalidated && !validated {
+                MayBegin::IfValidated
+            } else {
+                MayBegin::Yes
+            }
+        };
+        let ecn = ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn.bits()));
+        match self
+            .endpoint
+            .handle(now, remote, local_ip, ecn, data, may_begin)
+        {
+            Arrived::For(handle, event) => {
+                let key = self.by_handle.get(handle.0).copied().flatten();
+                if let Some(key) = key
+                    && let Some(entry) = self.links.get_mut(key)
+                {
+                    entry.carrier.handle_datagram(event);
+                    self.mark(key);
+                }
+            }
+            Arrived::New(carrier) => {
+                let link = Link::new(now, self.config.timeouts.admission, None);
+                self.add_link(link, *carrier, true);
+            }
+            Arrived::Handled(TurnedAway::No) => {}
+            Arrived::Handled(TurnedAway::Retried) => self.metrics.incoming_retried += 1,
+            Arrived::Handled(TurnedAway::Ignored) => self.metrics.incoming_ignored += 1,
+        }
+    }
+
+    pub(super) fn add_link(&mut self, link: Link, carrier: Carrier, half_open: bool) -> LinkKey {
+        let handle = carrier.handle;
+        let entry = LinkEntry {
+            link,
+            carrier,
+            timer: TimerSlot::default(),
+            half_open,
+        };
+        let key = self.links.insert_with(|_| entry);
+        if self.by_handle.len() <= handle.0 {
+            self.by_handle.resize(handle.0 + 1, None);
+        }
+        self.by_handle[handle.0] = Some(key);
+        self.half_open += usize::from(half_open);
+        self.metrics.links_opened += 1;
+        self.mark(key);
+        key
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        while let Some(owner) = self.timers.pop_due(now) {
+            match owner {
+                TimeoutReason::Link(key) => self.link_timeout(now, key),
+                TimeoutReason::Session(key) => self.session_timeout(now, key),
+                TimeoutReason::Receipt(key) => {
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.receipt_due = true;
+                        self.mark_session(key);
+                    }
+                }
+                TimeoutReason::Promise(promise) => {
+                    self.metrics.promises_timed_out += 1;
+                    self.tell_cancelled(promise);
+                    self.settle(now, promise.session, promise.number, Outcome::TimedOut);
+                }
+                TimeoutReason::Drain => self.drain_is_over(now),
+                TimeoutReason::Undrained => {}
+            }
+        }
+    }
+
+    fn link_timeout(&mut self, now: Instant, key: LinkKey) {
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        if entry.carrier.poll_timeout().is_some_and(|at| at <= now) {
+            entry.carrier.handle_timeout(now);
+        }
+        self.mark(key);
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        if entry.link.is_closed() {
+            return;
+        }
+        if entry.link.admission_deadline.is_some_and(|at| at <= now) {
+            let is_server_side = entry.half_open;
+            let reason = DisconnectReason::ConnectTimeout;
+            let text = "no admission in time";
+            self.end_link(now, key, Some((CloseCode::ADMISSION_TIMEOUT, text)), reason);
+            if is_server_side {
+                self.metrics.admissions_refused += 1;
+            }
+            return;
+        }
+        match entry
+            .link
+            .heartbeat
+            .as_mut()
+            .and_then(|heartbeat| heartbeat.poll(now))
+        {
+            Some(HeartbeatAction::Beat(number)) => {
+                if matches!(entry.link.stage, Stage::Up) {
+                    self.send_heartbeat(key, number, false);
+                }
+            }
+            Some(HeartbeatAction::Dead) => {
+                self.metrics.heartbeat_timeouts += 1;
+                if let Some(session) = entry.link.session {
+                    self.events.push(Event::HeartbeatTimeout { session });
+                }
+                let code = CloseCode::HEARTBEAT_TIMEOUT;
+                let reason = DisconnectReason::HeartbeatTimeout;
+                self.end_link(
+                    now,
+                    key,
+                    Some((code, "nothing was heard for too long")),
+                    reason,
+                );
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The node: the whole machine of one process. It applies what the machines below decide, and is
+//! the public face.
+
+mod commands;
+mod events;
+mod input;
+mod lifecycle;
+mod queue;
+mod receive;
+mod roles;
+mod tables;
+mod transmit;
+mod views;
+mod welcome;
+
+pub use commands::{Audience, Broadcast, Dial, DrainPlan, Refusal};
+pub use events::{AdmissionRequest, Event};
+pub use input::{Datagram, Ecn, Input};
+pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};
+pub use transmit::Transmit;
+pub use views::{LinkState, SessionInfo};
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::arena::Arena;
+use crate::config::Config;
+use crate::dirty::DirtyQueue;
+use crate::error::ConfigError;
+use crate::groups::Groups;
+use crate::id::{ClientId, LinkKey, PromiseKey, SessionId, SessionKey};
+use crate::metrics::Metrics;
+use crate::quic::{Endpoint, Keys};
+use crate::seed::SeededRng;
+use crate::timers::{TimerSlot, Timers};
+
+use self::queue::EventQueue;
+use self::tables::{LinkEntry, Session};
+
+/// The whole machine of one process: any number of peers, client and server at once.
+///
+/// One thread owns it and drives it: after each call of [`handle_input`](Node::handle_input) or of
+/// a command, drain [`poll_transmit`](Node::poll_transmit) and [`poll_event`](Node::poll_event)
+/// until both say `None`; then wait for a datagram, or for [`poll_timeout`](Node::poll_timeout).
+pub struct Node {
+    config: Config,
+    admission: Option<Admission>,
+    now: Instant,
+    endpoint: Endpoint,
+    links: Arena<LinkKey, LinkEntry>,
+    /// The link of each of QUIC's connection handles.
+    by_handle: Vec<Option<LinkKey>>,
+    half_open: usize,
+    sessions: Arena<SessionKey, Session>,
+    /// A server's sessions by their name on the wire.
+    by_id: BTreeMap<SessionId, SessionKey>,
+    sessions_of: BTreeMap<ClientId, usize>,
+    /// Promises of all sessions.
+    promises: usize,
+    groups: Groups,
+    timers: Timers<Owner>,
+    /// Links with work to do.
+    dirty: DirtyQueue,
+    /// Links that may have packets to send.
+    sending: DirtyQueue,
+    /// Links that have more to read than the event queue could take.
+    starved: Vec<LinkKey>,
+    events: EventQueue,
+    metrics: Metrics,
+    random: SeededRng,
+    draining: Option<Draining>,
+}
+
+/// Whom a deadline belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutReason {
+    /// QUIC, heartbeat or admission of a link.
+    Link(LinkKey),
+    /// Redial, retention or forced close of a session.
+    Session(SessionKey),
+    /// What a session has received is to be reported.
+    Receipt(SessionKey),
+    /// A promise's deadline.
+    Promise(PromiseKey),
+    /// The drain's deadline.
+    Drain,
+    /// Events, packets or work are waiting to be drained.
+    Undrained,
+}
+
+type Owner = TimeoutReason;
+
+struct Draining {
+    timer: TimerSlot,
+    finished: u64,
+    cut_off: u64,
+    reported: bool,
+}
+
+impl Node {
+    /// Makes a node. `origin` is all that it ever learns of clocks and randomness by itself: the
+    /// same configuration, origin and inputs give the same outputs, byte for byte.
+    pub fn new(config: Config, roles: Roles, origin: Origin) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let Origin {
+            now,
+            wall,
+            seed,
+            keys,
+        } = origin;
+        let Roles { server, client } = &roles;
+        let server = match server {
+            None => None,
+            Some(server) => Some((&server.identity, server.client_certificates()?)),
+        };
+        let client = client.as_ref().map(|c| (&c.roots, c.identity.as_ref()));
+        let keys = Keys {
+            seed: &seed,
+            now,
+            wall,
+            persistent: keys,
+            server,
+            client,
+        };
+        let endpoint = Endpoint::new(&config, &keys)?;
+        Ok(Self {
+            admission: roles.server.map(|s| s.admission),
+            now,
+            endpoint,
+            links: Arena::default(),
+            by_handle: Vec::new(),
+            half_open: 0,
+            sessions: Arena::default(),
+            by_id: BTreeMap::new(),
+            sessions_of: BTreeMap::new(),
+            promises: 0,
+            groups: Groups::new(config.limits.groups, config.limits.groups_per_session),
+            timers: Timers::default(),
+            dirty: DirtyQueue::default(),
+            sending: DirtyQueue::default(),
+            starved: Vec::new(),
+            events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
+            metrics: Metrics::new(now),
+            random: seed.rng("node", 0),
+            draining: None,
+            config,
+        })
+    }
+
+    /// When to call [`handle_input`](Self::handle_input) with [`Input::Timeout`], unless something
+    /// else comes first. It is O(1). After a timeout and a full drain it is `None` or later than
+    /// that timeout; with something still undrained it is at once.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.has_work() {
+            return Some(self.now);
+        }
+        self.timers
+            .next()
+            .map(|(deadline, _)| deadline.max(self.now))
+    }
+
+    /// Whose deadline [`poll_timeout`](Self::poll_timeout) is.
+    pub fn timeout_reason(&self) -> Option<TimeoutReason> {
+        if self.has_work() {
+            return Some(TimeoutReason::Undrained);
+        }
+        self.timers.next().map(|(_, owner)| owner)
+    }
+
+    /// The next thing that happened; call until it says `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop() {
+                if self.events.has_room() {
+                    for link in std::mem::take(&mut self.starved) {
+                        self.mark(link);
+                    }
+                }
+                return Some(event);
+            }
+            self.work_once().then_some(())?;
+        }
+    }
+
+    /// The door that every input and every command goes through: time never runs backwards.
+    fn enter(&mut self, now: Instant) -> Instant {
+        if now < self.now {
+            self.metrics.clock_ran_back += 1;
+        } else {
+            self.now = now;
+            self.endpoint.set_time(now);
+        }
+        self.now
+    }
+
+    fn has_work(&self) -> bool {
+        !self.events.is_empty()
+            || !self.dirty.is_empty()
+            || !self.sending.is_empty()
+            || !self.endpoint.responses.is_empty()
+    }
+
+    /// Visits the link that has waited longest. `false`: no link has work.
+    fn work_once(&mut self) -> bool {
+        let Some(key) = self.dirty.pop() else {
+            return false;
+        };
+        self.metrics.links_visited += 1;
+        self.visit(LinkKey(key));
+        true
+    }
+
+    fn mark(&mut self, link: LinkKey) {
+        self.dirty.mark(link.0);
+    }
+
+    fn mark_session(&mut self, session: SessionKey) {
+        if let Some(link) = self.sessions.get(session).and_then(|s| s.link) {
+            self.mark(link);
+        }
+    }
+}

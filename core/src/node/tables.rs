@@ -1,0 +1,42 @@
+//! The entries of the node's tables.
+
+use std::time::Instant;
+
+use crate::dial::Dialing;
+use crate::id::{ClientId, LinkKey, SessionId};
+use crate::link::{Link, PeerLimits};
+use crate::quic::Carrier;
+use crate::session::{Closing, Conversation, Token, Tokens};
+use crate::timers::TimerSlot;
+
+/// A link with the connection that carries it.
+pub(super) struct LinkEntry {
+    pub(super) link: Link,
+    pub(super) carrier: Carrier,
+    pub(super) timer: TimerSlot,
+    /// It counts among those that are not admitted yet.
+    pub(super) half_open: bool,
+}
+
+/// A session with everything the node holds for it.
+pub(super) struct Session {
+    pub(super) client: ClientId,
+    pub(super) tokens: Tokens,
+    /// The new session that a resuming client offers in case the old one is lost.
+    pub(super) next: Option<(SessionId, Token)>,
+    pub(super) conversation: Conversation,
+    pub(super) link: Option<LinkKey>,
+    pub(super) peer: PeerLimits,
+    /// How a client session gets its links; `None` on a server.
+    pub(super) dialing: Option<Dialing>,
+    pub(super) closing: Option<Closing>,
+    /// Redial, retention, or the end of a close.
+    pub(super) timer: TimerSlot,
+    pub(super) receipt_timer: TimerSlot,
+    pub(super) receipt_due: bool,
+    pub(super) connected_since: Option<Instant>,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// Best-effort messages that were dropped since the last event that said so.
+    pub(super) dropped: u64,
+}

@@ -1,0 +1,339 @@
+//! Writing: what sessions have to say goes into streams, and what QUIC makes of it into packets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
+use crate::frame::encode_frame;
+use crate::id::{Lane, LinkKey, SessionKey};
+use crate::link::Stage;
+use crate::link::lanes::Batch;
+use crate::outbox::{Entry, Kind};
+use crate::quic::QuicTransmit;
+use crate::session::Conversation;
+
+use super::tables::{LinkEntry, Session};
+use super::{Ecn, Event, Node, TimeoutReason};
+
+/// One or more datagrams to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The congestion mark to set (RFC 3168).
+    pub ecn: Option<Ecn>,
+    /// How many bytes were appended to the buffer.
+    pub size: usize,
+    /// If set, the bytes are several datagrams of this size each, the last one at most so long.
+    pub segment_size: Option<usize>,
+    /// The address to send from, if it matters.
+    pub local_ip: Option<IpAddr>,
+}
+
+/// Bytes that one lane gathers before they go into its stream.
+const BATCH: usize = 64 << 10;
+
+impl Node {
+    /// Appends the next datagrams to `buffer`: up to `max_segments` of one size, to one address.
+    /// Call until it says `None`.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: NonZeroUsize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let now = self.enter(now);
+        if let Some((transmit, bytes)) = self.endpoint.responses.pop() {
+            buffer.extend_from_slice(&bytes[..transmit.size]);
+            return Some(self.sent(transmit));
+        }
+        loop {
+            while self.sending.is_empty() {
+                self.work_once().then_some(())?;
+            }
+            // Links that have more to say are visited first, so that it goes into one packet.
+            while self.work_once() {}
+            let key = LinkKey(self.sending.pop()?);
+            let Some(entry) = self.links.get_mut(key) else {
+                continue;
+            };
+            let start = buffer.len();
+            if start == 0 {
+                if let Some(transmit) = entry.carrier.poll_transmit(now, max_segments, buffer) {
+                    self.sending.mark(key.0);
+                    return Some(self.sent(transmit));
+                }
+            } else {
+                let mut own = Vec::new();
+                if let Some(transmit) = entry.carrier.poll_transmit(now, max_segments, &mut own) {
+                    buffer.extend_from_slice(&own);
+                    self.sending.mark(key.0);
+                    return Some(self.sent(transmit));
+                }
+            }
+            self.settle_link(key);
+        }
+    }
+
+    fn sent(&mut self, transmit: QuicTransmit) -> Transmit {
+        let segments = transmit
+            .segment_size
+            .map_or(1, |s| transmit.size.div_ceil(s.max(1)));
+        self.metrics.datagrams_out += segments as u64;
+        self.metrics.bytes_out += transmit.size as u64;
+        Transmit {
+            destination: transmit.destination,
+            ecn: transmit.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
+            size: transmit.size,
+            segment_size: transmit.segment_size,
+            local_ip: transmit.src_ip,
+        }
+    }
+
+    /// The link has said all: its deadline is set, or, if its connection is over, it is forgotten.
+    fn settle_link(&mut self, key: LinkKey) {
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let LinkEntry {
+            link,
+            carrier,
+            timer,
+            ..
+        } = entry;
+        if let Some(event) = carrier.poll(&mut self.endpoint) {
+            // Sending has brought something up: look at it before the link rests.
+            self.carrier_event(key, event);
+            self.mark(key);
+            return;
+        }
+        if carrier.is_drained() {
+            let handle = carrier.handle;
+            self.timers.cancel(timer);
+            if let Some(entry) = self.links.remove(key) {
+                self.half_open -= usize::from(entry.half_open);
+            }
+            if let Some(slot) = self.by_handle.get_mut(handle.0)
+                && *slot == Some(key)
+            {
+                *slot = None;
+            }
+            self.metrics.links_closed += 1;
+            return;
+        }
+        let own = if link.is_closed() {
+            None
+        } else {
+            link.deadline()
+        };
+        match [carrier.poll_timeout(), own].into_iter().flatten().min() {
+            Some(deadline) => self.timers.set(timer, TimeoutReason::Link(key), deadline),
+            None => self.timers.cancel(timer),
+        }
+    }
+
+    /// Writes what the link's session has to say into its streams.
+    pub(super) fn write(&mut self, now: Instant, key: LinkKey) {
+        let Some(entry) = self
+            .links
+            .get_mut(key)
+            .filter(|e| e.link.carries_messages())
+        else {
+            return;
+        };
+        let Some(session_key) = entry.link.session else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let welcomed = matches!(entry.link.stage, Stage::Up);
+        session.conversation.gather_acks();
+        let mut sent = Vec::new();
+        for lane in session.conversation.lanes.sequenced() {
+            // Before Welcome only the lanes that every server has are sure to exist.
+            if welcomed || lane == Lane::DEFAULT || lane == Lane::BULK {
+                let window = self.config.limits.lane_window_bytes;
+                let report = self.config.report_sent.then_some(&mut sent);
+                let frames = write_lane(now, entry, session, lane, window, report);
+                self.metrics.frames_out += frames;
+            }
+        }
+        for (lane, tag) in sent {
+            self.events.push(Event::Sent {
+                session: session_key,
+                lane,
+                tag,
+            });
+        }
+        self.write_best_effort(key, session_key);
+        self.write_receipts(now, key, session_key);
+        self.say_close(key, session_key);
+    }
+
+    fn write_best_effort(&mut self, key: LinkKey, session_key: SessionKey) {
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let queue = &mut session.conversation.best_effort;
+        if !matches!(entry.link.stage, Stage::Up) || !queue.has_waiting() {
+            return;
+        }
+        let window = self.config.limits.best_effort_bytes;
+        let opening = || lane_open(Lane::BEST_EFFORT, 0);
+        while entry.carrier.lane_is_idle(Lane::BEST_EFFORT, opening) {
+            let mut batch = Batch::default();
+            while batch.bytes() < BATCH
+                && let Some(frame) = queue.write_next(window)
+            {
+                batch.encoded(frame);
+                self.metrics.frames_out += 1;
+            }
+            if batch.bytes() == 0 {
+                break;
+            }
+            entry
+                .carrier
+                .write_lane(Lane::BEST_EFFORT, batch.into_pieces());
+        }
+    }
+
+    /// Reports what was received, if it is urgent, if it has waited long enough, or never before
+    /// the timer that is started here.
+    fn write_receipts(&mut self, now: Instant, key: LinkKey, session_key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let welcomed = self
+            .links
+            .get(key)
+            .is_some_and(|e| matches!(e.link.stage, Stage::Up));
+        if !welcomed {
+            return;
+        }
+        let due = std::mem::take(&mut session.receipt_due);
+        let window = self.config.limits.lane_window_bytes;
+        let lanes = &mut session.conversation.lanes;
+        let mut receipts = Vec::new();
+        let mut waiting = false;
+        for lane in lanes.sequenced().chain([Lane::BEST_EFFORT]) {
+            let Some(inbox) = lanes.inbox_mut(lane) else {
+                continue;
+            };
+            let Some(next) = inbox.unreported() else {
+                continue;
+            };
+            // Best effort needs receipts for its window alone, never in time.
+            if inbox.report_is_urgent(window) || (due && lane != Lane::BEST_EFFORT) {
+                inbox.reported(next);
+                receipts.push(wire::Receipt {
+                    lane: u32::from(lane.number()),
+                    next,
+                });
+            } else if lane != Lane::BEST_EFFORT {
+                waiting = true;
+            }
+        }
+        let timer = &mut session.receipt_timer;
+        if !waiting {
+            self.timers.cancel(timer);
+        } else if self.timers.deadline(timer).is_none() {
+            let deadline = now + self.config.timeouts.receipt;
+            self.timers
+                .set(timer, TimeoutReason::Receipt(session_key), deadline);
+        }
+        if !receipts.is_empty() {
+            self.send_control(key, Frame::Receipts(wire::Receipts { receipts }));
+        }
+    }
+
+    pub(super) fn send_control(&mut self, key: LinkKey, frame: Frame) {
+        let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
+            return;
+        };
+        let mut out = BytesMut::new();
+        encode_frame(&wire::Control { frame: Some(frame) }, &mut out);
+        entry.carrier.write_control(out.freeze());
+        self.metrics.frames_out += 1;
+        self.sending.mark(key.0);
+    }
+
+    pub(super) fn send_heartbeat(&mut self, key: LinkKey, number: u64, echo: bool) {
+        self.send_control(key, Frame::Heartbeat(wire::Heartbeat { number, echo }));
+    }
+}
+
+/// Writes as much of a lane as its stream and its window take. Returns the number of frames.
+fn write_lane(
+    now: Instant,
+    entry: &mut LinkEntry,
+    session: &mut Session,
+    lane: Lane,
+    window: usize,
+    mut report: Option<&mut Vec<(Lane, crate::id::Tag)>>,
+) -> u64 {
+    let Conversation {
+        lanes, promises, ..
+    } = &mut session.conversation;
+    let mut frames = 0;
+    loop {
+        let Some(outbox) = lanes.outbox(lane) else {
+            return frames;
+        };
+        if !outbox.has_unwritten() || outbox.in_flight() >= window {
+            return frames;
+        }
+        let next = outbox.next_seq();
+        if !entry.carrier.lane_is_idle(lane, || lane_open(lane, next)) {
+            return frames;
+        }
+        let mut batch = Batch::default();
+        while batch.bytes() < BATCH && lanes.outbox(lane).is_some_and(|o| o.in_flight() < window) {
+            let wanted = |entry: &Entry| {
+                !is_own(entry) || entry.promise == 0 || promises.is_pending(entry.promise)
+            };
+            let Some(writing) = lanes.write_next(lane, wanted) else {
+                break;
+            };
+            batch.entry(now, writing.seq, writing.entry);
+            frames += 1;
+            if writing.first_time && is_own(writing.entry) {
+                session.sent += 1;
+                if let Some(report) = report.as_deref_mut() {
+                    report.push((lane, writing.entry.tag));
+                }
+                if let Some(promise) = promises.get_mut(writing.entry.promise) {
+                    promise.written = Some((lane, writing.seq));
+                }
+            }
+        }
+        if batch.bytes() == 0 {
+            return frames;
+        }
+        entry.carrier.write_lane(lane, batch.into_pieces());
+    }
+}
+
+/// Whether the entry's promise is this side's: answers bear the peer's.
+fn is_own(entry: &Entry) -> bool {
+    matches!(entry.kind, Kind::Message | Kind::Request)
+}
+
+fn lane_open(lane: Lane, next: u64) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_frame(
+        &wire::LaneOpen {
+            lane: u32::from(lane.number()),
+            next,
+        },
+        &mut out,
+    );
+    out.freeze()
+}

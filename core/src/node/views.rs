@@ -1,0 +1,129 @@
+//! Looking at a node: its sessions, groups and metrics.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::heartbeat::Heartbeat;
+use crate::id::{ClientId, GroupName, SessionId, SessionKey};
+use crate::link::Stage;
+use crate::metrics::{Gauges, MetricsSnapshot};
+
+use super::Node;
+use super::tables::Session;
+
+/// Whether a session has a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It has none: it waits for the client, or for the next dial.
+    Away,
+    /// A link is coming up.
+    Connecting,
+    /// It has one.
+    Connected,
+    /// It is closing.
+    Closing,
+}
+
+/// A session as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its key in this node.
+    pub session: SessionKey,
+    /// Its name on the wire.
+    pub id: SessionId,
+    /// Whose it is.
+    pub client: ClientId,
+    /// Whether it has a link.
+    pub state: LinkState,
+    /// The peer's address, with a link.
+    pub address: Option<SocketAddr>,
+    /// QUIC's estimate of the round-trip time, with a link.
+    pub round_trip_time: Option<Duration>,
+    /// Since when it has had this link.
+    pub connected_since: Option<Instant>,
+    /// When the last frame came on this link.
+    pub last_heard: Option<Instant>,
+    /// How often it has been resumed, plus one; 0 before the first link.
+    pub epoch: u64,
+    /// Bytes that wait for the peer: outbox and best-effort queue.
+    pub queued_bytes: usize,
+    /// Pending promises.
+    pub promises: usize,
+    /// Deliveries that the application owes an answer for.
+    pub deliveries: usize,
+    /// Messages and requests that were written.
+    pub sent: u64,
+    /// Envelopes that came.
+    pub received: u64,
+}
+
+impl Node {
+    /// All sessions, in the order of their keys' slots.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionInfo> {
+        self.sessions
+            .iter()
+            .map(|(key, session)| self.info(key, session))
+    }
+
+    /// One session.
+    pub fn session_info(&self, key: SessionKey) -> Option<SessionInfo> {
+        self.sessions
+            .get(key)
+            .map(|session| self.info(key, session))
+    }
+
+    /// The groups that a session is in.
+    pub fn groups_of(&self, session: SessionKey) -> impl Iterator<Item = &GroupName> {
+        self.groups.groups_of(session)
+    }
+
+    /// The sessions of a group.
+    pub fn members(&self, group: &GroupName) -> impl Iterator<Item = SessionKey> {
+        self.groups.members(group)
+    }
+
+    /// What the node has counted and measured.
+    pub fn metrics(&self, now: Instant) -> MetricsSnapshot {
+        let mut gauges = Gauges {
+            sessions: self.sessions.len(),
+            promises: self.promises,
+            ..Gauges::default()
+        };
+        for (_, session) in self.sessions.iter() {
+            gauges.connected += usize::from(session.connected_since.is_some());
+            gauges.outbox_bytes += session.conversation.lanes.usage().bytes;
+        }
+        self.metrics.snapshot(now, gauges)
+    }
+
+    fn info(&self, key: SessionKey, session: &Session) -> SessionInfo {
+        let entry = session.link.and_then(|link| self.links.get(link));
+        let state = match (entry.map(|e| &e.link.stage), &session.closing) {
+            (_, Some(_)) => LinkState::Closing,
+            (None, None) => LinkState::Away,
+            (Some(Stage::Up), None) => LinkState::Connected,
+            (Some(_), None) => LinkState::Connecting,
+        };
+        let conversation = &session.conversation;
+        SessionInfo {
+            session: key,
+            id: session.tokens.id,
+            client: session.client.clone(),
+            state,
+            address: entry.map(|e| e.carrier.address()),
+            round_trip_time: entry.map(|e| e.carrier.round_trip_time()),
+            connected_since: session.connected_since,
+            last_heard: entry
+                .and_then(|e| e.link.heartbeat.as_ref())
+                .map(Heartbeat::last_heard),
+            epoch: session.tokens.epoch,
+            queued_bytes: conversation.lanes.usage().bytes
+                + conversation.best_effort.waiting_bytes(),
+            promises: conversation.promises.len(),
+            deliveries: conversation.deliveries.len(),
+            sent: session.sent,
+            received: session.received,
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! How a link comes up: hello, admission, welcome.
+
+use std::time::{Duration, Instant};
+
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
+use crate::config::HEARTBEAT_RANGE;
+use crate::error::{CloseCode, CommandError, DisconnectReason};
+use crate::heartbeat::Heartbeat;
+use crate::id::{LinkKey, SessionId, SessionKey};
+use crate::link::hello::{ClientHello, sixteen};
+use crate::link::{PeerLimits, Stage};
+use crate::quic::{Fault, certificate_names_client};
+use crate::session::{Conversation, Token, Tokens};
+use crate::timers::TimerSlot;
+
+use super::commands::Refusal;
+use super::roles::Admission;
+use super::tables::Session;
+use super::{AdmissionRequest, Event, Node};
+
+impl Node {
+    /// The handshake is done: a client says hello, a server waits for it.
+    pub(super) fn link_is_up(&mut self, key: LinkKey) {
+        let limits = self.own_limits();
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let Some(session_key) = entry.link.session else {
+            entry.link.stage = Stage::AwaitsHello;
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let Some(dialing) = session.dialing.as_mut() else {
+            return;
+        };
+        let resuming = dialing.asked;
+        let mut fresh = [[0; 16]; 2];
+        let resume = if resuming {
+            fresh.iter_mut().for_each(|bytes| self.random.fill(bytes));
+            Some(wire::Resume {
+                session_id: session.tokens.id.0.to_vec().into(),
+                token: session.tokens.current().bytes().to_vec().into(),
+                epoch: session.tokens.epoch,
+                received: held(&mut session.conversation),
+            })
+        } else {
+            fresh = [session.tokens.id.0, *session.tokens.current().bytes()];
+            None
+        };
+        dialing.asked = true;
+        session.next = resuming.then(|| (SessionId(fresh[0]), Token::new(fresh[1])));
+        let hello = wire::Hello {
+            version: wire::VERSION,
+            client_id: session.client.as_str().to_owned(),
+            session_id: fresh[0].to_vec().into(),
+            token: fresh[1].to_vec().into(),
+            resume,
+            credentials: dialing.credentials.clone(),
+            limits: Some(limits),
+            agent: dialing.agent.clone(),
+        };
+        session.conversation.lanes.rewind();
+        if let Some(entry) = self.links.get_mut(key) {
+            entry.link.stage = Stage::AwaitsWelcome { resuming };
+        }
+        self.send_control(key, Frame::Hello(hello));
+    }
+
+    /// Server: a client says who it is.
+    pub(super) fn hello(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        hello: wire::Hello,
+    ) -> Result<(), Fault> {
+        let hello = ClientHello::check(hello).map_err(|(code, reason)| Fault::new(code, reason))?;
+        let Some(entry) = self.links.get_mut(key) else {
+            return Ok(());
+        };
+        let certificates = entry.carrier.certificates();
+        match self.admission {
+            None => Err(Fault::new(
+                CloseCode::PROTOCOL_VIOLATION,
+                "this node is no server",
+            )),
+            Some(Admission::Open) => self.let_in(now, key, hello),
+            Some(Admission::MutualTls) => {
+                let named = certificates.first().is_some_and(|certificate| {
+                    certificate_names_client(certificate, &hello.client)
+                });
+                if !named {
+                    return Err(Fault::new(
+                        CloseCode::UNAUTHENTICATED,
+                        "the certificate does not name the client id as a DNS name",
+                    ));
+                }
+                self.let_in(now, key, hello)
+            }
+            Some(Admission::Ask) => {
+                self.events.push(Event::Admission(AdmissionRequest {
+                    link: key,
+                    client: hello.client.clone(),
+                    address: entry.carrier.address(),
+                    credentials: hello.credentials.clone(),
+                    certificates,
+                    agent: hello.agent.clone(),
+                }));
+                entry.link.stage = Stage::AwaitsAdmission(Box::new(hello));
+                Ok(())
+            }
+        }
+    }
+
+    /// The application's answer to [`Event::Admission`]: yes.
+    pub fn admit(&mut self, now: Instant, link: LinkKey) -> Result<(), CommandError> {
+        let now = self.enter(now);
+        let hello = self.awaited_hello(link)?;
+        if let Err(fault) = self.let_in(now, link, hello) {
+            let reason = DisconnectReason::Local {
+                code: fault.code,
+                reason: fault.reason.clone(),
+            };
+            self.end_link(now, link, Some((fault.code, &fault.reason)), reason);
+        }
+        self.mark(link);
+        Ok(())
+    }
+
+    /// The application's answer to [`Event::Admission`]: no.
+    pub fn refuse(
+        &mut self,
+        now: Instant,
+        link: LinkKey,
+        refusal: Refusal,
+    ) -> Result<(), CommandError> {
+        let now = self.enter(now);
+        self.awaited_hello(link)?;
+        self.metrics.admissions_refused += 1;
+        let Refusal {
+            reason,
+            retry_after,
+        } = refusal;
+        let close = wire::Close {
+            code: CloseCode::REFUSED.0,
+            reason: wire::clip_reason(&reason).to_owned(),
+            retry_after_ms: retry_after.map_or(0, milliseconds),
+        };
+        // The client closes the connection on it; the admission deadline stands behind that.
+        self.send_control(link, Frame::Close(close));
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.link.stage = Stage::Refused;
+            entry.link.admission_deadline = Some(now + self.config.timeouts.close);
+        }
+        self.mark(link);
+        Ok(())
+    }
+
+    fn awaited_hello(&mut self, link: LinkKey) -> Result<ClientHello, CommandError> {
+        let entry = self.links.get_mut(link).ok_or(CommandError::UnknownLink)?;
+        match std::mem::replace(&mut entry.link.stage, Stage::AwaitsHello) {
+            Stage::AwaitsAdmission(hello) => Ok(*hello),
+            other => {
+                entry.link.stage = other;
+                Err(CommandError::UnknownLink)
+            }
+        }
+    }
+
+    /// Server: finds or makes the session, and welcomes the client.
+    fn let_in(&mut self, now: Instant, key: LinkKey, hello: ClientHello) -> Result<(), Fault> {
+        let known = hello
+            .resume
+            .as_ref()
+            .and_then(|resume| self.by_id.get(&resume.id).copied());
+        let (session_key, resumed) = match (known, &hello.resume) {
+            (Some(session_key), Some(resume)) => {
+                self.resume(now, session_key, &hello, resume)?;
+                (session_key, true)
+            }
+            _ => (self.new_server_session(&hello)?, false),
+        };
+        let heartbeat = self.config.heartbeat;
+        let Some(entry) = self.links.get_mut(key) else {
+            return Ok(());
+        };
+        entry.link.session = Some(session_key);
+        entry.link.stage = Stage::Up;
+        entry.link.admission_deadline = None;
+        entry.link.peer = hello.limits;
+        entry.link.heartbeat = Some(Heartbeat::server(now, heartbeat.interval, heartbeat.misses));
+        if std::mem::take(&mut entry.half_open) {
+            self.half_open -= 1;
+        }
+        let limits = self.own_limits();
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
+        };
+        session.link = Some(key);
+        session.peer = hello.limits;
+        let welcome = wire::Welcome {
+            version: wire::VERSION,
+            session_id: session.tokens.id.0.to_vec().into(),
+            token: session.tokens.current().bytes().to_vec().into(),
+            epoch: session.tokens.epoch,
+            resumed,
+            received: held(&mut session.conversation),
+            limits: Some(limits),
+            heartbeat_ms: milliseconds(heartbeat.interval),
+            retention_ms: milliseconds(self.config.timeouts.retention),
+            lost_code: if hello.resume.is_some() && !resumed {
+                CloseCode::UNKNOWN_SESSION.0
+            } else {
+                0
+            },
+        };
+        self.send_control(key, Frame::Welcome(welcome));
+        if resumed && let Some(resume) = &hello.resume {
+            self.receipts(session_key, &resume.received)?;
+        }
+        self.connected(now, session_key, resumed);
+        Ok(())
+    }
+
+    fn resume(
+        &mut self,
+        now: Instant,
+        session_key: SessionKey,
+        hello: &ClientHello,
+        resume: &crate::link::hello::Resume,
+    ) -> Result<(), Fault> {
+        let mut token = [0; 16];
+        self.random.fill(&mut token);
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
+        };
+        let shown = Token::new(resume.token);
+        if session.client != hello.client || !session.tokens.admits(&shown) {
+            return Err(Fault::new(
+                CloseCode::WRONG_TOKEN,
+                "the token does not resume this session",
+            ));
+        }
+        session.tokens.rotate(shown, Token::new(token));
+        session.conversation.lanes.rewind();
+        let old = session.link.take();
+        let dropped = session.conversation.best_effort.link_lost();
+        session.dropped += dropped;
+        self.metrics.best_effort_dropped += dropped;
+        self.timers.cancel(&mut session.timer);
+        if let Some(old) = old {
+            self.supersede(now, old);
+        }
+        Ok(())
+    }
+
+    fn new_server_session(&mut self, hello: &ClientHello) -> Result<SessionKey, Fault> {
+        let limits = &self.config.limits;
+        let (id, token) = hello.fresh;
+        if self.by_id.contains_key(&id) {
+            return Err(Fault::new(
+                CloseCode::WRONG_TOKEN,
+                "a session of this id exists: resume it",
+            ));
+        }
+        let own = self.sessions_of.get(&hello.client).copied().unwrap_or(0);
+        if self.by_id.len() >= limits.sessions || own >= limits.sessions_per_client {
+            return Err(Fault::new(
+                CloseCode::TOO_MANY_SESSIONS,
+                "this server keeps no more sessions, or no more of this client: close some, or wait",
+            ));
+        }
+        let tokens = Tokens::new(id, 1, Token::new(token));
+        let session = self.session(hello.client.clone(), tokens);
+        let key = self.sessions.insert_with(|_| session);
+        self.by_id.insert(id, key);
+        *self.sessions_of.entry(hello.client.clone()).or_default() += 1;
+        self.metrics.sessions_opened += 1;
+        Ok(key)
+    }
+
+    pub(super) fn session(&self, client: crate::id::ClientId, tokens: Tokens) -> Session {
+        Session {
+            client,
+            tokens,
+            next: None,
+            conversation: Conversation::new(&self.config.limits),
+            link: None,
+            peer: PeerLimits::default(),
+            dialing: None,
+            closing: None,
+            timer: TimerSlot::default(),
+            receipt_timer: TimerSlot::default(),
+            receipt_due: false,
+            connected_since: None,
+            sent: 0,
+            received: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Client: the server's answer to hello.
+    pub(super) fn welcome(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        welcome: wire::Welcome,
+        resuming: bool,
+    ) -> Result<(), Fault> {
+        let id = sixteen(&welcome.session_id, "session_id").map(SessionId);
+        let token = sixteen(&welcome.token, "token").map(Token::new);
+        let fault = |(code, reason)| Fault::new(code, reason);
+        let (id, token) = (id.map_err(fault)?, token.map_err(fault)?);
+        let Some(entry) = self.links.get_mut(key) else {
+            return Ok(());
+        };
+        let Some(session_key) = entry.link.session else {
+            return Ok(());
+        };
+        entry.link.stage = Stage::Up;
+        entry.link.admission_deadline = None;
+        entry.link.peer = welcome.limits.into();
+        let peer = entry.link.peer;
+        let own = self.config.heartbeat;
+        let asked = match welcome.heartbeat_ms {
+            0 => own.interval,
+            asked => {
+                Duration::from_millis(u64::from(asked)).clamp(HEARTBEAT_RANGE.0, HEARTBEAT_RANGE.1)
+            }
+        };
+        let phase = self.random.fraction();
+        entry.link.heartbeat = Some(Heartbeat::client(
+            now,
+            own.interval.min(asked),
+            own.misses,
+            phase,
+        ));
+        let lost = resuming && !welcome.resumed;
+        if lost {
+            self.lose_session(now, session_key);
+        }
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
+        };
+        let expected = if lost {
+            session.next.take().map(|(id, _)| id)
+        } else {
+            Some(session.tokens.id)
+        };
+        if expected != Some(id) || welcome.resumed != (resuming && !lost) {
+            return Err(Fault::new(
+                CloseCode::PROTOCOL_VIOLATION,
+                "Welcome names another session than Hello",
+            ));
+        }
+        session.tokens = Tokens::new(id, welcome.epoch, token);
+        session.peer = peer;
+        if let Some(dialing) = session.dialing.as_mut() {
+            dialing.asked = true;
+            dialing.welcomed = true;
+            dialing.backoff.connected(now);
+        }
+        let epoch = welcome.epoch;
+        self.send_control(key, Frame::Ready(wire::Ready { epoch }));
+        self.receipts(session_key, &welcome.received)?;
+        self.connected(now, session_key, welcome.resumed);
+        Ok(())
+    }
+
+    fn connected(&mut self, now: Instant, session_key: SessionKey, resumed: bool) {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        session.connected_since = Some(now);
+        let (client, epoch) = (session.client.clone(), session.tokens.epoch);
+        let Some(entry) = session.link.and_then(|link| self.links.get_mut(link)) else {
+            return;
+        };
+        let address = entry.carrier.address();
+        if resumed {
+            self.metrics.sessions_resumed += 1;
+        }
+        tracing::info!(session = ?session_key, %client, %address, epoch, resumed, "connected");
+        self.events.push(Event::Connected {
+            session: session_key,
+            client,
+            address,
+            epoch,
+            resumed,
+        });
+    }
+
+    fn own_limits(&self) -> wire::Limits {
+        let limits = &self.config.limits;
+        wire::Limits {
+            frame_bytes: limits.frame_bytes as u32,
+            lanes: u32::from(limits.lanes),
+        }
+    }
+}
+
+/// What this side's session holds, a lane each; it counts as reported.
+fn held(conversation: &mut Conversation) -> Vec<wire::Receipt> {
+    let lanes = &mut conversation.lanes;
+    let mut receipts = Vec::new();
+    for lane in lanes.sequenced() {
+        if let Some(inbox) = lanes.inbox_mut(lane)
+            && inbox.next() > 0
+        {
+            let next = inbox.next();
+            inbox.reported(next);
+            receipts.push(wire::Receipt {
+                lane: u32::from(lane.number()),
+                next,
+            });
+        }
+    }
+    receipts
+}
+
+/// Whole milliseconds, at most what the wire holds.
+pub(super) fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

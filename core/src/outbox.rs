@@ -1,0 +1,278 @@
+//! What one lane has still to get to the peer's session: kept until the peer says that it holds it.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::Status;
+use crate::id::Tag;
+
+/// What an entry is on the wire.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// A one-way message; with a promise it wants an ack.
+    Message,
+    Request,
+    Reply,
+    Reject(Status),
+    /// Acks of these promises of the peer, ascending.
+    Acks(Vec<u64>),
+}
+
+/// A message, request or answer on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    pub(crate) tag: Tag,
+    /// The sender's promise (message, request) or the peer's that is settled; 0: none.
+    pub(crate) promise: u64,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) body: Bytes,
+}
+
+/// A fixed share for an entry's own memory, so that empty messages are not free.
+const OVERHEAD: usize = 64;
+
+impl Entry {
+    /// What the entry counts for in limits, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let own = match &self.kind {
+            Kind::Acks(numbers) => numbers.len() * 8,
+            Kind::Reject(status) => status.reason.len(),
+            _ => 0,
+        };
+        OVERHEAD + own + self.body.len()
+    }
+}
+
+/// How much was let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Released {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// The peer says that it holds what was never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadReceipt;
+
+/// The sending side of one lane. An entry gets its sequence number when it is first written, so
+/// that one which is cancelled before leaves no gap.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Entries with a sequence number: from `base`.
+    numbered: VecDeque<Entry>,
+    base: u64,
+    /// How many of `numbered` are written to the present link.
+    written: usize,
+    /// Weight of those.
+    written_bytes: usize,
+    waiting: VecDeque<Entry>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.waiting.push_back(entry);
+    }
+
+    /// Sequence number of the next entry to be written.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.base + self.written as u64
+    }
+
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.written < self.numbered.len() || !self.waiting.is_empty()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.numbered.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Weight of what is written to the present link and not yet held by the peer.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.written_bytes
+    }
+
+    /// The entry to write next: a replayed one first; else the oldest waiting one that is still
+    /// `wanted`. What is not is let go, and counted in `released`.
+    pub(crate) fn write_next(
+        &mut self,
+        mut wanted: impl FnMut(&Entry) -> bool,
+        released: &mut Released,
+    ) -> Option<Writing<'_>> {
+        let first_time = self.written == self.numbered.len();
+        if first_time {
+            loop {
+                let entry = self.waiting.pop_front()?;
+                if wanted(&entry) {
+                    self.numbered.push_back(entry);
+                    break;
+                }
+                released.messages += 1;
+                released.bytes += entry.weight();
+            }
+        }
+        let seq = self.next_seq();
+        let entry = self.numbered.get(self.written)?;
+        self.written += 1;
+        self.written_bytes += entry.weight();
+        Some(Writing {
+            seq,
+            entry,
+            first_time,
+        })
+    }
+
+    /// The peer's session holds everything below `next`.
+    pub(crate) fn received(&mut self, next: u64) -> Result<Released, BadReceipt> {
+        let mut released = Released::default();
+        if next > self.base + self.numbered.len() as u64 {
+            return Err(BadReceipt);
+        }
+        while self.base < next {
+            let Some(entry) = self.numbered.pop_front() else {
+                break;
+            };
+            let weight = entry.weight();
+            self.base += 1;
+            if self.written > 0 {
+                self.written -= 1;
+                self.written_bytes -= weight;
+            }
+            released.messages += 1;
+            released.bytes += weight;
+        }
+        Ok(released)
+    }
+
+    /// A new link: everything that the peer does not hold is written again, oldest first.
+    pub(crate) fn rewind(&mut self) {
+        self.written = 0;
+        self.written_bytes = 0;
+    }
+
+    /// Lets go of waiting entries that are not `wanted` any more.
+    pub(crate) fn prune(&mut self, mut wanted: impl FnMut(&Entry) -> bool) -> Released {
+        let mut released = Released::default();
+        self.waiting.retain(|entry| {
+            let keep = wanted(entry);
+            if !keep {
+                released.messages += 1;
+                released.bytes += entry.weight();
+            }
+            keep
+        });
+        released
+    }
+
+    /// Everything that the peer is not known to hold, oldest first, and whether it may have it.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Entry, bool)> {
+        let Self {
+            numbered,
+            base: _,
+            written: _,
+            written_bytes: _,
+            waiting,
+        } = self;
+        numbered
+            .into_iter()
+            .map(|e| (e, true))
+            .chain(waiting.into_iter().map(|e| (e, false)))
+    }
+}
+
+/// An entry to be written now.
+#[derive(Debug)]
+pub(crate) struct Writing<'a> {
+    pub(crate) seq: u64,
+    pub(crate) entry: &'a Entry,
+    /// Whether no earlier link has carried it.
+    pub(crate) first_time: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(promise: u64) -> Entry {
+        Entry {
+            kind: Kind::Message,
+            tag: Tag(1),
+            promise,
+            deadline: None,
+            body: Bytes::from_static(b"x"),
+        }
+    }
+
+    fn write_all(outbox: &mut Outbox) -> Vec<(u64, u64, bool)> {
+        let mut released = Released::default();
+        let mut out = Vec::new();
+        while let Some(w) = outbox.write_next(|_| true, &mut released) {
+            out.push((w.seq, w.entry.promise, w.first_time));
+        }
+        out
+    }
+
+    #[test]
+    fn what_the_peer_does_not_hold_is_written_again_in_order() {
+        let mut outbox = Outbox::default();
+        (1..=3).for_each(|p| outbox.push(entry(p)));
+        assert_eq!(
+            write_all(&mut outbox),
+            [(0, 1, true), (1, 2, true), (2, 3, true)]
+        );
+        assert_eq!(outbox.received(1).map(|r| r.messages), Ok(1));
+        outbox.push(entry(4));
+        outbox.rewind();
+        assert_eq!(outbox.in_flight(), 0);
+        assert_eq!(
+            write_all(&mut outbox),
+            [(1, 2, false), (2, 3, false), (3, 4, true)]
+        );
+        assert_eq!(outbox.received(4).map(|r| r.messages), Ok(3));
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_cancelled_entry_leaves_no_gap() {
+        let mut outbox = Outbox::default();
+        (1..=3).for_each(|p| outbox.push(entry(p)));
+        let mut released = Released::default();
+        let mut seqs = Vec::new();
+        while let Some(w) = outbox.write_next(|e| e.promise != 2, &mut released) {
+            seqs.push((w.seq, w.entry.promise));
+        }
+        assert_eq!(seqs, [(0, 1), (1, 3)]);
+        assert_eq!(released.messages, 1);
+    }
+
+    #[test]
+    fn a_receipt_for_what_was_never_sent_is_refused() {
+        let mut outbox = Outbox::default();
+        outbox.push(entry(1));
+        assert_eq!(outbox.received(1), Err(BadReceipt));
+        write_all(&mut outbox);
+        assert_eq!(outbox.received(2), Err(BadReceipt));
+        assert!(outbox.received(1).is_ok());
+        assert_eq!(
+            outbox.received(0).map(|r| r.messages),
+            Ok(0),
+            "an old receipt changes nothing"
+        );
+    }
+
+    #[test]
+    fn loss_tells_what_may_have_arrived_from_what_cannot() {
+        let mut outbox = Outbox::default();
+        outbox.push(entry(1));
+        write_all(&mut outbox);
+        outbox.push(entry(2));
+        let lost: Vec<_> = outbox
+            .into_entries()
+            .map(|(e, maybe)| (e.promise, maybe))
+            .collect();
+        assert_eq!(lost, [(1, true), (2, false)]);
+    }
+}

@@ -1,0 +1,287 @@
+//! One QUIC connection in our terms: a control stream, lanes, and an end.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn_proto::{
+    Connection, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, Transmit,
+};
+use rustls_pki_types::CertificateDer;
+
+use super::endpoint::Endpoint;
+use super::reasons;
+use super::streams::{Fault, Incoming, Outgoing, refuse};
+use crate::error::{CloseCode, DisconnectReason};
+use crate::id::Lane;
+
+/// What happened to a connection.
+#[derive(Debug)]
+pub(crate) enum CarrierEvent {
+    /// The handshake is done.
+    Up,
+    /// The connection is over.
+    Down(DisconnectReason),
+}
+
+/// One QUIC connection.
+pub(crate) struct Carrier {
+    pub(crate) handle: ConnectionHandle,
+    connection: Connection,
+    control: Option<(Outgoing, Incoming)>,
+    lanes_out: Vec<(Lane, Outgoing)>,
+    lanes_in: Vec<Incoming>,
+    /// Where the next round over `lanes_in` begins, so that none is favoured.
+    turn: usize,
+}
+
+/// Order in which QUIC sends what streams hold; higher goes first.
+mod priority {
+    pub(super) const CONTROL: i32 = 100;
+    pub(super) const ANSWERS: i32 = 50;
+    pub(super) const LANE: i32 = 10;
+    pub(super) const BEST_EFFORT: i32 = 5;
+    pub(super) const BULK_ANSWERS: i32 = 1;
+    pub(super) const BULK: i32 = 0;
+}
+
+impl Carrier {
+    pub(crate) fn new(handle: ConnectionHandle, connection: Connection) -> Self {
+        Self {
+            handle,
+            connection,
+            control: None,
+            lanes_out: Vec::new(),
+            lanes_in: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    /// Carries events between connection and endpoint, and says what happened.
+    pub(crate) fn poll(&mut self, endpoint: &mut Endpoint) -> Option<CarrierEvent> {
+        while let Some(event) = self.connection.poll_endpoint_events() {
+            if let Some(event) = endpoint.handle_event(self.handle, event) {
+                self.connection.handle_event(event);
+            }
+        }
+        while let Some(event) = self.connection.poll() {
+            match event {
+                Event::Connected => return Some(CarrierEvent::Up),
+                Event::ConnectionLost { reason } => {
+                    return Some(CarrierEvent::Down(reasons::reason(reason)));
+                }
+                Event::Stream(event) => self.stream_event(event),
+                Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {
+                }
+            }
+        }
+        None
+    }
+
+    fn stream_event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Opened { dir: Dir::Bi } => self.accept_control(),
+            StreamEvent::Opened { dir: Dir::Uni } => self.accept_lanes(),
+            StreamEvent::Readable { id } => {
+                if let Some(stream) = self.incoming(id) {
+                    stream.readable = true;
+                }
+            }
+            StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } => {
+                let Self {
+                    connection,
+                    control,
+                    lanes_out,
+                    ..
+                } = self;
+                let control = control.iter_mut().map(|(out, _)| out);
+                if let Some(out) = control
+                    .chain(lanes_out.iter_mut().map(|(_, out)| out))
+                    .find(|out| out.id == id)
+                {
+                    out.flush(connection);
+                }
+            }
+            StreamEvent::Finished { .. } | StreamEvent::Available { .. } => {}
+        }
+    }
+
+    fn accept_control(&mut self) {
+        while let Some(id) = self.connection.streams().accept(Dir::Bi) {
+            if self.control.is_some() {
+                refuse(&mut self.connection, id);
+                continue;
+            }
+            self.connection
+                .send_stream(id)
+                .set_priority(priority::CONTROL)
+                .ok();
+            self.control = Some((Outgoing::new(id), Incoming::new(id)));
+        }
+    }
+
+    fn accept_lanes(&mut self) {
+        while let Some(id) = self.connection.streams().accept(Dir::Uni) {
+            self.lanes_in.push(Incoming::new(id));
+        }
+    }
+
+    fn incoming(&mut self, id: StreamId) -> Option<&mut Incoming> {
+        let control = self.control.iter_mut().map(|(_, incoming)| incoming);
+        control
+            .chain(&mut self.lanes_in)
+            .find(|stream| stream.id == id)
+    }
+
+    /// Writes to the control stream; a client opens it with its first frame.
+    pub(crate) fn write_control(&mut self, frames: Bytes) {
+        if self.control.is_none()
+            && self.connection.side() == Side::Client
+            && let Some(id) = self.connection.streams().open(Dir::Bi)
+        {
+            self.connection
+                .send_stream(id)
+                .set_priority(priority::CONTROL)
+                .ok();
+            self.control = Some((Outgoing::new(id), Incoming::new(id)));
+        }
+        if let Some((out, _)) = &mut self.control {
+            out.write(&mut self.connection, [frames]);
+        }
+    }
+
+    /// The next frame of the control stream.
+    pub(crate) fn read_control(&mut self, limit: usize) -> Result<Option<Bytes>, Fault> {
+        match &mut self.control {
+            Some((_, incoming)) => incoming.next(&mut self.connection, limit),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the lane's stream takes more; opens it with `opening` on first use.
+    pub(crate) fn lane_is_idle(&mut self, lane: Lane, opening: impl FnOnce() -> Bytes) -> bool {
+        if let Some((_, out)) = self.lanes_out.iter().find(|(own, _)| *own == lane) {
+            return out.is_idle();
+        }
+        let Some(id) = self.connection.streams().open(Dir::Uni) else {
+            return false;
+        };
+        self.connection
+            .send_stream(id)
+            .set_priority(lane_priority(lane))
+            .ok();
+        let mut out = Outgoing::new(id);
+        out.write(&mut self.connection, [opening()]);
+        let idle = out.is_idle();
+        self.lanes_out.push((lane, out));
+        idle
+    }
+
+    pub(crate) fn write_lane(&mut self, lane: Lane, chunks: Vec<Bytes>) {
+        if let Some((_, out)) = self.lanes_out.iter_mut().find(|(own, _)| *own == lane) {
+            out.write(&mut self.connection, chunks);
+        }
+    }
+
+    /// The next frame of any lane that `allowed` lets be read, fairly: its stream's lane (`None`
+    /// before the first frame has named it) and the slot to name it by.
+    pub(crate) fn read_lane(
+        &mut self,
+        limit: usize,
+        mut allowed: impl FnMut(Option<Lane>) -> bool,
+    ) -> Result<Option<(usize, Option<Lane>, Bytes)>, Fault> {
+        let count = self.lanes_in.len();
+        for offset in 0..count {
+            let slot = (self.turn + offset) % count;
+            let Some(stream) = self.lanes_in.get_mut(slot) else {
+                continue;
+            };
+            if !allowed(stream.lane) {
+                continue;
+            }
+            if let Some(frame) = stream.next(&mut self.connection, limit)? {
+                // Stay with a lane while it has frames; others get theirs when it runs dry or is
+                // no longer allowed.
+                self.turn = slot;
+                return Ok(Some((slot, stream.lane, frame)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The lane of the stream in `slot` is known; `false` if another stream of this link is it.
+    pub(crate) fn name_lane(&mut self, slot: usize, lane: Lane) -> bool {
+        if self.lanes_in.iter().any(|stream| stream.lane == Some(lane)) {
+            return false;
+        }
+        if let Some(stream) = self.lanes_in.get_mut(slot) {
+            stream.lane = Some(lane);
+        }
+        true
+    }
+
+    /// Gives the turn to the next lane.
+    pub(crate) fn pass_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1) % self.lanes_in.len().max(1);
+    }
+
+    pub(crate) fn handle_datagram(&mut self, event: quinn_proto::ConnectionEvent) {
+        self.connection.handle_event(event);
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        self.connection.poll_timeout()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.connection.handle_timeout(now);
+    }
+
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: NonZeroUsize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        self.connection
+            .poll_transmit(now, max_segments.get(), buffer)
+    }
+
+    pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
+        let reason = Bytes::copy_from_slice(reason.as_bytes());
+        self.connection.close(now, reasons::var_int(code), reason);
+    }
+
+    /// Nothing more will come of this connection; its slot may be forgotten.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.connection.is_drained()
+    }
+
+    pub(crate) fn round_trip_time(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The peer's certificates, verified during the handshake.
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.connection
+            .crypto_session()
+            .peer_identity()
+            .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+            .map_or_else(Vec::new, |certificates| *certificates)
+    }
+}
+
+fn lane_priority(lane: Lane) -> i32 {
+    match lane {
+        Lane::ANSWERS => priority::ANSWERS,
+        Lane::BULK_ANSWERS => priority::BULK_ANSWERS,
+        Lane::BEST_EFFORT => priority::BEST_EFFORT,
+        Lane::BULK => priority::BULK,
+        _ => priority::LANE,
+    }
+}

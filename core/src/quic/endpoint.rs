@@ -1,0 +1,238 @@
+//! The node's QUIC endpoint: which connection a datagram is for, and who may begin one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::BytesMut;
+use quinn_proto::{
+    ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint,
+    EndpointConfig, EndpointEvent, ServerConfig, Transmit,
+};
+
+use super::carrier::Carrier;
+use super::seeded::tls::{Identity, Roots};
+use super::seeded::{self, ClientCertificates, PersistentKeys, Sources, WallClock};
+use super::transport::transport;
+use crate::config::Config;
+use crate::error::{CommandError, ConfigError};
+use crate::seed::Seed;
+
+/// What the endpoint's cryptography is made from.
+pub(crate) struct Keys<'a> {
+    pub(crate) seed: &'a Seed,
+    pub(crate) now: Instant,
+    pub(crate) wall: SystemTime,
+    pub(crate) persistent: Option<PersistentKeys>,
+    /// A server's identity, and what it asks of its clients' certificates.
+    pub(crate) server: Option<(&'a Identity, ClientCertificates<'a>)>,
+    pub(crate) client: Option<(&'a Roots, Option<&'a Identity>)>,
+}
+
+/// What a datagram brought.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the common case is the large one, and lives only on the stack"
+)]
+pub(crate) enum Arrived {
+    /// It is for a connection.
+    For(ConnectionHandle, ConnectionEvent),
+    /// Somebody began a connection, and it was accepted.
+    New(Box<Carrier>),
+    /// It was answered without state, or there is nothing to do; whether it was turned away.
+    Handled(TurnedAway),
+}
+
+/// Why the beginning of a connection was not accepted, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    No,
+    Retried,
+    Ignored,
+}
+
+/// QUIC's endpoint.
+pub(crate) struct Endpoint {
+    inner: quinn_proto::Endpoint,
+    client: Option<ClientConfig>,
+    wall: WallClock,
+    /// Datagrams that are no connection's: Retry, stateless reset, refusals.
+    pub(crate) responses: Vec<(Transmit, Vec<u8>)>,
+}
+
+/// Datagrams that wait to be sent outside of connections; beyond it they are not made (RFC 9000
+/// asks for none of them to be reliable).
+const RESPONSES_MAX: usize = 1_024;
+
+impl Endpoint {
+    pub(crate) fn new(config: &Config, keys: &Keys<'_>) -> Result<Self, ConfigError> {
+        let wall = WallClock::new(keys.now, keys.wall);
+        let sources = Sources::new(keys.seed.clone(), wall.clone(), None);
+        let persistent = keys
+            .persistent
+            .clone()
+            .unwrap_or_else(|| PersistentKeys::from_seed(keys.seed));
+        let mut endpoint = EndpointConfig::new(persistent.reset_key());
+        endpoint.cid_generator(sources.connection_ids());
+        endpoint.min_reset_interval(config.transport.min_reset_interval);
+        let transport = transport(config);
+        let server = match &keys.server {
+            None => None,
+            Some((identity, clients)) => {
+                let tls = seeded::server_crypto(identity, *clients, false, &sources)?;
+                let mut server = ServerConfig::new(tls, persistent.token_key());
+                server
+                    .time_source(Arc::new(wall.clone()))
+                    .migration(config.transport.migration)
+                    .max_incoming(config.limits.half_open)
+                    .incoming_buffer_size(64 << 10)
+                    .incoming_buffer_size_total(16 << 20)
+                    .transport_config(transport.clone());
+                Some(Arc::new(server))
+            }
+        };
+        let client = match &keys.client {
+            None => None,
+            Some((roots, identity)) => {
+                let tls = seeded::client_crypto(roots, *identity, false, &sources)?;
+                let mut client = ClientConfig::new(tls);
+                client
+                    .initial_dst_cid_provider(sources.first_destinations())
+                    .transport_config(transport);
+                Some(client)
+            }
+        };
+        let inner = quinn_proto::Endpoint::new(
+            Arc::new(endpoint),
+            server,
+            true,
+            Some(sources.endpoint_seed()),
+        );
+        Ok(Self {
+            inner,
+            client,
+            wall,
+            responses: Vec::new(),
+        })
+    }
+
+    /// Moves the wall clock that certificates and tokens are judged by.
+    pub(crate) fn set_time(&mut self, now: Instant) {
+        self.wall.set(now);
+    }
+
+    /// Routes a datagram. `may_begin` says whether a new connection is welcome, given whether its
+    /// address is validated.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        local_ip: Option<IpAddr>,
+        ecn: Option<EcnCodepoint>,
+        data: BytesMut,
+        may_begin: impl FnOnce(bool) -> MayBegin,
+    ) -> Arrived {
+        let mut buffer = Vec::new();
+        match self
+            .inner
+            .handle(now, remote, local_ip, ecn, data, &mut buffer)
+        {
+            None => Arrived::Handled(TurnedAway::No),
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => Arrived::For(handle, event),
+            Some(DatagramEvent::Response(transmit)) => {
+                self.respond(transmit, buffer);
+                Arrived::Handled(TurnedAway::No)
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                buffer.clear();
+                match may_begin(incoming.remote_address_validated()) {
+                    MayBegin::Yes => match self.inner.accept(incoming, now, &mut buffer, None) {
+                        Ok((handle, connection)) => {
+                            Arrived::New(Box::new(Carrier::new(handle, connection)))
+                        }
+                        Err(error) => {
+                            if let Some(transmit) = error.response {
+                                self.respond(transmit, buffer);
+                            }
+                            Arrived::Handled(TurnedAway::No)
+                        }
+                    },
+                    MayBegin::IfValidated if incoming.may_retry() => {
+                        if let Ok(transmit) = self.inner.retry(incoming, &mut buffer) {
+                            self.respond(transmit, buffer);
+                        }
+                        Arrived::Handled(TurnedAway::Retried)
+                    }
+                    MayBegin::IfValidated | MayBegin::No => {
+                        self.inner.ignore(incoming);
+                        Arrived::Handled(TurnedAway::Ignored)
+                    }
+                    MayBegin::Refused => {
+                        let transmit = self.inner.refuse(incoming, &mut buffer);
+                        self.respond(transmit, buffer);
+                        Arrived::Handled(TurnedAway::Ignored)
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn connect(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        server_name: &str,
+    ) -> Result<Carrier, CommandError> {
+        let config = self
+            .client
+            .clone()
+            .ok_or(CommandError::NotConfigured("client role"))?;
+        match self.inner.connect(now, config, address, server_name) {
+            Ok((handle, connection)) => Ok(Carrier::new(handle, connection)),
+            Err(ConnectError::InvalidServerName(_)) => Err(CommandError::InvalidServerName),
+            Err(ConnectError::InvalidRemoteAddress(address)) => {
+                Err(CommandError::UndialableAddress(address))
+            }
+            Err(_) => Err(CommandError::TableFull {
+                what: "the connection table",
+                field: "nothing: restart",
+            }),
+        }
+    }
+
+    pub(crate) fn has_client_role(&self) -> bool {
+        self.client.is_some()
+    }
+
+    pub(crate) fn check_server_name(server_name: &str) -> Result<(), CommandError> {
+        rustls_pki_types::ServerName::try_from(server_name)
+            .map(drop)
+            .map_err(|_| CommandError::InvalidServerName)
+    }
+
+    pub(crate) fn handle_event(
+        &mut self,
+        handle: ConnectionHandle,
+        event: EndpointEvent,
+    ) -> Option<ConnectionEvent> {
+        self.inner.handle_event(handle, event)
+    }
+
+    fn respond(&mut self, transmit: Transmit, buffer: Vec<u8>) {
+        if self.responses.len() < RESPONSES_MAX {
+            self.responses.push((transmit, buffer));
+        }
+    }
+}
+
+/// Whether a connection may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayBegin {
+    Yes,
+    /// Only from an address that has shown that it is its own.
+    IfValidated,
+    /// Not now; without a word, since words cost as much as work.
+    No,
+    /// Not here, and it is told so.
+    Refused,
+}

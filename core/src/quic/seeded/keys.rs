@@ -1,0 +1,113 @@
+//! Keys that outlive the process.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::{hkdf, hmac};
+use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
+use zeroize::Zeroizing;
+
+use crate::seed::Seed;
+
+/// Keys that a server should keep across restarts.
+///
+/// A peer notices within a round trip that a server has restarted, instead of by silence, if the
+/// new process can prove that it speaks for the old one: with the same reset key. A node that is
+/// given none derives them from its seed; a new seed then means new keys, and its peers find out
+/// by missing heartbeats.
+///
+/// Keep them as secret as a private key: who knows the reset key can end every connection, who
+/// knows the token key can have packets sent to addresses that never asked. They are overwritten
+/// with zeros when dropped, and their `Debug` output is redacted.
+#[derive(Clone)]
+pub struct PersistentKeys {
+    reset: Zeroizing<[u8; 32]>,
+    token: Zeroizing<[u8; 32]>,
+}
+
+impl PersistentKeys {
+    /// Keys of these random bytes: `reset` for stateless resets (RFC 9000 section 10.3), `token`
+    /// for address validation tokens (RFC 9000 section 8.1).
+    pub fn new(reset: [u8; 32], token: [u8; 32]) -> Self {
+        Self {
+            reset: Zeroizing::new(reset),
+            token: Zeroizing::new(token),
+        }
+    }
+
+    /// Keys that follow from this seed. To keep them, keep a seed of their own for them: a node's
+    /// own seed must not be used twice.
+    pub fn from_seed(seed: &Seed) -> Self {
+        Self::new(seed.derive("reset key", 0), seed.derive("token key", 0))
+    }
+
+    /// What `EndpointConfig::new` takes.
+    pub(crate) fn reset_key(&self) -> Arc<dyn HmacKey> {
+        Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &*self.reset))
+    }
+
+    /// What `quinn_proto::ServerConfig::new` takes.
+    pub(crate) fn token_key(&self) -> Arc<dyn HandshakeTokenKey> {
+        Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, b"trunkline token v1").extract(&*self.token))
+    }
+}
+
+impl fmt::Debug for PersistentKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PersistentKeys(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reset(keys: &PersistentKeys) -> Vec<u8> {
+        let key = keys.reset_key();
+        let mut signature = vec![0; key.signature_len()];
+        key.sign(b"id", &mut signature);
+        signature
+    }
+
+    fn sealed(keys: &PersistentKeys) -> Vec<u8> {
+        let mut data = b"address".to_vec();
+        keys.token_key()
+            .aead_from_hkdf(&[5; 16])
+            .seal(&mut data, &[])
+            .unwrap();
+        data
+    }
+
+    #[test]
+    fn kept_keys_give_the_same_resets_and_tokens() {
+        let keys = PersistentKeys::new([1; 32], [2; 32]);
+        let kept = PersistentKeys::new([1; 32], [2; 32]);
+        assert_eq!(reset(&keys), reset(&kept));
+        assert_eq!(sealed(&keys), sealed(&kept));
+        let other = PersistentKeys::new([2; 32], [1; 32]);
+        assert_ne!(reset(&keys), reset(&other));
+        assert_ne!(sealed(&keys), sealed(&other));
+    }
+
+    #[test]
+    fn each_seed_has_its_own_two_keys() {
+        let keys = PersistentKeys::from_seed(&Seed::new([1; 32]));
+        assert_ne!(keys.reset, keys.token);
+        assert_ne!(
+            keys.reset,
+            PersistentKeys::from_seed(&Seed::new([2; 32])).reset
+        );
+        assert_eq!(
+            keys.reset,
+            PersistentKeys::from_seed(&Seed::new([1; 32])).reset
+        );
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        assert_eq!(
+            format!("{:?}", PersistentKeys::new([1; 32], [2; 32])),
+            "PersistentKeys(redacted)"
+        );
+    }
+}

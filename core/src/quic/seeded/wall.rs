@@ -1,0 +1,96 @@
+//! The time of day, as the node was told it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use quinn_proto::TimeSource;
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
+
+/// The time of day: what it was at the node's origin, plus what has passed since.
+///
+/// The node sets it on each input; clones share it. Only certificates, tickets and address tokens
+/// are judged by it, never a timer, so that changes of the system's clock do not matter.
+#[derive(Clone, Debug)]
+pub(crate) struct WallClock {
+    origin: Instant,
+    origin_wall: SystemTime,
+    passed_ns: Arc<AtomicU64>,
+}
+
+impl WallClock {
+    /// A clock at its origin.
+    pub(crate) fn new(origin: Instant, origin_wall: SystemTime) -> Self {
+        Self {
+            origin,
+            origin_wall,
+            passed_ns: Arc::default(),
+        }
+    }
+
+    /// Sets this clock and its clones to `now`, to its origin if `now` lies before it.
+    pub(crate) fn set(&self, now: Instant) {
+        let passed = now.saturating_duration_since(self.origin).as_nanos();
+        self.passed_ns
+            .store(u64::try_from(passed).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The time of day.
+    pub(crate) fn read(&self) -> SystemTime {
+        let passed = Duration::from_nanos(self.passed_ns.load(Ordering::Relaxed));
+        self.origin_wall
+            .checked_add(passed)
+            .unwrap_or(self.origin_wall)
+    }
+}
+
+impl TimeSource for WallClock {
+    fn now(&self) -> SystemTime {
+        self.read()
+    }
+}
+
+impl TimeProvider for WallClock {
+    /// `None` before 1970, where no certificate can be judged: TLS then fails.
+    fn current_time(&self) -> Option<UnixTime> {
+        self.read()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .map(UnixTime::since_unix_epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_show_what_one_was_set_to() {
+        let origin = Instant::now();
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let clock = WallClock::new(origin, wall);
+        let clone = clock.clone();
+        assert_eq!(clone.read(), wall);
+        clock.set(origin + Duration::from_millis(2_500));
+        assert_eq!(TimeSource::now(&clone), wall + Duration::from_millis(2_500));
+        assert_eq!(clone.current_time().map(|time| time.as_secs()), Some(1_002));
+    }
+
+    #[test]
+    fn it_never_shows_a_time_before_its_origin() {
+        let origin = Instant::now();
+        let clock = WallClock::new(origin + Duration::from_secs(1), SystemTime::UNIX_EPOCH);
+        clock.set(origin);
+        assert_eq!(clock.read(), SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn there_is_no_tls_time_before_1970() {
+        let clock = WallClock::new(
+            Instant::now(),
+            SystemTime::UNIX_EPOCH - Duration::from_secs(1),
+        );
+        assert_eq!(clock.current_time(), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! The streams of one connection as our protocol uses them: one for control, and one for each lane
+//! and direction.
+
+use bytes::Bytes;
+use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
+
+use crate::error::CloseCode;
+use crate::frame::{FrameError, FrameReader};
+use crate::id::Lane;
+
+/// What a peer did that a link does not survive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: String,
+}
+
+impl Fault {
+    pub(crate) fn new(code: CloseCode, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Bytes on their way into a stream that takes only so many at a time.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) id: StreamId,
+    pending: Vec<Bytes>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(id: StreamId) -> Self {
+        Self {
+            id,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Everything given so far has gone into the stream.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        connection: &mut Connection,
+        chunks: impl IntoIterator<Item = Bytes>,
+    ) {
+        self.pending
+            .extend(chunks.into_iter().filter(|chunk| !chunk.is_empty()));
+        self.flush(connection);
+    }
+
+    /// Hands on what the stream takes now.
+    pub(crate) fn flush(&mut self, connection: &mut Connection) {
+        while !self.pending.is_empty() {
+            match connection
+                .send_stream(self.id)
+                .write_chunks(&mut self.pending)
+            {
+                Ok(written) => {
+                    self.pending.drain(..written.chunks);
+                }
+                Err(WriteError::Blocked) => return,
+                // The peer stopped the stream or the connection is going: nothing more gets through.
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => self.pending.clear(),
+            }
+        }
+        self.pending = Vec::new();
+    }
+}
+
+/// A stream that the peer writes.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: StreamId,
+    /// Which lane it is, once its first frame says so.
+    pub(crate) lane: Option<Lane>,
+    reader: FrameReader,
+    /// There may be bytes in QUIC that were not looked at.
+    pub(crate) readable: bool,
+}
+
+/// How much is taken out of QUIC at a time, in bytes.
+const CHUNK: usize = 64 << 10;
+
+impl Incoming {
+    pub(crate) fn new(id: StreamId) -> Self {
+        Self {
+            id,
+            lane: None,
+            reader: FrameReader::default(),
+            readable: true,
+        }
+    }
+
+    /// The next whole frame. `None`: there is none yet, and `readable` says so.
+    pub(crate) fn next(
+        &mut self,
+        connection: &mut Connection,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Fault> {
+        loop {
+            match self.reader.next(limit) {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(error) => return Err(frame_fault(&error)),
+            }
+            if !self.readable {
+                return Ok(None);
+            }
+            match read_chunk(connection, self.id)? {
+                Some(chunk) => self.reader.push(chunk),
+                None => self.readable = false,
+            }
+        }
+    }
+}
+
+fn read_chunk(connection: &mut Connection, id: StreamId) -> Result<Option<Bytes>, Fault> {
+    let mut stream = connection.recv_stream(id);
+    let Ok(mut chunks) = stream.read(true) else {
+        return Ok(None);
+    };
+    let read = chunks.next(CHUNK);
+    // Whether credit is sent is seen when packets are made; nothing to do for us.
+    let _ = chunks.finalize();
+    match read {
+        Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+        Err(ReadError::Blocked) => Ok(None),
+        Err(ReadError::Reset(code)) => Err(Fault::new(
+            CloseCode::PROTOCOL_VIOLATION,
+            format!("a stream was reset (code {code}): streams stay open as long as their link"),
+        )),
+    }
+}
+
+fn frame_fault(error: &FrameError) -> Fault {
+    let code = match error {
+        FrameError::TooLarge { .. } => CloseCode::FRAME_TOO_LARGE,
+        FrameError::BadLength => CloseCode::UNDECODABLE,
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// Tells the peer that a stream is not wanted.
+pub(crate) fn refuse(connection: &mut Connection, id: StreamId) {
+    let code = VarInt::from_u32(CloseCode::PROTOCOL_VIOLATION.0);
+    connection.recv_stream(id).stop(code).ok();
+}

@@ -1,0 +1,206 @@
+//! Messages that wait for a peer's link, are gone with it, and never make anybody else wait.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::config::SlowConsumer;
+
+/// What became of a message that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) queued: bool,
+    /// Messages that were dropped: older ones, or this one.
+    pub(crate) dropped: u64,
+    /// The policy says that this consumer has to go.
+    pub(crate) disconnect: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    frame: Bytes,
+    key: Option<u64>,
+}
+
+/// The best-effort side of a session.
+#[derive(Debug, Default)]
+pub(crate) struct BestEffort {
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// Sizes of the frames that are written to this link and not reported as received.
+    in_flight: VecDeque<usize>,
+    in_flight_bytes: usize,
+    /// Frames of this link that are reported as received.
+    received: u64,
+    /// The application was told that this consumer is slow.
+    pub(crate) slow: bool,
+}
+
+impl BestEffort {
+    /// Queues an encoded frame within `limit` bytes, or does what the policy says.
+    pub(crate) fn offer(
+        &mut self,
+        frame: Bytes,
+        key: Option<u64>,
+        limit: usize,
+        policy: SlowConsumer,
+    ) -> Offer {
+        if policy == SlowConsumer::KeepLatest
+            && key.is_some()
+            && let Some(earlier) = self.waiting.iter_mut().find(|w| w.key == key)
+        {
+            self.waiting_bytes = self.waiting_bytes - earlier.frame.len() + frame.len();
+            earlier.frame = frame;
+            return Offer {
+                queued: true,
+                dropped: 1,
+                disconnect: false,
+            };
+        }
+        let mut dropped = 0;
+        if self.waiting_bytes + frame.len() > limit {
+            match policy {
+                SlowConsumer::DropNewest => {
+                    return Offer {
+                        queued: false,
+                        dropped: 1,
+                        disconnect: false,
+                    };
+                }
+                SlowConsumer::Disconnect => {
+                    return Offer {
+                        queued: false,
+                        dropped: 1,
+                        disconnect: true,
+                    };
+                }
+                SlowConsumer::DropOldest | SlowConsumer::KeepLatest => {
+                    while self.waiting_bytes + frame.len() > limit {
+                        let Some(oldest) = self.waiting.pop_front() else {
+                            return Offer {
+                                queued: false,
+                                dropped: dropped + 1,
+                                disconnect: false,
+                            };
+                        };
+                        self.waiting_bytes -= oldest.frame.len();
+                        dropped += 1;
+                    }
+                }
+            }
+        }
+        self.waiting_bytes += frame.len();
+        self.waiting.push_back(Waiting { frame, key });
+        Offer {
+            queued: true,
+            dropped,
+            disconnect: false,
+        }
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// The next frame to write, if the peer's window of `window` bytes takes it.
+    pub(crate) fn write_next(&mut self, window: usize) -> Option<Bytes> {
+        if self.in_flight_bytes >= window {
+            return None;
+        }
+        let Waiting { frame, .. } = self.waiting.pop_front()?;
+        self.waiting_bytes -= frame.len();
+        self.in_flight_bytes += frame.len();
+        self.in_flight.push_back(frame.len());
+        if self.waiting.is_empty() {
+            self.slow = false;
+        }
+        Some(frame)
+    }
+
+    /// The peer has received `count` frames on this link. `false`: more than were written.
+    pub(crate) fn received(&mut self, count: u64) -> bool {
+        while self.received < count {
+            let Some(bytes) = self.in_flight.pop_front() else {
+                return false;
+            };
+            self.in_flight_bytes -= bytes;
+            self.received += 1;
+        }
+        true
+    }
+
+    /// The link is gone, and with it what waited. Returns how many messages were not written.
+    pub(crate) fn link_lost(&mut self) -> u64 {
+        let dropped = self.waiting.len() as u64;
+        *self = Self::default();
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(n: u8) -> Bytes {
+        Bytes::from(vec![n; 10])
+    }
+
+    fn contents(queue: &mut BestEffort) -> Vec<u8> {
+        std::iter::from_fn(|| queue.write_next(usize::MAX))
+            .map(|f| f[0])
+            .collect()
+    }
+
+    #[test]
+    fn each_policy_drops_what_it_says() {
+        for (policy, kept, queued) in [
+            (SlowConsumer::DropNewest, vec![1, 2], false),
+            (SlowConsumer::DropOldest, vec![2, 3], true),
+            (SlowConsumer::KeepLatest, vec![2, 3], true),
+            (SlowConsumer::Disconnect, vec![1, 2], false),
+        ] {
+            let mut queue = BestEffort::default();
+            queue.offer(frame(1), Some(1), 20, policy);
+            queue.offer(frame(2), Some(2), 20, policy);
+            let offer = queue.offer(frame(3), Some(3), 20, policy);
+            let disconnect = policy == SlowConsumer::Disconnect;
+            assert_eq!(
+                offer,
+                Offer {
+                    queued,
+                    dropped: 1,
+                    disconnect
+                },
+                "{policy:?}"
+            );
+            assert_eq!(contents(&mut queue), kept, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn the_latest_of_a_key_replaces_the_waiting_one_in_its_place() {
+        let mut queue = BestEffort::default();
+        for (n, key) in [(1, 7), (2, 8), (3, 7)] {
+            queue.offer(frame(n), Some(key), 1_000, SlowConsumer::KeepLatest);
+        }
+        assert_eq!(contents(&mut queue), [3, 2]);
+    }
+
+    #[test]
+    fn the_window_opens_with_the_peers_receipts() {
+        let mut queue = BestEffort::default();
+        (1..=3).for_each(|n| {
+            queue.offer(frame(n), None, 1_000, SlowConsumer::DropNewest);
+        });
+        assert!(queue.write_next(15).is_some());
+        assert!(queue.write_next(15).is_some());
+        assert!(queue.write_next(15).is_none());
+        assert!(queue.received(1));
+        assert!(queue.write_next(15).is_some());
+        assert!(!queue.received(4), "more than was written");
+    }
+}

@@ -1,0 +1,152 @@
+//! The lanes of one session: an outbox and an inbox each.
+
+use crate::id::Lane;
+use crate::inbox::Inbox;
+use crate::outbox::{BadReceipt, Entry, Outbox, Released, Writing};
+
+#[derive(Debug, Default)]
+struct Pair {
+    outbox: Outbox,
+    inbox: Inbox,
+}
+
+/// What the application's messages take up in the outboxes. Answers are not counted: what
+/// releases back-pressure must not be held up by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// The lanes of one session, the two answer lanes among them, and the best-effort inbox.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    pairs: Vec<Pair>,
+    best_effort: Inbox,
+    usage: Usage,
+}
+
+const ANSWER_LANES: usize = 2;
+
+impl Lanes {
+    pub(crate) fn new(lanes: u8) -> Self {
+        let count = usize::from(lanes) + ANSWER_LANES;
+        Self {
+            pairs: std::iter::repeat_with(Pair::default).take(count).collect(),
+            best_effort: Inbox::default(),
+            usage: Usage::default(),
+        }
+    }
+
+    /// The sequenced lanes in the order in which they are to be written: answers first.
+    pub(crate) fn sequenced(&self) -> impl Iterator<Item = Lane> + use<> {
+        let own = (self.pairs.len() - ANSWER_LANES) as u8;
+        [Lane::ANSWERS, Lane::BULK_ANSWERS]
+            .into_iter()
+            .chain((0..own).filter_map(Lane::new))
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    pub(crate) fn push(&mut self, lane: Lane, entry: Entry) {
+        let Some(slot) = self.slot(lane) else { return };
+        if !is_answers(lane) {
+            self.usage.messages += 1;
+            self.usage.bytes += entry.weight();
+        }
+        self.pairs[slot].outbox.push(entry);
+    }
+
+    pub(crate) fn outbox(&self, lane: Lane) -> Option<&Outbox> {
+        self.slot(lane).map(|slot| &self.pairs[slot].outbox)
+    }
+
+    /// See [`Outbox::write_next`].
+    pub(crate) fn write_next(
+        &mut self,
+        lane: Lane,
+        wanted: impl FnMut(&Entry) -> bool,
+    ) -> Option<Writing<'_>> {
+        let slot = self.slot(lane)?;
+        let mut released = Released::default();
+        let writing = self.pairs[slot].outbox.write_next(wanted, &mut released);
+        self.usage.messages -= released.messages;
+        self.usage.bytes -= released.bytes;
+        writing
+    }
+
+    /// The peer's session holds everything of the lane below `next`.
+    pub(crate) fn held_by_peer(&mut self, lane: Lane, next: u64) -> Result<(), BadReceipt> {
+        let slot = self.slot(lane).ok_or(BadReceipt)?;
+        let released = self.pairs[slot].outbox.received(next)?;
+        self.release(lane, released);
+        Ok(())
+    }
+
+    /// Lets go of waiting messages that nobody wants any more.
+    pub(crate) fn prune(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
+        for lane in self.sequenced().filter(|lane| !is_answers(*lane)) {
+            if let Some(slot) = self.slot(lane) {
+                let released = self.pairs[slot].outbox.prune(&mut wanted);
+                self.release(lane, released);
+            }
+        }
+    }
+
+    /// A new link: what the peer does not hold is written again.
+    pub(crate) fn rewind(&mut self) {
+        self.pairs.iter_mut().for_each(|pair| pair.outbox.rewind());
+        self.best_effort.restart();
+    }
+
+    pub(crate) fn inbox_mut(&mut self, lane: Lane) -> Option<&mut Inbox> {
+        if lane == Lane::BEST_EFFORT {
+            return Some(&mut self.best_effort);
+        }
+        self.slot(lane).map(|slot| &mut self.pairs[slot].inbox)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pairs.iter().all(|pair| pair.outbox.is_empty())
+    }
+
+    /// Takes the outboxes apart: what the application's messages were, oldest first in each lane,
+    /// and whether the peer may have them.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Lane, Entry, bool)> {
+        let Self {
+            mut pairs,
+            best_effort: _,
+            usage: _,
+        } = self;
+        pairs.truncate(pairs.len().saturating_sub(ANSWER_LANES));
+        pairs.into_iter().zip(0u8..).flat_map(|(pair, number)| {
+            let lane = Lane::new(number).unwrap_or(Lane::DEFAULT);
+            pair.outbox
+                .into_entries()
+                .map(move |(entry, maybe)| (lane, entry, maybe))
+        })
+    }
+
+    fn release(&mut self, lane: Lane, released: Released) {
+        if !is_answers(lane) {
+            self.usage.messages -= released.messages;
+            self.usage.bytes -= released.bytes;
+        }
+    }
+
+    fn slot(&self, lane: Lane) -> Option<usize> {
+        let own = self.pairs.len() - ANSWER_LANES;
+        match lane {
+            Lane::ANSWERS => Some(own),
+            Lane::BULK_ANSWERS => Some(own + 1),
+            Lane::BEST_EFFORT => None,
+            lane => Some(usize::from(lane.number())).filter(|slot| *slot < own),
+        }
+    }
+}
+
+pub(crate) fn is_answers(lane: Lane) -> bool {
+    matches!(lane, Lane::ANSWERS | Lane::BULK_ANSWERS)
+}

@@ -1,0 +1,214 @@
+//! A session: what survives links. It owns lanes, promises, deliveries and the best-effort queue,
+//! and knows nothing of QUIC, of timers or of other sessions.
+
+mod best_effort;
+mod deliveries;
+mod lanes;
+mod tokens;
+
+pub(crate) use best_effort::BestEffort;
+pub(crate) use deliveries::{Deliveries, Owed};
+pub(crate) use lanes::{Lanes, Usage};
+pub(crate) use tokens::{Token, Tokens};
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::Limits;
+use crate::error::{CloseCode, Status};
+use crate::id::{Lane, Tag};
+use crate::message::Outcome;
+use crate::outbox::{Entry, Kind};
+use crate::promise::{Awaits, Promise, Promises};
+use crate::timers::TimerSlot;
+
+/// The state that both peers hold of their conversation.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    pub(crate) lanes: Lanes,
+    pub(crate) promises: Promises<TimerSlot>,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) best_effort: BestEffort,
+    /// The peer's promises that the application has accepted, not yet put into an envelope.
+    pending_acks: Vec<u64>,
+    /// Commands were refused for want of room: say when there is some.
+    pub(crate) owes_writable: bool,
+}
+
+/// A promise that has come to its end.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) promise: Promise<TimerSlot>,
+    pub(crate) outcome: Outcome,
+}
+
+/// How many acks one envelope carries at most: so many fit into the smallest frame that a peer may
+/// ask for, however far apart their numbers lie.
+const ACKS_PER_ENVELOPE: usize = 256;
+
+impl Conversation {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            lanes: Lanes::new(limits.lanes),
+            promises: Promises::default(),
+            deliveries: Deliveries::default(),
+            best_effort: BestEffort::default(),
+            pending_acks: Vec::new(),
+            owes_writable: false,
+        }
+    }
+
+    /// Queues a message; with `awaits`, a promise for it is made.
+    pub(crate) fn enqueue(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        awaits: Option<Awaits>,
+        deadline: Option<Instant>,
+        tag: Tag,
+        body: Bytes,
+    ) -> Option<u64> {
+        let kind = if awaits == Some(Awaits::Reply) {
+            Kind::Request
+        } else {
+            Kind::Message
+        };
+        let number = awaits.map(|awaits| {
+            self.promises.add(Promise {
+                awaits,
+                made: now,
+                written: None,
+                timer: TimerSlot::default(),
+            })
+        });
+        self.lanes.push(
+            lane,
+            Entry {
+                kind,
+                tag,
+                promise: number.unwrap_or(0),
+                deadline,
+                body,
+            },
+        );
+        number
+    }
+
+    /// Takes a promise out with its outcome; its message is known to be held if it was answered.
+    /// `None`: it has settled already.
+    pub(crate) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
+        // An ack does not answer a request, nor a reply a message: such an answer answers nothing.
+        let awaits = self.promises.get(number)?.awaits;
+        if matches!(
+            (&outcome, awaits),
+            (Outcome::Acked, Awaits::Reply) | (Outcome::Replied { .. }, Awaits::Ack)
+        ) {
+            return None;
+        }
+        let promise = self.promises.take(number)?;
+        let answered = matches!(
+            outcome,
+            Outcome::Acked | Outcome::Replied { .. } | Outcome::Rejected(_)
+        );
+        if let (true, Some((lane, seq))) = (answered, promise.written) {
+            // The peer answered this message, so it holds it, and all before it in its lane.
+            self.lanes.held_by_peer(lane, seq + 1).ok();
+        }
+        Some(Settled { promise, outcome })
+    }
+
+    /// The application accepted a delivery. Nothing is sent if nobody waits.
+    pub(crate) fn ack(&mut self, owed: &Owed) {
+        self.release(owed);
+        if owed.promise != 0 && !owed.cancelled {
+            self.pending_acks.push(owed.promise);
+        }
+    }
+
+    /// The application replied to or rejected a delivery.
+    pub(crate) fn answer(&mut self, owed: &Owed, answer: Answer) {
+        self.release(owed);
+        if owed.promise == 0 || owed.cancelled {
+            return;
+        }
+        let (kind, tag, body) = match answer {
+            Answer::Reply(tag, body) => (Kind::Reply, tag, body),
+            Answer::Reject(status) => (Kind::Reject(status), Tag(0), Bytes::new()),
+        };
+        let lane = if body.len() > BULK_ABOVE {
+            Lane::BULK_ANSWERS
+        } else {
+            Lane::ANSWERS
+        };
+        self.lanes.push(
+            lane,
+            Entry {
+                kind,
+                tag,
+                promise: owed.promise,
+                deadline: None,
+                body,
+            },
+        );
+    }
+
+    /// Puts the acks that have gathered into envelopes of the answers lane.
+    pub(crate) fn gather_acks(&mut self) {
+        if self.pending_acks.is_empty() {
+            return;
+        }
+        let mut numbers = std::mem::take(&mut self.pending_acks);
+        numbers.sort_unstable();
+        for numbers in numbers.chunks(ACKS_PER_ENVELOPE) {
+            let entry = Entry {
+                kind: Kind::Acks(numbers.to_vec()),
+                tag: Tag(0),
+                promise: 0,
+                deadline: None,
+                body: Bytes::new(),
+            };
+            self.lanes.push(Lane::ANSWERS, entry);
+        }
+    }
+
+    /// Whether nothing is under way in either direction, so that closing loses nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.pending_acks.is_empty()
+            && self.lanes.is_empty()
+            && self.promises.len() == 0
+            && self.deliveries.len() == 0
+    }
+
+    fn release(&mut self, owed: &Owed) {
+        if let Some(inbox) = self.lanes.inbox_mut(owed.lane) {
+            inbox.settle(owed.bytes);
+            // The answer implies the receipt.
+            if owed.promise != 0 && !owed.cancelled {
+                inbox.reported(owed.seq + 1);
+            }
+        }
+    }
+}
+
+/// Requests and replies above this size take a bulk lane, in bytes.
+pub(crate) const BULK_ABOVE: usize = 64 << 10;
+
+/// What the application answers, an ack aside.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Tag, Bytes),
+    Reject(Status),
+}
+
+/// A session that is to end once nothing is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: String,
+    pub(crate) retry_after: Option<Duration>,
+    /// Close is on its way; the peer closes the connection.
+    pub(crate) said: bool,
+    /// This node's drain asked for it.
+    pub(crate) draining: bool,
+}

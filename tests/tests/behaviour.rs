@@ -1,0 +1,171 @@
+//! What the delivery rules promise, in virtual time.
+
+#![allow(clippy::unwrap_used, reason = "tests end by panicking")]
+
+use std::time::Duration;
+
+use trunkline_core::{Event, Node};
+use trunkline_testkit::{NodeIndex, World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
+    let mut world = World::new(seed);
+    let server = world.server();
+    let client = world.client();
+    (world, server, client)
+}
+
+fn silent(_: &mut Node, _: std::time::Instant, _: &Event) {}
+
+#[test]
+fn the_first_reply_takes_two_round_trips() {
+    let (mut world, server, client) = pair(1);
+    world.path.delay = Duration::from_millis(50);
+    let session = world.connect(client, server, "alice");
+    let promise = world.request(client, session, b"ping");
+    world.run(Duration::from_millis(199), echo);
+    assert_eq!(world.outcome(client, promise), None);
+    world.run(Duration::from_millis(10), echo);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied ping")
+    );
+}
+
+#[test]
+fn what_is_sent_during_a_cut_arrives_once_and_in_order_after_it() {
+    let (mut world, server, client) = pair(2);
+    let session = world.connect(client, server, "alice");
+    let mut promises = vec![world.send_acked(client, session, b"0")];
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    for n in 1..100 {
+        promises.push(world.send_acked(client, session, n.to_string().as_bytes()));
+        world.run(SECOND, echo);
+    }
+    world.path.cut = false;
+    world.run(120 * SECOND, echo);
+    for promise in promises {
+        assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
+    }
+    let got: Vec<_> = world
+        .bodies(server)
+        .iter()
+        .map(|b| String::from_utf8_lossy(b).into_owned())
+        .collect();
+    assert_eq!(got, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+    let resumed = world
+        .log(client)
+        .iter()
+        .any(|(_, e)| matches!(e, Event::Connected { resumed: true, .. }));
+    assert!(resumed, "the session was resumed");
+}
+
+#[test]
+fn a_restarted_server_is_noticed_and_nothing_starts_over_in_silence() {
+    let (mut world, server, client) = pair(3);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let promise = world.send_acked(client, session, b"unanswered");
+    world.run(SECOND, silent);
+    world.kill(server);
+    world.start_process(server);
+    let restarted = world.now();
+    world.run(60 * SECOND, echo);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Lost { maybe_delivered: true }")
+    );
+    let log = world.log(client);
+    let at = |wanted: fn(&Event) -> bool| {
+        log.iter()
+            .find(|(at, e)| *at >= restarted && wanted(e))
+            .map(|(at, _)| *at - restarted)
+    };
+    let lost = at(|e| matches!(e, Event::SessionLost { .. })).unwrap();
+    let back = at(|e| matches!(e, Event::Connected { resumed: false, .. })).unwrap();
+    assert!(
+        lost <= back && back < 20 * SECOND,
+        "lost after {lost:?}, back after {back:?}"
+    );
+}
+
+#[test]
+fn a_dead_peer_is_found_after_three_silent_intervals() {
+    let (mut world, server, client) = pair(4);
+    world.connect(client, server, "alice");
+    world.run(20 * SECOND, echo);
+    world.kill(server);
+    let killed = world.elapsed();
+    world.run(60 * SECOND, echo);
+    let dead = world
+        .log(client)
+        .iter()
+        .find(|(_, e)| matches!(e, Event::HeartbeatTimeout { .. }))
+        .unwrap()
+        .0;
+    let silence = dead - (world.now() - world.elapsed()) - killed;
+    assert!(
+        silence > 29 * SECOND && silence <= 46 * SECOND,
+        "declared dead {silence:?} after the kill"
+    );
+}
+
+#[test]
+fn redial_delays_double_up_to_a_minute_inside_their_jitter() {
+    let (mut world, server, client) = pair(5);
+    world.kill(server);
+    world.connect(client, server, "alice");
+    world.run(600 * SECOND, echo);
+    let delays: Vec<_> = world
+        .log(client)
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Reconnecting { delay, .. } => Some(*delay),
+            _ => None,
+        })
+        .collect();
+    assert!(delays.len() >= 8, "{delays:?}");
+    for (delay, nominal) in delays.iter().zip([1, 2, 4, 8, 16, 32, 60, 60]) {
+        let nominal = nominal * SECOND;
+        assert!(
+            *delay <= nominal && *delay >= nominal / 2,
+            "{delay:?} for {nominal:?}"
+        );
+    }
+}
+
+#[test]
+fn two_hundred_clients_on_a_bad_network_lose_and_reorder_nothing() {
+    let mut world = World::new(6);
+    world.path.delay = Duration::from_millis(100);
+    world.path.jitter = Duration::from_millis(20);
+    world.path.loss = 0.1;
+    world.path.duplicate = 0.02;
+    let server = world.server();
+    let mut promises = Vec::new();
+    for n in 0..200 {
+        let client = world.client();
+        let session = world.connect(client, server, &format!("client-{n}"));
+        for i in 0..20 {
+            promises.push((
+                client,
+                world.send_acked(client, session, format!("{n} {i}").as_bytes()),
+            ));
+        }
+    }
+    world.run(60 * SECOND, echo);
+    for (client, promise) in promises {
+        assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
+    }
+    let mut next = vec![0; 200];
+    for body in world.bodies(server) {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let (client, number) = text.split_once(' ').unwrap();
+        let (client, number): (usize, usize) = (client.parse().unwrap(), number.parse().unwrap());
+        assert_eq!(number, next[client], "client {client}");
+        next[client] += 1;
+    }
+    assert!(next.iter().all(|n| *n == 20));
+}

@@ -1,0 +1,137 @@
+//! A file of the core imports only from lower floors, and machines of one floor do not import each
+//! other: checked by reading the imports.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which floor a top-level module of the core stands on, and whether its neighbours are closed to it.
+fn floors() -> BTreeMap<&'static str, u8> {
+    let mut floors = BTreeMap::new();
+    let mut floor = |number, modules: &[&'static str]| {
+        floors.extend(modules.iter().map(|module| (*module, number)));
+    };
+    floor(0, &["id", "config", "error", "message", "seed", "sliding"]);
+    floor(
+        1,
+        &[
+            "arena",
+            "backoff",
+            "dirty",
+            "frame",
+            "groups",
+            "heartbeat",
+            "inbox",
+            "metrics",
+            "outbox",
+            "promise",
+            "timers",
+        ],
+    );
+    floor(2, &["link", "session", "dial"]);
+    floor(3, &["quic"]);
+    floor(4, &["node"]);
+    floor(6, &["driver"]);
+    floors
+}
+
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// The modules of the crate that a file names, tests aside.
+fn imports(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let code = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let mut modules = Vec::new();
+    for line in code {
+        for (at, _) in line.match_indices("crate::") {
+            let rest = &line[at + "crate::".len()..];
+            modules.push(
+                rest.chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect(),
+            );
+        }
+    }
+    modules
+}
+
+#[test]
+fn files_import_from_lower_floors_only() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src");
+    let floors = floors();
+    let mut files = Vec::new();
+    rust_files(&source, &mut files);
+    let mut seen = 0;
+    for file in files {
+        let inside = file.strip_prefix(&source).unwrap();
+        let module = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap();
+        let module = module.strip_suffix(".rs").unwrap_or(module);
+        if module == "lib" {
+            continue;
+        }
+        let Some(floor) = floors.get(module) else {
+            panic!("{} stands on no floor", inside.display())
+        };
+        for import in imports(&fs::read_to_string(&file).unwrap()) {
+            let Some(below) = floors.get(import.as_str()) else {
+                continue;
+            };
+            // Floor 0 is one neighbourhood; above it, neighbours are closed to each other.
+            let allowed = import == module || below < floor || *floor == 0 && *below == 0;
+            assert!(
+                allowed,
+                "{} (floor {floor}) imports {import} (floor {below})",
+                inside.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(
+        seen > 50,
+        "only {seen} imports were found: does this test still read them?"
+    );
+}
+
+#[test]
+fn only_floor_three_names_quinn_proto_or_rustls() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src");
+    let mut files = Vec::new();
+    rust_files(&source, &mut files);
+    for file in files {
+        let inside = file.strip_prefix(&source).unwrap().to_owned();
+        if inside.starts_with("quic") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for line in text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
+            let named = line.contains("quinn_proto::") || line.contains("rustls::");
+            assert!(
+                !named,
+                "{} names QUIC's or TLS's types: {line}",
+                inside.display()
+            );
+        }
+    }
+}

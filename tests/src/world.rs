@@ -40,6 +40,24 @@ pub struct World {
     random: Random,
     certificates: Certificates,
     config: Config,
+    digest: Fnv,
+}
+
+/// FNV-1a, 64 bits.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// The wall clock at the start: any fixed time inside the certificates' life.
@@ -67,6 +85,13 @@ impl World {
         reason = "a test helper: a broken fixture ends the test"
     )]
     pub fn new(seed: u64) -> Self {
+        let certificates = Certificates::new().expect("throwaway certificates can be made");
+        Self::with_certificates(seed, &certificates)
+    }
+
+    /// The same with certificates that are given: two worlds of one seed and one set of
+    /// certificates are equal to the byte.
+    pub fn with_certificates(seed: u64, certificates: &Certificates) -> Self {
         let now = Instant::now();
         Self {
             path: Path::default(),
@@ -76,7 +101,8 @@ impl World {
             in_flight: BTreeMap::new(),
             sent: 0,
             random: Random::new(seed),
-            certificates: Certificates::new().expect("throwaway certificates can be made"),
+            certificates: certificates.clone(),
+            digest: Fnv::default(),
             config: Config::default(),
         }
     }
@@ -201,6 +227,11 @@ impl World {
             .expect("there is room")
     }
 
+    /// A digest of every datagram that was sent so far, and when.
+    pub fn fingerprint(&self) -> u64 {
+        self.digest.0
+    }
+
     /// Everything that has happened on a node.
     pub fn log(&self, index: NodeIndex) -> &[Happened] {
         &self.hosts[index.0].log
@@ -269,6 +300,8 @@ impl World {
                 random,
                 in_flight,
                 sent,
+                digest,
+                start,
                 ..
             } = self;
             let addresses = |at: SocketAddr| match at.ip() {
@@ -294,6 +327,8 @@ impl World {
                 while let Some(transmit) = node.poll_transmit(*now, SEGMENTS, &mut buffer) {
                     let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
                     for datagram in buffer.chunks(size) {
+                        digest.add(&(*now - *start).as_nanos().to_be_bytes());
+                        digest.add(datagram);
                         for delay in path.copies(random) {
                             *sent += 1;
                             let to = addresses(transmit.destination);

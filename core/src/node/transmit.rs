@@ -34,6 +34,10 @@ pub struct Transmit {
     pub local_ip: Option<IpAddr>,
 }
 
+/// Best-effort bytes that are on their way to a peer and not reported as received. Receivers report
+/// every quarter of it, whatever either side has configured, for there is no timer behind that.
+const BEST_EFFORT_WINDOW: usize = 256 << 10;
+
 /// Bytes that one lane gathers before they go into its stream.
 const BATCH: usize = 64 << 10;
 
@@ -186,7 +190,7 @@ impl Node {
         if !matches!(entry.link.stage, Stage::Up) || !queue.has_waiting() {
             return;
         }
-        let window = self.config.limits.best_effort_bytes;
+        let window = BEST_EFFORT_WINDOW;
         let opening = || lane_open(Lane::BEST_EFFORT, 0);
         while entry.carrier.lane_is_idle(Lane::BEST_EFFORT, opening) {
             let mut batch = Batch::default();
@@ -229,6 +233,11 @@ impl Node {
             };
             let Some(next) = inbox.unreported() else {
                 continue;
+            };
+            let window = if lane == Lane::BEST_EFFORT {
+                BEST_EFFORT_WINDOW
+            } else {
+                window
             };
             // Best effort needs receipts for its window alone, never in time.
             if inbox.report_is_urgent(window) || (due && lane != Lane::BEST_EFFORT) {

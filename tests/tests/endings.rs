@@ -1,0 +1,429 @@
+//! How things end: refusals, limits, close, drain, cancel, slow consumers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::time::{Duration, Instant};
+
+use trunkline_core::{
+    Audience, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Expects, GroupName,
+    Message, Node, Outcome, Status, StatusCode, Tag,
+};
+use trunkline_testkit::{NodeIndex, World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
+    let mut world = World::new(seed);
+    let server = world.server();
+    let client = world.client();
+    (world, server, client)
+}
+
+fn silent(_: &mut Node, _: Instant, _: &Event) {}
+
+fn message(body: impl Into<bytes::Bytes>) -> Message {
+    Message::new(Tag::of("test.Said"), body)
+}
+
+#[test]
+fn every_outcome_of_a_promise_is_reached_once() {
+    let (mut world, server, client) = pair(1);
+    let session = world.connect(client, server, "alice");
+    let acked = world.send_acked(client, session, b"ack me");
+    let replied = world.request(client, session, b"reply");
+    world.run(SECOND, echo);
+    let rejected = world.request(client, session, b"reject");
+    world.run(SECOND, |node, now, event| {
+        if let Event::Message(delivery) = event {
+            let status = Status::new(StatusCode::NOT_FOUND, "no such thing");
+            node.reject(now, delivery.key, status).unwrap();
+        }
+    });
+    let now = world.now();
+    let node = world.node(client);
+    let timed_out = node
+        .request(now, session, message("slow"), Some(SECOND))
+        .unwrap();
+    let cancelled = node
+        .request(now, session, message("not wanted"), None)
+        .unwrap();
+    world.run(SECOND / 2, silent);
+    let now = world.now();
+    world.node(client).cancel(now, cancelled).unwrap();
+    assert_eq!(
+        world.node(client).cancel(now, cancelled),
+        Err(CommandError::UnknownPromise)
+    );
+    world.run(2 * SECOND, silent);
+    let told = |event: &Event| matches!(event, Event::Cancelled { .. });
+    assert_eq!(world.log(server).iter().filter(|(_, e)| told(e)).count(), 2);
+    let lost = world.send_acked(client, session, b"lost");
+    world.run(SECOND, silent);
+    world.kill(server);
+    world.start_process(server);
+    world.run(60 * SECOND, echo);
+    for (promise, outcome) in [
+        (acked, "Acked"),
+        (replied, "Replied reply"),
+        (timed_out, "TimedOut"),
+        (cancelled, "Cancelled"),
+        (lost, "Lost { maybe_delivered: true }"),
+    ] {
+        assert_eq!(world.outcome(client, promise).as_deref(), Some(outcome));
+    }
+    assert!(
+        world
+            .outcome(client, rejected)
+            .unwrap()
+            .contains("no such thing")
+    );
+    assert_eq!(world.node(client).metrics(now).promises, 0);
+}
+
+#[test]
+fn a_full_promise_table_refuses_or_evicts_as_configured() {
+    for evict in [false, true] {
+        let mut world = World::new(2);
+        world.config().limits.promises = 2;
+        if evict {
+            world.config().promises_full = trunkline_core::PromisesFull::EvictOldest;
+        }
+        let server = world.server();
+        let client = world.client();
+        let session = world.connect(client, server, "alice");
+        let first = world.send_acked(client, session, b"1");
+        let second = world.send_acked(client, session, b"2");
+        let now = world.now();
+        let third = world
+            .node(client)
+            .send_acked(now, session, message("3"), None);
+        if evict {
+            let third = third.unwrap();
+            world.run(SECOND, echo);
+            assert_eq!(world.outcome(client, first).as_deref(), Some("Evicted"));
+            assert_eq!(world.outcome(client, second).as_deref(), Some("Acked"));
+            assert_eq!(world.outcome(client, third).as_deref(), Some("Acked"));
+        } else {
+            let refused = third.unwrap_err();
+            assert_eq!(refused.error, CommandError::PromisesFull);
+            assert_eq!(refused.message, message("3"));
+            world.run(SECOND, echo);
+            let writable = |event: &Event| matches!(event, Event::Writable { .. });
+            assert!(world.log(client).iter().any(|(_, e)| writable(e)));
+        }
+    }
+}
+
+#[test]
+fn a_full_outbox_hands_the_message_back_and_says_when_there_is_room() {
+    let mut world = World::new(3);
+    world.config().limits.outbox_bytes = 10_000;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let now = world.now();
+    let body = vec![7; 4_000];
+    world
+        .node(client)
+        .send(now, session, message(body.clone()))
+        .unwrap();
+    world
+        .node(client)
+        .send(now, session, message(body.clone()))
+        .unwrap();
+    let refused = world
+        .node(client)
+        .send(now, session, message(body.clone()))
+        .unwrap_err();
+    assert_eq!(
+        (refused.error, refused.message),
+        (CommandError::OutboxFull, message(body.clone()))
+    );
+    world.run(SECOND, echo);
+    assert!(
+        world
+            .log(client)
+            .iter()
+            .any(|(_, e)| matches!(e, Event::Writable { .. }))
+    );
+    let now = world.now();
+    world
+        .node(client)
+        .send(now, session, message(body))
+        .unwrap();
+}
+
+#[test]
+fn a_message_over_a_mebibyte_is_refused_before_it_is_queued() {
+    let (mut world, server, client) = pair(4);
+    let session = world.connect(client, server, "alice");
+    let now = world.now();
+    let body = vec![0; (1 << 20) + 1];
+    let refused = world
+        .node(client)
+        .send(now, session, message(body))
+        .unwrap_err();
+    assert!(
+        matches!(refused.error, CommandError::TooLarge { .. }),
+        "{refused}"
+    );
+    assert_eq!(
+        world
+            .node(client)
+            .session_info(session)
+            .unwrap()
+            .queued_bytes,
+        0
+    );
+    let largest = vec![9; (1 << 20) - 64];
+    let promise = world.send_acked(client, session, &largest);
+    world.run(5 * SECOND, echo);
+    assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
+    assert_eq!(world.bodies(server), [bytes::Bytes::from(largest)]);
+}
+
+#[test]
+fn closing_loses_nothing_that_was_sent_before() {
+    let (mut world, server, client) = pair(5);
+    world.path.loss = 0.2;
+    world.path.delay = Duration::from_millis(20);
+    let session = world.connect(client, server, "alice");
+    let now = world.now();
+    for n in 0..200_u32 {
+        world
+            .node(client)
+            .send(now, session, message(n.to_be_bytes().to_vec()))
+            .unwrap();
+    }
+    world.run(SECOND, echo);
+    let now = world.now();
+    world
+        .node(client)
+        .close(now, session, CloseCode::NORMAL, "done")
+        .unwrap();
+    let late = world
+        .node(client)
+        .send(now, session, message("late"))
+        .unwrap_err();
+    assert_eq!(late.error, CommandError::Closing);
+    world.run(20 * SECOND, echo);
+    let got: Vec<_> = world.bodies(server).iter().map(|b| b.to_vec()).collect();
+    assert_eq!(
+        got,
+        (0..200_u32)
+            .map(|n| n.to_be_bytes().to_vec())
+            .collect::<Vec<_>>()
+    );
+    for node in [client, server] {
+        assert!(
+            world
+                .log(node)
+                .iter()
+                .any(|(_, e)| matches!(e, Event::Closed { .. }))
+        );
+        assert_eq!(world.node(node).sessions().count(), 0);
+    }
+}
+
+#[test]
+fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsewhere() {
+    let (mut world, server, client) = pair(6);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let promise = world.request(client, session, b"work");
+    let mut open = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Message(delivery) = event {
+            open = Some(delivery.key);
+        }
+    });
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: Some(5 * SECOND),
+        alternative: Some("elsewhere:1".into()),
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(SECOND, silent);
+    let now = world.now();
+    world
+        .node(server)
+        .reply(now, open.unwrap(), Tag(1), "done")
+        .unwrap();
+    world.run(SECOND, silent);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied done")
+    );
+    let drained = Event::Drained {
+        finished: 1,
+        cut_off: 0,
+    };
+    assert!(
+        world.log(server).iter().any(|(_, e)| *e == drained),
+        "{:?}",
+        world.log(server)
+    );
+    let delays: Vec<_> = world
+        .log(client)
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Reconnecting { delay, .. } => Some(*delay),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        delays.first().is_some_and(|delay| *delay >= 5 * SECOND),
+        "{delays:?}"
+    );
+}
+
+#[test]
+fn a_broadcast_reaches_the_group_alone_and_in_order() {
+    let mut world = World::new(7);
+    let server = world.server();
+    let clients: Vec<_> = (0..3).map(|_| world.client()).collect();
+    for (n, client) in clients.iter().enumerate() {
+        world.connect(*client, server, &format!("client-{n}"));
+    }
+    world.run(SECOND, echo);
+    let group = GroupName::new("room").unwrap();
+    let now = world.now();
+    let sessions: Vec<_> = world.node(server).sessions().collect();
+    for session in sessions.iter().filter(|s| s.client.as_str() != "client-2") {
+        world
+            .node(server)
+            .join(now, session.session, &group)
+            .unwrap();
+    }
+    for n in 0..10 {
+        let audience = Audience::Group(group.clone());
+        let sent = world
+            .node(server)
+            .broadcast(now, &audience, message(vec![n]), None)
+            .unwrap();
+        assert_eq!((sent.queued, sent.dropped, sent.away), (2, 0, 0));
+    }
+    world.run(SECOND, echo);
+    for (n, client) in clients.iter().enumerate() {
+        let got: Vec<_> = world.bodies(*client).iter().map(|b| b[0]).collect();
+        assert_eq!(
+            got,
+            if n == 2 {
+                vec![]
+            } else {
+                (0..10).collect::<Vec<u8>>()
+            }
+        );
+    }
+}
+
+#[test]
+fn a_client_that_stops_reading_loses_broadcasts_and_holds_nobody_up() {
+    let mut world = World::new(8);
+    world.config().limits.best_effort_bytes = 20_000;
+    world.config().limits.deliveries = 10;
+    let server = world.server();
+    let (slow, quick) = (world.client(), world.client());
+    world.connect(slow, server, "slow");
+    world.connect(quick, server, "quick");
+    world.run(SECOND, echo);
+    let mut dropped = 0;
+    for _ in 0..500 {
+        let now = world.now();
+        let sent =
+            world
+                .node(server)
+                .broadcast(now, &Audience::Everyone, message(vec![1; 1_000]), None);
+        dropped += sent.unwrap().dropped;
+        world.run(SECOND / 20, |node, now, event| {
+            let reads = node.sessions().any(|s| s.client.as_str() == "quick");
+            if reads {
+                echo(node, now, event);
+            }
+        });
+    }
+    assert!(dropped > 100, "{dropped}");
+    assert_eq!(world.bodies(quick).len(), 500);
+    assert!(world.bodies(slow).len() < 100);
+    assert!(
+        world
+            .log(server)
+            .iter()
+            .any(|(_, e)| matches!(e, Event::SlowConsumer { .. }))
+    );
+}
+
+#[test]
+fn a_handler_that_does_not_answer_holds_its_lane_back_and_no_other() {
+    let mut world = World::new(9);
+    world.config().limits.deliveries = 5;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let now = world.now();
+    for n in 0..50 {
+        world
+            .node(client)
+            .send(now, session, message(vec![n]))
+            .unwrap();
+    }
+    world.run(SECOND, silent);
+    assert_eq!(
+        world.bodies(server).len(),
+        5,
+        "only so many are handed over unanswered"
+    );
+    let lane = trunkline_core::Lane::new(2).unwrap();
+    let now = world.now();
+    world
+        .node(client)
+        .send(now, session, message("other").on(lane))
+        .unwrap();
+    world.run(SECOND, |node, now, event| {
+        if let Event::Message(delivery) = event {
+            assert_eq!(delivery.expects, Expects::Nothing);
+            node.ack(now, delivery.key).unwrap();
+        }
+    });
+    assert_eq!(world.bodies(server).last().unwrap(), "other");
+    let owed: Vec<_> = world
+        .log(server)
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Message(d) if d.lane == trunkline_core::Lane::DEFAULT => Some(d.key),
+            _ => None,
+        })
+        .collect();
+    let now = world.now();
+    for key in owed {
+        world.node(server).ack(now, key).unwrap();
+    }
+    world.run(SECOND, echo);
+    assert_eq!(world.bodies(server).len(), 51);
+}
+
+#[test]
+fn a_client_that_nobody_answers_gives_up_when_told_to() {
+    let mut world = World::new(10);
+    world.config().redial.max_attempts = Some(2);
+    let server = world.server();
+    let client = world.client();
+    world.kill(server);
+    let session = world.connect(client, server, "alice");
+    let promise = world.send_acked(client, session, b"never");
+    world.run(120 * SECOND, echo);
+    let end = world.log(client).last().unwrap().1.clone();
+    assert_eq!(
+        end,
+        Event::Closed {
+            session,
+            reason: DisconnectReason::ConnectTimeout
+        }
+    );
+    let outcome = Outcome::Lost {
+        maybe_delivered: false,
+    };
+    assert_eq!(world.outcome(client, promise), Some(format!("{outcome:?}")));
+}

@@ -1,0 +1,147 @@
+//! Resume: a link may break at any moment, and nothing is lost, doubled or reordered.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::time::Duration;
+
+use trunkline_core::Event;
+use trunkline_testkit::{World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Cuts the path for two minutes, so that both sides declare the link dead, at each of many moments of
+/// one conversation.
+#[test]
+fn a_link_that_breaks_at_any_moment_costs_nothing() {
+    for moment in 0..60 {
+        let mut world = World::new(100 + moment);
+        world.config().timeouts.retention = 600 * SECOND;
+        world.path.delay = Duration::from_millis(10);
+        world.path.jitter = Duration::from_millis(3);
+        let server = world.server();
+        let client = world.client();
+        let session = world.connect(client, server, "alice");
+        // A hello that nobody answered leaves open whether the session exists; that is told as a
+        // loss. From the first Welcome on nothing may be lost.
+        world.run(SECOND, echo);
+        let mut promises = Vec::new();
+        for n in 0..30_u32 {
+            promises.push(world.send_acked(client, session, &n.to_be_bytes()));
+            promises.push(world.request(client, session, b"ask"));
+            world.run(Duration::from_millis(3), echo);
+            if u64::from(n) == moment / 2 {
+                world.run(Duration::from_millis(moment % 7), echo);
+                world.path.cut = true;
+                world.run(120 * SECOND, echo);
+                world.path.cut = false;
+            }
+        }
+        world.run(120 * SECOND, echo);
+        for promise in promises {
+            let outcome = world.outcome(client, promise);
+            assert!(
+                matches!(outcome.as_deref(), Some("Acked" | "Replied ask")),
+                "cut at {moment}: {promise:?} settled as {outcome:?}"
+            );
+        }
+        let numbers: Vec<_> = world
+            .bodies(server)
+            .iter()
+            .filter(|b| b.len() == 4)
+            .map(|b| b.to_vec())
+            .collect();
+        let expected: Vec<_> = (0..30_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(numbers, expected, "cut at {moment}");
+        let lost = |event: &Event| matches!(event, Event::SessionLost { .. });
+        assert!(
+            !world.log(client).iter().any(|(_, e)| lost(e)),
+            "cut at {moment}"
+        );
+    }
+}
+
+#[test]
+fn a_session_is_kept_for_its_retention_and_no_longer() {
+    for (away, kept) in [(100, true), (200, false)] {
+        let mut world = World::new(5);
+        let server = world.server();
+        let client = world.client();
+        let session = world.connect(client, server, "alice");
+        world.run(SECOND, echo);
+        world.path.cut = true;
+        // Both find the link dead after 45 s; the server then keeps the session for 120 s.
+        world.run((45 + away) * SECOND, echo);
+        world.path.cut = false;
+        world.run(120 * SECOND, echo);
+        let resumed = |event: &Event| matches!(event, Event::Connected { resumed: true, .. });
+        assert_eq!(
+            world.log(client).iter().any(|(_, e)| resumed(e)),
+            kept,
+            "away for {away} s"
+        );
+        let promise = world.request(client, session, b"ping");
+        world.run(SECOND, echo);
+        assert_eq!(
+            world.outcome(client, promise).as_deref(),
+            Some("Replied ping")
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut world = World::with_certificates(seed, &certificates());
+        world.path.loss = 0.1;
+        world.path.jitter = Duration::from_millis(5);
+        let server = world.server();
+        let client = world.client();
+        let session = world.connect(client, server, "alice");
+        for n in 0..50_u32 {
+            world.send_acked(client, session, &n.to_be_bytes());
+            world.run(Duration::from_millis(20), echo);
+        }
+        world.fingerprint()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+fn certificates() -> trunkline_testkit::Certificates {
+    use std::sync::OnceLock;
+    static SHARED: OnceLock<trunkline_testkit::Certificates> = OnceLock::new();
+    SHARED
+        .get_or_init(|| trunkline_testkit::Certificates::new().unwrap())
+        .clone()
+}
+
+/// Ten thousand sessions idle in one node: the work of a turn follows the sessions that have some.
+#[test]
+fn work_is_proportional_to_the_sessions_that_have_some() {
+    let mut world = World::new(9);
+    world.config().limits.sessions_per_client = 20_000;
+    world.config().limits.half_open = 20_000;
+    world.config().limits.half_open_unvalidated = 20_000;
+    let server = world.server();
+    let client = world.client();
+    let sessions: Vec<_> = (0..2_000)
+        .map(|_| world.connect(client, server, "many"))
+        .collect();
+    world.run(5 * SECOND, echo);
+    let now = world.now();
+    assert_eq!(world.node(server).metrics(now).connected, 2_000);
+    // Between the heartbeats of the others, one session works.
+    let before = world.node(server).metrics(now).links_visited;
+    let promise = world.request(client, sessions[777], b"ping");
+    world.run(Duration::from_millis(5), echo);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied ping")
+    );
+    let now = world.now();
+    let visited = world.node(server).metrics(now).links_visited - before;
+    assert!(
+        visited <= 20,
+        "{visited} visits for one request among 2,000 sessions"
+    );
+}

@@ -32,6 +32,8 @@ struct Host {
 pub struct World {
     /// What every path does; change it at any time.
     pub path: Path,
+    /// Whom the servers that are started from now on let in.
+    pub admission: Admission,
     now: Instant,
     start: Instant,
     hosts: Vec<Host>,
@@ -95,6 +97,7 @@ impl World {
         let now = Instant::now();
         Self {
             path: Path::default(),
+            admission: Admission::Open,
             now,
             start: now,
             hosts: Vec::new(),
@@ -122,7 +125,7 @@ impl World {
         self.now
     }
 
-    /// Starts a server that lets everybody in.
+    /// Starts a server; it lets in whom `admission` says, at first everybody.
     pub fn server(&mut self) -> NodeIndex {
         self.host(true)
     }
@@ -163,7 +166,7 @@ impl World {
         let roles = Roles {
             server: serves.then(|| ServerRole {
                 identity: self.certificates.server.clone(),
-                admission: Admission::Open,
+                admission: self.admission,
                 client_roots: None,
             }),
             client: (!serves).then(|| ClientRole {

@@ -1,4 +1,5 @@
-//! Commands: what an application asks of its node. None changes anything when it returns an error.
+//! Commands about sessions: begin, redirect, group, close, drain. None changes anything when it
+//! returns an error.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,22 +8,17 @@ use bytes::Bytes;
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::config::PromisesFull;
 use crate::dial::Dialing;
-use crate::error::{CloseCode, CommandError, DisconnectReason, SendError, Status};
+use crate::error::{CloseCode, CommandError};
 use crate::groups::GroupsFull;
-use crate::id::{ClientId, DeliveryKey, GroupName, Lane, PromiseKey, SessionKey, Tag};
-use crate::link::Stage;
-use crate::link::lanes::best_effort_frame;
-use crate::message::{Message, Outcome};
-use crate::promise::Awaits;
+use crate::id::{ClientId, GroupName, SessionKey};
 use crate::quic::Endpoint;
-use crate::session::{Answer, BULK_ABOVE, Closing};
+use crate::session::Closing;
 use crate::timers::TimerSlot;
 
 use super::tables::Session;
 use super::welcome::milliseconds;
-use super::{Draining, Event, Node, TimeoutReason};
+use super::{Draining, Node, TimeoutReason};
 
 /// How to reach a server, and as whom.
 #[derive(Clone, Debug)]
@@ -37,26 +33,6 @@ pub struct Dial {
     pub credentials: Bytes,
     /// Name and version of this software, for the server's logs.
     pub agent: String,
-}
-
-/// Whom a broadcast is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// Every session of the node.
-    Everyone,
-    /// The sessions of a group.
-    Group(GroupName),
-}
-
-/// What became of a broadcast.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Broadcast {
-    /// Sessions for which it was queued.
-    pub queued: usize,
-    /// Messages that were dropped for it, by the policy for slow consumers.
-    pub dropped: usize,
-    /// Sessions without a link, which miss it.
-    pub away: usize,
 }
 
 /// Why a client is not let in.
@@ -78,9 +54,6 @@ pub struct DrainPlan {
     /// Where clients are to go instead, as `host:port`.
     pub alternative: Option<String>,
 }
-
-/// An envelope's fields, its body aside, take at most so many bytes.
-const ENVELOPE: usize = wire::ENVELOPE_OVERHEAD_MAX;
 
 impl Node {
     /// Begins a client session. The key is good until [`Event::Closed`].
@@ -145,377 +118,6 @@ impl Node {
             .as_mut()
             .ok_or(CommandError::NotConfigured("dialled session"))?;
         dialing.address = address;
-        Ok(())
-    }
-
-    /// Sends a message reliably. What a lost session leaves undelivered comes back as
-    /// [`Event::Undelivered`].
-    pub fn send(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        message: Message,
-    ) -> Result<(), SendError<Message>> {
-        let now = self.enter(now);
-        self.enqueue(now, to, message, None, None).map(drop)
-    }
-
-    /// Sends a message reliably and waits for the peer's application to accept it, for `timeout`
-    /// or, if that is `None`, for [`crate::Timeouts::promise`].
-    pub fn send_acked(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        message: Message,
-        timeout: Option<Duration>,
-    ) -> Result<PromiseKey, SendError<Message>> {
-        let now = self.enter(now);
-        self.promised(now, to, message, Awaits::Ack, timeout)
-    }
-
-    /// Sends a request and waits for the reply, for `timeout` or, if that is `None`, for
-    /// [`crate::Timeouts::promise`].
-    pub fn request(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        message: Message,
-        timeout: Option<Duration>,
-    ) -> Result<PromiseKey, SendError<Message>> {
-        let now = self.enter(now);
-        self.promised(now, to, message, Awaits::Reply, timeout)
-    }
-
-    fn promised(
-        &mut self,
-        now: Instant,
-        session: SessionKey,
-        message: Message,
-        awaits: Awaits,
-        timeout: Option<Duration>,
-    ) -> Result<PromiseKey, SendError<Message>> {
-        match self.enqueue(now, session, message, Some(awaits), timeout)? {
-            Some(number) => Ok(PromiseKey { session, number }),
-            // A promise was asked for, so there is one.
-            None => Ok(PromiseKey { session, number: 0 }),
-        }
-    }
-
-    fn enqueue(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        message: Message,
-        awaits: Option<Awaits>,
-        timeout: Option<Duration>,
-    ) -> Result<Option<u64>, SendError<Message>> {
-        let bulk = awaits == Some(Awaits::Reply) && message.body.len() > BULK_ABOVE;
-        let lane = message
-            .lane
-            .unwrap_or(if bulk { Lane::BULK } else { Lane::DEFAULT });
-        if let Err(error) = self.may_enqueue(now, to, lane, message.body.len(), awaits) {
-            return Err(SendError { message, error });
-        }
-        let timeout = timeout.unwrap_or(self.config.timeouts.promise);
-        let deadline = (awaits.is_some() && !timeout.is_zero()).then(|| now + timeout);
-        let Some(session) = self.sessions.get_mut(to) else {
-            return Ok(None);
-        };
-        let Message { tag, body, .. } = message;
-        let number = session
-            .conversation
-            .enqueue(now, lane, awaits, deadline, tag, body);
-        match awaits {
-            Some(Awaits::Reply) => self.metrics.requests_sent += 1,
-            _ => self.metrics.messages_sent += 1,
-        }
-        self.metrics.traffic(now, 1);
-        if let Some(number) = number {
-            self.promises += 1;
-            let promise = session.conversation.promises.get_mut(number);
-            if let (Some(promise), Some(deadline)) = (promise, deadline) {
-                let owner = TimeoutReason::Promise(PromiseKey {
-                    session: to,
-                    number,
-                });
-                self.timers.set(&mut promise.timer, owner, deadline);
-            }
-        }
-        self.mark_session(to);
-        Ok(number)
-    }
-
-    fn may_enqueue(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        lane: Lane,
-        size: usize,
-        awaits: Option<Awaits>,
-    ) -> Result<(), CommandError> {
-        let limits = self.config.limits;
-        let session = self
-            .sessions
-            .get_mut(to)
-            .ok_or(CommandError::UnknownSession)?;
-        if session.closing.is_some() {
-            return Err(CommandError::Closing);
-        }
-        // Before the first link it is not known what the peer has; two lanes it has for sure.
-        let lanes = if session.tokens.epoch > 0 {
-            limits.lanes.min(session.peer.lanes)
-        } else {
-            limits.lanes
-        };
-        if lane.number() >= lanes {
-            return Err(CommandError::UnknownLane);
-        }
-        let limit = limits.frame_bytes.min(session.peer.frame_bytes);
-        if size + ENVELOPE > limit {
-            return Err(CommandError::TooLarge {
-                size: size + ENVELOPE,
-                limit,
-            });
-        }
-        let conversation = &mut session.conversation;
-        let full = |usage: crate::session::Usage| {
-            usage.messages >= limits.outbox_messages || usage.bytes + size > limits.outbox_bytes
-        };
-        if full(conversation.lanes.usage()) {
-            let promises = &conversation.promises;
-            conversation
-                .lanes
-                .prune(|e| e.promise == 0 || promises.is_pending(e.promise));
-            if full(conversation.lanes.usage()) {
-                conversation.owes_writable = true;
-                self.metrics.outbox_full += 1;
-                return Err(CommandError::OutboxFull);
-            }
-        }
-        if awaits.is_some()
-            && (conversation.promises.len() >= limits.promises
-                || self.promises >= limits.promises_total)
-        {
-            let oldest = conversation.promises.oldest();
-            match (self.config.promises_full, oldest) {
-                (PromisesFull::EvictOldest, Some(oldest)) => {
-                    self.metrics.promises_evicted += 1;
-                    self.settle(now, to, oldest, Outcome::Evicted);
-                }
-                _ => {
-                    conversation.owes_writable = true;
-                    self.metrics.promises_full += 1;
-                    return Err(CommandError::PromisesFull);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a message that is gone with the link, or if the peer is too slow.
-    pub fn send_best_effort(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        message: Message,
-        key: Option<u64>,
-    ) -> Result<(), SendError<Message>> {
-        let now = self.enter(now);
-        if self.sessions.get(to).is_none() {
-            return Err(SendError {
-                message,
-                error: CommandError::UnknownSession,
-            });
-        }
-        let frame = self.best_effort_frame(message)?;
-        self.offer(now, to, frame, key, &mut Broadcast::default());
-        Ok(())
-    }
-
-    /// Sends a best-effort message to many sessions; it is encoded once.
-    pub fn broadcast(
-        &mut self,
-        now: Instant,
-        audience: &Audience,
-        message: Message,
-        key: Option<u64>,
-    ) -> Result<Broadcast, SendError<Message>> {
-        let now = self.enter(now);
-        let frame = self.best_effort_frame(message)?;
-        self.metrics.broadcasts += 1;
-        let members: Vec<SessionKey> = match audience {
-            Audience::Everyone => self.sessions.iter().map(|(key, _)| key).collect(),
-            Audience::Group(group) => self.groups.members(group).collect(),
-        };
-        let mut outcome = Broadcast::default();
-        for member in members {
-            self.offer(now, member, frame.clone(), key, &mut outcome);
-        }
-        Ok(outcome)
-    }
-
-    fn best_effort_frame(&self, message: Message) -> Result<Bytes, SendError<Message>> {
-        let (size, limit) = (
-            message.body.len() + ENVELOPE,
-            self.config.limits.frame_bytes,
-        );
-        if size > limit {
-            return Err(SendError {
-                message,
-                error: CommandError::TooLarge { size, limit },
-            });
-        }
-        Ok(best_effort_frame(message.tag.0, &message.body))
-    }
-
-    fn offer(
-        &mut self,
-        now: Instant,
-        to: SessionKey,
-        frame: Bytes,
-        key: Option<u64>,
-        outcome: &mut Broadcast,
-    ) {
-        let Some(session) = self.sessions.get_mut(to) else {
-            return;
-        };
-        let up = session.link.filter(|link| {
-            self.links
-                .get(*link)
-                .is_some_and(|e| matches!(e.link.stage, Stage::Up))
-        });
-        let Some(link) = up.filter(|_| session.closing.is_none()) else {
-            outcome.away += 1;
-            self.metrics.best_effort_away += 1;
-            return;
-        };
-        let limit = self.config.limits.best_effort_bytes;
-        let queue = &mut session.conversation.best_effort;
-        let offer = queue.offer(frame, key, limit, self.config.slow_consumer);
-        outcome.queued += usize::from(offer.queued);
-        outcome.dropped += offer.dropped as usize;
-        self.metrics.best_effort_sent += u64::from(offer.queued);
-        self.metrics.best_effort_dropped += offer.dropped;
-        session.dropped += offer.dropped;
-        if offer.dropped > 0 && !queue.slow {
-            queue.slow = true;
-            let queued_bytes = queue.waiting_bytes();
-            let messages = std::mem::take(&mut session.dropped);
-            self.events.push(Event::SlowConsumer {
-                session: to,
-                queued_bytes,
-            });
-            self.events.push(Event::Dropped {
-                session: to,
-                messages,
-            });
-        }
-        if offer.disconnect {
-            let code = CloseCode::SLOW_CONSUMER;
-            let reason = "best-effort messages were not read fast enough";
-            let local = DisconnectReason::Local {
-                code,
-                reason: reason.into(),
-            };
-            self.end_link(now, link, Some((code, reason)), local);
-        }
-        self.mark(link);
-    }
-
-    /// Settles a promise as [`Outcome::Cancelled`], and tells the peer to stop.
-    pub fn cancel(&mut self, now: Instant, promise: PromiseKey) -> Result<(), CommandError> {
-        let now = self.enter(now);
-        self.tell_cancelled(promise);
-        if !self.settle(now, promise.session, promise.number, Outcome::Cancelled) {
-            return Err(CommandError::UnknownPromise);
-        }
-        self.metrics.promises_cancelled += 1;
-        self.room_again(promise.session);
-        Ok(())
-    }
-
-    /// Accepts a delivery: the sender's promise, if it made one, settles as [`Outcome::Acked`].
-    pub fn ack(&mut self, now: Instant, delivery: DeliveryKey) -> Result<(), CommandError> {
-        self.enter(now);
-        let session = self
-            .sessions
-            .get_mut(delivery.session)
-            .ok_or(CommandError::UnknownDelivery)?;
-        let conversation = &mut session.conversation;
-        let deliveries = &mut conversation.deliveries;
-        if deliveries
-            .get(delivery.number)
-            .is_some_and(|owed| owed.is_request && !owed.cancelled)
-        {
-            return Err(CommandError::IsARequest);
-        }
-        let owed = deliveries
-            .take(delivery.number)
-            .ok_or(CommandError::UnknownDelivery)?;
-        conversation.ack(&owed);
-        self.metrics.acks_sent += u64::from(owed.promise != 0);
-        self.mark_session(delivery.session);
-        Ok(())
-    }
-
-    /// Replies to a request.
-    pub fn reply(
-        &mut self,
-        now: Instant,
-        delivery: DeliveryKey,
-        tag: Tag,
-        body: impl Into<Bytes>,
-    ) -> Result<(), CommandError> {
-        self.enter(now);
-        let body = body.into();
-        let limit = self.config.limits.frame_bytes;
-        let session = self
-            .sessions
-            .get_mut(delivery.session)
-            .ok_or(CommandError::UnknownDelivery)?;
-        let owed = session.conversation.deliveries.get(delivery.number);
-        let owed = owed.ok_or(CommandError::UnknownDelivery)?;
-        if !owed.is_request {
-            return Err(CommandError::NotARequest);
-        }
-        let limit = limit.min(session.peer.frame_bytes);
-        if body.len() + ENVELOPE > limit {
-            return Err(CommandError::TooLarge {
-                size: body.len() + ENVELOPE,
-                limit,
-            });
-        }
-        self.metrics.replies_sent += 1;
-        self.answer(delivery, Answer::Reply(tag, body))
-    }
-
-    /// Rejects a delivery: the sender's promise, if it made one, settles as [`Outcome::Rejected`].
-    pub fn reject(
-        &mut self,
-        now: Instant,
-        delivery: DeliveryKey,
-        mut status: Status,
-    ) -> Result<(), CommandError> {
-        self.enter(now);
-        status
-            .reason
-            .truncate(wire::clip_reason(&status.reason).len());
-        self.metrics.rejects_sent += 1;
-        self.answer(delivery, Answer::Reject(status))
-    }
-
-    fn answer(&mut self, delivery: DeliveryKey, answer: Answer) -> Result<(), CommandError> {
-        let session = self
-            .sessions
-            .get_mut(delivery.session)
-            .ok_or(CommandError::UnknownDelivery)?;
-        let conversation = &mut session.conversation;
-        let owed = conversation
-            .deliveries
-            .take(delivery.number)
-            .ok_or(CommandError::UnknownDelivery)?;
-        conversation.answer(&owed, answer);
-        self.mark_session(delivery.session);
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! The node: the whole machine of one process. It applies what the machines below decide, and is
 //! the public face.
 
+mod broadcast;
 mod commands;
 mod events;
 mod input;
 mod lifecycle;
+mod messages;
 mod queue;
 mod receive;
 mod roles;
@@ -13,7 +15,8 @@ mod transmit;
 mod views;
 mod welcome;
 
-pub use commands::{Audience, Broadcast, Dial, DrainPlan, Refusal};
+pub use broadcast::{Audience, Broadcast};
+pub use commands::{Dial, DrainPlan, Refusal};
 pub use events::{AdmissionRequest, Event};
 pub use input::{Datagram, Ecn, Input};
 pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};

@@ -1,0 +1,146 @@
+//! Best effort: messages that are gone with the link, to one session or to many.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::{CloseCode, CommandError, DisconnectReason, SendError};
+use crate::id::{GroupName, SessionKey};
+use crate::link::Stage;
+use crate::link::lanes::best_effort_frame;
+use crate::message::Message;
+
+use super::messages::ENVELOPE;
+use super::{Event, Node};
+
+/// Whom a broadcast is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every session of the node.
+    Everyone,
+    /// The sessions of a group.
+    Group(GroupName),
+}
+
+/// What became of a broadcast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Broadcast {
+    /// Sessions for which it was queued.
+    pub queued: usize,
+    /// Messages that were dropped for it, by the policy for slow consumers.
+    pub dropped: usize,
+    /// Sessions without a link, which miss it.
+    pub away: usize,
+}
+
+impl Node {
+    /// Sends a message that is gone with the link, or if the peer is too slow.
+    pub fn send_best_effort(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        message: Message,
+        key: Option<u64>,
+    ) -> Result<(), SendError<Message>> {
+        let now = self.enter(now);
+        if self.sessions.get(to).is_none() {
+            return Err(SendError {
+                message,
+                error: CommandError::UnknownSession,
+            });
+        }
+        let frame = self.best_effort_frame(message)?;
+        self.offer(now, to, frame, key, &mut Broadcast::default());
+        Ok(())
+    }
+
+    /// Sends a best-effort message to many sessions; it is encoded once.
+    pub fn broadcast(
+        &mut self,
+        now: Instant,
+        audience: &Audience,
+        message: Message,
+        key: Option<u64>,
+    ) -> Result<Broadcast, SendError<Message>> {
+        let now = self.enter(now);
+        let frame = self.best_effort_frame(message)?;
+        self.metrics.broadcasts += 1;
+        let members: Vec<SessionKey> = match audience {
+            Audience::Everyone => self.sessions.iter().map(|(key, _)| key).collect(),
+            Audience::Group(group) => self.groups.members(group).collect(),
+        };
+        let mut outcome = Broadcast::default();
+        for member in members {
+            self.offer(now, member, frame.clone(), key, &mut outcome);
+        }
+        Ok(outcome)
+    }
+
+    fn best_effort_frame(&self, message: Message) -> Result<Bytes, SendError<Message>> {
+        let (size, limit) = (
+            message.body.len() + ENVELOPE,
+            self.config.limits.frame_bytes,
+        );
+        if size > limit {
+            return Err(SendError {
+                message,
+                error: CommandError::TooLarge { size, limit },
+            });
+        }
+        Ok(best_effort_frame(message.tag.0, &message.body))
+    }
+
+    fn offer(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        frame: Bytes,
+        key: Option<u64>,
+        outcome: &mut Broadcast,
+    ) {
+        let Some(session) = self.sessions.get_mut(to) else {
+            return;
+        };
+        let up = session.link.filter(|link| {
+            self.links
+                .get(*link)
+                .is_some_and(|e| matches!(e.link.stage, Stage::Up))
+        });
+        let Some(link) = up.filter(|_| session.closing.is_none()) else {
+            outcome.away += 1;
+            self.metrics.best_effort_away += 1;
+            return;
+        };
+        let limit = self.config.limits.best_effort_bytes;
+        let queue = &mut session.conversation.best_effort;
+        let offer = queue.offer(frame, key, limit, self.config.slow_consumer);
+        outcome.queued += usize::from(offer.queued);
+        outcome.dropped += offer.dropped as usize;
+        self.metrics.best_effort_sent += u64::from(offer.queued);
+        self.metrics.best_effort_dropped += offer.dropped;
+        session.dropped += offer.dropped;
+        if offer.dropped > 0 && !queue.slow {
+            queue.slow = true;
+            let queued_bytes = queue.waiting_bytes();
+            let messages = std::mem::take(&mut session.dropped);
+            self.events.push(Event::SlowConsumer {
+                session: to,
+                queued_bytes,
+            });
+            self.events.push(Event::Dropped {
+                session: to,
+                messages,
+            });
+        }
+        if offer.disconnect {
+            let code = CloseCode::SLOW_CONSUMER;
+            let reason = "best-effort messages were not read fast enough";
+            let local = DisconnectReason::Local {
+                code,
+                reason: reason.into(),
+            };
+            self.end_link(now, link, Some((code, reason)), local);
+        }
+        self.mark(link);
+    }
+}

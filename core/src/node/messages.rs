@@ -1,0 +1,281 @@
+//! Sending reliably, and answering: the messages whose fate is known.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use trunkline_proto as wire;
+
+use crate::config::PromisesFull;
+use crate::error::{CommandError, SendError, Status};
+use crate::id::{DeliveryKey, Lane, PromiseKey, SessionKey, Tag};
+use crate::message::{Message, Outcome};
+use crate::promise::Awaits;
+use crate::session::{Answer, BULK_ABOVE};
+
+use super::{Node, TimeoutReason};
+
+/// An envelope's fields, its body aside, take at most so many bytes.
+pub(super) const ENVELOPE: usize = wire::ENVELOPE_OVERHEAD_MAX;
+
+impl Node {
+    /// Sends a message reliably. What a lost session leaves undelivered comes back as
+    /// [`Event::Undelivered`].
+    pub fn send(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        message: Message,
+    ) -> Result<(), SendError<Message>> {
+        let now = self.enter(now);
+        self.enqueue(now, to, message, None, None).map(drop)
+    }
+
+    /// Sends a message reliably and waits for the peer's application to accept it, for `timeout`
+    /// or, if that is `None`, for [`crate::Timeouts::promise`].
+    pub fn send_acked(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        message: Message,
+        timeout: Option<Duration>,
+    ) -> Result<PromiseKey, SendError<Message>> {
+        let now = self.enter(now);
+        self.promised(now, to, message, Awaits::Ack, timeout)
+    }
+
+    /// Sends a request and waits for the reply, for `timeout` or, if that is `None`, for
+    /// [`crate::Timeouts::promise`].
+    pub fn request(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        message: Message,
+        timeout: Option<Duration>,
+    ) -> Result<PromiseKey, SendError<Message>> {
+        let now = self.enter(now);
+        self.promised(now, to, message, Awaits::Reply, timeout)
+    }
+
+    fn promised(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        message: Message,
+        awaits: Awaits,
+        timeout: Option<Duration>,
+    ) -> Result<PromiseKey, SendError<Message>> {
+        match self.enqueue(now, session, message, Some(awaits), timeout)? {
+            Some(number) => Ok(PromiseKey { session, number }),
+            // A promise was asked for, so there is one.
+            None => Ok(PromiseKey { session, number: 0 }),
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        message: Message,
+        awaits: Option<Awaits>,
+        timeout: Option<Duration>,
+    ) -> Result<Option<u64>, SendError<Message>> {
+        let bulk = awaits == Some(Awaits::Reply) && message.body.len() > BULK_ABOVE;
+        let lane = message
+            .lane
+            .unwrap_or(if bulk { Lane::BULK } else { Lane::DEFAULT });
+        if let Err(error) = self.may_enqueue(now, to, lane, message.body.len(), awaits) {
+            return Err(SendError { message, error });
+        }
+        let timeout = timeout.unwrap_or(self.config.timeouts.promise);
+        let deadline = (awaits.is_some() && !timeout.is_zero()).then(|| now + timeout);
+        let Some(session) = self.sessions.get_mut(to) else {
+            return Ok(None);
+        };
+        let Message { tag, body, .. } = message;
+        let number = session
+            .conversation
+            .enqueue(now, lane, awaits, deadline, tag, body);
+        match awaits {
+            Some(Awaits::Reply) => self.metrics.requests_sent += 1,
+            _ => self.metrics.messages_sent += 1,
+        }
+        self.metrics.traffic(now, 1);
+        if let Some(number) = number {
+            self.promises += 1;
+            let promise = session.conversation.promises.get_mut(number);
+            if let (Some(promise), Some(deadline)) = (promise, deadline) {
+                let owner = TimeoutReason::Promise(PromiseKey {
+                    session: to,
+                    number,
+                });
+                self.timers.set(&mut promise.timer, owner, deadline);
+            }
+        }
+        self.mark_session(to);
+        Ok(number)
+    }
+
+    fn may_enqueue(
+        &mut self,
+        now: Instant,
+        to: SessionKey,
+        lane: Lane,
+        size: usize,
+        awaits: Option<Awaits>,
+    ) -> Result<(), CommandError> {
+        let limits = self.config.limits;
+        let session = self
+            .sessions
+            .get_mut(to)
+            .ok_or(CommandError::UnknownSession)?;
+        if session.closing.is_some() {
+            return Err(CommandError::Closing);
+        }
+        // Before the first link it is not known what the peer has; two lanes it has for sure.
+        let lanes = if session.tokens.epoch > 0 {
+            limits.lanes.min(session.peer.lanes)
+        } else {
+            limits.lanes
+        };
+        if lane.number() >= lanes {
+            return Err(CommandError::UnknownLane);
+        }
+        let limit = limits.frame_bytes.min(session.peer.frame_bytes);
+        if size + ENVELOPE > limit {
+            return Err(CommandError::TooLarge {
+                size: size + ENVELOPE,
+                limit,
+            });
+        }
+        let conversation = &mut session.conversation;
+        let full = |usage: crate::session::Usage| {
+            usage.messages >= limits.outbox_messages || usage.bytes + size > limits.outbox_bytes
+        };
+        if full(conversation.lanes.usage()) {
+            let promises = &conversation.promises;
+            conversation
+                .lanes
+                .prune(|e| e.promise == 0 || promises.is_pending(e.promise));
+            if full(conversation.lanes.usage()) {
+                conversation.owes_writable = true;
+                self.metrics.outbox_full += 1;
+                return Err(CommandError::OutboxFull);
+            }
+        }
+        if awaits.is_some()
+            && (conversation.promises.len() >= limits.promises
+                || self.promises >= limits.promises_total)
+        {
+            let oldest = conversation.promises.oldest();
+            match (self.config.promises_full, oldest) {
+                (PromisesFull::EvictOldest, Some(oldest)) => {
+                    self.metrics.promises_evicted += 1;
+                    self.settle(now, to, oldest, Outcome::Evicted);
+                }
+                _ => {
+                    conversation.owes_writable = true;
+                    self.metrics.promises_full += 1;
+                    return Err(CommandError::PromisesFull);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles a promise as [`Outcome::Cancelled`], and tells the peer to stop.
+    pub fn cancel(&mut self, now: Instant, promise: PromiseKey) -> Result<(), CommandError> {
+        let now = self.enter(now);
+        self.tell_cancelled(promise);
+        if !self.settle(now, promise.session, promise.number, Outcome::Cancelled) {
+            return Err(CommandError::UnknownPromise);
+        }
+        self.metrics.promises_cancelled += 1;
+        self.room_again(promise.session);
+        Ok(())
+    }
+
+    /// Accepts a delivery: the sender's promise, if it made one, settles as [`Outcome::Acked`].
+    pub fn ack(&mut self, now: Instant, delivery: DeliveryKey) -> Result<(), CommandError> {
+        self.enter(now);
+        let session = self
+            .sessions
+            .get_mut(delivery.session)
+            .ok_or(CommandError::UnknownDelivery)?;
+        let conversation = &mut session.conversation;
+        let deliveries = &mut conversation.deliveries;
+        if deliveries
+            .get(delivery.number)
+            .is_some_and(|owed| owed.is_request && !owed.cancelled)
+        {
+            return Err(CommandError::IsARequest);
+        }
+        let owed = deliveries
+            .take(delivery.number)
+            .ok_or(CommandError::UnknownDelivery)?;
+        conversation.ack(&owed);
+        self.metrics.acks_sent += u64::from(owed.promise != 0);
+        self.mark_session(delivery.session);
+        Ok(())
+    }
+
+    /// Replies to a request.
+    pub fn reply(
+        &mut self,
+        now: Instant,
+        delivery: DeliveryKey,
+        tag: Tag,
+        body: impl Into<Bytes>,
+    ) -> Result<(), CommandError> {
+        self.enter(now);
+        let body = body.into();
+        let limit = self.config.limits.frame_bytes;
+        let session = self
+            .sessions
+            .get_mut(delivery.session)
+            .ok_or(CommandError::UnknownDelivery)?;
+        let owed = session.conversation.deliveries.get(delivery.number);
+        let owed = owed.ok_or(CommandError::UnknownDelivery)?;
+        if !owed.is_request {
+            return Err(CommandError::NotARequest);
+        }
+        let limit = limit.min(session.peer.frame_bytes);
+        if body.len() + ENVELOPE > limit {
+            return Err(CommandError::TooLarge {
+                size: body.len() + ENVELOPE,
+                limit,
+            });
+        }
+        self.metrics.replies_sent += 1;
+        self.answer(delivery, Answer::Reply(tag, body))
+    }
+
+    /// Rejects a delivery: the sender's promise, if it made one, settles as [`Outcome::Rejected`].
+    pub fn reject(
+        &mut self,
+        now: Instant,
+        delivery: DeliveryKey,
+        mut status: Status,
+    ) -> Result<(), CommandError> {
+        self.enter(now);
+        status
+            .reason
+            .truncate(wire::clip_reason(&status.reason).len());
+        self.metrics.rejects_sent += 1;
+        self.answer(delivery, Answer::Reject(status))
+    }
+
+    fn answer(&mut self, delivery: DeliveryKey, answer: Answer) -> Result<(), CommandError> {
+        let session = self
+            .sessions
+            .get_mut(delivery.session)
+            .ok_or(CommandError::UnknownDelivery)?;
+        let conversation = &mut session.conversation;
+        let owed = conversation
+            .deliveries
+            .take(delivery.number)
+            .ok_or(CommandError::UnknownDelivery)?;
+        conversation.answer(&owed, answer);
+        self.mark_session(delivery.session);
+        Ok(())
+    }
+}

@@ -427,3 +427,23 @@ fn a_client_that_nobody_answers_gives_up_when_told_to() {
     };
     assert_eq!(world.outcome(client, promise), Some(format!("{outcome:?}")));
 }
+
+#[test]
+fn a_full_event_queue_stops_reading_and_everything_arrives_once_it_is_drained() {
+    let mut world = World::new(11);
+    world.config().limits.event_messages = 3;
+    let server = world.server();
+    let clients: Vec<_> = (0..5).map(|_| world.client()).collect();
+    let mut promises = Vec::new();
+    for (n, client) in clients.iter().enumerate() {
+        let session = world.connect(*client, server, &format!("client-{n}"));
+        for _ in 0..40 {
+            promises.push((*client, world.send_acked(*client, session, b"x")));
+        }
+    }
+    world.run(10 * SECOND, echo);
+    assert_eq!(world.bodies(server).len(), 200);
+    for (client, promise) in promises {
+        assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
+    }
+}

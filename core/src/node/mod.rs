@@ -67,7 +67,7 @@ pub struct Node {
     /// Links that may have packets to send.
     sending: DirtyQueue,
     /// Links that have more to read than the event queue could take.
-    starved: Vec<LinkKey>,
+    starved: DirtyQueue,
     events: EventQueue,
     metrics: Metrics,
     random: SeededRng,
@@ -141,7 +141,7 @@ impl Node {
             timers: Timers::default(),
             dirty: DirtyQueue::default(),
             sending: DirtyQueue::default(),
-            starved: Vec::new(),
+            starved: DirtyQueue::default(),
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
             metrics: Metrics::new(now),
             random: seed.rng("node", 0),
@@ -175,8 +175,8 @@ impl Node {
         loop {
             if let Some(event) = self.events.pop() {
                 if self.events.has_room() {
-                    for link in std::mem::take(&mut self.starved) {
-                        self.mark(link);
+                    while let Some(link) = self.starved.pop() {
+                        self.dirty.mark(link);
                     }
                 }
                 return Some(event);

@@ -74,7 +74,7 @@ impl Node {
                 break;
             }
             if !self.events.has_room() {
-                self.starved.push(key);
+                self.starved.mark(key.0);
                 break;
             }
             let limits = self.config.limits;

@@ -1,0 +1,254 @@
+//! `trunkline cert`: a certificate authority for development, in a directory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::Args;
+
+use crate::certs::{Authority, CertificateError, DAYS_MAX, Issued, check_client_name};
+use crate::failure::Failure;
+use crate::output;
+
+const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+const AUTHORITY: Pair = Pair {
+    certificate: "ca.pem",
+    key: "ca.key",
+};
+const SERVER: Pair = Pair {
+    certificate: "cert.pem",
+    key: "key.pem",
+};
+
+const EXAMPLES: &str = "\
+An authority that is in the directory already issues what is asked for, and its server certificate
+stays when only clients are added. Key files can be read by their owner only.
+For development: anybody who has ca.key can pretend to be your server.
+
+EXAMPLES
+  An authority and a server certificate for this machine
+    trunkline cert --out certs
+  A server with other names, and two clients with certificates of their own
+    trunkline cert --out certs --names chat.test,10.0.0.7 --client alice --client bob
+  One more client, from the same authority
+    trunkline cert --out certs --client carol
+  Everything anew
+    trunkline cert --out certs --force";
+
+/// Make a development certificate authority, a server certificate and client certificates.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The directory to write to; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Names and addresses of the server [default: localhost,127.0.0.1,::1]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    names: Vec<String>,
+    /// Make a client certificate for that client id; may be given more than once
+    #[arg(long = "client", value_name = "NAME", value_parser = client_name)]
+    clients: Vec<String>,
+    /// How many days the certificates last
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX)))]
+    days: u32,
+    /// Overwrite what is there, the authority included
+    #[arg(long)]
+    force: bool,
+}
+
+/// The names of two files that belong together.
+#[derive(Clone, Debug)]
+struct Pair<Name = &'static str> {
+    certificate: Name,
+    key: Name,
+}
+
+/// A file that is to be written.
+struct Planned {
+    path: PathBuf,
+    text: String,
+    secret: bool,
+}
+
+/// Makes everything in memory first, so that a refusal leaves the directory as it was.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let now = SystemTime::now();
+    let directory = arguments.out.as_path();
+    let existing = if arguments.force {
+        None
+    } else {
+        existing_authority(directory)?
+    };
+    let kept = existing.is_some();
+    let authority = match existing {
+        Some(authority) => authority,
+        None => Authority::generate(now, arguments.days).map_err(refused)?,
+    };
+
+    let mut planned = Vec::new();
+    if !kept {
+        planned.extend(plan(directory, &AUTHORITY, authority.own().clone()));
+    }
+    let server_stays = kept
+        && SERVER.is_in(directory)
+        && arguments.names.is_empty()
+        && !arguments.clients.is_empty();
+    if !server_stays {
+        let names = match arguments.names.as_slice() {
+            [] => NAMES.map(str::to_owned).to_vec(),
+            given => given.to_vec(),
+        };
+        let server = authority
+            .server(&names, now, arguments.days)
+            .map_err(refused)?;
+        planned.extend(plan(directory, &SERVER, server));
+    }
+    for client in arguments.clients.iter().collect::<BTreeSet<_>>() {
+        let issued = authority
+            .client(client, now, arguments.days)
+            .map_err(refused)?;
+        planned.extend(plan(directory, &client_files(client), issued));
+    }
+    if !arguments.force {
+        refuse_to_overwrite(&planned)?;
+    }
+    write_all(directory, &planned)?;
+    output::result(&account(kept, &planned))
+}
+
+fn client_name(name: &str) -> Result<String, String> {
+    check_client_name(name)
+        .map(|()| name.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn client_files(name: &str) -> Pair<String> {
+    Pair {
+        certificate: format!("client-{name}.pem"),
+        key: format!("client-{name}.key"),
+    }
+}
+
+impl<Name: AsRef<str>> Pair<Name> {
+    fn is_in(&self, directory: &Path) -> bool {
+        directory.join(self.certificate.as_ref()).exists()
+            && directory.join(self.key.as_ref()).exists()
+    }
+}
+
+/// The authority that an earlier run left there; half of one is refused.
+fn existing_authority(directory: &Path) -> Result<Option<Authority>, Failure> {
+    let certificate = read_if_there(&directory.join(AUTHORITY.certificate))?;
+    let key = read_if_there(&directory.join(AUTHORITY.key))?;
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Authority::load(&certificate, &key)
+                .map(Some)
+                .map_err(|error| {
+                    Failure::usage(format!(
+                        "{}: {error}; --force makes a new one",
+                        directory.join(AUTHORITY.certificate).display()
+                    ))
+                })
+        }
+        (certificate, _) => {
+            let (there, missing) = match certificate {
+                Some(_) => (AUTHORITY.certificate, AUTHORITY.key),
+                None => (AUTHORITY.key, AUTHORITY.certificate),
+            };
+            let directory = directory.display();
+            Err(Failure::usage(format!(
+                "{directory} holds {there} but no {missing}: put it there, or make a new authority with --force"
+            )))
+        }
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::failed(format!(
+            "cannot read {}: {error}",
+            path.display()
+        ))),
+    }
+}
+
+fn plan<Name: AsRef<str>>(directory: &Path, files: &Pair<Name>, issued: Issued) -> [Planned; 2] {
+    [
+        Planned {
+            path: directory.join(files.certificate.as_ref()),
+            text: issued.certificate,
+            secret: false,
+        },
+        Planned {
+            path: directory.join(files.key.as_ref()),
+            text: issued.key,
+            secret: true,
+        },
+    ]
+}
+
+fn refuse_to_overwrite(planned: &[Planned]) -> Result<(), Failure> {
+    match planned
+        .iter()
+        .find(|file| file.path.symlink_metadata().is_ok())
+    {
+        None => Ok(()),
+        Some(file) => Err(Failure::usage(format!(
+            "{} exists: nothing was written; take another --out, or overwrite everything with --force",
+            file.path.display()
+        ))),
+    }
+}
+
+fn write_all(directory: &Path, planned: &[Planned]) -> Result<(), Failure> {
+    let failed = |path: &Path, error: io::Error| {
+        Failure::failed(format!("cannot write {}: {error}", path.display()))
+    };
+    fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    for file in planned {
+        write(file).map_err(|error| failed(&file.path, error))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that was not there, or that is to be replaced: a new file, so that neither an old
+/// one's permissions nor a link decide who can read a key.
+fn write(file: &Planned) -> io::Result<()> {
+    match fs::remove_file(&file.path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if file.secret {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    options.open(&file.path)?.write_all(file.text.as_bytes())
+}
+
+fn refused(error: CertificateError) -> Failure {
+    match error {
+        CertificateError::Other(_) => Failure::failed(error),
+        _ => Failure::usage(error),
+    }
+}
+
+/// What was written.
+fn account(kept: bool, planned: &[Planned]) -> String {
+    let mut text = String::new();
+    if kept {
+        text += &format!("kept  {} and {}\n", AUTHORITY.certificate, AUTHORITY.key);
+    }
+    for file in planned {
+        let secret = if file.secret { "  (secret)" } else { "" };
+        text += &format!("wrote {}{secret}\n", file.path.display());
+    }
+    text
+}

@@ -1,0 +1,23 @@
+//! The commands, one file each.
+
+mod cert;
+mod impair;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Cert(cert::Arguments),
+    Impair(Box<impair::Arguments>),
+}
+
+/// Does what was asked for.
+pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Cert(arguments) => cert::run(arguments),
+        Command::Impair(arguments) => impair::run(*arguments).await,
+    }
+}

@@ -1,0 +1,60 @@
+//! How the program fails: one clear line on standard error, and an exit status that says whose
+//! fault it was.
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+/// Why the program ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for cannot be done as it was asked: exit status 2.
+    Usage(String),
+    /// What was asked for was tried, and failed: exit status 1.
+    Failed(String),
+    /// Nobody reads standard output any more, as with `| head`: a reason to end, not an error.
+    OutputClosed,
+    /// Nothing more to say, for it has been said: only this exit status remains.
+    Silent(u8),
+}
+
+impl Failure {
+    /// A flag or a file that cannot be used.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::Usage(message.to_string())
+    }
+
+    /// Something that was tried and failed.
+    pub(crate) fn failed(message: impl Display) -> Self {
+        Self::Failed(message.to_string())
+    }
+
+    /// Tells the user, and the shell.
+    pub(crate) fn report(self) -> ExitCode {
+        let (status, message) = match self {
+            Self::Usage(message) => (2, message),
+            Self::Failed(message) => (1, message),
+            Self::OutputClosed => return ExitCode::SUCCESS,
+            Self::Silent(status) => return ExitCode::from(status),
+        };
+        crate::output::note(&message);
+        ExitCode::from(status)
+    }
+}
+
+/// A socket that could not be opened, in words that say what to do.
+pub(crate) fn cannot_listen(address: impl Display, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the address is in use: stop the program that has it, or take another port (port 0 takes a free one)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: 127.0.0.1 is always there, 0.0.0.0 means all"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied: ports below 1024 are often reserved, take a higher one"
+        }
+        _ => return Failure::failed(format!("cannot listen on {address}: {error}")),
+    };
+    Failure::failed(format!("cannot listen on {address}: {advice}"))
+}

@@ -1,0 +1,43 @@
+//! `trunkline`: what can be done with Trunkline from a shell.
+
+mod certs;
+mod command_line;
+mod commands;
+mod failure;
+mod impair;
+mod log;
+mod output;
+mod parse;
+mod signals;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command_line::CommandLine;
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let done = match CommandLine::try_parse() {
+        Ok(command_line) => run(command_line),
+        Err(error) => command_line::explain(error),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command_line: CommandLine) -> Result<(), Failure> {
+    log::start(&command_line.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime does not start: {error}")))?;
+    let done = runtime.block_on(commands::run(command_line.command));
+    // A thread that still reads standard input must not keep the program from ending.
+    runtime.shutdown_background();
+    done
+}

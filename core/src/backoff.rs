@@ -88,7 +88,7 @@ impl Backoff {
 }
 
 fn doubled(first: Duration, times: u32) -> Duration {
-    // 2^64 times the shortest delay is far above the longest cap.
+    // 2^32 times the shortest delay is far above the longest cap.
     let nanos = first.as_nanos() << times.min(32);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

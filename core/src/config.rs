@@ -31,7 +31,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Time between two heartbeats of a client (15 s). A server tells its clients, who clamp what
-    /// they are told to 1 s … 5 min and never beat less often than they were configured to.
+    /// they are told to 100 ms … 5 min and never beat less often than they were configured to.
     pub interval: Duration,
     /// After how many intervals without a frame the link is dead (3).
     pub misses: u32,
@@ -57,7 +57,7 @@ pub struct Redial {
     pub jitter: f64,
     /// How long a link must hold before the next break starts at `first` again (30 s).
     pub stable_after: Duration,
-    /// Give up after so many failed attempts in a row; `None`: never (the default).
+    /// Give up after so many redials in a row have failed; `None`: never (the default).
     pub max_attempts: Option<u32>,
 }
 

@@ -134,8 +134,6 @@ metrics! {
     duplicates_dropped,
     /// Acks, replies and rejections for promises that had settled otherwise.
     late_answers,
-    /// Acks, replies and rejections for promises that were never made.
-    unknown_promises,
     /// Promises that settled as `TimedOut`.
     promises_timed_out,
     /// Promises that settled as `Cancelled`.
@@ -158,8 +156,6 @@ metrics! {
     links_opened,
     /// Links that ended after they were admitted.
     links_closed,
-    /// Links that ended before they were admitted, failed dials among them.
-    links_failed,
     /// Links whose peer was silent for `heartbeat.misses` intervals.
     heartbeat_timeouts,
     /// Attempts of clients to come back.
@@ -180,8 +176,6 @@ metrics! {
     bytes_in,
     /// Bytes of the UDP datagrams that were given out to send, without UDP and IP headers.
     bytes_out,
-    /// UDP datagrams that belonged to nothing or could not be read.
-    datagrams_ignored,
     /// Connection attempts that were dropped without an answer, for there were too many.
     incoming_ignored,
     /// Connection attempts that were asked to validate their address (QUIC Retry).

@@ -124,6 +124,7 @@ impl Node {
             Arrived::Handled(TurnedAway::No) => {}
             Arrived::Handled(TurnedAway::Retried) => self.metrics.incoming_retried += 1,
             Arrived::Handled(TurnedAway::Ignored) => self.metrics.incoming_ignored += 1,
+            Arrived::Handled(TurnedAway::Refused) => self.metrics.incoming_refused += 1,
         }
     }
 

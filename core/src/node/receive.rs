@@ -391,15 +391,24 @@ impl Node {
 
     /// The peer answered a promise.
     fn answered(&mut self, now: Instant, session: SessionKey, number: u64, outcome: Outcome) {
-        let counter = match &outcome {
-            Outcome::Acked => &mut self.metrics.acks_received,
-            Outcome::Replied { .. } => &mut self.metrics.replies_received,
-            _ => &mut self.metrics.rejects_received,
+        enum Answer {
+            Ack,
+            Reply,
+            Reject,
+        }
+        let answer = match &outcome {
+            Outcome::Acked => Answer::Ack,
+            Outcome::Replied { .. } => Answer::Reply,
+            _ => Answer::Reject,
+        };
+        let settled = self.settle(now, session, number, outcome);
+        let counter = match (settled, answer) {
+            (false, _) => &mut self.metrics.late_answers,
+            (true, Answer::Ack) => &mut self.metrics.acks_received,
+            (true, Answer::Reply) => &mut self.metrics.replies_received,
+            (true, Answer::Reject) => &mut self.metrics.rejects_received,
         };
         *counter += 1;
-        if !self.settle(now, session, number, outcome) {
-            self.metrics.late_answers += 1;
-        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) enum TurnedAway {
     No,
     Retried,
     Ignored,
+    Refused,
 }
 
 /// QUIC's endpoint.
@@ -170,7 +171,7 @@ impl Endpoint {
                     MayBegin::Refused => {
                         let transmit = self.inner.refuse(incoming, &mut buffer);
                         self.respond(transmit, buffer);
-                        Arrived::Handled(TurnedAway::Ignored)
+                        Arrived::Handled(TurnedAway::Refused)
                     }
                 }
             }

@@ -78,6 +78,11 @@ fn a_refused_client_learns_why_and_comes_back_only_if_asked_to() {
             world.log(client)
         );
         assert_eq!(world.node(client).session_info(session).is_some(), retained);
+        let lost = |event: &Event| matches!(event, Event::SessionLost { .. });
+        assert!(
+            !world.log(client).iter().any(|(_, e)| lost(e)),
+            "there was no session to lose"
+        );
         assert_eq!(asked.len() > 1, retained);
         if let [first, second, ..] = asked[..] {
             assert!(

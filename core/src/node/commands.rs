@@ -190,6 +190,8 @@ impl Node {
             retry_after,
             alternative,
         } = plan;
+        // The wire carries no longer deadline.
+        let deadline = deadline.min(Duration::from_millis(u64::from(u32::MAX)));
         let mut timer = TimerSlot::default();
         self.timers
             .set(&mut timer, TimeoutReason::Drain, now + deadline);

@@ -162,6 +162,8 @@ impl Node {
                     self.metrics.promises_timed_out += 1;
                     self.tell_cancelled(promise);
                     self.settle(now, promise.session, promise.number, Outcome::TimedOut);
+                    self.mark_session(promise.session);
+                    self.room_again(promise.session);
                 }
                 TimeoutReason::Drain => self.drain_is_over(now),
                 TimeoutReason::Undrained => {}

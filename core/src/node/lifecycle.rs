@@ -143,6 +143,18 @@ impl Node {
         let Some(dialing) = session.dialing.as_mut() else {
             return;
         };
+        if session.tokens.epoch == 0
+            && matches!(
+                &reason,
+                DisconnectReason::Peer {
+                    code: CloseCode::REFUSED,
+                    ..
+                }
+            )
+        {
+            // Whoever refuses a first hello has made no session for it.
+            dialing.asked = false;
+        }
         let next = dialing.after(now, &reason, random);
         let attempt = dialing.backoff.attempt();
         let (Next::Redial(delay) | Next::StartOver(delay)) = next else {

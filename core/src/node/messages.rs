@@ -87,7 +87,9 @@ impl Node {
             return Err(SendError { message, error });
         }
         let timeout = timeout.unwrap_or(self.config.timeouts.promise);
-        let deadline = (awaits.is_some() && !timeout.is_zero()).then(|| now + timeout);
+        let deadline = (awaits.is_some() && !timeout.is_zero())
+            .then(|| now.checked_add(timeout))
+            .flatten();
         let Some(session) = self.sessions.get_mut(to) else {
             return Ok(None);
         };
@@ -190,6 +192,7 @@ impl Node {
             return Err(CommandError::UnknownPromise);
         }
         self.metrics.promises_cancelled += 1;
+        self.mark_session(promise.session);
         self.room_again(promise.session);
         Ok(())
     }

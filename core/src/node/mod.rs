@@ -176,7 +176,10 @@ impl Node {
             if let Some(event) = self.events.pop() {
                 if self.events.has_room() {
                     while let Some(link) = self.starved.pop() {
-                        self.dirty.mark(link);
+                        // A link may have gone while it waited, and another have its slot.
+                        if self.links.get(LinkKey(link)).is_some() {
+                            self.dirty.mark(link);
+                        }
                     }
                 }
                 return Some(event);

@@ -27,6 +27,9 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
+        if entry.link.is_closed() {
+            return;
+        }
         let Some(session_key) = entry.link.session else {
             entry.link.stage = Stage::AwaitsHello;
             return;
@@ -250,7 +253,11 @@ impl Node {
         let dropped = session.conversation.best_effort.link_lost();
         session.dropped += dropped;
         self.metrics.best_effort_dropped += dropped;
-        self.timers.cancel(&mut session.timer);
+        match session.closing.as_mut() {
+            // Close went down with the old link: it is said again, and its deadline stands.
+            Some(closing) => closing.said = false,
+            None => self.timers.cancel(&mut session.timer),
+        }
         if let Some(old) = old {
             self.supersede(now, old);
         }
@@ -258,6 +265,12 @@ impl Node {
     }
 
     fn new_server_session(&mut self, hello: &ClientHello) -> Result<SessionKey, Fault> {
+        if self.draining.is_some() {
+            return Err(Fault::new(
+                CloseCode::GOING_AWAY,
+                "the server is going away",
+            ));
+        }
         let limits = &self.config.limits;
         let (id, token) = hello.fresh;
         if self.by_id.contains_key(&id) {

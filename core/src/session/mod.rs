@@ -183,10 +183,6 @@ impl Conversation {
     fn release(&mut self, owed: &Owed) {
         if let Some(inbox) = self.lanes.inbox_mut(owed.lane) {
             inbox.settle(owed.bytes);
-            // The answer implies the receipt.
-            if owed.promise != 0 && !owed.cancelled {
-                inbox.reported(owed.seq + 1);
-            }
         }
     }
 }

@@ -447,3 +447,55 @@ fn a_full_event_queue_stops_reading_and_everything_arrives_once_it_is_drained() 
         assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
     }
 }
+
+fn writable(world: &World, node: NodeIndex, session: trunkline_core::SessionKey) -> bool {
+    let event = Event::Writable { session };
+    world.log(node).iter().any(|(_, e)| *e == event)
+}
+
+#[test]
+fn a_session_refused_for_the_nodes_promises_hears_when_another_session_frees_some() {
+    let mut world = World::new(12);
+    world.config().limits.promises_total = 2;
+    let server = world.server();
+    let client = world.client();
+    let greedy = world.connect(client, server, "greedy");
+    let refused = world.connect(client, server, "refused");
+    // Once both are up, nothing of its own tells the refused session of room.
+    world.run(SECOND, echo);
+    world.send_acked(client, greedy, b"1");
+    world.send_acked(client, greedy, b"2");
+    let now = world.now();
+    let full = world
+        .node(client)
+        .send_acked(now, refused, message("3"), None)
+        .unwrap_err();
+    assert_eq!(full.error, CommandError::PromisesFull);
+    world.run(SECOND, echo);
+    assert!(writable(&world, client, refused));
+}
+
+#[test]
+fn a_lost_session_has_room_again_and_says_so() {
+    let mut world = World::new(13);
+    world.config().limits.outbox_bytes = 10_000;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    let now = world.now();
+    while world
+        .node(client)
+        .send(now, session, message(vec![1; 4_000]))
+        .is_ok()
+    {}
+    world.kill(server);
+    world.start_process(server);
+    world.path.cut = false;
+    assert!(!writable(&world, client, session));
+    world.run(120 * SECOND, echo);
+    let lost = |event: &Event| matches!(event, Event::SessionLost { .. });
+    assert!(world.log(client).iter().any(|(_, e)| lost(e)));
+    assert!(writable(&world, client, session));
+}

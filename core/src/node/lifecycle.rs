@@ -211,6 +211,7 @@ impl Node {
         tracing::info!(session = ?key, "session lost");
         self.events.push(Event::SessionLost { session: key });
         self.give_back(now, key, old);
+        self.room_again(key);
     }
 
     /// A session is gone for good.
@@ -221,6 +222,7 @@ impl Node {
         self.timers.cancel(&mut session.timer);
         self.timers.cancel(&mut session.receipt_timer);
         self.groups.leave_all(key);
+        self.short_of_promises.remove(&key);
         if session.dialing.is_none() {
             self.by_id.remove(&session.tokens.id);
             if let Some(count) = self.sessions_of.get_mut(&session.client) {
@@ -343,6 +345,11 @@ impl Node {
             outcome,
             after,
         });
+        if self.promises <= self.config.limits.promises_total / 2 {
+            for session in std::mem::take(&mut self.short_of_promises) {
+                self.room_again(session);
+            }
+        }
     }
 
     /// The peer need not answer any more.
@@ -523,17 +530,20 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let conversation = &mut session.conversation;
-        if !conversation.owes_writable {
+        if !session.owes_writable {
+            return;
+        }
+        if self.promises > limits.promises_total / 2 {
+            self.short_of_promises.insert(key);
             return;
         }
         // Half empty, so that one message of room does not wake a thousand senders.
-        let usage = conversation.lanes.usage();
+        let usage = session.conversation.lanes.usage();
         if usage.messages <= limits.outbox_messages / 2
             && usage.bytes <= limits.outbox_bytes / 2
-            && conversation.promises.len() <= limits.promises / 2
+            && session.conversation.promises.len() <= limits.promises / 2
         {
-            conversation.owes_writable = false;
+            session.owes_writable = false;
             self.events.push(Event::Writable { session: key });
         }
     }

@@ -159,7 +159,7 @@ impl Node {
                 .lanes
                 .prune(|e| e.promise == 0 || promises.is_pending(e.promise));
             if full(conversation.lanes.usage()) {
-                conversation.owes_writable = true;
+                session.owes_writable = true;
                 self.metrics.outbox_full += 1;
                 return Err(CommandError::OutboxFull);
             }
@@ -175,8 +175,10 @@ impl Node {
                     self.settle(now, to, oldest, Outcome::Evicted);
                 }
                 _ => {
-                    conversation.owes_writable = true;
+                    session.owes_writable = true;
                     self.metrics.promises_full += 1;
+                    // Others may hold the node's promises: none of this session's own would say.
+                    self.short_of_promises.insert(to);
                     return Err(CommandError::PromisesFull);
                 }
             }

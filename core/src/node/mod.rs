@@ -23,7 +23,7 @@ pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};
 pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::arena::Arena;
@@ -60,6 +60,8 @@ pub struct Node {
     sessions_of: BTreeMap<ClientId, usize>,
     /// Promises of all sessions.
     promises: usize,
+    /// Sessions that wait for promises of the node to settle.
+    short_of_promises: BTreeSet<SessionKey>,
     groups: Groups,
     timers: Timers<Owner>,
     /// Links with work to do.
@@ -137,6 +139,7 @@ impl Node {
             by_id: BTreeMap::new(),
             sessions_of: BTreeMap::new(),
             promises: 0,
+            short_of_promises: BTreeSet::new(),
             groups: Groups::new(config.limits.groups, config.limits.groups_per_session),
             timers: Timers::default(),
             dirty: DirtyQueue::default(),

@@ -30,6 +30,8 @@ pub(super) struct Session {
     /// How a client session gets its links; `None` on a server.
     pub(super) dialing: Option<Dialing>,
     pub(super) closing: Option<Closing>,
+    /// Commands were refused for want of room: the application is told when there is some.
+    pub(super) owes_writable: bool,
     /// Redial, retention, or the end of a close.
     pub(super) timer: TimerSlot,
     pub(super) receipt_timer: TimerSlot,

@@ -305,6 +305,7 @@ impl Node {
             peer: PeerLimits::default(),
             dialing: None,
             closing: None,
+            owes_writable: false,
             timer: TimerSlot::default(),
             receipt_timer: TimerSlot::default(),
             receipt_due: false,

@@ -32,8 +32,6 @@ pub(crate) struct Conversation {
     pub(crate) best_effort: BestEffort,
     /// The peer's promises that the application has accepted, not yet put into an envelope.
     pending_acks: Vec<u64>,
-    /// Commands were refused for want of room: say when there is some.
-    pub(crate) owes_writable: bool,
 }
 
 /// A promise that has come to its end.
@@ -55,7 +53,6 @@ impl Conversation {
             deliveries: Deliveries::default(),
             best_effort: BestEffort::default(),
             pending_acks: Vec::new(),
-            owes_writable: false,
         }
     }
 

@@ -499,3 +499,56 @@ fn a_lost_session_has_room_again_and_says_so() {
     assert!(world.log(client).iter().any(|(_, e)| lost(e)));
     assert!(writable(&world, client, session));
 }
+
+#[test]
+fn a_key_from_before_a_loss_never_means_something_from_after_it() {
+    let (mut world, server, client) = pair(14);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, silent);
+    let old_promise = world.send_acked(client, session, b"before");
+    let delivered = |world: &World| {
+        let mut keys = world
+            .log(client)
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::Message(delivery) => Some(delivery.key),
+                _ => None,
+            });
+        (keys.next(), keys.next())
+    };
+    let tell = |world: &mut World| {
+        let now = world.now();
+        let to = world.node(server).sessions().next().unwrap().session;
+        world
+            .node(server)
+            .send_acked(now, to, message("told"), None)
+            .unwrap()
+    };
+    tell(&mut world);
+    world.run(SECOND, silent);
+    let old_delivery = delivered(&world).0.unwrap();
+    world.kill(server);
+    world.start_process(server);
+    world.run(60 * SECOND, silent);
+    let new_promise = world.send_acked(client, session, b"after");
+    let told = tell(&mut world);
+    world.run(SECOND, silent);
+    assert!(delivered(&world).1.is_some_and(|new| new != old_delivery));
+    let now = world.now();
+    let node = world.node(client);
+    assert_eq!(
+        node.ack(now, old_delivery),
+        Err(CommandError::UnknownDelivery)
+    );
+    assert_eq!(
+        node.cancel(now, old_promise),
+        Err(CommandError::UnknownPromise)
+    );
+    world.run(SECOND, silent);
+    assert_eq!(world.outcome(client, new_promise), None);
+    assert_eq!(
+        world.outcome(server, told),
+        None,
+        "nobody has answered it yet"
+    );
+}

@@ -11,7 +11,9 @@ use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::link::{Link, Stage};
 use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
-use crate::session::{Closing, Conversation, Settled, Token, Tokens};
+use crate::promise::Promise;
+use crate::session::{Closing, Lanes, Settled, Token, Tokens};
+use crate::timers::TimerSlot;
 
 use super::welcome::milliseconds;
 use super::{Event, Node, TimeoutReason};
@@ -104,7 +106,6 @@ impl Node {
                 messages: dropped,
             });
         }
-        tracing::info!(session = ?session_key, client = %session.client, %reason, "disconnected");
         if let Some(closing) = session.closing.clone() {
             let Closing { code, reason, .. } = closing;
             self.end_session(now, session_key, DisconnectReason::Local { code, reason });
@@ -205,12 +206,10 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let fresh = Conversation::new(&self.config.limits);
-        let old = std::mem::replace(&mut session.conversation, fresh);
+        let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.metrics.sessions_lost += 1;
-        tracing::info!(session = ?key, "session lost");
         self.events.push(Event::SessionLost { session: key });
-        self.give_back(now, key, old);
+        self.give_back(now, key, lanes, promises);
         self.room_again(key);
     }
 
@@ -244,7 +243,8 @@ impl Node {
             );
         }
         let finished = session.conversation.is_quiet();
-        self.give_back(now, key, session.conversation);
+        let (lanes, promises) = session.conversation.renew(&self.config.limits);
+        self.give_back(now, key, lanes, promises);
         self.metrics.sessions_closed += 1;
         self.events.push(Event::Disconnected {
             session: key,
@@ -266,13 +266,14 @@ impl Node {
     }
 
     /// Settles every promise of a conversation that is over, and hands back what was not delivered.
-    fn give_back(&mut self, now: Instant, key: SessionKey, conversation: Conversation) {
-        let Conversation {
-            mut promises,
-            lanes,
-            ..
-        } = conversation;
-        for (number, promise) in promises.take_all() {
+    fn give_back(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        lanes: Lanes,
+        promises: Vec<(u64, Promise<TimerSlot>)>,
+    ) {
+        for (number, promise) in promises {
             let maybe_delivered = promise.written.is_some();
             self.metrics.promises_lost += 1;
             let settled = Settled {

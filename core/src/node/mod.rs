@@ -6,6 +6,7 @@ mod commands;
 mod events;
 mod input;
 mod lifecycle;
+mod log;
 mod messages;
 mod queue;
 mod receive;

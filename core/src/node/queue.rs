@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::message::Outcome;
 
 use super::events::Event;
+use super::log::log;
 
 pub(super) struct EventQueue {
     events: VecDeque<Event>,
@@ -27,6 +28,7 @@ impl EventQueue {
     }
 
     pub(super) fn push(&mut self, event: Event) {
+        log(&event);
         if let Some(bytes) = weight(&event) {
             self.messages += 1;
             self.bytes += bytes;

@@ -397,7 +397,6 @@ impl Node {
         if resumed {
             self.metrics.sessions_resumed += 1;
         }
-        tracing::info!(session = ?session_key, %client, %address, epoch, resumed, "connected");
         self.events.push(Event::Connected {
             session: session_key,
             client,

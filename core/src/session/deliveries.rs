@@ -47,6 +47,16 @@ impl Deliveries {
         Some(self.owed.push(owed))
     }
 
+    /// Those of the session that follows a lost one. Numbers go on, so that a key of the lost
+    /// session never means a delivery of the new one.
+    pub(crate) fn renewed(mut self) -> Self {
+        drop(self.owed.drain());
+        Self {
+            owed: self.owed,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn get(&self, number: u64) -> Option<&Owed> {
         self.owed.get(number)
     }

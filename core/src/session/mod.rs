@@ -56,6 +56,23 @@ impl Conversation {
         }
     }
 
+    /// The conversation that follows this one when its session is lost: nothing goes on but the
+    /// numbers that keys are made of. The second part is what is lost.
+    pub(crate) fn renew(&mut self, limits: &Limits) -> (Lanes, Vec<(u64, Promise<TimerSlot>)>) {
+        let old = std::mem::replace(self, Self::new(limits));
+        let Self {
+            lanes,
+            mut promises,
+            deliveries,
+            best_effort: _,
+            pending_acks: _,
+        } = old;
+        let lost = promises.take_all().collect();
+        self.promises = promises;
+        self.deliveries = deliveries.renewed();
+        (lanes, lost)
+    }
+
     /// Queues a message; with `awaits`, a promise for it is made.
     pub(crate) fn enqueue(
         &mut self,

@@ -1,0 +1,277 @@
+//! What a node counts and measures.
+
+mod latency;
+mod rate;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::error::CloseCode;
+
+use self::latency::Latency;
+use self::rate::Rate;
+
+/// How many different close codes are counted apart. A peer chooses its code among 2^32; more
+/// of them than this are counted together.
+const CODES_MAX: usize = 256;
+
+/// What a node has right now, counted by whoever holds it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Gauges {
+    pub(crate) sessions: usize,
+    pub(crate) connected: usize,
+    pub(crate) promises: usize,
+    pub(crate) outbox_bytes: usize,
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])+ $counter:ident,)+) => {
+        /// The live counters and measurements of a node. [`MetricsSnapshot`] says what each is.
+        #[derive(Debug)]
+        pub(crate) struct Metrics {
+            $(pub(crate) $counter: u64,)+
+            pub(crate) latency: Latency,
+            rate: Rate,
+            closed_by_code: BTreeMap<CloseCode, u64>,
+            closed_by_other_code: u64,
+        }
+
+        impl Metrics {
+            pub(crate) fn new(now: Instant) -> Self {
+                Self {
+                    $($counter: 0,)+
+                    latency: Latency::new(),
+                    rate: Rate::new(now),
+                    closed_by_code: BTreeMap::new(),
+                    closed_by_other_code: 0,
+                }
+            }
+
+            /// Everything as it is now.
+            pub(crate) fn snapshot(&self, now: Instant, gauges: Gauges) -> MetricsSnapshot {
+                MetricsSnapshot {
+                    sessions: gauges.sessions,
+                    connected: gauges.connected,
+                    promises: gauges.promises,
+                    outbox_bytes: gauges.outbox_bytes,
+                    messages_per_second: self.rate.per_second(now),
+                    latency_count: self.latency.count(),
+                    latency_mean: self.latency.mean(),
+                    latency_p50: self.latency.quantile(0.5),
+                    latency_p99: self.latency.quantile(0.99),
+                    latency_p999: self.latency.quantile(0.999),
+                    latency_max: self.latency.max(),
+                    $($counter: self.$counter,)+
+                    closed_by_code: self.closed_by_code.clone(),
+                    closed_by_other_code: self.closed_by_other_code,
+                }
+            }
+        }
+
+        /// What a node counted and measured at one moment. Counters start at zero with the node
+        /// and only grow; none carries a label for each client.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub struct MetricsSnapshot {
+            /// Sessions that exist, with or without a link.
+            pub sessions: usize,
+            /// Sessions that have a link: connected clients, on a server.
+            pub connected: usize,
+            /// Promises that are pending.
+            pub promises: usize,
+            /// Bytes in all outboxes.
+            pub outbox_bytes: usize,
+            /// Messages, requests, replies and best-effort messages a second, both ways, over the
+            /// last 9 to 10 seconds (or since the start of the node, if that is less).
+            pub messages_per_second: f64,
+            /// Promises whose latency was measured: from making one to its ack or reply.
+            pub latency_count: u64,
+            /// Mean latency; zero if none was measured.
+            pub latency_mean: Duration,
+            /// Latency that half of the promises did not exceed, within 1 % (2 % below 2 µs).
+            pub latency_p50: Duration,
+            /// Latency that 99 % of the promises did not exceed, within 1 %.
+            pub latency_p99: Duration,
+            /// Latency that 99.9 % of the promises did not exceed, within 1 %.
+            pub latency_p999: Duration,
+            /// Longest latency.
+            pub latency_max: Duration,
+            $($(#[$doc])+ pub $counter: u64,)+
+            /// Links that were closed with a code, by code, whichever side closed them.
+            pub closed_by_code: BTreeMap<CloseCode, u64>,
+            /// Links that were closed with yet other codes, when 256 different ones had been seen.
+            pub closed_by_other_code: u64,
+        }
+    };
+}
+
+metrics! {
+    /// One-way reliable messages that were taken for sending.
+    messages_sent,
+    /// One-way reliable messages that were handed to the application.
+    messages_received,
+    /// Requests that were taken for sending.
+    requests_sent,
+    /// Requests that were handed to the application.
+    requests_received,
+    /// Replies that the application gave.
+    replies_sent,
+    /// Replies that settled a promise.
+    replies_received,
+    /// Acks that the application gave.
+    acks_sent,
+    /// Acks that settled a promise.
+    acks_received,
+    /// Rejections that the application gave.
+    rejects_sent,
+    /// Rejections that settled a promise.
+    rejects_received,
+    /// Calls of `broadcast`; what became of them is counted as best-effort messages.
+    broadcasts,
+    /// Best-effort messages that were queued, one for each session of a broadcast.
+    best_effort_sent,
+    /// Best-effort messages that were handed to the application.
+    best_effort_received,
+    /// Best-effort messages that were dropped: by the policy for slow consumers, or with their link.
+    best_effort_dropped,
+    /// Best-effort messages that were not queued, for their session had no link.
+    best_effort_away,
+    /// Messages that arrived a second time and were dropped.
+    duplicates_dropped,
+    /// Acks, replies and rejections for promises that had settled otherwise.
+    late_answers,
+    /// Promises that settled as `TimedOut`.
+    promises_timed_out,
+    /// Promises that settled as `Cancelled`.
+    promises_cancelled,
+    /// Promises that settled as `Lost`.
+    promises_lost,
+    /// Promises that settled as `Evicted`.
+    promises_evicted,
+    /// Messages without a promise that were given back as undelivered.
+    undelivered,
+    /// Sessions that were opened.
+    sessions_opened,
+    /// Links that carried on an earlier link's session.
+    sessions_resumed,
+    /// Sessions that were lost: unknown to the server, or not resumed within the retention time.
+    sessions_lost,
+    /// Sessions that were closed.
+    sessions_closed,
+    /// Links that were admitted.
+    links_opened,
+    /// Links that ended after they were admitted.
+    links_closed,
+    /// Links whose peer was silent for `heartbeat.misses` intervals.
+    heartbeat_timeouts,
+    /// Attempts of clients to come back.
+    redials,
+    /// Clients that admission refused.
+    admissions_refused,
+    /// Messages that were given back to the caller because an outbox was full.
+    outbox_full,
+    /// Messages that were given back to the caller because a promise table was full.
+    promises_full,
+    /// Calls whose time was earlier than that of a call before.
+    clock_ran_back,
+    /// UDP datagrams that were handled.
+    datagrams_in,
+    /// UDP datagrams that were given out to send.
+    datagrams_out,
+    /// Bytes of the UDP datagrams that were handled, without UDP and IP headers.
+    bytes_in,
+    /// Bytes of the UDP datagrams that were given out to send, without UDP and IP headers.
+    bytes_out,
+    /// Connection attempts that were dropped without an answer, for there were too many.
+    incoming_ignored,
+    /// Connection attempts that were asked to validate their address (QUIC Retry).
+    incoming_retried,
+    /// Connection attempts that were refused.
+    incoming_refused,
+    /// Requests that were not handed to the application, for their cancel overtook them.
+    cancelled_early,
+    /// Links that were looked at because they had work.
+    links_visited,
+    /// Frames that were read, on all streams.
+    frames_in,
+    /// Frames that were written, on all streams.
+    frames_out,
+}
+
+impl Metrics {
+    /// Counts messages of any kind, sent or received, for [`MetricsSnapshot::messages_per_second`].
+    pub(crate) fn traffic(&mut self, now: Instant, messages: u64) {
+        self.rate.add(now, messages);
+    }
+
+    /// Counts a link that was closed with that code.
+    pub(crate) fn closed(&mut self, code: CloseCode) {
+        if let Some(count) = self.closed_by_code.get_mut(&code) {
+            *count += 1;
+        } else if self.closed_by_code.len() < CODES_MAX {
+            self.closed_by_code.insert(code, 1);
+        } else {
+            self.closed_by_other_code += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(n: u64) -> Duration {
+        Duration::from_micros(n)
+    }
+
+    #[test]
+    fn a_snapshot_holds_what_was_counted() {
+        let start = Instant::now();
+        let mut metrics = Metrics::new(start);
+        metrics.messages_sent += 3;
+        metrics.frames_out += 4;
+        metrics.traffic(start, 20);
+        metrics.latency.record(micros(1_000));
+        metrics.closed(CloseCode(3));
+        metrics.closed(CloseCode(3));
+        let gauges = Gauges {
+            sessions: 5,
+            connected: 4,
+            promises: 3,
+            outbox_bytes: 2,
+        };
+        let snapshot = metrics.snapshot(start + Duration::from_secs(2), gauges);
+        assert_eq!(
+            (
+                snapshot.messages_sent,
+                snapshot.frames_out,
+                snapshot.frames_in
+            ),
+            (3, 4, 0)
+        );
+        assert_eq!((snapshot.sessions, snapshot.connected), (5, 4));
+        assert_eq!((snapshot.promises, snapshot.outbox_bytes), (3, 2));
+        assert_eq!(snapshot.messages_per_second, 10.0);
+        assert_eq!(
+            (snapshot.latency_count, snapshot.latency_max),
+            (1, micros(1_000))
+        );
+        assert_eq!(
+            (snapshot.latency_mean, snapshot.latency_p99),
+            (micros(1_000), micros(1_000))
+        );
+        assert_eq!(snapshot.closed_by_code, BTreeMap::from([(CloseCode(3), 2)]));
+    }
+
+    #[test]
+    fn a_peer_that_makes_up_close_codes_takes_no_memory() {
+        let mut metrics = Metrics::new(Instant::now());
+        for code in 0..10_000 {
+            metrics.closed(CloseCode(code));
+        }
+        metrics.closed(CloseCode(7));
+        assert_eq!(metrics.closed_by_code.len(), CODES_MAX);
+        assert_eq!(metrics.closed_by_code[&CloseCode(7)], 2);
+        assert_eq!(metrics.closed_by_other_code, 10_000 - CODES_MAX as u64);
+    }
+}

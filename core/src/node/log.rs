@@ -1,0 +1,82 @@
+//! The structured log: a line for each turn of a session's life; messages that go their way
+//! leave none.
+
+use crate::error::DisconnectReason;
+
+use super::events::Event;
+
+/// One line for each event, without what messages say.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::Connected {
+            session,
+            client,
+            address,
+            epoch,
+            resumed,
+        } => {
+            tracing::info!(?session, %client, %address, epoch, resumed, "connected");
+        }
+        Event::Disconnected {
+            session,
+            reason,
+            retained,
+            ..
+        } => {
+            let code = code_of(reason);
+            tracing::info!(?session, %reason, code, retained, "disconnected");
+        }
+        Event::SessionLost { session, .. } => tracing::info!(?session, "the session is lost"),
+        Event::Closed {
+            session, reason, ..
+        } => {
+            let code = code_of(reason);
+            tracing::info!(?session, %reason, code, "closed");
+        }
+        Event::HeartbeatTimeout { session, .. } => tracing::debug!(?session, "heartbeat timeout"),
+        Event::Reconnecting {
+            session,
+            attempt,
+            delay,
+            ..
+        } => {
+            tracing::debug!(?session, attempt, ?delay, "reconnecting");
+        }
+        Event::SlowConsumer {
+            session,
+            queued_bytes,
+            ..
+        } => {
+            tracing::debug!(?session, queued_bytes, "slow consumer")
+        }
+        Event::Dropped {
+            session, messages, ..
+        } => {
+            tracing::debug!(?session, messages, "best-effort messages dropped")
+        }
+        Event::Undelivered {
+            session,
+            message,
+            maybe_delivered,
+            ..
+        } => {
+            tracing::debug!(?session, tag = %message.tag, maybe_delivered, "undelivered");
+        }
+        Event::Draining {
+            session,
+            deadline,
+            alternative,
+            ..
+        } => {
+            tracing::debug!(?session, ?deadline, alternative, "the peer is going away");
+        }
+        _ => {}
+    }
+}
+
+fn code_of(reason: &DisconnectReason) -> Option<u32> {
+    match reason {
+        DisconnectReason::Local { code, .. } | DisconnectReason::Peer { code, .. } => Some(code.0),
+        _ => None,
+    }
+}

@@ -98,6 +98,8 @@ mod backoff;
 mod config;
 mod dial;
 mod dirty;
+#[cfg(feature = "driver")]
+pub mod driver;
 mod error;
 mod frame;
 mod groups;

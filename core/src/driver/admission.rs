@@ -1,0 +1,90 @@
+//! Who is let in: the application's say.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
+use super::command::Command;
+use super::runtime::Task;
+use super::shared::Shared;
+use crate::{AdmissionRequest, Refusal, Roots};
+
+/// Who is let in. A server must say: none of these is the default.
+pub struct Admit(pub(crate) Policy);
+
+pub(crate) enum Policy {
+    Open,
+    MutualTls(Roots),
+    Ask(Ask, Option<Roots>),
+}
+
+impl Admit {
+    /// Everybody, under the client id that they claim. For trusted networks, tests and demos.
+    pub fn open() -> Self {
+        Self(Policy::Open)
+    }
+
+    /// Whoever shows a certificate that these roots have signed and that names the client id as a
+    /// DNS name.
+    pub fn mutual_tls(roots: Roots) -> Self {
+        Self(Policy::MutualTls(roots))
+    }
+
+    /// Whom the function lets in, looking at what the client showed. It runs as a task and may
+    /// take its time, at most [`crate::Timeouts::admission`]. If it panics, the client is refused.
+    ///
+    /// ```
+    /// use trunkline_core::{AdmissionRequest, Refusal, driver::Admit};
+    ///
+    /// async fn admit(request: AdmissionRequest) -> Result<(), Refusal> {
+    ///     if request.credentials == "open sesame" {
+    ///         return Ok(());
+    ///     }
+    ///     Err(Refusal { reason: "unknown password".into(), retry_after: None })
+    /// }
+    ///
+    /// let admission = Admit::ask(admit);
+    /// ```
+    pub fn ask<F, R>(function: F) -> Self
+    where
+        F: Fn(AdmissionRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        let boxed = move |request| -> Task<Result<(), Refusal>> { Box::pin(function(request)) };
+        Self(Policy::Ask(Ask(Arc::new(boxed)), None))
+    }
+
+    /// As [`Admit::ask`], for clients that may show a certificate that these roots have signed.
+    pub fn with_client_roots(self, roots: Roots) -> Self {
+        match self.0 {
+            Policy::Ask(ask, _) => Self(Policy::Ask(ask, Some(roots))),
+            other => Self(other),
+        }
+    }
+}
+
+/// The application's function that decides.
+#[derive(Clone)]
+pub(crate) struct Ask(Arc<dyn Fn(AdmissionRequest) -> Task<Result<(), Refusal>> + Send + Sync>);
+
+impl Ask {
+    /// Has the function decide, beside the driver.
+    pub(crate) fn decide(&self, request: AdmissionRequest, shared: &Arc<Shared>) {
+        let (link, function, posted_to) = (request.link, self.0.clone(), shared.clone());
+        shared.runtime.spawn(Box::pin(async move {
+            let decision = AssertUnwindSafe(async move { function(request).await })
+                .catch_unwind()
+                .await;
+            let decision = decision.unwrap_or_else(|_| {
+                Err(Refusal {
+                    reason: "the server failed to decide about the admission".into(),
+                    retry_after: None,
+                })
+            });
+            // If the driver has ended, nobody waits for the decision.
+            let _ = posted_to.mailbox.post(Command::Decide(link, decision));
+        }));
+    }
+}

@@ -1,0 +1,135 @@
+//! Why a server or client did not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::service::ServiceError;
+use crate::{CommandError, ConfigError, DisconnectReason, Identity, InvalidName, Roots, TlsError};
+
+/// Why a server or client did not start, in words that say what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A server was not told who is let in.
+    #[error(
+        "the server was not told who is let in: give .admission(Admit::open()), \
+         .admission(Admit::mutual_tls(roots)) or .admission(Admit::ask(function))"
+    )]
+    NoAdmission,
+    /// A server was given no certificate and key.
+    #[error(
+        "the server has no identity: give .identity(..) or .identity_pem_files(certificates, key)"
+    )]
+    NoIdentity,
+    /// A client was not told whom to trust.
+    #[error("the client trusts nobody: give .roots(..) or .roots_pem_file(path)")]
+    NoRoots,
+    /// A client was given no id.
+    #[error("the client has no id: give .client_id(..)")]
+    NoClientId,
+    /// A file cannot be read.
+    #[error("{} cannot be read: {error}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The address cannot be bound to.
+    #[error("cannot bind to {address}: {error}{}", in_use(error))]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The runtime lacks something: there is none, or no randomness.
+    #[error("the runtime cannot run this: {0}")]
+    Runtime(io::Error),
+    /// The server's name was not found.
+    #[error("{target} was not found: {error}")]
+    Resolve {
+        /// What was looked up.
+        target: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A name cannot be used.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The service's handlers cannot stand beside each other.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The client cannot dial so.
+    #[error(transparent)]
+    Dial(#[from] CommandError),
+    /// The server, or the way to it, said no for good.
+    #[error("not connected: {0}")]
+    Refused(DisconnectReason),
+    /// No connection came about in time.
+    #[error("not connected within {after:?}{}", last(last_reason.as_ref()))]
+    TimedOut {
+        /// How long it was tried.
+        after: Duration,
+        /// How the last attempt failed, if one did.
+        last_reason: Option<DisconnectReason>,
+    },
+}
+
+fn in_use(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; stop whoever uses it, or choose another port"
+    } else {
+        ""
+    }
+}
+
+fn last(reason: Option<&DisconnectReason>) -> String {
+    reason.map_or_else(String::new, |reason| {
+        format!("; the last attempt: {reason}")
+    })
+}
+
+/// Reads a certificate chain and its key from PEM files.
+pub(crate) fn identity_from(certificates: &Path, key: &Path) -> Result<Identity, StartError> {
+    let what = format!("{} with {}", certificates.display(), key.display());
+    Ok(Identity::from_pem(
+        &read(certificates)?,
+        &read(key)?,
+        &what,
+    )?)
+}
+
+/// Reads trusted certificates from a PEM file.
+pub(crate) fn roots_from(path: &Path) -> Result<Roots, StartError> {
+    Ok(Roots::from_pem(&read(path)?, &path.display().to_string())?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    std::fs::read(path).map_err(|error| StartError::File {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Keeps a builder's setting, or the first thing that was wrong with one.
+pub(crate) fn keep<T>(
+    place: &mut Option<T>,
+    value: Result<T, StartError>,
+    problem: &mut Option<StartError>,
+) {
+    match value {
+        Ok(value) => *place = Some(value),
+        Err(error) => {
+            problem.get_or_insert(error);
+        }
+    }
+}

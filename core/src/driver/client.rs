@@ -1,0 +1,115 @@
+//! A handle of a client.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::client_builder::ClientBuilder;
+use super::events::Events;
+use super::peer::{Peer, State};
+use super::runtime::Platform;
+use super::server::Guard;
+use super::slot::Stopped;
+use crate::{CloseCode, DisconnectReason, MetricsSnapshot};
+
+/// A client of one server, which keeps itself connected. Cheap to clone; when the last clone is
+/// dropped, it closes.
+///
+/// It dereferences to the [`Peer`] that the server is: `send`, `request`, `state` stand there.
+pub struct Client<P> {
+    peer: Peer,
+    address: SocketAddr,
+    _guard: Arc<Guard>,
+    platform: PhantomData<fn() -> P>,
+}
+
+impl<P: Platform> Client<P> {
+    /// Sets up a client of the server at `host:port`. Awaited, it connects. It needs
+    /// [roots](ClientBuilder::roots) and a [client id](ClientBuilder::client_id).
+    pub fn connect(target: impl Into<String>) -> ClientBuilder<P> {
+        ClientBuilder::new(target.into())
+    }
+}
+
+impl<P> Client<P> {
+    pub(crate) fn new(peer: Peer, address: SocketAddr) -> Self {
+        let guard = Arc::new(Guard(peer.0.shared.clone()));
+        Self {
+            peer,
+            address,
+            _guard: guard,
+            platform: PhantomData,
+        }
+    }
+
+    /// The session as a [`Peer`], which does not keep the client running.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The address that its socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for a link; an error, if there will never be one again. Cancel-safe.
+    pub async fn connected(&self) -> Result<(), DisconnectReason> {
+        let settled = |state: &State| state.is_connected() || matches!(state, State::Closed(_));
+        match self.peer.wait_for(settled).await {
+            State::Closed(reason) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.peer.0.shared.events()
+    }
+
+    /// What the node has counted and measured. Cancel-safe.
+    pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
+        self.peer.0.shared.ask(|node, now| node.metrics(now)).await
+    }
+
+    /// Closes it: what was sent is delivered first, for at most [`crate::Timeouts::close`].
+    /// Cancel-safe: dropped, it closes all the same.
+    pub async fn close(&self) -> DisconnectReason {
+        let reason = self.peer.close_session(CloseCode::NORMAL, "").await;
+        self.peer
+            .0
+            .shared
+            .ended
+            .find(|ended| ended.then_some(()))
+            .await;
+        reason
+    }
+}
+
+impl<P> Deref for Client<P> {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl<P> Clone for Client<P> {
+    fn clone(&self) -> Self {
+        Self {
+            peer: self.peer.clone(),
+            address: self.address,
+            _guard: self._guard.clone(),
+            platform: PhantomData,
+        }
+    }
+}
+
+impl<P> fmt::Debug for Client<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("client", self.peer.client_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,329 @@
+//! Setting up a client.
+
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::io;
+use std::marker::PhantomData;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::build_error::{StartError, identity_from, keep, roots_from};
+use super::client::Client;
+use super::hooks::Hooks;
+use super::peer::State;
+use super::resolve::{Lookup, Resolver};
+use super::runtime::{Io, Platform, Task};
+use super::service::{Serve, Service};
+use super::shared::Shared;
+use super::turn::{Driver, Parts};
+use crate::{ClientId, ClientRole, Config, Dial, Identity, Node, Origin, Roles, Roots, Seed};
+
+/// Sets up a client; awaited, it connects. See [`Client::connect`].
+#[must_use = "nothing is dialled before this is awaited"]
+pub struct ClientBuilder<P> {
+    target: String,
+    config: Config,
+    roots: Option<Roots>,
+    identity: Option<Identity>,
+    server_name: Option<String>,
+    client: Option<ClientId>,
+    credentials: Bytes,
+    agent: String,
+    service: Option<Arc<dyn Serve>>,
+    hooks: Option<Arc<dyn Hooks>>,
+    seed: Option<Seed>,
+    patience: Duration,
+    problem: Option<StartError>,
+    platform: PhantomData<fn() -> P>,
+}
+
+impl<P: Platform> ClientBuilder<P> {
+    pub(crate) fn new(target: String) -> Self {
+        Self {
+            target,
+            config: Config::default(),
+            roots: None,
+            identity: None,
+            server_name: None,
+            client: None,
+            credentials: Bytes::new(),
+            agent: concat!("trunkline/", env!("CARGO_PKG_VERSION")).into(),
+            service: None,
+            hooks: None,
+            seed: None,
+            patience: Duration::from_secs(30),
+            problem: None,
+            platform: PhantomData,
+        }
+    }
+
+    /// Whose signature on the server's certificate is trusted. Needed.
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = Some(roots);
+        self
+    }
+
+    /// The same from a PEM file, which is read at once.
+    pub fn roots_pem_file(mut self, path: impl AsRef<Path>) -> Self {
+        keep(
+            &mut self.roots,
+            roots_from(path.as_ref()),
+            &mut self.problem,
+        );
+        self
+    }
+
+    /// Its own certificate chain and key, for servers that ask for one.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Its own certificate chain and key, from PEM files that are read at once.
+    pub fn identity_pem_files(
+        mut self,
+        certificates: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Self {
+        let identity = identity_from(certificates.as_ref(), key.as_ref());
+        keep(&mut self.identity, identity, &mut self.problem);
+        self
+    }
+
+    /// The name that the server's certificate must bear; by default the host of the target.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Who this client is. Needed.
+    pub fn client_id(mut self, id: impl AsRef<str>) -> Self {
+        keep(
+            &mut self.client,
+            ClientId::new(id.as_ref()).map_err(Into::into),
+            &mut self.problem,
+        );
+        self
+    }
+
+    /// What the server's admission wants to see, at most 2 KiB with the agent's name.
+    pub fn credentials(mut self, credentials: impl Into<Bytes>) -> Self {
+        self.credentials = credentials.into();
+        self
+    }
+
+    /// Name and version of this software, for the server's logs.
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// Who handles what the server sends. Without a service it is all rejected.
+    pub fn service<S: Send + Sync + 'static>(mut self, service: Service<S>) -> Self {
+        keep(
+            &mut self.service,
+            service.build().map_err(Into::into),
+            &mut self.problem,
+        );
+        self
+    }
+
+    /// Functions to call as things happen.
+    pub fn hooks(mut self, hooks: impl Hooks) -> Self {
+        self.hooks = Some(Arc::new(hooks));
+        self
+    }
+
+    /// Limits, timeouts and all else that has a default.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where all randomness comes from; by default the operating system. For tests and replays:
+    /// who knows the seed can decrypt everything.
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How long to wait for the first connection before giving up (30 s).
+    pub fn connect_timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Starts dialling and returns at once, whether or not the server is there: messages that are
+    /// sent meanwhile wait in the outbox. Waits only for the server's name to be looked up.
+    /// Cancel-safe: dropped, nothing is left behind.
+    pub async fn start(self) -> Result<Client<P>, StartError> {
+        let Self {
+            target,
+            config,
+            roots,
+            identity,
+            server_name,
+            client,
+            problem,
+            ..
+        } = self;
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let roots = roots.ok_or(StartError::NoRoots)?;
+        let client = client.ok_or(StartError::NoClientId)?;
+        let platform = Arc::new(P::current().map_err(StartError::Runtime)?);
+        let address = lookup(&*platform, &target).await?;
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let seed = self
+            .seed
+            .map_or_else(P::seed, Ok)
+            .map_err(StartError::Runtime)?;
+        let origin = Origin {
+            now: platform.now(),
+            wall: platform.wall(),
+            seed,
+            keys: None,
+        };
+        let (limits, timeouts) = (config.limits, config.timeouts);
+        let roles = Roles {
+            server: None,
+            client: Some(ClientRole { roots, identity }),
+        };
+        let mut node = Node::new(config, roles, origin)?;
+        let bind = |error| StartError::Bind {
+            address: any,
+            error,
+        };
+        let io = platform.bind(any).map_err(bind)?;
+        let bound = io.local_address().map_err(bind)?;
+        let server_name = server_name.unwrap_or_else(|| host_of(&target).to_owned());
+        let (credentials, agent) = (self.credentials, self.agent);
+        let dial = Dial {
+            address,
+            server_name,
+            client: client.clone(),
+            credentials,
+            agent,
+        };
+        let session = node.connect(platform.now(), dial)?;
+        let resolver = needs_lookup(&target).then(|| {
+            let platform = platform.clone();
+            let lookup: Lookup = Arc::new(move |target| platform.resolve(target));
+            Resolver::new(target, lookup, address.is_ipv6())
+        });
+        let shared = Arc::new(Shared::new(platform.clone(), limits));
+        let (service, hooks) = (self.service, self.hooks);
+        let parts = Parts {
+            shared,
+            service,
+            hooks,
+            ask: None,
+            resolver,
+            timeouts,
+        };
+        let mut driver = Driver::new(node, io, parts);
+        driver.end_with_last_session();
+        let peer = driver.lodge(session, &client, State::Connecting);
+        platform.spawn(Box::pin(driver));
+        Ok(Client::new(peer, bound))
+    }
+
+    /// Starts, and waits for the first link.
+    async fn connect(self) -> Result<Client<P>, StartError> {
+        let after = self.patience;
+        let platform = P::current().map_err(StartError::Runtime)?;
+        let mut patience = platform.sleep(after);
+        let client = self.start().await?;
+        let connected = {
+            let mut connected = pin!(client.connected());
+            poll_fn(|cx| {
+                if let Poll::Ready(result) = connected.as_mut().poll(cx) {
+                    return Poll::Ready(Some(result));
+                }
+                patience.as_mut().poll(cx).map(|()| None)
+            })
+            .await
+        };
+        match connected {
+            Some(Ok(())) => Ok(client),
+            Some(Err(reason)) => Err(StartError::Refused(reason)),
+            None => {
+                let last_reason = match client.state() {
+                    State::Reconnecting { reason, .. } | State::Away(reason) => Some(reason),
+                    _ => None,
+                };
+                Err(StartError::TimedOut { after, last_reason })
+            }
+        }
+    }
+}
+
+impl<P: Platform> IntoFuture for ClientBuilder<P> {
+    type Output = Result<Client<P>, StartError>;
+    type IntoFuture = Task<Self::Output>;
+
+    /// Connects: waits for the first link, a refusal, or the connect timeout. Cancel-safe:
+    /// dropped, the client closes.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.connect())
+    }
+}
+
+impl<P> fmt::Debug for ClientBuilder<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn lookup(platform: &impl Platform, target: &str) -> Result<SocketAddr, StartError> {
+    if let Ok(address) = target.parse() {
+        return Ok(address);
+    }
+    let resolve = |error| StartError::Resolve {
+        target: target.to_owned(),
+        error,
+    };
+    let found = platform.resolve(target).await.map_err(resolve)?;
+    // A name of both families is most often dialled by the first that the system prefers.
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| resolve(io::Error::new(io::ErrorKind::NotFound, "it has no address")))
+}
+
+/// Whether a target is a name, to be looked up before each dial.
+fn needs_lookup(target: &str) -> bool {
+    target.parse::<SocketAddr>().is_err()
+}
+
+/// The host of `host:port`, without an IPv6 address's brackets.
+fn host_of(target: &str) -> &str {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_name_is_the_targets_host() {
+        assert_eq!(host_of("example.org:4433"), "example.org");
+        assert_eq!(host_of("[::1]:4433"), "::1");
+        assert_eq!(host_of("127.0.0.1:4433"), "127.0.0.1");
+    }
+}

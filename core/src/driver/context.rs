@@ -1,0 +1,173 @@
+//! What a handler knows besides its message.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::{Message as Encode, Name};
+
+use super::command::Answer;
+use super::peer::Peer;
+use super::server::ServerHandle;
+use super::service::Home;
+use super::tag::tag_of;
+use crate::{ClientId, DeliveryKey, Expects, Lane, Message, Status, StatusCode};
+
+/// What a handler knows besides its message: the service's state, who sent it, and how long the
+/// sender waits. Cheap to clone.
+pub struct Context<S> {
+    home: Arc<Home<S>>,
+    origin: Origin,
+}
+
+/// Where a message came from.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) peer: Peer,
+    pub(crate) delivery: DeliveryKey,
+    pub(crate) lane: Lane,
+    pub(crate) expects: Expects,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl<S: Send + Sync + 'static> Context<S> {
+    pub(crate) fn new(home: Arc<Home<S>>, origin: Origin) -> Self {
+        Self { home, origin }
+    }
+
+    /// The state that all handlers of the service share.
+    pub fn state(&self) -> &S {
+        &self.home.state
+    }
+
+    /// Who sent the message: to send it something, or to ask it back.
+    pub fn peer(&self) -> &Peer {
+        &self.origin.peer
+    }
+
+    /// The client whose session it is.
+    pub fn client_id(&self) -> &ClientId {
+        self.origin.peer.client_id()
+    }
+
+    /// The lane that the message took.
+    pub fn lane(&self) -> Lane {
+        self.origin.lane
+    }
+
+    /// What the sender waits for.
+    pub fn expects(&self) -> Expects {
+        self.origin.expects
+    }
+
+    /// All peers of this node: clients, groups, broadcasts.
+    pub fn server(&self) -> ServerHandle {
+        ServerHandle::new(self.origin.peer.0.shared.clone())
+    }
+
+    /// How long the sender still waits, less the time that the message was on its way; `None` if
+    /// it did not say.
+    pub fn remaining(&self) -> Option<Duration> {
+        let now = self.origin.peer.0.shared.runtime.now();
+        self.origin
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(now))
+    }
+
+    /// Whether the sender has given up, or its session is gone: the answer is not wanted any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.origin
+            .peer
+            .0
+            .cancellations
+            .is_cancelled(self.origin.delivery.number)
+    }
+
+    /// Waits until the sender gives up; for ever, if it does not. Cancel-safe.
+    pub async fn cancelled(&self) {
+        poll_fn(|cx| {
+            self.origin
+                .peer
+                .0
+                .cancellations
+                .poll(self.origin.delivery.number, cx)
+        })
+        .await;
+    }
+
+    /// Hands a message to whichever handler of this service owns its type, and waits until it has
+    /// accepted it. It comes from the same sender as this one, and does not wait for others of its
+    /// lane. Not cancel-safe: dropping it stops the handler where it is.
+    pub async fn forward<M: Encode + Name + 'static>(&self, message: &M) -> Result<(), Status> {
+        self.hand_over(message, Expects::Ack).await.map(drop)
+    }
+
+    /// Puts a request to whichever handler of this service owns its type. It comes from the same
+    /// sender as this one. Not cancel-safe: dropping it stops the handler where it is.
+    pub async fn ask<R: Encode + Name + Default + 'static>(
+        &self,
+        question: &(impl Name + 'static),
+    ) -> Result<R, Status> {
+        let misfit = || {
+            Status::new(
+                StatusCode::INTERNAL,
+                format!("the local reply is no {}", R::full_name()),
+            )
+        };
+        match self.hand_over(question, Expects::Reply).await? {
+            Answer::Reply(tag, body) if tag == tag_of::<R>() => {
+                R::decode(body).map_err(|_| misfit())
+            }
+            Answer::Reject(status) => Err(status),
+            Answer::Reply(..) | Answer::Ack => Err(misfit()),
+        }
+    }
+
+    async fn hand_over<M: Encode + Name + 'static>(
+        &self,
+        message: &M,
+        expects: Expects,
+    ) -> Result<Answer, Status> {
+        let message = Message::new(tag_of::<M>(), message.encode_to_vec()).on(self.origin.lane);
+        let origin = Origin {
+            expects,
+            ..self.origin.clone()
+        };
+        let work = self
+            .home
+            .clone()
+            .hand_over(origin, message, expects == Expects::Reply)?;
+        match work.await? {
+            Answer::Reject(status) => Err(status),
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl<S> Clone for Context<S> {
+    fn clone(&self) -> Self {
+        Self {
+            home: self.home.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin {
+            peer,
+            delivery,
+            lane,
+            expects,
+            ..
+        } = &self.origin;
+        f.debug_struct("Context")
+            .field("peer", peer)
+            .field("delivery", delivery)
+            .field("lane", lane)
+            .field("expects", expects)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! Streams of what happens, for as many subscribers as there are.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::Stream;
+
+use super::watch::lock;
+use crate::Event;
+
+/// An item of an [`Events`] stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Something happened.
+    Event(Event),
+    /// The subscriber was too slow: so many events are missing here.
+    Missed(u64),
+}
+
+/// A stream of what happens: connections that come and go, messages that come back. It ends with
+/// the node. A subscriber that falls more than 4,096 events behind loses the oldest of them, and
+/// is told how many ([`Notice::Missed`]).
+///
+/// ```
+/// # use trunkline_core::{Event, driver::{Events, Notice}};
+/// # async fn watch(mut events: Events) {
+/// while let Some(notice) = events.next().await {
+///     if let Notice::Event(Event::Connected { client, address, .. }) = notice {
+///         println!("{client} came from {address}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Events {
+    subscription: Arc<Subscription>,
+}
+
+impl Events {
+    /// Adds what happens all the time to what is told: [`Event::Message`] (the delivery is a copy,
+    /// the service answers it), [`Event::Settled`] and [`Event::Sent`].
+    pub fn with_messages(self) -> Self {
+        lock(&self.subscription.inner).messages = true;
+        self
+    }
+
+    /// The next event; `None` once the node has stopped. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Notice> {
+        poll_fn(|cx| self.subscription.poll(cx)).await
+    }
+}
+
+impl Stream for Events {
+    type Item = Notice;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Notice>> {
+        self.subscription.poll(cx)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        lock(&self.subscription.inner).over = true;
+    }
+}
+
+/// Who is told of events.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    count: AtomicUsize,
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    subscriptions: Vec<Arc<Subscription>>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Subscription {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Event>,
+    missed: u64,
+    messages: bool,
+    /// No more will come, or nobody will look.
+    over: bool,
+    waker: Option<Waker>,
+}
+
+const CAPACITY: usize = 4_096;
+
+impl Subscribers {
+    pub(crate) fn subscribe(&self) -> Events {
+        let subscription = Arc::new(Subscription::default());
+        let mut list = lock(&self.list);
+        if list.closed {
+            lock(&subscription.inner).over = true;
+        } else {
+            list.subscriptions.push(subscription.clone());
+            self.count
+                .store(list.subscriptions.len(), Ordering::Release);
+        }
+        Events { subscription }
+    }
+
+    /// Tells everybody who wants to know.
+    pub(crate) fn publish(&self, event: &Event) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let frequent = matches!(
+            event,
+            Event::Message(_) | Event::Settled { .. } | Event::Sent { .. }
+        );
+        let mut list = lock(&self.list);
+        list.subscriptions
+            .retain(|subscription| subscription.offer(event, frequent));
+        self.count
+            .store(list.subscriptions.len(), Ordering::Release);
+    }
+
+    pub(crate) fn close(&self) {
+        let mut list = lock(&self.list);
+        list.closed = true;
+        self.count.store(0, Ordering::Release);
+        for subscription in std::mem::take(&mut list.subscriptions) {
+            let waker = {
+                let mut inner = lock(&subscription.inner);
+                inner.over = true;
+                inner.waker.take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Subscription {
+    /// `false`: nobody listens any more.
+    fn offer(&self, event: &Event, frequent: bool) -> bool {
+        let waker = {
+            let mut inner = lock(&self.inner);
+            if inner.over {
+                return false;
+            }
+            if frequent && !inner.messages {
+                return true;
+            }
+            if inner.queue.len() == CAPACITY {
+                inner.queue.pop_front();
+                inner.missed += 1;
+            }
+            inner.queue.push_back(event.clone());
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<Notice>> {
+        let mut inner = lock(&self.inner);
+        if inner.missed > 0 {
+            return Poll::Ready(Some(Notice::Missed(std::mem::take(&mut inner.missed))));
+        }
+        if let Some(event) = inner.queue.pop_front() {
+            return Poll::Ready(Some(Notice::Event(event)));
+        }
+        if inner.over {
+            return Poll::Ready(None);
+        }
+        inner.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(finished: u64) -> Event {
+        Event::Drained {
+            finished,
+            cut_off: 0,
+        }
+    }
+
+    fn next(events: &Events) -> Poll<Option<Notice>> {
+        events
+            .subscription
+            .poll(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_slow_subscriber_is_told_how_much_it_missed() {
+        let subscribers = Subscribers::default();
+        let events = subscribers.subscribe();
+        for number in 0..CAPACITY as u64 + 3 {
+            subscribers.publish(&drained(number));
+        }
+        assert_eq!(next(&events), Poll::Ready(Some(Notice::Missed(3))));
+        assert_eq!(next(&events), Poll::Ready(Some(Notice::Event(drained(3)))));
+    }
+
+    #[test]
+    fn a_stream_gives_what_it_has_and_then_ends_with_the_node() {
+        let subscribers = Subscribers::default();
+        let events = subscribers.subscribe();
+        assert!(next(&events).is_pending());
+        subscribers.publish(&drained(1));
+        subscribers.close();
+        assert_eq!(next(&events), Poll::Ready(Some(Notice::Event(drained(1)))));
+        assert_eq!(next(&events), Poll::Ready(None));
+        assert_eq!(next(&subscribers.subscribe()), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_stream_that_is_dropped_costs_nothing_any_more() {
+        let subscribers = Subscribers::default();
+        drop(subscribers.subscribe());
+        subscribers.publish(&drained(1));
+        assert_eq!(subscribers.count.load(Ordering::Acquire), 0);
+    }
+}

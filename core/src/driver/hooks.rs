@@ -1,0 +1,51 @@
+//! Functions of the application that the driver calls as things happen.
+
+use std::time::Duration;
+
+use super::peer::Peer;
+use crate::{DisconnectReason, Lane, Message, Tag};
+
+/// Functions of the application that the driver calls as things happen, in order, and before
+/// anything that follows from them. Each has an empty default.
+///
+/// They run on the driver's task and hold up everything while they do: count, log, or pass on
+/// ([`Peer::try_send`] is fine), and be quick. For anything slower there is
+/// [`super::Events`].
+#[expect(unused_variables, reason = "the names are the documentation")]
+pub trait Hooks: Send + Sync + 'static {
+    /// A new session has its first link.
+    fn connected(&self, peer: &Peer) {}
+
+    /// A session has a link again, and carries on where it was.
+    fn resumed(&self, peer: &Peer) {}
+
+    /// A link ended, or a dial failed; `retained`: the session lives on.
+    fn disconnected(&self, peer: &Peer, reason: &DisconnectReason, retained: bool) {}
+
+    /// The peer was silent for too long; [`Hooks::disconnected`] follows.
+    fn heartbeat_timeout(&self, peer: &Peer) {}
+
+    /// A client will dial again after `delay`.
+    fn reconnecting(&self, peer: &Peer, attempt: u32, delay: Duration) {}
+
+    /// The server has lost the session, and what was under way; a new one follows.
+    fn session_lost(&self, peer: &Peer) {}
+
+    /// The session is gone for good.
+    fn closed(&self, peer: &Peer, reason: &DisconnectReason) {}
+
+    /// A message was first written to a link; only with [`crate::Config::report_sent`].
+    fn message_sent(&self, peer: &Peer, lane: Lane, tag: Tag) {}
+
+    /// A message arrived, of that many bytes.
+    fn message_received(&self, peer: &Peer, lane: Lane, tag: Tag, size: usize) {}
+
+    /// Best-effort messages wait for a peer that is too slow for them.
+    fn slow_consumer(&self, peer: &Peer, queued_bytes: usize) {}
+
+    /// So many best-effort messages were dropped since the last call.
+    fn dropped(&self, peer: &Peer, messages: u64) {}
+
+    /// A message that no promise waits for was not delivered, or may not have been.
+    fn undelivered(&self, peer: &Peer, message: &Message, maybe_delivered: bool) {}
+}

@@ -1,0 +1,248 @@
+//! Who waits for what: which promise, or which place in a backlog, a ticket stands for.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::time::Instant;
+
+use super::mailbox::{Settlement, Ticket, Wanted};
+use super::tag::Spread;
+use crate::{Message, PromiseKey, SessionKey};
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// By a ticket's index, where the driver has put what it stands for.
+    places: Vec<(u32, Place)>,
+    promises: HashMap<PromiseKey, Ticket, BuildHasherDefault<Spread>>,
+    /// Deadlines of messages that wait in a backlog.
+    alarms: BTreeMap<(Instant, u64), (SessionKey, u64)>,
+    alarm: u64,
+    /// What is to be told to those who wait, all at once.
+    pub(crate) settled: Vec<(Ticket, Settlement)>,
+}
+
+/// Where the driver has put what a ticket stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: it has settled.
+    #[default]
+    Nowhere,
+    /// With the node.
+    Promise(PromiseKey),
+    /// In the session's backlog, at that number.
+    Backlog(SessionKey, u64),
+}
+
+impl Ledger {
+    pub(crate) fn put(&mut self, ticket: Ticket, place: Place) {
+        let index = ticket.index as usize;
+        if self.places.len() <= index {
+            self.places.resize(index + 1, (0, Place::Nowhere));
+        }
+        self.places[index] = (ticket.generation, place);
+        if let Place::Promise(promise) = place {
+            self.promises.insert(promise, ticket);
+        }
+    }
+
+    /// Forgets a ticket, and says where it was.
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Place {
+        let place = match self.places.get_mut(ticket.index as usize) {
+            Some((generation, place)) if *generation == ticket.generation => std::mem::take(place),
+            _ => Place::Nowhere,
+        };
+        if let Place::Promise(promise) = place {
+            self.promises.remove(&promise);
+        }
+        place
+    }
+
+    /// Settles whoever waits for a promise.
+    pub(crate) fn settle_promise(&mut self, promise: PromiseKey, settlement: Settlement) {
+        if let Some(ticket) = self.promises.remove(&promise) {
+            self.take(ticket);
+            self.settled.push((ticket, settlement));
+        }
+    }
+
+    /// Settles a ticket.
+    pub(crate) fn settle(&mut self, ticket: Ticket, settlement: Settlement) {
+        self.take(ticket);
+        self.settled.push((ticket, settlement));
+    }
+
+    pub(crate) fn set_alarm(
+        &mut self,
+        deadline: Instant,
+        session: SessionKey,
+        number: u64,
+    ) -> (Instant, u64) {
+        self.alarm += 1;
+        let key = (deadline, self.alarm);
+        self.alarms.insert(key, (session, number));
+        key
+    }
+
+    pub(crate) fn clear_alarm(&mut self, alarm: Option<(Instant, u64)>) {
+        if let Some(key) = alarm {
+            self.alarms.remove(&key);
+        }
+    }
+
+    pub(crate) fn next_alarm(&self) -> Option<Instant> {
+        self.alarms
+            .first_key_value()
+            .map(|((deadline, _), _)| *deadline)
+    }
+
+    /// The next message whose deadline has come.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<(SessionKey, u64)> {
+        let first = self.alarms.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+/// Messages of one session that wait for room in its outbox, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    entries: VecDeque<Option<Blocked>>,
+    /// The number of the first entry.
+    first: u64,
+}
+
+/// A message that waits for room.
+#[derive(Debug)]
+pub(crate) struct Blocked {
+    pub(crate) message: Message,
+    pub(crate) wanted: Wanted,
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) alarm: Option<(Instant, u64)>,
+}
+
+impl Backlog {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The number that the next message will have.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The number that a message which is put back will have.
+    pub(crate) fn number_before(&self) -> u64 {
+        self.first - 1
+    }
+
+    pub(crate) fn push(&mut self, blocked: Blocked) {
+        self.entries.push_back(Some(blocked));
+    }
+
+    /// Puts the first one back.
+    pub(crate) fn put_back(&mut self, blocked: Blocked) {
+        self.entries.push_front(Some(blocked));
+        self.first -= 1;
+    }
+
+    /// Takes one out of the middle.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Blocked> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let blocked = self.entries.get_mut(index)?.take();
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        blocked
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Blocked> {
+        let blocked = self.entries.pop_front()?;
+        self.first += 1;
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        blocked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Key, Tag};
+
+    const SESSION: SessionKey = SessionKey(Key {
+        slot: 3,
+        generation: 1,
+    });
+
+    fn blocked(tag: u64) -> Blocked {
+        let message = Message::new(Tag(tag), &b""[..]);
+        Blocked {
+            message,
+            wanted: Wanted::Room,
+            ticket: None,
+            deadline: None,
+            alarm: None,
+        }
+    }
+
+    #[test]
+    fn a_ticket_finds_its_promise_until_either_is_settled() {
+        let mut ledger = Ledger::default();
+        let ticket = Ticket {
+            index: 5,
+            generation: 2,
+        };
+        let promise = PromiseKey {
+            session: SESSION,
+            number: 9,
+        };
+        ledger.put(ticket, Place::Promise(promise));
+        assert_eq!(
+            ledger.take(Ticket {
+                generation: 1,
+                ..ticket
+            }),
+            Place::Nowhere
+        );
+        ledger.settle_promise(promise, Settlement::Accepted);
+        assert_eq!(ledger.settled.len(), 1);
+        assert_eq!(ledger.take(ticket), Place::Nowhere);
+        ledger.settle_promise(promise, Settlement::Accepted);
+        assert_eq!(ledger.settled.len(), 1);
+    }
+
+    #[test]
+    fn a_backlog_keeps_its_order_and_its_numbers_when_some_leave_early() {
+        let mut backlog = Backlog::default();
+        (0..4).for_each(|tag| backlog.push(blocked(tag)));
+        assert!(backlog.remove(0).is_some());
+        assert!(backlog.remove(2).is_some());
+        assert!(backlog.remove(2).is_none());
+        let first = backlog.pop().unwrap();
+        assert_eq!(first.message.tag, Tag(1));
+        backlog.put_back(first);
+        assert_eq!(backlog.next_number(), 4);
+        let tags: Vec<_> = std::iter::from_fn(|| backlog.pop())
+            .map(|b| b.message.tag.0)
+            .collect();
+        assert_eq!(tags, [1, 3]);
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn alarms_go_off_in_order_and_not_before_their_time() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let late = ledger.set_alarm(now + Duration::from_secs(2), SESSION, 2);
+        ledger.set_alarm(now + Duration::from_secs(1), SESSION, 1);
+        assert_eq!(ledger.due(now), None);
+        assert_eq!(ledger.next_alarm(), Some(now + Duration::from_secs(1)));
+        assert_eq!(ledger.due(now + Duration::from_secs(3)), Some((SESSION, 1)));
+        ledger.clear_alarm(Some(late));
+        assert_eq!(ledger.due(now + Duration::from_secs(3)), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! The runtime-free half that the adapters share: a node that is driven for you.
+//!
+//! A [`Server`] or a [`Client`] is a handle; a [`Driver`], which owns the [`crate::Node`] and the
+//! socket, does the work as one task of whatever runtime a [`Platform`] stands for. Handles leave
+//! commands in a mailbox and wait for what becomes of them; a [`Service`] routes messages to plain
+//! async functions. An adapter supplies a socket, a timer and `spawn`, and nothing else.
+
+mod admission;
+mod build_error;
+mod cancel;
+mod client;
+mod client_builder;
+mod command;
+mod context;
+mod events;
+mod hooks;
+mod ledger;
+mod mailbox;
+mod peer;
+mod perform;
+mod permits;
+mod promise_error;
+mod queue;
+mod report;
+mod resolve;
+mod runtime;
+mod send;
+mod sending;
+mod server;
+mod server_builder;
+mod service;
+mod shared;
+mod slot;
+mod tag;
+mod turn;
+mod watch;
+mod worker;
+
+pub use admission::Admit;
+pub use build_error::StartError;
+pub use client::Client;
+pub use client_builder::ClientBuilder;
+pub use command::{Answer, Drained};
+pub use context::Context;
+pub use events::{Events, Notice};
+pub use hooks::Hooks;
+pub use peer::{GroupError, Peer, State};
+pub use promise_error::PromiseError;
+pub use runtime::{Io, Platform, Runtime, Task};
+pub use send::{Acked, BestEffort, Outgoing, Request};
+pub use sending::{Acking, Asking, Raw, Reading, Sent, Typed};
+pub use server::{BroadcastError, Broadcasting, Group, Server, ServerHandle};
+pub use server_builder::ServerBuilder;
+pub use service::{IntoAck, Service, ServiceError};
+pub use slot::Stopped;
+pub use turn::Driver;
+
+/// Every name that an application needs; the adapters re-export them all.
+pub mod exports {
+    pub use super::{
+        Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting, Context,
+        Drained, Events, Group, GroupError, Hooks, IntoAck, Notice, Outgoing, Peer, PromiseError,
+        Raw, Reading, Request, Sent, ServerHandle, Service, ServiceError, StartError, State,
+        Stopped, Typed,
+    };
+    pub use crate::{
+        AdmissionRequest, Broadcast, ClientId, CloseCode, CommandError, Config, ConfigError,
+        Congestion, Delivery, DeliveryKey, DisconnectReason, DrainPlan, Event, Expects, GroupName,
+        Heartbeat, Identity, InvalidName, Lane, Limits, LinkState, Message, MetricsSnapshot,
+        Outcome, PersistentKeys, PromiseKey, PromisesFull, Redial, Refusal, Roots, Seed, SendError,
+        SessionId, SessionInfo, SessionKey, SlowConsumer, Status, StatusCode, Tag, Timeouts,
+        TlsError, Transport,
+    };
+}

@@ -1,0 +1,384 @@
+//! A handle of one session: whom messages are sent to.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prost::{Message as Encode, Name};
+
+use super::cancel::Cancellations;
+use super::command::Command;
+use super::queue::JobQueue;
+use super::send::{Outgoing, Request};
+use super::shared::Shared;
+use super::slot::Stopped;
+use super::tag::tag_of;
+use super::watch::Watch;
+use crate::{
+    ClientId, CloseCode, CommandError, DisconnectReason, GroupName, Message, SendError,
+    SessionInfo, SessionKey,
+};
+
+/// What a session's connection is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// A client that has not dialled yet.
+    Idle,
+    /// A client's first dial is under way.
+    Connecting,
+    /// There is a link.
+    Connected {
+        /// The peer's address.
+        address: SocketAddr,
+        /// How often the session has been resumed, plus one.
+        epoch: u64,
+    },
+    /// A client's link broke, or a dial failed: it dials again.
+    Reconnecting {
+        /// How many attempts have failed since the last stable link, plus one.
+        attempt: u32,
+        /// How long it waits before this attempt.
+        delay: Duration,
+        /// Why the last link or dial ended.
+        reason: DisconnectReason,
+    },
+    /// On a server: the link broke, and the client may resume the session.
+    Away(DisconnectReason),
+    /// The session is gone for good.
+    Closed(DisconnectReason),
+}
+
+impl State {
+    /// Whether there is a link.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+}
+
+/// One session as the application sees it: a client, on a server; the server, on a client. Cheap
+/// to clone. It stays valid across reconnects, and fails with typed errors once the session is
+/// closed.
+///
+/// ```
+/// # use trunkline_core::driver::Peer;
+/// # #[derive(Clone, PartialEq, prost::Message)] struct Said { #[prost(string, tag = "1")] text: String }
+/// # impl prost::Name for Said { const NAME: &'static str = "Said"; const PACKAGE: &'static str = "chat.v1"; }
+/// # async fn greet(peer: Peer) -> Result<(), Box<dyn std::error::Error>> {
+/// let hello = Said { text: "hello".into() };
+/// peer.send(&hello).await?;          // in the outbox: it will arrive, or come back in an event
+/// peer.send(&hello).acked().await?;  // the peer's handler has accepted it
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Peer(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: SessionKey,
+    pub(crate) client: ClientId,
+    /// A number that grows with each session of the node.
+    order: u64,
+    pub(crate) state: Watch<State>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) front: Front,
+    pub(crate) jobs: JobQueue,
+    pub(crate) cancellations: Cancellations,
+}
+
+/// Messages that were taken on behalf of the outbox and have not reached it.
+#[derive(Default)]
+pub(crate) struct Front {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Front {
+    /// Beyond these, senders wait for the outbox itself.
+    const MESSAGES: usize = 1_024;
+    const BYTES: usize = 1 << 20;
+
+    fn has_room(&self) -> bool {
+        self.messages.load(Ordering::Relaxed) < Self::MESSAGES
+            && self.bytes.load(Ordering::Relaxed) < Self::BYTES
+    }
+
+    fn add(&self, bytes: usize) {
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self, bytes: usize) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        session: SessionKey,
+        client: ClientId,
+        order: u64,
+        state: State,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            session,
+            client,
+            order,
+            state: Watch::new(state),
+            closed: AtomicBool::new(false),
+            front: Front::default(),
+            jobs: JobQueue::default(),
+            cancellations: Cancellations::default(),
+        }))
+    }
+
+    pub(crate) fn order(&self) -> u64 {
+        self.0.order
+    }
+
+    /// The session's key in its node, as events name it.
+    pub fn session(&self) -> SessionKey {
+        self.0.session
+    }
+
+    /// Whose session it is; on a client, its own id.
+    pub fn client_id(&self) -> &ClientId {
+        &self.0.client
+    }
+
+    /// What the connection is doing.
+    pub fn state(&self) -> State {
+        self.0.state.get()
+    }
+
+    /// The peer's address, while there is a link.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.state() {
+            State::Connected { address, .. } => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Waits for the first state that `wanted` holds for; one that is replaced at once may be
+    /// missed. Cancel-safe.
+    pub async fn wait_for(&self, wanted: impl Fn(&State) -> bool) -> State {
+        self.0
+            .state
+            .find(|state| wanted(state).then(|| state.clone()))
+            .await
+    }
+
+    /// Sends a message. Awaited as it is, it waits for room in the outbox and returns once the
+    /// message stands there: from then on it arrives, once and in order, unless the session is
+    /// lost or closed, which gives it back as [`crate::Event::Undelivered`]. With
+    /// [`acked`](Outgoing::acked) it waits until the peer's application has accepted it.
+    ///
+    /// Nothing is sent before the value is awaited.
+    pub fn send<M: Encode + Name + 'static>(&self, message: &M) -> Outgoing {
+        Outgoing::new(self.clone(), self.message(message))
+    }
+
+    /// As [`Peer::send`], for a message that is encoded already.
+    pub fn send_raw(&self, message: Message) -> Outgoing {
+        Outgoing::new(self.clone(), message)
+    }
+
+    /// Sends a message without waiting: with no room for it, it comes back at once.
+    pub fn try_send<M: Encode + Name + 'static>(
+        &self,
+        message: &M,
+    ) -> Result<(), SendError<Message>> {
+        self.try_send_raw(self.message(message))
+    }
+
+    /// As [`Peer::try_send`], for a message that is encoded already.
+    pub fn try_send_raw(&self, message: Message) -> Result<(), SendError<Message>> {
+        let message = self.check(message)?;
+        let refused = match self.post_unwaited(message) {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let error = if self.is_gone() {
+            CommandError::UnknownSession
+        } else {
+            CommandError::OutboxFull
+        };
+        Err(SendError {
+            message: refused,
+            error,
+        })
+    }
+
+    /// Sends a request; awaited, it gives the reply, decoded.
+    ///
+    /// ```
+    /// # use trunkline_core::driver::{Peer, PromiseError};
+    /// # use std::time::Duration;
+    /// # #[derive(Clone, PartialEq, prost::Message)] struct Add { #[prost(int64, tag = "1")] a: i64 }
+    /// # impl prost::Name for Add { const NAME: &'static str = "Add"; const PACKAGE: &'static str = "sum.v1"; }
+    /// # #[derive(Clone, PartialEq, prost::Message)] struct Sum { #[prost(int64, tag = "1")] value: i64 }
+    /// # impl prost::Name for Sum { const NAME: &'static str = "Sum"; const PACKAGE: &'static str = "sum.v1"; }
+    /// # async fn add(peer: Peer) -> Result<i64, PromiseError> {
+    /// let sum: Sum = peer.request(&Add { a: 1 }).timeout(Duration::from_secs(2)).await?;
+    /// # Ok(sum.value) }
+    /// ```
+    pub fn request<R: Encode + Name + Default + 'static>(
+        &self,
+        question: &(impl Name + 'static),
+    ) -> Request<R> {
+        Request::new(self.clone(), self.message(question))
+    }
+
+    /// Puts the session into a group that broadcasts can go to. Groups outlive links, not
+    /// sessions. Cancel-safe: dropped, it may have joined.
+    pub async fn join(&self, group: &GroupName) -> Result<(), GroupError> {
+        let (session, group) = (self.0.session, group.clone());
+        Ok(self
+            .0
+            .shared
+            .ask(move |node, now| node.join(now, session, &group))
+            .await??)
+    }
+
+    /// Takes the session out of a group; says whether it was in it. Cancel-safe: dropped, it may
+    /// have left.
+    pub async fn leave(&self, group: &GroupName) -> Result<bool, Stopped> {
+        let (session, group) = (self.0.session, group.clone());
+        self.0
+            .shared
+            .ask(move |node, now| node.leave(now, session, &group))
+            .await
+    }
+
+    /// The groups that the session is in. Cancel-safe.
+    pub async fn groups(&self) -> Result<Vec<GroupName>, Stopped> {
+        let session = self.0.session;
+        self.0
+            .shared
+            .ask(move |node, _| node.groups_of(session).cloned().collect())
+            .await
+    }
+
+    /// The session as it is now; `None` once it is closed. Cancel-safe.
+    pub async fn info(&self) -> Result<Option<SessionInfo>, Stopped> {
+        let session = self.0.session;
+        self.0
+            .shared
+            .ask(move |node, _| node.session_info(session))
+            .await
+    }
+
+    /// Closes the session: what was sent is delivered first, for at most
+    /// [`crate::Timeouts::close`]. Waits until it is closed, and says why it ended. Cancel-safe:
+    /// dropped, the session closes all the same.
+    pub async fn close_session(&self, code: CloseCode, reason: &str) -> DisconnectReason {
+        let (session, reason) = (self.0.session, reason.to_owned());
+        let close = Command::With(Box::new(move |node, now| {
+            // A session that is closed already is what was asked for.
+            let _ = node.close(now, session, code, reason);
+        }));
+        let _ = self.0.shared.mailbox.post(close);
+        let closed = |state: &State| match state {
+            State::Closed(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        self.0.state.find(closed).await
+    }
+
+    pub(crate) fn message<M: Encode + Name + 'static>(&self, message: &M) -> Message {
+        Message::new(tag_of::<M>(), message.encode_to_vec())
+    }
+
+    /// Gives back what no node would take.
+    pub(crate) fn check(&self, message: Message) -> Result<Message, SendError<Message>> {
+        let limits = &self.0.shared.limits;
+        let size = message.body.len() + trunkline_proto::ENVELOPE_OVERHEAD_MAX;
+        if size > limits.frame_bytes {
+            return Err(SendError {
+                message,
+                error: CommandError::TooLarge {
+                    size,
+                    limit: limits.frame_bytes,
+                },
+            });
+        }
+        if message
+            .lane
+            .is_some_and(|lane| lane.number() >= limits.lanes)
+        {
+            return Err(SendError {
+                message,
+                error: CommandError::UnknownLane,
+            });
+        }
+        if self.is_gone() {
+            return Err(SendError {
+                message,
+                error: CommandError::UnknownSession,
+            });
+        }
+        Ok(message)
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes a message on behalf of the outbox, if little enough waits before it.
+    pub(crate) fn post_unwaited(&self, message: Message) -> Result<(), Message> {
+        let front = &self.0.front;
+        if !front.has_room() {
+            return Err(message);
+        }
+        let bytes = message.body.len();
+        front.add(bytes);
+        let session = self.0.session;
+        let command = Command::Send {
+            session,
+            message,
+            wanted: super::mailbox::Wanted::Room,
+            ticket: None,
+        };
+        match self.0.shared.mailbox.post(command) {
+            Err(Command::Send { message, .. }) => {
+                front.remove(bytes);
+                Err(message)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks it closed for handles; the driver has forgotten it.
+    pub(crate) fn end(&self, reason: DisconnectReason) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.state.set(State::Closed(reason));
+        self.0.jobs.close();
+        self.0.cancellations.cancel_all();
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("session", &self.0.session)
+            .field("client", &self.0.client)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a session did not join a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// The node refused.
+    #[error(transparent)]
+    Refused(#[from] CommandError),
+    /// The driver has ended.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}

@@ -1,0 +1,278 @@
+//! What the driver does with commands.
+
+use std::time::{Duration, Instant};
+
+use super::command::{Answer, Command};
+use super::ledger::{Blocked, Place};
+use super::mailbox::{Settlement, Ticket, Wanted};
+use super::runtime::Io;
+use super::turn::Driver;
+use crate::{
+    CloseCode, CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError,
+    SessionKey, Status, StatusCode,
+};
+
+impl<I: Io> Driver<I> {
+    pub(super) fn perform(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Send {
+                session,
+                message,
+                wanted,
+                ticket,
+            } => self.send(now, session, message, wanted, ticket),
+            Command::SendBestEffort {
+                session,
+                message,
+                key,
+            } => {
+                if let Err(refused) = self.node.send_best_effort(now, session, message, key) {
+                    self.give_back(session, refused);
+                }
+            }
+            Command::Abandon(ticket) => self.abandon(now, ticket),
+            Command::Answer(delivery, answer) => self.answer(now, delivery, answer),
+            Command::Decide(link, decision) => {
+                // The link may be gone by now: then nobody waits for the decision.
+                let _ = match decision {
+                    Ok(()) => self.node.admit(now, link),
+                    Err(refusal) => self.node.refuse(now, link, refusal),
+                };
+            }
+            Command::Redirect(session, address) => {
+                if let Err(error) = self.node.redirect(now, session, address) {
+                    tracing::debug!(?session, %address, %error, "not redirected");
+                }
+            }
+            Command::With(look) => look(&mut self.node, now),
+            Command::Drain(plan, filler) => {
+                // A second drain waits for the first one.
+                let _ = self.node.drain(now, plan);
+                self.drains.push(filler);
+            }
+            Command::Stop(code, reason) => self.stop(now, code, &reason),
+        }
+    }
+
+    /// Retries what waits for room in a session's outbox, in order.
+    pub(super) fn resume_backlog(&mut self, now: Instant, session: SessionKey) {
+        while let Some(blocked) = self.lodger(session).and_then(|lodger| lodger.backlog.pop()) {
+            self.ledger.clear_alarm(blocked.alarm);
+            let Blocked {
+                message,
+                wanted,
+                ticket,
+                deadline,
+                ..
+            } = blocked;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+            let wanted = match (wanted, left) {
+                (Wanted::Ack(_), Some(left)) => {
+                    Wanted::Ack(Some(left.max(Duration::from_millis(1))))
+                }
+                (Wanted::Reply(_), Some(left)) => {
+                    Wanted::Reply(Some(left.max(Duration::from_millis(1))))
+                }
+                (wanted, _) => wanted,
+            };
+            let Some(SendError { message, .. }) =
+                self.submit(now, session, message, wanted, ticket)
+            else {
+                continue;
+            };
+            let alarm = self.alarm(session, ticket, deadline, |backlog| backlog.number_before());
+            if let Some(lodger) = self.lodger(session) {
+                lodger.backlog.put_back(Blocked {
+                    message,
+                    wanted,
+                    ticket,
+                    deadline,
+                    alarm,
+                });
+            }
+            return;
+        }
+    }
+
+    /// Settles the messages whose deadline came while they waited for room.
+    pub(super) fn fire_alarms(&mut self, now: Instant) {
+        while let Some((session, number)) = self.ledger.due(now) {
+            let blocked = self
+                .lodger(session)
+                .and_then(|lodger| lodger.backlog.remove(number));
+            if let Some(ticket) = blocked.and_then(|blocked| blocked.ticket) {
+                self.ledger
+                    .settle(ticket, Settlement::Promise(Outcome::TimedOut));
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        message: Message,
+        wanted: Wanted,
+        ticket: Option<Ticket>,
+    ) {
+        let waits = self
+            .lodger(session)
+            .is_some_and(|lodger| !lodger.backlog.is_empty());
+        let message = if waits {
+            message
+        } else {
+            let Some(refused) = self.submit(now, session, message, wanted, ticket) else {
+                return;
+            };
+            refused.message
+        };
+        let default = Some(self.timeouts.promise).filter(|timeout| !timeout.is_zero());
+        let deadline = match wanted {
+            Wanted::Room => None,
+            Wanted::Ack(timeout) | Wanted::Reply(timeout) => timeout
+                .or(default)
+                .and_then(|timeout| now.checked_add(timeout)),
+        };
+        let alarm = self.alarm(session, ticket, deadline, |backlog| backlog.next_number());
+        if let Some(lodger) = self.lodger(session) {
+            lodger.backlog.push(Blocked {
+                message,
+                wanted,
+                ticket,
+                deadline,
+                alarm,
+            });
+        }
+    }
+
+    /// Notes where a message that has to wait is going to stand.
+    fn alarm(
+        &mut self,
+        session: SessionKey,
+        ticket: Option<Ticket>,
+        deadline: Option<Instant>,
+        number: impl FnOnce(&super::ledger::Backlog) -> u64,
+    ) -> Option<(Instant, u64)> {
+        let number = number(&self.lodger(session)?.backlog);
+        if let Some(ticket) = ticket {
+            self.ledger.put(ticket, Place::Backlog(session, number));
+        }
+        deadline.map(|deadline| self.ledger.set_alarm(deadline, session, number))
+    }
+
+    /// Gives a message to the node; it comes back if it has to wait for room.
+    fn submit(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        message: Message,
+        wanted: Wanted,
+        ticket: Option<Ticket>,
+    ) -> Option<SendError<Message>> {
+        let size = message.body.len();
+        let taken = match wanted {
+            Wanted::Room => self.node.send(now, session, message).map(|()| None),
+            Wanted::Ack(timeout) => self
+                .node
+                .send_acked(now, session, message, timeout)
+                .map(Some),
+            Wanted::Reply(timeout) => self.node.request(now, session, message, timeout).map(Some),
+        };
+        let refused = match taken {
+            Err(refused)
+                if matches!(
+                    refused.error,
+                    CommandError::OutboxFull | CommandError::PromisesFull
+                ) =>
+            {
+                return Some(refused);
+            }
+            Ok(promise) => {
+                self.accepted(ticket, promise);
+                None
+            }
+            Err(refused) => Some(refused),
+        };
+        if ticket.is_none()
+            && let Some(peer) = self.peer(session)
+        {
+            peer.0.front.remove(size);
+        }
+        match (refused, ticket) {
+            (Some(refused), Some(ticket)) => {
+                self.ledger.settle(ticket, Settlement::Refused(refused))
+            }
+            (Some(refused), None) => self.give_back(session, refused),
+            (None, _) => {}
+        }
+        None
+    }
+
+    fn accepted(&mut self, ticket: Option<Ticket>, promise: Option<PromiseKey>) {
+        match (ticket, promise) {
+            (Some(ticket), Some(promise)) => self.ledger.put(ticket, Place::Promise(promise)),
+            (Some(ticket), None) => self.ledger.settle(ticket, Settlement::Accepted),
+            (None, _) => {}
+        }
+    }
+
+    /// Reports a message that was taken on behalf of the node, which then refused it.
+    fn give_back(&mut self, session: SessionKey, refused: SendError<Message>) {
+        let SendError { message, error } = refused;
+        tracing::debug!(?session, tag = %message.tag, %error, "a message was not sent");
+        self.tell(&Event::Undelivered {
+            session,
+            message,
+            maybe_delivered: false,
+        });
+    }
+
+    fn abandon(&mut self, now: Instant, ticket: Ticket) {
+        match self.ledger.take(ticket) {
+            Place::Nowhere => {}
+            Place::Promise(promise) => {
+                // It may have settled by itself, with the event still to come.
+                let _ = self.node.cancel(now, promise);
+            }
+            Place::Backlog(session, number) => {
+                let blocked = self
+                    .lodger(session)
+                    .and_then(|lodger| lodger.backlog.remove(number));
+                self.ledger
+                    .clear_alarm(blocked.and_then(|blocked| blocked.alarm));
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant, delivery: DeliveryKey, answer: Answer) {
+        if let Some(peer) = self.peer(delivery.session) {
+            peer.0.cancellations.forget(delivery.number);
+        }
+        let answered = match answer {
+            Answer::Ack => self.node.ack(now, delivery),
+            Answer::Reply(tag, body) => self.node.reply(now, delivery, tag, body),
+            Answer::Reject(status) => self.node.reject(now, delivery, status),
+        };
+        match answered {
+            // Its session is gone, and with it whoever waited.
+            Ok(()) | Err(CommandError::UnknownDelivery | CommandError::UnknownSession) => {}
+            Err(error) => {
+                tracing::debug!(session = ?delivery.session, %error, "an answer was not taken; rejecting instead");
+                let status = Status::new(
+                    StatusCode::INTERNAL,
+                    format!("the answer cannot be sent: {error}"),
+                );
+                let _ = self.node.reject(now, delivery, status);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Instant, code: CloseCode, reason: &str) {
+        for session in self.sessions() {
+            // It may be closing already.
+            let _ = self.node.close(now, session, code, reason);
+        }
+        let grace = self.timeouts.close + Duration::from_secs(1);
+        self.ending = Some(Some(now + grace));
+    }
+}

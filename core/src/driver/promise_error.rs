@@ -1,0 +1,42 @@
+//! Why a promise was not kept.
+
+use super::slot::Stopped;
+use crate::{Message, SendError, Status, Tag};
+
+/// Why a promise was not kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromiseError {
+    /// The peer's application, or the peer on its behalf, did not take the message.
+    #[error("rejected: {0}")]
+    Rejected(Status),
+    /// The deadline passed first.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The promise was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// The session was lost or closed.
+    #[error("the session was lost; the message {}", if *maybe_delivered { "may have been delivered" } else { "was not delivered" })]
+    Lost {
+        /// Whether the peer may have the message all the same.
+        maybe_delivered: bool,
+    },
+    /// The promise table was full, and a newer promise took the place.
+    #[error("a newer promise took the place of this one: raise limits.promises")]
+    Evicted,
+    /// The message was not taken at all, and comes back.
+    #[error(transparent)]
+    Refused(#[from] SendError<Message>),
+    /// The reply is not of the type that was asked for, or cannot be decoded.
+    #[error("the reply, tagged {tag}, cannot be read as {expected}")]
+    Undecodable {
+        /// What the reply is.
+        tag: Tag,
+        /// The full name of the type that was asked for.
+        expected: String,
+    },
+    /// The driver has ended; whether the message left is unknown.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}

@@ -1,0 +1,91 @@
+//! Where the driver leaves deliveries for a session's worker.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use super::watch::lock;
+use crate::Delivery;
+
+/// A delivery, and when its sender stops waiting.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) delivery: Delivery,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Where the driver leaves deliveries for a session's worker. Its length is bounded by
+/// [`crate::Limits::deliveries`], for all that stands here is unanswered.
+#[derive(Debug, Default)]
+pub(crate) struct JobQueue {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    jobs: VecDeque<Job>,
+    worker: Worker,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+enum Worker {
+    #[default]
+    None,
+    Busy,
+    Asleep(Waker),
+}
+
+/// What must happen for a pushed job to be done.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Nothing: the worker is awake.
+    Nothing,
+    /// Wake the worker.
+    Wake(Waker),
+    /// Start the worker.
+    Start,
+}
+
+impl JobQueue {
+    pub(crate) fn push(&self, job: Job) -> Then {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Then::Nothing;
+        }
+        inner.jobs.push_back(job);
+        match std::mem::replace(&mut inner.worker, Worker::Busy) {
+            Worker::None => Then::Start,
+            Worker::Busy => Then::Nothing,
+            Worker::Asleep(waker) => Then::Wake(waker),
+        }
+    }
+
+    /// Moves all jobs to the end of `jobs`. Without any, the worker counts as asleep, and is woken
+    /// for the next. Says whether there were any, and whether the session is closed.
+    pub(crate) fn take(&self, jobs: &mut VecDeque<Job>, cx: &Context<'_>) -> (bool, bool) {
+        let mut inner = lock(&self.inner);
+        let any = !inner.jobs.is_empty();
+        if !any {
+            inner.worker = Worker::Asleep(cx.waker().clone());
+        } else if jobs.is_empty() {
+            std::mem::swap(&mut inner.jobs, jobs);
+        } else {
+            jobs.append(&mut inner.jobs);
+        }
+        (any, inner.closed)
+    }
+
+    /// The session is gone: what waits is nobody's any more.
+    pub(crate) fn close(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        inner.jobs.clear();
+        let worker = std::mem::replace(&mut inner.worker, Worker::Busy);
+        drop(inner);
+        if let Worker::Asleep(waker) = worker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What an adapter supplies: tasks, time, a socket, names. Nothing else differs between runtimes.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::{Datagram, Seed, Transmit};
+
+/// A future of its own, to be run to its end by a runtime.
+pub type Task<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What services and handles need of a runtime.
+pub trait Runtime: Send + Sync + 'static {
+    /// Runs the task beside the caller. A runtime that is shutting down may drop it instead.
+    fn spawn(&self, task: Task);
+
+    /// The time now, by the clock that [`Io::poll_sleep_until`] sleeps by.
+    fn now(&self) -> Instant;
+}
+
+/// What a runtime adapter is: with it, [`super::Server`] and [`super::Client`] are complete.
+pub trait Platform: Runtime + Sized {
+    /// Its UDP socket and its timer.
+    type Io: Io;
+
+    /// The runtime that the caller runs in; an error if there is none.
+    fn current() -> io::Result<Self>;
+
+    /// A socket bound to that address.
+    fn bind(&self, address: SocketAddr) -> io::Result<Self::Io>;
+
+    /// The addresses of `host:port`, never none of them.
+    fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>>;
+
+    /// Ends after that time.
+    fn sleep(&self, time: Duration) -> Task;
+
+    /// The wall clock now: what certificates are judged by.
+    fn wall(&self) -> SystemTime;
+
+    /// 256 bits of randomness from the operating system.
+    fn seed() -> io::Result<Seed>;
+}
+
+/// A UDP socket and one timer, polled by the [`super::Driver`] that owns them. Each `poll`
+/// function wakes the task of `cx` when it is worth calling again after [`Poll::Pending`].
+pub trait Io: Send + Unpin + 'static {
+    /// The address that the socket is bound to.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+
+    /// The time now.
+    fn now(&self) -> Instant;
+
+    /// How many datagrams of one size [`Io::poll_send`] can send in one call.
+    fn max_segments(&self) -> NonZeroUsize;
+
+    /// Hands some datagrams that have arrived to `sink` and says how many they were;
+    /// [`Poll::Pending`] if none has. An error concerns one peer, or none: the driver goes on.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut dyn FnMut(Datagram),
+    ) -> Poll<io::Result<usize>>;
+
+    /// Sends all of it or, with [`Poll::Pending`], nothing. An error means that this transmit
+    /// cannot be sent; QUIC will find it lost.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        transmit: &Transmit,
+        contents: &[u8],
+    ) -> Poll<io::Result<()>>;
+
+    /// Ready once `deadline` has come; never, if there is none. A later call replaces an earlier
+    /// one's deadline.
+    fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()>;
+}

@@ -1,0 +1,346 @@
+//! Handles of a server.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::{Message as Encode, Name};
+
+use super::command::{Command, Drained};
+use super::events::Events;
+use super::peer::Peer;
+use super::runtime::Platform;
+use super::server_builder::ServerBuilder;
+use super::shared::Shared;
+use super::slot::{Stopped, slot};
+use super::tag::tag_of;
+use super::watch::lock;
+use crate::{
+    Audience, Broadcast, ClientId, CloseCode, DrainPlan, GroupName, Message, MetricsSnapshot,
+    SendError, SessionInfo,
+};
+
+/// A running server. Cheap to clone; when the last clone is dropped, it closes.
+///
+/// What handlers too can do with a server (look at clients, broadcast, groups) stands at
+/// [`ServerHandle`], which this dereferences to.
+pub struct Server<P> {
+    handle: ServerHandle,
+    address: SocketAddr,
+    _guard: Arc<Guard>,
+    platform: PhantomData<fn() -> P>,
+}
+
+impl<P: Platform> Server<P> {
+    /// Sets up a server at that address (port 0: any free port). It needs an
+    /// [identity](ServerBuilder::identity) and an [admission](ServerBuilder::admission).
+    pub fn bind(address: SocketAddr) -> ServerBuilder<P> {
+        ServerBuilder::new(address)
+    }
+}
+
+impl<P> Server<P> {
+    pub(crate) fn new(shared: Arc<Shared>, address: SocketAddr) -> Self {
+        let guard = Arc::new(Guard(shared.clone()));
+        Self {
+            handle: ServerHandle::new(shared),
+            address,
+            _guard: guard,
+            platform: PhantomData,
+        }
+    }
+
+    /// The address that it listens at.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What others may hold without keeping the server running.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+}
+
+impl<P> Deref for Server<P> {
+    type Target = ServerHandle;
+
+    fn deref(&self) -> &ServerHandle {
+        &self.handle
+    }
+}
+
+impl<P> Clone for Server<P> {
+    fn clone(&self) -> Self {
+        Self {
+            handle: self.handle.clone(),
+            address: self.address,
+            _guard: self._guard.clone(),
+            platform: PhantomData,
+        }
+    }
+}
+
+impl<P> fmt::Debug for Server<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Closes the node when the last handle is gone.
+pub(crate) struct Guard(pub(crate) Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // If the driver has ended, there is nothing to close.
+        let _ = self.0.mailbox.post(Command::Stop(
+            CloseCode::NORMAL,
+            "the last handle was dropped".into(),
+        ));
+    }
+}
+
+/// Everything that can be done with a server, from inside of a handler too. It does not keep the
+/// server running.
+#[derive(Clone)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+impl ServerHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// All sessions as they are now: client, address, round-trip time, queues, counts. Cancel-safe.
+    pub async fn clients(&self) -> Result<Vec<SessionInfo>, Stopped> {
+        self.shared.ask(|node, _| node.sessions().collect()).await
+    }
+
+    /// The newest session of that client, to send it something; `None` if it has none. A client
+    /// whose link is broken is still here while its session is kept.
+    pub fn client(&self, client: &ClientId) -> Option<Peer> {
+        self.shared.find(client)
+    }
+
+    /// All sessions that are here now.
+    pub fn peers(&self) -> Vec<Peer> {
+        lock(&self.shared.roster)
+            .values()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// Sends a message to every client that has a link, best effort: it is encoded once, never
+    /// waits, and is dropped for who is too slow ([`crate::SlowConsumer`]). Use acked unicast for
+    /// what must arrive.
+    pub fn broadcast<M: Encode + Name + 'static>(&self, message: &M) -> Broadcasting {
+        self.broadcast_raw(Message::new(tag_of::<M>(), message.encode_to_vec()))
+    }
+
+    /// As [`ServerHandle::broadcast`], for a message that is encoded already.
+    pub fn broadcast_raw(&self, message: Message) -> Broadcasting {
+        Broadcasting {
+            shared: self.shared.clone(),
+            audience: Audience::Everyone,
+            message,
+            key: None,
+        }
+    }
+
+    /// The sessions that joined under that name, to broadcast to.
+    pub fn group(&self, name: &GroupName) -> Group {
+        Group {
+            shared: self.shared.clone(),
+            name: name.clone(),
+        }
+    }
+
+    /// What the node has counted and measured: connected clients, messages a second, latencies.
+    /// Cancel-safe.
+    pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
+        self.shared.ask(|node, now| node.metrics(now)).await
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.shared.events()
+    }
+
+    /// Goes away gracefully: accepts nothing new, tells clients to come back later, or to come to
+    /// another place, and finishes what is under way within the deadline. Afterwards,
+    /// [`close`](Self::close) ends it. Cancel-safe: dropped, the drain goes on.
+    pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
+        self.drain_with(DrainPlan {
+            deadline,
+            retry_after: None,
+            alternative: None,
+        })
+        .await
+    }
+
+    /// As [`drain`](Self::drain), telling clients when and where to go. Cancel-safe likewise.
+    pub async fn drain_with(&self, plan: DrainPlan) -> Result<Drained, Stopped> {
+        let (filler, filled) = slot();
+        self.shared
+            .mailbox
+            .post(Command::Drain(plan, filler))
+            .map_err(|_| Stopped)?;
+        filled.await
+    }
+
+    /// Closes every session, what was sent delivered first, for at most
+    /// [`crate::Timeouts::close`]; then the server is gone. Cancel-safe: dropped, it closes all
+    /// the same.
+    pub async fn close(&self) {
+        // If the driver has ended, that is what was asked for.
+        let _ = self.shared.mailbox.post(Command::Stop(
+            CloseCode::GOING_AWAY,
+            "the server closes".into(),
+        ));
+        self.closed().await;
+    }
+
+    /// Waits until the server is gone, for whatever reason. Cancel-safe.
+    pub async fn closed(&self) {
+        self.shared.ended.find(|ended| ended.then_some(())).await;
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").finish_non_exhaustive()
+    }
+}
+
+/// The sessions that joined under a name.
+///
+/// ```
+/// # use trunkline_core::{GroupName, driver::{GroupError, Peer, ServerHandle}};
+/// # #[derive(Clone, PartialEq, prost::Message)] struct Said { #[prost(string, tag = "1")] text: String }
+/// # impl prost::Name for Said { const NAME: &'static str = "Said"; const PACKAGE: &'static str = "chat.v1"; }
+/// # async fn enter(server: ServerHandle, peer: Peer) -> Result<(), Box<dyn std::error::Error>> {
+/// let lobby = server.group(&GroupName::new("lobby")?);
+/// lobby.join(&peer).await?;
+/// lobby.broadcast(&Said { text: "somebody came in".into() }).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Group {
+    shared: Arc<Shared>,
+    name: GroupName,
+}
+
+impl Group {
+    /// Its name.
+    pub fn name(&self) -> &GroupName {
+        &self.name
+    }
+
+    /// Adds a session; see [`Peer::join`]. Cancel-safe: dropped, it may have joined.
+    pub async fn join(&self, peer: &Peer) -> Result<(), super::GroupError> {
+        peer.join(&self.name).await
+    }
+
+    /// Takes a session out; says whether it was in. Cancel-safe: dropped, it may have left.
+    pub async fn leave(&self, peer: &Peer) -> Result<bool, Stopped> {
+        peer.leave(&self.name).await
+    }
+
+    /// Its sessions. Cancel-safe.
+    pub async fn members(&self) -> Result<Vec<SessionInfo>, Stopped> {
+        let name = self.name.clone();
+        let look = move |node: &mut crate::Node, _| {
+            node.members(&name)
+                .filter_map(|session| node.session_info(session))
+                .collect()
+        };
+        self.shared.ask(look).await
+    }
+
+    /// Sends a message to its sessions, best effort; see [`ServerHandle::broadcast`].
+    pub fn broadcast<M: Encode + Name + 'static>(&self, message: &M) -> Broadcasting {
+        self.broadcast_raw(Message::new(tag_of::<M>(), message.encode_to_vec()))
+    }
+
+    /// As [`Group::broadcast`], for a message that is encoded already.
+    pub fn broadcast_raw(&self, message: Message) -> Broadcasting {
+        Broadcasting {
+            shared: self.shared.clone(),
+            audience: Audience::Group(self.name.clone()),
+            message,
+            key: None,
+        }
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Group").field(&self.name).finish()
+    }
+}
+
+/// A broadcast that waits to be awaited. Cancel-safe: dropped after its first poll, it is sent all
+/// the same.
+#[must_use = "nothing is sent before this is awaited"]
+pub struct Broadcasting {
+    shared: Arc<Shared>,
+    audience: Audience,
+    message: Message,
+    key: Option<u64>,
+}
+
+impl Broadcasting {
+    /// A waiting message of the same key is replaced by this one, with
+    /// [`crate::SlowConsumer::KeepLatest`].
+    pub fn key(mut self, key: u64) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    async fn send(self) -> Result<Broadcast, BroadcastError> {
+        let Self {
+            shared,
+            audience,
+            message,
+            key,
+        } = self;
+        Ok(shared
+            .ask(move |node, now| node.broadcast(now, &audience, message, key))
+            .await??)
+    }
+}
+
+impl IntoFuture for Broadcasting {
+    type Output = Result<Broadcast, BroadcastError>;
+    type IntoFuture = super::runtime::Task<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+impl fmt::Debug for Broadcasting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcasting")
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a broadcast was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The node did not take the message, and gives it back.
+    #[error(transparent)]
+    Refused(#[from] SendError<Message>),
+    /// The driver has ended.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}

@@ -1,0 +1,375 @@
+//! The driver: owns a node and its socket, and does one budgeted turn whenever it is polled.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::admission::Ask;
+use super::command::{Command, Drained};
+use super::hooks::Hooks;
+use super::ledger::{Backlog, Blocked, Ledger};
+use super::mailbox::Settlement;
+use super::peer::{Peer, State};
+use super::resolve::Resolver;
+use super::runtime::Io;
+use super::service::Serve;
+use super::shared::Shared;
+use super::slot::Filler;
+use crate::{
+    ClientId, CloseCode, CommandError, DisconnectReason, Event, Input, Node, SendError, SessionKey,
+    Timeouts, Transmit,
+};
+
+/// What one turn does at most of each kind, before other tasks get theirs.
+const COMMANDS: usize = 4_096;
+const DATAGRAMS: usize = 1_024;
+const EVENTS: usize = 4_096;
+const TRANSMITS: usize = 256;
+
+/// So many turns may end with datagrams still waiting before timers fire all the same.
+const DEFERRED_TURNS: u32 = 16;
+
+/// A node, the socket it uses, and everything that handles of it need: a future that ends once
+/// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then
+/// timers (a peer that has spoken is never timed out), then what follows from them, then what is
+/// to be sent. Dropping it settles every waiting future as [`super::Stopped`].
+pub struct Driver<I: Io> {
+    pub(super) node: Node,
+    io: I,
+    pub(super) shared: Arc<Shared>,
+    pub(super) service: Option<Arc<dyn Serve>>,
+    pub(super) hooks: Option<Arc<dyn Hooks>>,
+    pub(super) ask: Option<Ask>,
+    pub(super) resolver: Option<Resolver>,
+    pub(super) timeouts: Timeouts,
+    /// By the slot of their session's key.
+    peers: Vec<Option<Lodger>>,
+    lodgers: usize,
+    order: u64,
+    pub(super) ledger: Ledger,
+    taken: VecDeque<Command>,
+    pub(super) woken: Vec<Waker>,
+    buffer: Vec<u8>,
+    /// What the socket did not take yet; its bytes stand in `buffer`.
+    unsent: Option<Transmit>,
+    deferred: u32,
+    pub(super) drains: Vec<Filler<Drained>>,
+    /// Ends with the last session, or when this has come.
+    pub(super) ending: Option<Option<Instant>>,
+}
+
+/// A peer, and what only the driver knows of it.
+pub(super) struct Lodger {
+    pub(super) peer: Peer,
+    pub(super) backlog: Backlog,
+}
+
+/// What a driver is made of besides its node and its socket.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) service: Option<Arc<dyn Serve>>,
+    pub(crate) hooks: Option<Arc<dyn Hooks>>,
+    pub(crate) ask: Option<Ask>,
+    pub(crate) resolver: Option<Resolver>,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl<I: Io> Driver<I> {
+    pub(crate) fn new(node: Node, io: I, parts: Parts) -> Self {
+        let Parts {
+            shared,
+            service,
+            hooks,
+            ask,
+            resolver,
+            timeouts,
+        } = parts;
+        Self {
+            node,
+            io,
+            shared,
+            service,
+            hooks,
+            ask,
+            resolver,
+            timeouts,
+            peers: Vec::new(),
+            lodgers: 0,
+            order: 0,
+            ledger: Ledger::default(),
+            taken: VecDeque::new(),
+            woken: Vec::new(),
+            buffer: Vec::new(),
+            unsent: None,
+            deferred: 0,
+            drains: Vec::new(),
+            ending: None,
+        }
+    }
+
+    /// Makes it end with its last session: what a client's driver does.
+    pub(crate) fn end_with_last_session(&mut self) {
+        self.ending = Some(None);
+    }
+
+    /// A handle of a session, made if there is none yet.
+    pub(crate) fn lodge(&mut self, session: SessionKey, client: &ClientId, state: State) -> Peer {
+        if let Some(lodger) = self.lodger(session) {
+            return lodger.peer.clone();
+        }
+        let slot = session.0.slot as usize;
+        if self.peers.len() <= slot {
+            self.peers.resize_with(slot + 1, || None);
+        }
+        self.order += 1;
+        let peer = Peer::new(
+            self.shared.clone(),
+            session,
+            client.clone(),
+            self.order,
+            state,
+        );
+        self.shared.enlist(&peer);
+        self.lodgers += 1;
+        self.peers[slot] = Some(Lodger {
+            peer: peer.clone(),
+            backlog: Backlog::default(),
+        });
+        peer
+    }
+
+    pub(super) fn lodger(&mut self, session: SessionKey) -> Option<&mut Lodger> {
+        let lodger = self.peers.get_mut(session.0.slot as usize)?.as_mut();
+        lodger.filter(|lodger| lodger.peer.session() == session)
+    }
+
+    pub(super) fn peer(&self, session: SessionKey) -> Option<&Peer> {
+        let lodger = self.peers.get(session.0.slot as usize)?.as_ref()?;
+        (lodger.peer.session() == session).then_some(&lodger.peer)
+    }
+
+    /// All sessions that have a handle.
+    pub(super) fn sessions(&self) -> Vec<SessionKey> {
+        self.peers
+            .iter()
+            .flatten()
+            .map(|lodger| lodger.peer.session())
+            .collect()
+    }
+
+    /// Forgets a session that is gone for good.
+    pub(super) fn evict(&mut self, session: SessionKey, reason: &DisconnectReason) {
+        let Some(place) = self.peers.get_mut(session.0.slot as usize) else {
+            return;
+        };
+        let Some(lodger) = place.take_if(|lodger| lodger.peer.session() == session) else {
+            return;
+        };
+        self.lodgers -= 1;
+        self.return_backlog(&lodger.peer, lodger.backlog);
+        self.shared.strike(&lodger.peer);
+        lodger.peer.end(reason.clone());
+    }
+
+    /// Gives back what waited for room in the outbox of a session that is gone.
+    fn return_backlog(&mut self, peer: &Peer, mut backlog: Backlog) {
+        while let Some(Blocked {
+            message,
+            ticket,
+            alarm,
+            ..
+        }) = backlog.pop()
+        {
+            self.ledger.clear_alarm(alarm);
+            if let Some(ticket) = ticket {
+                let refused = SendError {
+                    message,
+                    error: CommandError::UnknownSession,
+                };
+                self.ledger.settle(ticket, Settlement::Refused(refused));
+            } else {
+                self.tell_of(
+                    peer,
+                    &Event::Undelivered {
+                        session: peer.session(),
+                        message,
+                        maybe_delivered: false,
+                    },
+                );
+            }
+        }
+    }
+
+    /// One turn; `Ready` once the node is closed.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.io.now();
+        self.run_commands(now);
+        let drained = self.receive(cx, now);
+        self.fire_timers(now, drained);
+        let quiet = self.report_events(now);
+        self.shared
+            .mailbox
+            .settle(&mut self.ledger.settled, &mut self.woken);
+        self.woken.drain(..).for_each(Waker::wake);
+        let sent = self.transmit(cx, now);
+        let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
+        if let Some(by) = self.ending
+            && idle
+            && ((self.lodgers == 0 && sent == Sending::Done) || by.is_some_and(|by| by <= now))
+        {
+            return Poll::Ready(());
+        }
+        if self.taken.is_empty() {
+            self.shared.mailbox.take(&mut self.taken, Some(cx));
+        }
+        if !idle || !self.taken.is_empty() || self.sleep(cx, now, sent).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn run_commands(&mut self, now: Instant) {
+        if self.taken.is_empty() {
+            self.shared.mailbox.take(&mut self.taken, None);
+        }
+        for _ in 0..COMMANDS {
+            let Some(command) = self.taken.pop_front() else {
+                return;
+            };
+            self.perform(now, command);
+        }
+    }
+
+    /// Hands over what has arrived; `false`: more is waiting.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut budget = DATAGRAMS;
+        let Self { node, io, .. } = self;
+        loop {
+            let mut sink = |datagram| node.handle_input(now, Input::Datagram(datagram));
+            match io.poll_receive(cx, &mut sink) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(count)) => budget = budget.saturating_sub(count.max(1)),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "receiving failed");
+                    budget = budget.saturating_sub(16);
+                }
+            }
+            if budget == 0 {
+                return false;
+            }
+        }
+    }
+
+    fn fire_timers(&mut self, now: Instant, drained: bool) {
+        // What a silent peer's timer waits for may be among the datagrams that wait here.
+        if !drained && self.deferred < DEFERRED_TURNS {
+            self.deferred += 1;
+            return;
+        }
+        self.deferred = 0;
+        if self
+            .node
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.node.handle_input(now, Input::Timeout);
+        }
+        self.fire_alarms(now);
+    }
+
+    /// Passes on what happened; `false`: there is more.
+    fn report_events(&mut self, now: Instant) -> bool {
+        for _ in 0..EVENTS {
+            let Some(event) = self.node.poll_event() else {
+                return true;
+            };
+            self.report(now, event);
+        }
+        false
+    }
+
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Sending {
+        for _ in 0..TRANSMITS {
+            let transmit = match self.unsent.take() {
+                Some(transmit) => transmit,
+                None => {
+                    self.buffer.clear();
+                    let segments = self.io.max_segments();
+                    match self.node.poll_transmit(now, segments, &mut self.buffer) {
+                        Some(transmit) => transmit,
+                        None => return Sending::Done,
+                    }
+                }
+            };
+            match self
+                .io
+                .poll_send(cx, &transmit, &self.buffer[..transmit.size])
+            {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, address = %transmit.destination, "sending failed");
+                }
+                Poll::Pending => {
+                    self.unsent = Some(transmit);
+                    return Sending::Blocked;
+                }
+            }
+        }
+        Sending::Budget
+    }
+
+    /// Sleeps until the next deadline; ready if that has come.
+    fn sleep(&mut self, cx: &mut Context<'_>, now: Instant, sent: Sending) -> Poll<()> {
+        let mut deadline = self.node.poll_timeout();
+        if sent == Sending::Blocked {
+            // The node is due because it has more to send: the socket will wake us for that.
+            deadline = deadline.map(|due| due.max(now + Duration::from_millis(1)));
+        }
+        let alarm = self.ledger.next_alarm();
+        let end = self.ending.flatten();
+        self.io
+            .poll_sleep_until(cx, [deadline, alarm, end].into_iter().flatten().min())
+    }
+}
+
+/// How far sending came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// All is sent.
+    Done,
+    /// The socket takes no more.
+    Blocked,
+    /// The turn's budget is used up.
+    Budget,
+}
+
+impl<I: Io> Future for Driver<I> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.turn(cx)
+    }
+}
+
+impl<I: Io> Unpin for Driver<I> {}
+
+impl<I: Io> Drop for Driver<I> {
+    fn drop(&mut self) {
+        let reason = DisconnectReason::Local {
+            code: CloseCode::GOING_AWAY,
+            reason: "the driver was dropped".into(),
+        };
+        for session in self.sessions() {
+            self.evict(session, &reason);
+        }
+        self.shared
+            .mailbox
+            .settle(&mut self.ledger.settled, &mut self.woken);
+        self.shared.mailbox.close();
+        self.shared.subscribers.close();
+        self.shared.ended.set(true);
+    }
+}

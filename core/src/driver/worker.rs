@@ -1,0 +1,287 @@
+//! The task that runs one session's handlers.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::command::{Answer, Command};
+use super::context::Origin;
+use super::peer::Peer;
+use super::permits::Permit;
+use super::queue::Job;
+use super::runtime::Task;
+use super::service::{Order, Serve};
+use super::slot::slot;
+use crate::{DeliveryKey, Expects, Lane, Message, Status, StatusCode};
+
+/// So many handlers are started or finished before other tasks get their turn.
+const BUDGET: usize = 256;
+
+/// The task that runs one session's handlers: started with the first delivery, gone with the
+/// session. A handler that never waits costs no task and no queue: it runs to its end where it
+/// starts. Answers are left in the mailbox in one go.
+pub(crate) struct Worker {
+    peer: Peer,
+    service: Arc<dyn Serve>,
+    jobs: VecDeque<Job>,
+    lanes: Vec<Line>,
+    /// Lanes whose next message may start.
+    free: VecDeque<Lane>,
+    running: FuturesUnordered<Running>,
+    answers: Vec<Command>,
+}
+
+/// The ordered messages of one lane.
+struct Line {
+    lane: Lane,
+    busy: bool,
+    waiting: VecDeque<Job>,
+}
+
+impl Worker {
+    pub(crate) fn new(peer: Peer, service: Arc<dyn Serve>) -> Self {
+        Self {
+            peer,
+            service,
+            jobs: VecDeque::new(),
+            lanes: Vec::new(),
+            free: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// The next job, and whether it is an ordered one. Jobs of busy lanes queue up behind them.
+    fn next(&mut self) -> Option<(Job, Order)> {
+        while let Some(lane) = self.free.pop_front() {
+            if let Some(job) = self.line(lane).waiting.pop_front() {
+                return Some((job, Order::Ordered));
+            }
+        }
+        while let Some(job) = self.jobs.pop_front() {
+            let order = self
+                .service
+                .order(&job.delivery)
+                .unwrap_or(Order::Concurrent);
+            let line = (order == Order::Ordered).then(|| self.line(job.delivery.lane));
+            match line.filter(|line| line.busy || !line.waiting.is_empty()) {
+                Some(line) => line.waiting.push_back(job),
+                None => return Some((job, order)),
+            }
+        }
+        None
+    }
+
+    fn put_back(&mut self, job: Job, order: Order) {
+        if order == Order::Ordered {
+            let lane = job.delivery.lane;
+            self.line(lane).waiting.push_front(job);
+            self.free.push_front(lane);
+        } else {
+            self.jobs.push_front(job);
+        }
+    }
+
+    fn line(&mut self, lane: Lane) -> &mut Line {
+        let place = match self.lanes.iter().position(|line| line.lane == lane) {
+            Some(place) => place,
+            None => {
+                self.lanes.push(Line {
+                    lane,
+                    busy: false,
+                    waiting: VecDeque::new(),
+                });
+                self.lanes.len() - 1
+            }
+        };
+        &mut self.lanes[place]
+    }
+
+    fn start(&mut self, job: Job, order: Order, permit: Permit, cx: &mut Context<'_>) {
+        let Job { delivery, deadline } = job;
+        let (key, lane, expects) = (delivery.key, delivery.lane, delivery.expects);
+        let shared = &self.peer.0.shared;
+        let ordered = (order == Order::Ordered).then_some(lane);
+        if deadline.is_some_and(|deadline| deadline <= shared.runtime.now()) {
+            let late = Status::new(
+                StatusCode::DEADLINE_EXCEEDED,
+                "the time was over before the work began",
+            );
+            return self.finish(key, ordered, Answer::Reject(late));
+        }
+        if self.peer.0.cancellations.is_cancelled(key.number) {
+            let given_up = Status::new(
+                StatusCode::CANCELLED,
+                "the sender gave up before the work began",
+            );
+            return self.finish(key, ordered, Answer::Reject(given_up));
+        }
+        let origin = Origin {
+            peer: self.peer.clone(),
+            delivery: key,
+            lane,
+            expects,
+            deadline,
+        };
+        let message = Message {
+            lane: Some(lane),
+            tag: delivery.tag,
+            body: delivery.body,
+        };
+        let service = self.service.clone();
+        let work = catch_unwind(AssertUnwindSafe(|| service.start(origin, message)));
+        let task = match work.unwrap_or_else(|_| Err(panicked())) {
+            Ok(task) => task,
+            Err(status) => return self.finish(key, ordered, Answer::Reject(status)),
+        };
+        let mut running = Running {
+            key,
+            ordered,
+            expects,
+            task,
+            _permit: permit,
+        };
+        if self.service.parallel() && order == Order::Concurrent {
+            let (filler, filled) = slot();
+            let mut work =
+                std::mem::replace(&mut running.task, Box::pin(async { Err(panicked()) }));
+            shared.runtime.spawn(Box::pin(async move {
+                filler.fill(std::future::poll_fn(|cx| guarded(&mut work, cx)).await);
+            }));
+            let gone = || {
+                Err(Status::new(
+                    StatusCode::UNAVAILABLE,
+                    "the runtime is shutting down",
+                ))
+            };
+            running.task = Box::pin(async move { filled.await.unwrap_or_else(|_| gone()) });
+        }
+        match Pin::new(&mut running).poll(cx) {
+            Poll::Ready((key, ordered, answer)) => self.finish(key, ordered, answer),
+            Poll::Pending => {
+                if let Some(lane) = ordered {
+                    self.line(lane).busy = true;
+                }
+                self.running.push(running);
+            }
+        }
+    }
+
+    fn finish(&mut self, key: DeliveryKey, ordered: Option<Lane>, answer: Answer) {
+        self.answers.push(Command::Answer(key, answer));
+        if let Some(lane) = ordered {
+            let line = self.line(lane);
+            line.busy = false;
+            if !line.waiting.is_empty() {
+                self.free.push_back(lane);
+            }
+        }
+    }
+
+    /// Finishes and starts what it can; says whether there may be more to do at once.
+    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..BUDGET {
+            if let Poll::Ready(Some((key, ordered, answer))) = self.running.poll_next_unpin(cx) {
+                self.finish(key, ordered, answer);
+                continue;
+            }
+            if self.running.len() >= self.service.per_session() {
+                return false;
+            }
+            let Some((job, order)) = self.next() else {
+                return false;
+            };
+            let Some(permit) = self.service.permits().acquire(cx) else {
+                self.put_back(job, order);
+                return false;
+            };
+            self.start(job, order, permit, cx);
+        }
+        true
+    }
+}
+
+impl Future for Worker {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut more = true;
+        let mut closed = false;
+        // Until the queue says that it will wake us; or the budget is used up.
+        while more && !closed {
+            let news;
+            (news, closed) = this.peer.0.jobs.take(&mut this.jobs, cx);
+            if closed {
+                this.jobs.clear();
+                this.lanes.iter_mut().for_each(|line| line.waiting.clear());
+            }
+            more = this.advance(cx);
+            if more {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            more = news;
+        }
+        this.peer.0.shared.mailbox.post_all(&mut this.answers);
+        if closed && this.running.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// A handler that waits for something.
+struct Running {
+    key: DeliveryKey,
+    /// The lane that waits for it.
+    ordered: Option<Lane>,
+    expects: Expects,
+    task: Task<Result<Answer, Status>>,
+    _permit: Permit,
+}
+
+impl Future for Running {
+    type Output = (DeliveryKey, Option<Lane>, Answer);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        guarded(&mut this.task, cx)
+            .map(|result| (this.key, this.ordered, fit(this.expects, result)))
+    }
+}
+
+/// Makes the answer one that the sender can be given.
+fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
+    match (result, expects) {
+        (Err(status), _) => Answer::Reject(status),
+        (Ok(Answer::Ack), Expects::Reply) => Answer::Reject(Status::new(
+            StatusCode::INTERNAL,
+            "the handler gave no reply to a request",
+        )),
+        (Ok(Answer::Reply(..)), Expects::Ack | Expects::Nothing) => Answer::Ack,
+        (Ok(answer), _) => answer,
+    }
+}
+
+/// Polls a handler; its panic is its own message's rejection, and nobody else's trouble.
+fn guarded(
+    task: &mut Task<Result<Answer, Status>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Answer, Status>> {
+    // The task is not polled again after a panic, so what it left half done is never seen.
+    catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))).unwrap_or_else(|_| {
+        tracing::error!("a handler panicked; its message is rejected");
+        Poll::Ready(Err(panicked()))
+    })
+}
+
+fn panicked() -> Status {
+    Status::new(StatusCode::INTERNAL, "the handler panicked")
+}

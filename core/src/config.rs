@@ -90,7 +90,7 @@ pub struct Limits {
     pub outbox_messages: usize,
     /// Bytes in a session's outbox, all lanes (16 MiB).
     pub outbox_bytes: usize,
-    /// Bytes of the outboxes and best-effort queues of the whole node (1 GiB).
+    /// Bytes in the outboxes of the whole node (1 GiB).
     pub outbox_bytes_total: usize,
     /// Bytes of a lane that are written to a link and not yet held by the peer's session (2 MiB).
     pub lane_window_bytes: usize,

@@ -78,7 +78,8 @@ pub enum Outcome {
         /// The reply.
         body: Bytes,
     },
-    /// The peer's application rejected the message.
+    /// The peer's application rejected the message; or it never left, for it turned out to be larger
+    /// than the peer takes (`INVALID_ARGUMENT`).
     Rejected(Status),
     /// The deadline passed first.
     TimedOut,

@@ -53,6 +53,12 @@ pub(crate) struct Released {
     pub(crate) bytes: usize,
 }
 
+impl Released {
+    pub(crate) fn one(bytes: usize) -> Self {
+        Self { messages: 1, bytes }
+    }
+}
+
 /// The peer says that it holds what was never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadReceipt;
@@ -69,7 +75,12 @@ pub(crate) struct Outbox {
     /// Weight of those.
     written_bytes: usize,
     waiting: VecDeque<Entry>,
+    /// How many of `waiting` nobody wants any more.
+    abandoned: usize,
 }
+
+/// Abandoned entries are swept out once there are so many, and half of those that wait.
+const SWEEP: usize = 32;
 
 impl Outbox {
     pub(crate) fn push(&mut self, entry: Entry) {
@@ -95,23 +106,20 @@ impl Outbox {
     }
 
     /// The entry to write next: a replayed one first; else the oldest waiting one that is still
-    /// `wanted`. What is not is let go, and counted in `released`.
+    /// `wanted`, if it `fits`. What is not wanted is let go.
     pub(crate) fn write_next(
         &mut self,
         mut wanted: impl FnMut(&Entry) -> bool,
-        released: &mut Released,
+        fits: impl FnOnce(&Entry) -> bool,
     ) -> Option<Writing<'_>> {
         let first_time = self.written == self.numbered.len();
         if first_time {
-            loop {
-                let entry = self.waiting.pop_front()?;
-                if wanted(&entry) {
-                    self.numbered.push_back(entry);
-                    break;
-                }
-                released.messages += 1;
-                released.bytes += entry.weight();
+            while !wanted(self.waiting.front()?) {
+                self.waiting.pop_front();
+                self.abandoned = self.abandoned.saturating_sub(1);
             }
+            let entry = self.waiting.pop_front_if(|entry| fits(entry))?;
+            self.numbered.push_back(entry);
         }
         let seq = self.next_seq();
         let entry = self.numbered.get(self.written)?;
@@ -152,18 +160,26 @@ impl Outbox {
         self.written_bytes = 0;
     }
 
-    /// Lets go of waiting entries that are not `wanted` any more.
-    pub(crate) fn prune(&mut self, mut wanted: impl FnMut(&Entry) -> bool) -> Released {
-        let mut released = Released::default();
-        self.waiting.retain(|entry| {
-            let keep = wanted(entry);
-            if !keep {
-                released.messages += 1;
-                released.bytes += entry.weight();
-            }
-            keep
-        });
-        released
+    /// Nobody wants one of the waiting entries any more. It goes when its turn comes, or when too
+    /// many like it take up memory.
+    pub(crate) fn abandon(&mut self, wanted: impl FnMut(&Entry) -> bool) {
+        self.abandoned += 1;
+        if self.abandoned >= SWEEP && self.abandoned * 2 >= self.waiting.len() {
+            self.waiting.retain(wanted);
+            self.abandoned = 0;
+        }
+    }
+
+    /// Takes out the waiting entries that do not `fit`, oldest first.
+    pub(crate) fn take_waiting(&mut self, mut fits: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
+        if self.waiting.iter().all(&mut fits) {
+            return Vec::new();
+        }
+        let (kept, taken): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(fits);
+        self.waiting = kept;
+        taken.into()
     }
 
     /// Everything that the peer is not known to hold, oldest first, and whether it may have it.
@@ -174,6 +190,7 @@ impl Outbox {
             written: _,
             written_bytes: _,
             waiting,
+            abandoned: _,
         } = self;
         numbered
             .into_iter()
@@ -206,9 +223,8 @@ mod tests {
     }
 
     fn write_all(outbox: &mut Outbox) -> Vec<(u64, u64, bool)> {
-        let mut released = Released::default();
         let mut out = Vec::new();
-        while let Some(w) = outbox.write_next(|_| true, &mut released) {
+        while let Some(w) = outbox.write_next(|_| true, |_| true) {
             out.push((w.seq, w.entry.promise, w.first_time));
         }
         out
@@ -239,13 +255,33 @@ mod tests {
     fn a_cancelled_entry_leaves_no_gap() {
         let mut outbox = Outbox::default();
         (1..=3).for_each(|p| outbox.push(entry(p)));
-        let mut released = Released::default();
+        outbox.abandon(|e| e.promise != 2);
         let mut seqs = Vec::new();
-        while let Some(w) = outbox.write_next(|e| e.promise != 2, &mut released) {
+        while let Some(w) = outbox.write_next(|e| e.promise != 2, |_| true) {
             seqs.push((w.seq, w.entry.promise));
         }
         assert_eq!(seqs, [(0, 1), (1, 3)]);
-        assert_eq!(released.messages, 1);
+    }
+
+    #[test]
+    fn abandoned_entries_take_up_no_memory_for_long() {
+        let mut outbox = Outbox::default();
+        for promise in 1..=1_000 {
+            outbox.push(entry(promise));
+            outbox.abandon(|e| e.promise > promise);
+        }
+        assert!(outbox.waiting.len() <= SWEEP, "{}", outbox.waiting.len());
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_waits_and_so_do_those_behind_it() {
+        let mut outbox = Outbox::default();
+        (1..=3).for_each(|p| outbox.push(entry(p)));
+        assert!(outbox.write_next(|_| true, |e| e.promise == 1).is_some());
+        assert!(outbox.write_next(|_| true, |e| e.promise != 2).is_none());
+        let taken = outbox.take_waiting(|e| e.promise != 2);
+        assert_eq!(taken.iter().map(|e| e.promise).collect::<Vec<_>>(), [2]);
+        assert_eq!(write_all(&mut outbox), [(1, 3, true)]);
     }
 
     #[test]

@@ -17,8 +17,12 @@ pub(crate) enum Awaits {
 pub(crate) struct Promise<T> {
     pub(crate) awaits: Awaits,
     pub(crate) made: Instant,
-    /// Lane and sequence number of its message, once that is written to a link.
-    pub(crate) written: Option<(Lane, u64)>,
+    /// The lane of its message.
+    pub(crate) lane: Lane,
+    /// What its message counts for in the outbox, in bytes.
+    pub(crate) weight: usize,
+    /// The sequence number of its message, once that is written to a link.
+    pub(crate) seq: Option<u64>,
     pub(crate) timer: T,
 }
 
@@ -88,7 +92,9 @@ mod tests {
         let number = promises.add(Promise {
             awaits: Awaits::Ack,
             made: Instant::now(),
-            written: None,
+            lane: Lane::DEFAULT,
+            weight: 0,
+            seq: None,
             timer: (),
         });
         assert_eq!(number, 1);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_proto as wire;
 
+use crate::error::CloseCode;
 use crate::heartbeat::Heartbeat;
 use crate::id::SessionKey;
 
@@ -41,6 +42,18 @@ pub(crate) struct Link {
     pub(crate) admission_deadline: Option<Instant>,
     pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) peer: PeerLimits,
+    /// The peer has said Close.
+    pub(crate) peer_close: Option<PeerClose>,
+}
+
+/// A Close of the peer's that this side has not followed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerClose {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: String,
+    pub(crate) retry_after: Option<Duration>,
+    /// When this side closes the connection, whatever it has still to say.
+    pub(crate) by: Instant,
 }
 
 impl Link {
@@ -51,6 +64,7 @@ impl Link {
             admission_deadline: Some(now + admission),
             heartbeat: None,
             peer: PeerLimits::default(),
+            peer_close: None,
         }
     }
 
@@ -69,7 +83,11 @@ impl Link {
     /// The next instant at which something is due, QUIC aside.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let beat = self.heartbeat.as_ref().and_then(Heartbeat::next_deadline);
-        [self.admission_deadline, beat].into_iter().flatten().min()
+        let close = self.peer_close.as_ref().map(|close| close.by);
+        [self.admission_deadline, beat, close]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -152,6 +152,7 @@ impl Node {
             match owner {
                 TimeoutReason::Link(key) => self.link_timeout(now, key),
                 TimeoutReason::Session(key) => self.session_timeout(now, key),
+                TimeoutReason::Close(key) => self.close_timeout(now, key),
                 TimeoutReason::Receipt(key) => {
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.receipt_due = true;
@@ -185,6 +186,12 @@ impl Node {
         if entry.link.is_closed() {
             return;
         }
+        if entry.link.peer_close.is_some() {
+            self.follow_peer_close(now, key);
+        }
+        let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
+            return;
+        };
         if entry.link.admission_deadline.is_some_and(|at| at <= now) {
             let is_server_side = entry.half_open;
             let reason = DisconnectReason::ConnectTimeout;

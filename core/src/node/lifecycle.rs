@@ -1,6 +1,6 @@
 //! How links and sessions end, and what follows: redial, retention, loss, close, drain.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
@@ -12,10 +12,9 @@ use crate::link::{Link, Stage};
 use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
 use crate::promise::Promise;
-use crate::session::{Closing, Lanes, Settled, Token, Tokens};
+use crate::session::{Lanes, Settled, Token, Tokens};
 use crate::timers::TimerSlot;
 
-use super::welcome::milliseconds;
 use super::{Event, Node, TimeoutReason};
 
 impl Node {
@@ -106,9 +105,13 @@ impl Node {
                 messages: dropped,
             });
         }
-        if let Some(closing) = session.closing.clone() {
-            let Closing { code, reason, .. } = closing;
-            self.end_session(now, session_key, DisconnectReason::Local { code, reason });
+        if let Some(closing) = session
+            .closing
+            .as_ref()
+            .filter(|closing| closing.draining || session.conversation.is_quiet())
+        {
+            let reason = closing.disconnect_reason();
+            self.end_session(now, session_key, reason);
             return;
         }
         if session.dialing.is_some() {
@@ -172,6 +175,12 @@ impl Node {
         if matches!(next, Next::StartOver(_)) {
             self.lose_session(now, key);
             self.name_session(key);
+            if let Some(closing) = self.sessions.get(key).and_then(|s| s.closing.as_ref()) {
+                // What it waited for is lost: there is nothing to come back for.
+                let reason = closing.disconnect_reason();
+                self.end_session(now, key, reason);
+                return;
+            }
         }
         self.metrics.redials += 1;
         self.events.push(Event::Reconnecting {
@@ -219,9 +228,10 @@ impl Node {
             return;
         };
         self.timers.cancel(&mut session.timer);
+        self.timers.cancel(&mut session.close_timer);
         self.timers.cancel(&mut session.receipt_timer);
         self.groups.leave_all(key);
-        self.short_of_promises.remove(&key);
+        self.room.forget(key, &session.room);
         if session.dialing.is_none() {
             self.by_id.remove(&session.tokens.id);
             if let Some(count) = self.sessions_of.get_mut(&session.client) {
@@ -274,7 +284,7 @@ impl Node {
         promises: Vec<(u64, Promise<TimerSlot>)>,
     ) {
         for (number, promise) in promises {
-            let maybe_delivered = promise.written.is_some();
+            let maybe_delivered = promise.seq.is_some();
             self.metrics.promises_lost += 1;
             let settled = Settled {
                 promise,
@@ -330,7 +340,7 @@ impl Node {
         true
     }
 
-    fn report_settled(&mut self, now: Instant, promise: PromiseKey, settled: Settled) {
+    pub(super) fn report_settled(&mut self, now: Instant, promise: PromiseKey, settled: Settled) {
         let Settled {
             promise: mut entry,
             outcome,
@@ -346,206 +356,47 @@ impl Node {
             outcome,
             after,
         });
-        if self.promises <= self.config.limits.promises_total / 2 {
-            for session in std::mem::take(&mut self.short_of_promises) {
-                self.room_again(session);
-            }
-        }
+        self.room_for_others();
     }
 
     /// The peer need not answer any more.
     pub(super) fn tell_cancelled(&mut self, promise: PromiseKey) {
-        let Some(session) = self.sessions.get(promise.session) else {
+        let Some(session) = self.sessions.get_mut(promise.session) else {
             return;
         };
-        let written = session
-            .conversation
-            .promises
-            .get(promise.number)
-            .is_some_and(|p| p.written.is_some());
-        if let (true, Some(link)) = (written, session.link)
-            && self
-                .links
-                .get(link)
-                .is_some_and(|e| matches!(e.link.stage, Stage::Up))
-        {
-            self.send_control(
-                link,
-                Frame::Cancel(wire::Cancel {
-                    promise: promise.number,
-                }),
-            );
+        let conversation = &mut session.conversation;
+        let pending = conversation.promises.get(promise.number);
+        if pending.is_none_or(|pending| pending.seq.is_none()) {
+            return;
         }
+        let up = |link: &LinkKey| {
+            let entry = self.links.get(*link);
+            entry.is_some_and(|entry| matches!(entry.link.stage, Stage::Up))
+        };
+        match session.link.filter(up) {
+            Some(link) => self.send_cancel(link, promise.number),
+            None => conversation.cancel_later(promise.number),
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, link: LinkKey, promise: u64) {
+        self.send_control(link, Frame::Cancel(wire::Cancel { promise }));
     }
 
     pub(super) fn session_timeout(&mut self, now: Instant, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Some(session) = self.sessions.get(key) else {
             return;
         };
-        if let Some(closing) = session.closing.clone() {
-            let Closing { code, reason, .. } = closing;
-            if let Some(link) = session.link.take() {
-                if let Some(entry) = self.links.get_mut(link) {
-                    entry.link.session = None;
-                }
-                let local = DisconnectReason::Local {
-                    code,
-                    reason: reason.clone(),
-                };
-                self.end_link(now, link, Some((code, &reason)), local);
-            }
-            self.end_session(now, key, DisconnectReason::Local { code, reason });
-        } else if session.dialing.is_some() {
+        if session.dialing.is_some() {
             if let Err(error) = self.dial(now, key) {
                 self.end_session(now, key, DisconnectReason::Transport(error.to_string()));
             }
-        } else {
-            let reason = "the client did not come back in time".into();
-            self.end_session(
-                now,
-                key,
-                DisconnectReason::Local {
-                    code: CloseCode::NORMAL,
-                    reason,
-                },
-            );
-        }
-    }
-
-    /// Begins to close a session: what is under way is finished first, for at most `patience`.
-    pub(super) fn begin_close(
-        &mut self,
-        now: Instant,
-        key: SessionKey,
-        closing: Closing,
-        patience: Duration,
-    ) {
-        let Some(session) = self.sessions.get_mut(key) else {
             return;
+        }
+        let reason = DisconnectReason::Local {
+            code: CloseCode::NORMAL,
+            reason: "the client did not come back in time".into(),
         };
-        if session.link.is_none() {
-            // Nobody to finish anything with.
-            let Closing { code, reason, .. } = closing;
-            self.end_session(now, key, DisconnectReason::Local { code, reason });
-            return;
-        }
-        session.closing = Some(closing);
-        self.timers.set(
-            &mut session.timer,
-            TimeoutReason::Session(key),
-            now + patience,
-        );
-        self.mark_session(key);
-    }
-
-    /// Says Close once nothing is under way. The peer then closes the connection, so that nothing
-    /// is cut off.
-    pub(super) fn say_close(&mut self, link: LinkKey, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let quiet =
-            session.conversation.is_quiet() && !session.conversation.best_effort.has_waiting();
-        let up = self
-            .links
-            .get(link)
-            .is_some_and(|e| matches!(e.link.stage, Stage::Up));
-        let Some(closing) = session.closing.as_mut().filter(|c| quiet && up && !c.said) else {
-            return;
-        };
-        closing.said = true;
-        let close = wire::Close {
-            code: closing.code.0,
-            reason: wire::clip_reason(&closing.reason).to_owned(),
-            retry_after_ms: closing.retry_after.map_or(0, milliseconds),
-        };
-        self.send_control(link, Frame::Close(close));
-    }
-
-    /// The peer has finished: this side closes the connection.
-    pub(super) fn peer_closes(&mut self, now: Instant, key: LinkKey, close: wire::Close) {
-        let wire::Close {
-            code,
-            reason,
-            retry_after_ms,
-        } = close;
-        let code = CloseCode(code);
-        let retry_after =
-            (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
-        let reason = DisconnectReason::Peer {
-            code,
-            reason,
-            retry_after,
-        };
-        if let Some(entry) = self.links.get_mut(key) {
-            entry.carrier.close(now, code, "");
-        }
-        let session = self.links.get(key).and_then(|e| e.link.session);
-        let is_server_side = session
-            .and_then(|s| self.sessions.get(s))
-            .is_some_and(|s| s.dialing.is_none());
-        self.sending.mark(key.0);
-        if let (true, Some(session)) = (is_server_side, session) {
-            if let Some(entry) = self.links.get_mut(key) {
-                entry.link.session = None;
-            }
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.link = None;
-            }
-            self.link_is_down(now, key, reason.clone());
-            self.end_session(now, session, reason);
-        } else {
-            self.link_is_down(now, key, reason);
-        }
-    }
-
-    pub(super) fn drain_is_over(&mut self, now: Instant) {
-        for key in self.draining_sessions() {
-            self.session_timeout(now, key);
-        }
-        self.report_drain();
-    }
-
-    fn draining_sessions(&self) -> Vec<SessionKey> {
-        let drained = |s: &super::tables::Session| s.closing.as_ref().is_some_and(|c| c.draining);
-        self.sessions
-            .iter()
-            .filter(|(_, s)| drained(s))
-            .map(|(key, _)| key)
-            .collect()
-    }
-
-    pub(super) fn report_drain(&mut self) {
-        let left = self.by_id.len();
-        if let Some(draining) = self.draining.as_mut().filter(|d| left == 0 && !d.reported) {
-            draining.reported = true;
-            self.timers.cancel(&mut draining.timer);
-            let (finished, cut_off) = (draining.finished, draining.cut_off);
-            self.events.push(Event::Drained { finished, cut_off });
-        }
-    }
-
-    /// There may be room again where a command found none.
-    pub(super) fn room_again(&mut self, key: SessionKey) {
-        let limits = &self.config.limits;
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        if !session.owes_writable {
-            return;
-        }
-        if self.promises > limits.promises_total / 2 {
-            self.short_of_promises.insert(key);
-            return;
-        }
-        // Half empty, so that one message of room does not wake a thousand senders.
-        let usage = session.conversation.lanes.usage();
-        if usage.messages <= limits.outbox_messages / 2
-            && usage.bytes <= limits.outbox_bytes / 2
-            && session.conversation.promises.len() <= limits.promises / 2
-        {
-            session.owes_writable = false;
-            self.events.push(Event::Writable { session: key });
-        }
+        self.end_session(now, key, reason);
     }
 }

@@ -113,6 +113,7 @@ impl Node {
                 self.timers.set(&mut promise.timer, owner, deadline);
             }
         }
+        self.account(to);
         self.mark_session(to);
         Ok(number)
     }
@@ -150,19 +151,12 @@ impl Node {
             });
         }
         let conversation = &mut session.conversation;
-        let full = |usage: crate::session::Usage| {
-            usage.messages >= limits.outbox_messages || usage.bytes + size > limits.outbox_bytes
-        };
-        if full(conversation.lanes.usage()) {
-            let promises = &conversation.promises;
-            conversation
-                .lanes
-                .prune(|e| e.promise == 0 || promises.is_pending(e.promise));
-            if full(conversation.lanes.usage()) {
-                session.owes_writable = true;
-                self.metrics.outbox_full += 1;
-                return Err(CommandError::OutboxFull);
-            }
+        if conversation.lanes.usage().is_full(size, &limits)
+            || self.room.outbox_bytes + size > limits.outbox_bytes_total
+        {
+            self.owe_writable(to);
+            self.metrics.outbox_full += 1;
+            return Err(CommandError::OutboxFull);
         }
         if awaits.is_some()
             && (conversation.promises.len() >= limits.promises
@@ -172,13 +166,15 @@ impl Node {
             match (self.config.promises_full, oldest) {
                 (PromisesFull::EvictOldest, Some(oldest)) => {
                     self.metrics.promises_evicted += 1;
+                    self.tell_cancelled(PromiseKey {
+                        session: to,
+                        number: oldest,
+                    });
                     self.settle(now, to, oldest, Outcome::Evicted);
                 }
                 _ => {
-                    session.owes_writable = true;
+                    self.owe_writable(to);
                     self.metrics.promises_full += 1;
-                    // Others may hold the node's promises: none of this session's own would say.
-                    self.short_of_promises.insert(to);
                     return Err(CommandError::PromisesFull);
                 }
             }

@@ -2,15 +2,19 @@
 //! the public face.
 
 mod broadcast;
+mod closing;
 mod commands;
+mod control;
 mod events;
 mod input;
 mod lifecycle;
 mod log;
 mod messages;
+mod misfits;
 mod queue;
 mod receive;
 mod roles;
+mod room;
 mod tables;
 mod transmit;
 mod views;
@@ -24,7 +28,7 @@ pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};
 pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::arena::Arena;
@@ -39,6 +43,7 @@ use crate::seed::SeededRng;
 use crate::timers::{TimerSlot, Timers};
 
 use self::queue::EventQueue;
+use self::room::Room;
 use self::tables::{LinkEntry, Session};
 
 /// The whole machine of one process: any number of peers, client and server at once.
@@ -61,8 +66,7 @@ pub struct Node {
     sessions_of: BTreeMap<ClientId, usize>,
     /// Promises of all sessions.
     promises: usize,
-    /// Sessions that wait for promises of the node to settle.
-    short_of_promises: BTreeSet<SessionKey>,
+    room: Room,
     groups: Groups,
     timers: Timers<Owner>,
     /// Links with work to do.
@@ -82,8 +86,10 @@ pub struct Node {
 pub enum TimeoutReason {
     /// QUIC, heartbeat or admission of a link.
     Link(LinkKey),
-    /// Redial, retention or forced close of a session.
+    /// Redial or retention of a session.
     Session(SessionKey),
+    /// The time that closing a session in order may take.
+    Close(SessionKey),
     /// What a session has received is to be reported.
     Receipt(SessionKey),
     /// A promise's deadline.
@@ -140,7 +146,7 @@ impl Node {
             by_id: BTreeMap::new(),
             sessions_of: BTreeMap::new(),
             promises: 0,
-            short_of_promises: BTreeSet::new(),
+            room: Room::default(),
             groups: Groups::new(config.limits.groups, config.limits.groups_per_session),
             timers: Timers::default(),
             dirty: DirtyQueue::default(),

@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message as _;
 use trunkline_proto as wire;
-use trunkline_proto::control::Frame;
 
 use crate::error::{CloseCode, DisconnectReason, Status};
-use crate::id::{DeliveryKey, Lane, LinkKey, SessionKey, Tag};
+use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
-use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::quic::{CarrierEvent, Fault};
-use crate::session::Owed;
+use crate::session::{Owed, is_answers};
 
 use super::{Event, Node};
 
@@ -35,22 +33,31 @@ impl Node {
             }
         }
         if let Err(fault) = self.read(now, key) {
-            tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
-            let reason = DisconnectReason::Local {
-                code: fault.code,
-                reason: fault.reason.clone(),
-            };
-            self.end_link(now, key, Some((fault.code, &fault.reason)), reason);
+            self.link_fault(now, key, &fault);
         }
         self.write(now, key);
+        if let Err(fault) = self.check_control_backlog(key) {
+            self.link_fault(now, key, &fault);
+        }
         self.sending.mark(key.0);
     }
 
     pub(super) fn carrier_event(&mut self, key: LinkKey, event: CarrierEvent) {
         match event {
             CarrierEvent::Up => self.link_is_up(key),
+            CarrierEvent::Fault(fault) => self.link_fault(self.now, key, &fault),
             CarrierEvent::Down(reason) => self.link_is_down(self.now, key, reason),
         }
+    }
+
+    /// The peer did what no link survives: it is told, and its other links go on.
+    pub(super) fn link_fault(&mut self, now: Instant, key: LinkKey, fault: &Fault) {
+        tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
+        let reason = DisconnectReason::Local {
+            code: fault.code,
+            reason: fault.reason.clone(),
+        };
+        self.end_link(now, key, Some((fault.code, &fault.reason)), reason);
     }
 
     fn read(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {
@@ -89,10 +96,17 @@ impl Node {
             let Some(session) = self.sessions.get_mut(session_key) else {
                 return Ok(());
             };
-            let conversation = &mut session.conversation;
+            let lanes = &mut session.conversation.lanes;
+            // What it reads makes answers, which the peer has to take at some time. Those lanes
+            // and the control stream that let go of answers are read all the same.
+            let answers_full = lanes.answers().is_full(0, &limits);
             let allowed = |lane: Option<Lane>| {
-                let inbox = lane.and_then(|lane| conversation.lanes.inbox_mut(lane));
-                inbox.is_none_or(|inbox| inbox.has_room(limits.deliveries, limits.delivery_bytes))
+                let Some(lane) = lane else { return true };
+                let makes_answers = !is_answers(lane) && lane != Lane::BEST_EFFORT;
+                let has_room = lanes
+                    .inbox_mut(lane)
+                    .is_none_or(|inbox| inbox.has_room(limits.deliveries, limits.delivery_bytes));
+                has_room && !(makes_answers && answers_full)
             };
             let Some((slot, lane, frame)) = entry.carrier.read_lane(limits.frame_bytes, allowed)?
             else {
@@ -119,127 +133,6 @@ impl Node {
         {
             heartbeat.heard(now);
         }
-    }
-
-    fn control_frame(&mut self, now: Instant, key: LinkKey, frame: Bytes) -> Result<(), Fault> {
-        self.metrics.frames_in += 1;
-        let control = wire::Control::decode(frame).map_err(|error| {
-            Fault::new(
-                CloseCode::UNDECODABLE,
-                format!("a control frame is not protobuf: {error}"),
-            )
-        })?;
-        let Some(frame) = control.frame else {
-            return Ok(());
-        };
-        let Some(entry) = self.links.get_mut(key) else {
-            return Ok(());
-        };
-        let session = entry.link.session;
-        match (&entry.link.stage, frame) {
-            (Stage::AwaitsHello, Frame::Hello(hello)) => self.hello(now, key, hello),
-            (Stage::AwaitsWelcome { resuming }, Frame::Welcome(welcome)) => {
-                let resuming = *resuming;
-                self.welcome(now, key, welcome, resuming)
-            }
-            (Stage::Up, Frame::Ready(ready)) => {
-                if let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) {
-                    session.tokens.confirmed(ready.epoch);
-                }
-                Ok(())
-            }
-            (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Heartbeat(beat)) => {
-                if !beat.echo {
-                    self.send_heartbeat(key, beat.number, true);
-                }
-                Ok(())
-            }
-            (Stage::Up, Frame::Receipts(receipts)) => {
-                session.map_or(Ok(()), |session| self.receipts(session, &receipts.receipts))
-            }
-            (Stage::Up, Frame::Cancel(cancel)) => {
-                let Some(session_key) = session else {
-                    return Ok(());
-                };
-                let found = self
-                    .sessions
-                    .get_mut(session_key)
-                    .and_then(|s| s.conversation.deliveries.cancel(cancel.promise));
-                if let Some(number) = found {
-                    let delivery = DeliveryKey {
-                        session: session_key,
-                        number,
-                    };
-                    self.events.push(Event::Cancelled { delivery });
-                }
-                Ok(())
-            }
-            (Stage::Up, Frame::Drain(drain)) => {
-                if let Some(session) = session {
-                    let retry_after = (drain.retry_after_ms > 0)
-                        .then(|| Duration::from_millis(u64::from(drain.retry_after_ms)));
-                    let dialing = self
-                        .sessions
-                        .get_mut(session)
-                        .and_then(|s| s.dialing.as_mut());
-                    if let (Some(dialing), Some(hint)) = (dialing, retry_after) {
-                        dialing.backoff.hint(hint);
-                    }
-                    self.events.push(Event::Draining {
-                        session,
-                        deadline: Duration::from_millis(u64::from(drain.deadline_ms)),
-                        retry_after,
-                        alternative: (!drain.alternative.is_empty()).then_some(drain.alternative),
-                    });
-                }
-                Ok(())
-            }
-            (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Close(close)) => {
-                self.peer_closes(now, key, close);
-                Ok(())
-            }
-            (stage, frame) => Err(Fault::new(
-                CloseCode::PROTOCOL_VIOLATION,
-                format!(
-                    "{} is not expected while the link is in {}",
-                    frame_name(&frame),
-                    stage_name(stage)
-                ),
-            )),
-        }
-    }
-
-    pub(super) fn receipts(
-        &mut self,
-        session_key: SessionKey,
-        receipts: &[wire::Receipt],
-    ) -> Result<(), Fault> {
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return Ok(());
-        };
-        for receipt in receipts {
-            let lane = known_lane(receipt.lane, self.config.limits.lanes)?;
-            let held = if lane == Lane::BEST_EFFORT {
-                session.conversation.best_effort.received(receipt.next)
-            } else {
-                session
-                    .conversation
-                    .lanes
-                    .held_by_peer(lane, receipt.next)
-                    .is_ok()
-            };
-            if !held {
-                return Err(Fault::new(
-                    CloseCode::BAD_RECEIPT,
-                    format!(
-                        "lane {lane} was reported as received up to {}: so much was never sent",
-                        receipt.next
-                    ),
-                ));
-            }
-        }
-        self.room_again(session_key);
-        Ok(())
     }
 
     fn lane_open(&mut self, key: LinkKey, slot: usize, frame: Bytes) -> Result<(), Fault> {
@@ -401,8 +294,13 @@ impl Node {
             Outcome::Replied { .. } => Answer::Reply,
             _ => Answer::Reject,
         };
-        let settled = self.settle(now, session, number, outcome);
-        let counter = match (settled, answer) {
+        let found = self.sessions.get_mut(session);
+        let settled = found.and_then(|s| s.conversation.answered(number, outcome));
+        let is_first = settled.is_some();
+        if let Some(settled) = settled {
+            self.report_settled(now, PromiseKey { session, number }, settled);
+        }
+        let counter = match (is_first, answer) {
             (false, _) => &mut self.metrics.late_answers,
             (true, Answer::Ack) => &mut self.metrics.acks_received,
             (true, Answer::Reply) => &mut self.metrics.replies_received,
@@ -413,7 +311,7 @@ impl Node {
 }
 
 /// The lane of that number, if both sides have it.
-fn known_lane(number: u32, lanes: u8) -> Result<Lane, Fault> {
+pub(super) fn known_lane(number: u32, lanes: u8) -> Result<Lane, Fault> {
     let lane = match u8::try_from(number) {
         Ok(wire::LANE_ANSWERS) => Some(Lane::ANSWERS),
         Ok(wire::LANE_BULK_ANSWERS) => Some(Lane::BULK_ANSWERS),
@@ -427,29 +325,4 @@ fn known_lane(number: u32, lanes: u8) -> Result<Lane, Fault> {
             format!("there is no lane {number} here: {lanes} are configured"),
         )
     })
-}
-
-fn frame_name(frame: &Frame) -> &'static str {
-    match frame {
-        Frame::Hello(_) => "Hello",
-        Frame::Welcome(_) => "Welcome",
-        Frame::Ready(_) => "Ready",
-        Frame::Heartbeat(_) => "Heartbeat",
-        Frame::Receipts(_) => "Receipts",
-        Frame::Cancel(_) => "Cancel",
-        Frame::Drain(_) => "Drain",
-        Frame::Close(_) => "Close",
-    }
-}
-
-fn stage_name(stage: &Stage) -> &'static str {
-    match stage {
-        Stage::Handshake => "its handshake",
-        Stage::AwaitsHello => "wait for Hello",
-        Stage::AwaitsAdmission(_) => "wait for its admission",
-        Stage::Refused => "its refusal",
-        Stage::AwaitsWelcome { .. } => "wait for Welcome",
-        Stage::Up => "use",
-        Stage::Closed => "its end",
-    }
 }

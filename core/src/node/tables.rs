@@ -9,6 +9,8 @@ use crate::quic::Carrier;
 use crate::session::{Closing, Conversation, Token, Tokens};
 use crate::timers::TimerSlot;
 
+use super::room::SessionRoom;
+
 /// A link with the connection that carries it.
 pub(super) struct LinkEntry {
     pub(super) link: Link,
@@ -30,10 +32,10 @@ pub(super) struct Session {
     /// How a client session gets its links; `None` on a server.
     pub(super) dialing: Option<Dialing>,
     pub(super) closing: Option<Closing>,
-    /// Commands were refused for want of room: the application is told when there is some.
-    pub(super) owes_writable: bool,
-    /// Redial, retention, or the end of a close.
+    pub(super) room: SessionRoom,
+    /// Redial or retention.
     pub(super) timer: TimerSlot,
+    pub(super) close_timer: TimerSlot,
     pub(super) receipt_timer: TimerSlot,
     pub(super) receipt_due: bool,
     pub(super) connected_since: Option<Instant>,

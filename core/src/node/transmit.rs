@@ -14,8 +14,9 @@ use crate::link::Stage;
 use crate::link::lanes::Batch;
 use crate::outbox::{Entry, Kind};
 use crate::quic::QuicTransmit;
-use crate::session::Conversation;
+use crate::session::{Conversation, Lanes};
 
+use super::messages::ENVELOPE;
 use super::tables::{LinkEntry, Session};
 use super::{Ecn, Event, Node, TimeoutReason};
 
@@ -161,9 +162,16 @@ impl Node {
         for lane in session.conversation.lanes.sequenced() {
             // Before Welcome only the lanes that every server has are sure to exist.
             if welcomed || lane == Lane::DEFAULT || lane == Lane::BULK {
-                let window = self.config.limits.lane_window_bytes;
+                let bounds = Bounds {
+                    window: self.config.limits.lane_window_bytes,
+                    frame: if welcomed {
+                        usize::MAX
+                    } else {
+                        wire::FRAME_MIN
+                    },
+                };
                 let report = self.config.report_sent.then_some(&mut sent);
-                let frames = write_lane(now, entry, session, lane, window, report);
+                let frames = write_lane(now, entry, session, lane, bounds, report);
                 self.metrics.frames_out += frames;
             }
         }
@@ -177,6 +185,8 @@ impl Node {
         self.write_best_effort(key, session_key);
         self.write_receipts(now, key, session_key);
         self.say_close(key, session_key);
+        self.follow_peer_close(now, key);
+        self.account(session_key);
     }
 
     fn write_best_effort(&mut self, key: LinkKey, session_key: SessionKey) {
@@ -279,13 +289,23 @@ impl Node {
     }
 }
 
-/// Writes as much of a lane as its stream and its window take. Returns the number of frames.
+/// What a lane's writing keeps to, in bytes.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// What may be under way.
+    window: usize,
+    /// The largest frame. Before Welcome it is what every server takes; a larger one waits, and so
+    /// does what is behind it.
+    frame: usize,
+}
+
+/// Writes as much of a lane as its stream and its bounds take. Returns the number of frames.
 fn write_lane(
     now: Instant,
     entry: &mut LinkEntry,
     session: &mut Session,
     lane: Lane,
-    window: usize,
+    bounds: Bounds,
     mut report: Option<&mut Vec<(Lane, crate::id::Tag)>>,
 ) -> u64 {
     let Conversation {
@@ -296,7 +316,7 @@ fn write_lane(
         let Some(outbox) = lanes.outbox(lane) else {
             return frames;
         };
-        if !outbox.has_unwritten() || outbox.in_flight() >= window {
+        if !outbox.has_unwritten() || outbox.in_flight() >= bounds.window {
             return frames;
         }
         let next = outbox.next_seq();
@@ -304,11 +324,17 @@ fn write_lane(
             return frames;
         }
         let mut batch = Batch::default();
-        while batch.bytes() < BATCH && lanes.outbox(lane).is_some_and(|o| o.in_flight() < window) {
+        let has_room = |lanes: &Lanes| {
+            lanes
+                .outbox(lane)
+                .is_some_and(|outbox| outbox.in_flight() < bounds.window)
+        };
+        while batch.bytes() < BATCH && has_room(lanes) {
             let wanted = |entry: &Entry| {
                 !is_own(entry) || entry.promise == 0 || promises.is_pending(entry.promise)
             };
-            let Some(writing) = lanes.write_next(lane, wanted) else {
+            let fits = |entry: &Entry| entry.body.len() + ENVELOPE <= bounds.frame;
+            let Some(writing) = lanes.write_next(lane, wanted, fits) else {
                 break;
             };
             batch.entry(now, writing.seq, writing.entry);
@@ -319,7 +345,7 @@ fn write_lane(
                     report.push((lane, writing.entry.tag));
                 }
                 if let Some(promise) = promises.get_mut(writing.entry.promise) {
-                    promise.written = Some((lane, writing.seq));
+                    promise.seq = Some(writing.seq);
                 }
             }
         }

@@ -88,11 +88,11 @@ impl Node {
         let mut gauges = Gauges {
             sessions: self.sessions.len(),
             promises: self.promises,
+            outbox_bytes: self.room.outbox_bytes,
             ..Gauges::default()
         };
         for (_, session) in self.sessions.iter() {
             gauges.connected += usize::from(session.connected_since.is_some());
-            gauges.outbox_bytes += session.conversation.lanes.usage().bytes;
         }
         self.metrics.snapshot(now, gauges)
     }

@@ -6,7 +6,7 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::config::HEARTBEAT_RANGE;
-use crate::error::{CloseCode, CommandError, DisconnectReason};
+use crate::error::{CloseCode, CommandError};
 use crate::heartbeat::Heartbeat;
 use crate::id::{LinkKey, SessionId, SessionKey};
 use crate::link::hello::{ClientHello, sixteen};
@@ -17,6 +17,7 @@ use crate::timers::TimerSlot;
 
 use super::commands::Refusal;
 use super::roles::Admission;
+use super::room::SessionRoom;
 use super::tables::Session;
 use super::{AdmissionRequest, Event, Node};
 
@@ -123,11 +124,7 @@ impl Node {
         let now = self.enter(now);
         let hello = self.awaited_hello(link)?;
         if let Err(fault) = self.let_in(now, link, hello) {
-            let reason = DisconnectReason::Local {
-                code: fault.code,
-                reason: fault.reason.clone(),
-            };
-            self.end_link(now, link, Some((fault.code, &fault.reason)), reason);
+            self.link_fault(now, link, &fault);
         }
         self.mark(link);
         Ok(())
@@ -190,6 +187,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };
+        entry.carrier.admit(&self.endpoint);
         entry.link.session = Some(session_key);
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;
@@ -223,6 +221,7 @@ impl Node {
         self.send_control(key, Frame::Welcome(welcome));
         if resumed && let Some(resume) = &hello.resume {
             self.receipts(session_key, &resume.received)?;
+            self.return_misfits(now, session_key);
         }
         self.connected(now, session_key, resumed);
         Ok(())
@@ -253,11 +252,7 @@ impl Node {
         let dropped = session.conversation.best_effort.link_lost();
         session.dropped += dropped;
         self.metrics.best_effort_dropped += dropped;
-        match session.closing.as_mut() {
-            // Close went down with the old link: it is said again, and its deadline stands.
-            Some(closing) => closing.said = false,
-            None => self.timers.cancel(&mut session.timer),
-        }
+        self.timers.cancel(&mut session.timer);
         if let Some(old) = old {
             self.supersede(now, old);
         }
@@ -305,8 +300,9 @@ impl Node {
             peer: PeerLimits::default(),
             dialing: None,
             closing: None,
-            owes_writable: false,
+            room: SessionRoom::default(),
             timer: TimerSlot::default(),
+            close_timer: TimerSlot::default(),
             receipt_timer: TimerSlot::default(),
             receipt_due: false,
             connected_since: None,
@@ -380,6 +376,7 @@ impl Node {
         let epoch = welcome.epoch;
         self.send_control(key, Frame::Ready(wire::Ready { epoch }));
         self.receipts(session_key, &welcome.received)?;
+        self.return_misfits(now, session_key);
         self.connected(now, session_key, welcome.resumed);
         Ok(())
     }
@@ -389,8 +386,16 @@ impl Node {
             return;
         };
         session.connected_since = Some(now);
+        if let Some(closing) = session.closing.as_mut() {
+            // Close went down with the old link: it is said again.
+            closing.said = false;
+        }
+        let cancels = session.conversation.take_later_cancels();
         let (client, epoch) = (session.client.clone(), session.tokens.epoch);
-        let Some(entry) = session.link.and_then(|link| self.links.get_mut(link)) else {
+        let Some(link) = session.link else {
+            return;
+        };
+        let Some(entry) = self.links.get(link) else {
             return;
         };
         let address = entry.carrier.address();
@@ -404,6 +409,9 @@ impl Node {
             epoch,
             resumed,
         });
+        for promise in cancels {
+            self.send_cancel(link, promise);
+        }
     }
 
     fn own_limits(&self) -> wire::Limits {

@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::endpoint::Endpoint;
 use super::reasons;
-use super::streams::{Fault, Incoming, Outgoing, refuse};
+use super::streams::{Fault, Incoming, Outgoing, refuse, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::Lane;
 
@@ -21,6 +21,8 @@ use crate::id::Lane;
 pub(crate) enum CarrierEvent {
     /// The handshake is done.
     Up,
+    /// The peer did what no link survives.
+    Fault(Fault),
     /// The connection is over.
     Down(DisconnectReason),
 }
@@ -71,6 +73,10 @@ impl Carrier {
                 Event::ConnectionLost { reason } => {
                     return Some(CarrierEvent::Down(reasons::reason(reason)));
                 }
+                Event::Stream(StreamEvent::Stopped { id, error_code }) if self.writes(id) => {
+                    let how = format!("stopped by its reader (code {error_code})");
+                    return Some(CarrierEvent::Fault(stream_ended(&how)));
+                }
                 Event::Stream(event) => self.stream_event(event),
                 Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {
                 }
@@ -88,7 +94,7 @@ impl Carrier {
                     stream.readable = true;
                 }
             }
-            StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } => {
+            StreamEvent::Writable { id } => {
                 let Self {
                     connection,
                     control,
@@ -103,8 +109,18 @@ impl Carrier {
                     out.flush(connection);
                 }
             }
-            StreamEvent::Finished { .. } | StreamEvent::Available { .. } => {}
+            StreamEvent::Finished { .. }
+            | StreamEvent::Stopped { .. }
+            | StreamEvent::Available { .. } => {}
         }
+    }
+
+    /// Whether this side writes the stream.
+    fn writes(&self, id: StreamId) -> bool {
+        let control = self.control.iter().map(|(out, _)| out);
+        control
+            .chain(self.lanes_out.iter().map(|(_, out)| out))
+            .any(|out| out.id == id)
     }
 
     fn accept_control(&mut self) {
@@ -149,6 +165,13 @@ impl Carrier {
         if let Some((out, _)) = &mut self.control {
             out.write(&mut self.connection, [frames]);
         }
+    }
+
+    /// Bytes of control frames that wait for the peer to take them.
+    pub(crate) fn control_backlog(&self) -> usize {
+        self.control
+            .as_ref()
+            .map_or(0, |(out, _)| out.pending_bytes())
     }
 
     /// The next frame of the control stream.
@@ -251,6 +274,12 @@ impl Carrier {
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
         let reason = Bytes::copy_from_slice(reason.as_bytes());
         self.connection.close(now, reasons::var_int(code), reason);
+    }
+
+    /// The client is admitted: it may send ahead as much as anybody.
+    pub(crate) fn admit(&mut self, endpoint: &Endpoint) {
+        self.connection
+            .set_receive_window(endpoint.receive_window());
     }
 
     /// Nothing more will come of this connection; its slot may be forgotten.

@@ -7,13 +7,13 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 use quinn_proto::{
     ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint,
-    EndpointConfig, EndpointEvent, ServerConfig, Transmit,
+    EndpointConfig, EndpointEvent, ServerConfig, Transmit, VarInt,
 };
 
 use super::carrier::Carrier;
 use super::seeded::tls::{Identity, Roots};
 use super::seeded::{self, ClientCertificates, PersistentKeys, Sources, WallClock};
-use super::transport::transport;
+use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
 use crate::error::{CommandError, ConfigError};
 use crate::seed::Seed;
@@ -57,6 +57,7 @@ pub(crate) struct Endpoint {
     inner: quinn_proto::Endpoint,
     client: Option<ClientConfig>,
     wall: WallClock,
+    receive_window: VarInt,
     /// Datagrams that are no connection's: Retry, stateless reset, refusals.
     pub(crate) responses: Vec<(Transmit, Vec<u8>)>,
 }
@@ -76,7 +77,6 @@ impl Endpoint {
         let mut endpoint = EndpointConfig::new(persistent.reset_key());
         endpoint.cid_generator(sources.connection_ids());
         endpoint.min_reset_interval(config.transport.min_reset_interval);
-        let transport = transport(config);
         let server = match &keys.server {
             None => None,
             Some((identity, clients)) => {
@@ -88,7 +88,7 @@ impl Endpoint {
                     .max_incoming(config.limits.half_open)
                     .incoming_buffer_size(64 << 10)
                     .incoming_buffer_size_total(16 << 20)
-                    .transport_config(transport.clone());
+                    .transport_config(server_transport(config));
                 Some(Arc::new(server))
             }
         };
@@ -99,7 +99,7 @@ impl Endpoint {
                 let mut client = ClientConfig::new(tls);
                 client
                     .initial_dst_cid_provider(sources.first_destinations())
-                    .transport_config(transport);
+                    .transport_config(client_transport(config));
                 Some(client)
             }
         };
@@ -113,6 +113,7 @@ impl Endpoint {
             inner,
             client,
             wall,
+            receive_window: receive_window(config),
             responses: Vec::new(),
         })
     }
@@ -199,6 +200,11 @@ impl Endpoint {
                 field: "nothing: restart",
             }),
         }
+    }
+
+    /// What a connection may receive ahead once its client is admitted, in bytes.
+    pub(crate) fn receive_window(&self) -> VarInt {
+        self.receive_window
     }
 
     pub(crate) fn has_client_role(&self) -> bool {

@@ -54,6 +54,11 @@ impl Outgoing {
         self.flush(connection);
     }
 
+    /// Bytes that the stream has not taken yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(Bytes::len).sum()
+    }
+
     /// Hands on what the stream takes now.
     pub(crate) fn flush(&mut self, connection: &mut Connection) {
         while !self.pending.is_empty() {
@@ -65,7 +70,7 @@ impl Outgoing {
                     self.pending.drain(..written.chunks);
                 }
                 Err(WriteError::Blocked) => return,
-                // The peer stopped the stream or the connection is going: nothing more gets through.
+                // The link is about to end: nothing more gets through.
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => self.pending.clear(),
             }
         }
@@ -129,13 +134,20 @@ fn read_chunk(connection: &mut Connection, id: StreamId) -> Result<Option<Bytes>
     // Whether credit is sent is seen when packets are made; nothing to do for us.
     let _ = chunks.finalize();
     match read {
-        Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+        Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
         Err(ReadError::Blocked) => Ok(None),
-        Err(ReadError::Reset(code)) => Err(Fault::new(
-            CloseCode::PROTOCOL_VIOLATION,
-            format!("a stream was reset (code {code}): streams stay open as long as their link"),
-        )),
+        Ok(None) => Err(stream_ended("finished")),
+        Err(ReadError::Reset(code)) => Err(stream_ended(&format!("reset (code {code})"))),
     }
+}
+
+/// A stream that ends before its link: what follows in it would be lost without a word, and a peer
+/// that opens streams in its place would fill the table of them.
+pub(crate) fn stream_ended(how: &str) -> Fault {
+    Fault::new(
+        CloseCode::PROTOCOL_VIOLATION,
+        format!("a stream was {how}: streams stay open as long as their link"),
+    )
 }
 
 fn frame_fault(error: &FrameError) -> Fault {

@@ -11,21 +11,42 @@ use crate::config::{Config, Congestion};
 /// Unidirectional streams beside one for each lane: answers, bulk answers, best effort.
 const OTHER_STREAMS: u32 = 3;
 
-/// What every connection of the node runs with.
-///
-/// Flow control for the connection is the sum of its streams', and the send window holds every
-/// lane's window, so that a full lane never keeps the control stream from being written or read.
-pub(crate) fn transport(config: &Config) -> Arc<TransportConfig> {
+/// Bytes that a client may send before it is admitted, on all streams: its hello and some first
+/// messages. They wait in memory for whoever has shown nothing but an address.
+const UNADMITTED_WINDOW: u32 = 64 << 10;
+
+/// Flow control for a whole connection, once its peer is known: the sum of its streams', so that a
+/// full lane never keeps the control stream from being read.
+pub(crate) fn receive_window(config: &Config) -> VarInt {
     let streams = u32::from(config.limits.lanes) + OTHER_STREAMS;
     let window = config.transport.stream_receive_window;
-    let receive_window = window.saturating_mul(streams + 1);
+    VarInt::from_u32(window.saturating_mul(streams + 1))
+}
+
+/// What a server's connections run with until their clients are admitted.
+pub(crate) fn server_transport(config: &Config) -> Arc<TransportConfig> {
+    let mut transport = transport(config);
+    transport.receive_window(VarInt::from_u32(UNADMITTED_WINDOW));
+    Arc::new(transport)
+}
+
+/// What a client's connections run with.
+pub(crate) fn client_transport(config: &Config) -> Arc<TransportConfig> {
+    Arc::new(transport(config))
+}
+
+/// The send window holds every lane's window, so that a full lane never keeps the control stream
+/// from being written.
+fn transport(config: &Config) -> TransportConfig {
+    let streams = u32::from(config.limits.lanes) + OTHER_STREAMS;
+    let window = config.transport.stream_receive_window;
     let lane_window = (config.limits.lane_window_bytes + config.limits.frame_bytes) as u64;
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(streams))
         .stream_receive_window(VarInt::from_u32(window))
-        .receive_window(VarInt::from_u32(receive_window))
+        .receive_window(receive_window(config))
         .send_window(lane_window.saturating_mul(u64::from(streams) + 1))
         .max_idle_timeout(IdleTimeout::try_from(idle_timeout(config)).ok())
         .keep_alive_interval(None)
@@ -43,7 +64,7 @@ pub(crate) fn transport(config: &Config) -> Arc<TransportConfig> {
             transport.congestion_controller_factory(Arc::new(NewRenoConfig::default()))
         }
     };
-    Arc::new(transport)
+    transport
 }
 
 /// Heartbeats own liveness; QUIC's own timeout stands behind them, at twice their patience.

@@ -1,5 +1,6 @@
 //! The lanes of one session: an outbox and an inbox each.
 
+use crate::config::Limits;
 use crate::id::Lane;
 use crate::inbox::Inbox;
 use crate::outbox::{BadReceipt, Entry, Outbox, Released, Writing};
@@ -10,12 +11,23 @@ struct Pair {
     inbox: Inbox,
 }
 
-/// What the application's messages take up in the outboxes. Answers are not counted: what
-/// releases back-pressure must not be held up by it.
+/// What messages take up in outboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
+}
+
+impl Usage {
+    /// Whether one more message of `bytes` bytes is too much.
+    pub(crate) fn is_full(self, bytes: usize, limits: &Limits) -> bool {
+        self.messages >= limits.outbox_messages || self.bytes + bytes > limits.outbox_bytes
+    }
+
+    fn release(&mut self, released: Released) {
+        self.messages -= released.messages;
+        self.bytes -= released.bytes;
+    }
 }
 
 /// The lanes of one session, the two answer lanes among them, and the best-effort inbox.
@@ -23,7 +35,10 @@ pub(crate) struct Usage {
 pub(crate) struct Lanes {
     pairs: Vec<Pair>,
     best_effort: Inbox,
+    /// Of the application's messages.
     usage: Usage,
+    /// Of answers, which are counted apart: what releases back-pressure must not be held up by it.
+    answers: Usage,
 }
 
 const ANSWER_LANES: usize = 2;
@@ -35,6 +50,7 @@ impl Lanes {
             pairs: std::iter::repeat_with(Pair::default).take(count).collect(),
             best_effort: Inbox::default(),
             usage: Usage::default(),
+            answers: Usage::default(),
         }
     }
 
@@ -46,16 +62,21 @@ impl Lanes {
             .chain((0..own).filter_map(Lane::new))
     }
 
+    /// What the application's messages take up.
     pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
 
+    /// What answers take up that the peer is not known to hold.
+    pub(crate) fn answers(&self) -> Usage {
+        self.answers
+    }
+
     pub(crate) fn push(&mut self, lane: Lane, entry: Entry) {
         let Some(slot) = self.slot(lane) else { return };
-        if !is_answers(lane) {
-            self.usage.messages += 1;
-            self.usage.bytes += entry.weight();
-        }
+        let usage = self.usage_of(lane);
+        usage.messages += 1;
+        usage.bytes += entry.weight();
         self.pairs[slot].outbox.push(entry);
     }
 
@@ -68,13 +89,10 @@ impl Lanes {
         &mut self,
         lane: Lane,
         wanted: impl FnMut(&Entry) -> bool,
+        fits: impl FnOnce(&Entry) -> bool,
     ) -> Option<Writing<'_>> {
         let slot = self.slot(lane)?;
-        let mut released = Released::default();
-        let writing = self.pairs[slot].outbox.write_next(wanted, &mut released);
-        self.usage.messages -= released.messages;
-        self.usage.bytes -= released.bytes;
-        writing
+        self.pairs[slot].outbox.write_next(wanted, fits)
     }
 
     /// The peer's session holds everything of the lane below `next`.
@@ -85,14 +103,40 @@ impl Lanes {
         Ok(())
     }
 
-    /// Lets go of waiting messages that nobody wants any more.
-    pub(crate) fn prune(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
+    /// Nobody wants a waiting message of that weight any more: there is room for another.
+    pub(crate) fn abandon(
+        &mut self,
+        lane: Lane,
+        weight: usize,
+        wanted: impl FnMut(&Entry) -> bool,
+    ) {
+        let Some(slot) = self.slot(lane) else { return };
+        self.release(lane, Released::one(weight));
+        self.pairs[slot].outbox.abandon(wanted);
+    }
+
+    /// Takes out what waits and does not `fit`. The room of those with a promise is given back
+    /// when that is settled.
+    pub(crate) fn take_waiting(
+        &mut self,
+        mut fits: impl FnMut(Lane, &Entry) -> bool,
+    ) -> Vec<(Lane, Entry)> {
+        let mut taken = Vec::new();
         for lane in self.sequenced().filter(|lane| !is_answers(*lane)) {
-            if let Some(slot) = self.slot(lane) {
-                let released = self.pairs[slot].outbox.prune(&mut wanted);
-                self.release(lane, released);
+            let Some(slot) = self.slot(lane) else {
+                continue;
+            };
+            let misfits = self.pairs[slot]
+                .outbox
+                .take_waiting(|entry| fits(lane, entry));
+            for entry in misfits {
+                if entry.promise == 0 {
+                    self.release(lane, Released::one(entry.weight()));
+                }
+                taken.push((lane, entry));
             }
         }
+        taken
     }
 
     /// A new link: what the peer does not hold is written again.
@@ -119,6 +163,7 @@ impl Lanes {
             mut pairs,
             best_effort: _,
             usage: _,
+            answers: _,
         } = self;
         pairs.truncate(pairs.len().saturating_sub(ANSWER_LANES));
         pairs.into_iter().zip(0u8..).flat_map(|(pair, number)| {
@@ -130,9 +175,14 @@ impl Lanes {
     }
 
     fn release(&mut self, lane: Lane, released: Released) {
-        if !is_answers(lane) {
-            self.usage.messages -= released.messages;
-            self.usage.bytes -= released.bytes;
+        self.usage_of(lane).release(released);
+    }
+
+    fn usage_of(&mut self, lane: Lane) -> &mut Usage {
+        if is_answers(lane) {
+            &mut self.answers
+        } else {
+            &mut self.usage
         }
     }
 

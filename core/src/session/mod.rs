@@ -8,7 +8,7 @@ mod tokens;
 
 pub(crate) use best_effort::BestEffort;
 pub(crate) use deliveries::{Deliveries, Owed};
-pub(crate) use lanes::{Lanes, Usage};
+pub(crate) use lanes::{Lanes, is_answers};
 pub(crate) use tokens::{Token, Tokens};
 
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::config::Limits;
-use crate::error::{CloseCode, Status};
+use crate::error::{CloseCode, DisconnectReason, Status};
 use crate::id::{Lane, Tag};
 use crate::message::Outcome;
 use crate::outbox::{Entry, Kind};
@@ -32,6 +32,8 @@ pub(crate) struct Conversation {
     pub(crate) best_effort: BestEffort,
     /// The peer's promises that the application has accepted, not yet put into an envelope.
     pending_acks: Vec<u64>,
+    /// Promises given up while there was no link: the peer is told on the next one.
+    later_cancels: Vec<u64>,
 }
 
 /// A promise that has come to its end.
@@ -40,6 +42,10 @@ pub(crate) struct Settled {
     pub(crate) promise: Promise<TimerSlot>,
     pub(crate) outcome: Outcome,
 }
+
+/// How many cancels wait for the next link. They are hints: what is not told runs to its end, and
+/// its answer is discarded.
+const LATER_CANCELS: usize = 256;
 
 /// How many acks one envelope carries at most: so many fit into the smallest frame that a peer may
 /// ask for, however far apart their numbers lie.
@@ -53,6 +59,7 @@ impl Conversation {
             deliveries: Deliveries::default(),
             best_effort: BestEffort::default(),
             pending_acks: Vec::new(),
+            later_cancels: Vec::new(),
         }
     }
 
@@ -66,6 +73,7 @@ impl Conversation {
             deliveries,
             best_effort: _,
             pending_acks: _,
+            later_cancels: _,
         } = old;
         let lost = promises.take_all().collect();
         self.promises = promises;
@@ -88,46 +96,53 @@ impl Conversation {
         } else {
             Kind::Message
         };
+        let mut entry = Entry {
+            kind,
+            tag,
+            promise: 0,
+            deadline,
+            body,
+        };
         let number = awaits.map(|awaits| {
             self.promises.add(Promise {
                 awaits,
                 made: now,
-                written: None,
+                lane,
+                weight: entry.weight(),
+                seq: None,
                 timer: TimerSlot::default(),
             })
         });
-        self.lanes.push(
-            lane,
-            Entry {
-                kind,
-                tag,
-                promise: number.unwrap_or(0),
-                deadline,
-                body,
-            },
-        );
+        entry.promise = number.unwrap_or(0);
+        self.lanes.push(lane, entry);
         number
     }
 
-    /// Takes a promise out with its outcome; its message is known to be held if it was answered.
-    /// `None`: it has settled already.
-    pub(crate) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
-        // An ack does not answer a request, nor a reply a message: such an answer answers nothing.
-        let awaits = self.promises.get(number)?.awaits;
-        if matches!(
+    /// The peer has answered a promise. `None`: there is none that this answers.
+    pub(crate) fn answered(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
+        let Promise {
+            awaits, seq, lane, ..
+        } = self.promises.get(number)?;
+        // An ack does not answer a request, nor a reply a message, nor anything what was never
+        // written.
+        let misfit = matches!(
             (&outcome, awaits),
             (Outcome::Acked, Awaits::Reply) | (Outcome::Replied { .. }, Awaits::Ack)
-        ) {
-            return None;
-        }
-        let promise = self.promises.take(number)?;
-        let answered = matches!(
-            outcome,
-            Outcome::Acked | Outcome::Replied { .. } | Outcome::Rejected(_)
         );
-        if let (true, Some((lane, seq))) = (answered, promise.written) {
-            // The peer answered this message, so it holds it, and all before it in its lane.
-            self.lanes.held_by_peer(lane, seq + 1).ok();
+        let (lane, seq) = (*lane, (*seq).filter(|_| !misfit)?);
+        // The peer answered this message, so it holds it, and all before it in its lane.
+        self.lanes.held_by_peer(lane, seq + 1).ok();
+        self.settle(number, outcome)
+    }
+
+    /// Takes a promise out with its outcome. `None`: it has settled already.
+    pub(crate) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
+        let promise = self.promises.take(number)?;
+        if promise.seq.is_none() {
+            let promises = &self.promises;
+            self.lanes.abandon(promise.lane, promise.weight, |entry| {
+                entry.promise == 0 || promises.is_pending(entry.promise)
+            });
         }
         Some(Settled { promise, outcome })
     }
@@ -186,12 +201,25 @@ impl Conversation {
         }
     }
 
+    /// The peer is to be told on the next link that this promise was given up.
+    pub(crate) fn cancel_later(&mut self, promise: u64) {
+        if self.later_cancels.len() < LATER_CANCELS {
+            self.later_cancels.push(promise);
+        }
+    }
+
+    pub(crate) fn take_later_cancels(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.later_cancels)
+    }
+
+    /// Whether the peer holds everything that this side had to say.
+    pub(crate) fn has_said_all(&self) -> bool {
+        self.pending_acks.is_empty() && self.lanes.is_empty()
+    }
+
     /// Whether nothing is under way in either direction, so that closing loses nothing.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.pending_acks.is_empty()
-            && self.lanes.is_empty()
-            && self.promises.len() == 0
-            && self.deliveries.len() == 0
+        self.has_said_all() && self.promises.len() == 0 && self.deliveries.len() == 0
     }
 
     fn release(&mut self, owed: &Owed) {
@@ -221,4 +249,14 @@ pub(crate) struct Closing {
     pub(crate) said: bool,
     /// This node's drain asked for it.
     pub(crate) draining: bool,
+}
+
+impl Closing {
+    /// How the session's end is reported.
+    pub(crate) fn disconnect_reason(&self) -> DisconnectReason {
+        DisconnectReason::Local {
+            code: self.code,
+            reason: self.reason.clone(),
+        }
+    }
 }

@@ -1,0 +1,169 @@
+//! How sessions end in order: close, drain, and the peer's wish for either.
+
+use std::time::{Duration, Instant};
+
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
+use crate::error::{CloseCode, DisconnectReason};
+use crate::id::{LinkKey, SessionKey};
+use crate::link::{PeerClose, Stage};
+use crate::session::Closing;
+
+use super::welcome::milliseconds;
+use super::{Event, Node, TimeoutReason};
+
+impl Node {
+    /// Begins to close a session: what is under way is finished first, for at most `patience`.
+    pub(super) fn begin_close(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        closing: Closing,
+        patience: Duration,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        // A draining server lets nobody in again: without a link there is nobody to finish with.
+        if session.link.is_none() && (closing.draining || session.conversation.is_quiet()) {
+            self.end_session(now, key, closing.disconnect_reason());
+            return;
+        }
+        session.closing = Some(closing);
+        self.timers.set(
+            &mut session.close_timer,
+            TimeoutReason::Close(key),
+            now + patience,
+        );
+        self.mark_session(key);
+    }
+
+    /// Says Close once nothing is under way. The peer then closes the connection, so that nothing
+    /// is cut off.
+    pub(super) fn say_close(&mut self, link: LinkKey, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let quiet =
+            session.conversation.is_quiet() && !session.conversation.best_effort.has_waiting();
+        let up = self
+            .links
+            .get(link)
+            .is_some_and(|e| matches!(e.link.stage, Stage::Up));
+        let Some(closing) = session.closing.as_mut().filter(|c| quiet && up && !c.said) else {
+            return;
+        };
+        closing.said = true;
+        let close = wire::Close {
+            code: closing.code.0,
+            reason: wire::clip_reason(&closing.reason).to_owned(),
+            retry_after_ms: closing.retry_after.map_or(0, milliseconds),
+        };
+        self.send_control(link, Frame::Close(close));
+    }
+
+    /// The time for closing a session in order is over.
+    pub(super) fn close_timeout(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(closing) = &session.closing else {
+            return;
+        };
+        let Closing { code, reason, .. } = closing.clone();
+        let local = closing.disconnect_reason();
+        if let Some(link) = session.link.take() {
+            if let Some(entry) = self.links.get_mut(link) {
+                entry.link.session = None;
+            }
+            self.end_link(now, link, Some((code, &reason)), local.clone());
+        }
+        self.end_session(now, key, local);
+    }
+
+    /// The peer is done, and reads on: what this side has to say gets through first, for a time.
+    /// Then this side closes the connection.
+    pub(super) fn peer_closes(&mut self, now: Instant, key: LinkKey, close: wire::Close) {
+        let wire::Close {
+            code,
+            reason,
+            retry_after_ms,
+        } = close;
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let by = now + self.config.timeouts.close;
+        entry.link.peer_close.get_or_insert(PeerClose {
+            code: CloseCode(code),
+            reason: wire::clip_reason(&reason).to_owned(),
+            retry_after: (retry_after_ms > 0)
+                .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+            by,
+        });
+        self.follow_peer_close(now, key);
+    }
+
+    /// Closes a link that its peer wants closed, once nothing is left to say, or no time for it.
+    pub(super) fn follow_peer_close(&mut self, now: Instant, key: LinkKey) {
+        let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
+            return;
+        };
+        let Some(close) = &entry.link.peer_close else {
+            return;
+        };
+        let session_key = entry.link.session;
+        let session = session_key.and_then(|session| self.sessions.get(session));
+        let up = matches!(entry.link.stage, Stage::Up);
+        let has_more = up && session.is_some_and(|s| !s.conversation.has_said_all());
+        if has_more && now < close.by {
+            return;
+        }
+        let code = close.code;
+        let reason = DisconnectReason::Peer {
+            code,
+            reason: close.reason.clone(),
+            retry_after: close.retry_after,
+        };
+        entry.carrier.close(now, code, "");
+        self.sending.mark(key.0);
+        let serves = session.is_some_and(|session| session.dialing.is_none());
+        let (true, Some(session_key)) = (serves, session_key) else {
+            self.link_is_down(now, key, reason);
+            return;
+        };
+        // To a server, Close ends the session as well, whatever its code.
+        entry.link.session = None;
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.link = None;
+        }
+        self.link_is_down(now, key, reason.clone());
+        self.end_session(now, session_key, reason);
+    }
+
+    pub(super) fn drain_is_over(&mut self, now: Instant) {
+        for key in self.draining_sessions() {
+            self.close_timeout(now, key);
+        }
+        self.report_drain();
+    }
+
+    fn draining_sessions(&self) -> Vec<SessionKey> {
+        let drained = |s: &super::tables::Session| s.closing.as_ref().is_some_and(|c| c.draining);
+        self.sessions
+            .iter()
+            .filter(|(_, s)| drained(s))
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    pub(super) fn report_drain(&mut self) {
+        let left = self.by_id.len();
+        if let Some(draining) = self.draining.as_mut().filter(|d| left == 0 && !d.reported) {
+            draining.reported = true;
+            self.timers.cancel(&mut draining.timer);
+            let (finished, cut_off) = (draining.finished, draining.cut_off);
+            self.events.push(Event::Drained { finished, cut_off });
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Frames of the control stream, each in the state of the link in which it may come.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message as _;
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
+use crate::error::CloseCode;
+use crate::id::{DeliveryKey, Lane, LinkKey, SessionKey};
+use crate::link::Stage;
+use crate::quic::Fault;
+
+use super::receive::known_lane;
+use super::{Event, Node};
+
+/// Bytes of control frames that may wait for a peer that does not read them.
+const CONTROL_BACKLOG_MAX: usize = 64 << 10;
+
+impl Node {
+    pub(super) fn control_frame(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        frame: Bytes,
+    ) -> Result<(), Fault> {
+        self.metrics.frames_in += 1;
+        let control = wire::Control::decode(frame).map_err(|error| {
+            Fault::new(
+                CloseCode::UNDECODABLE,
+                format!("a control frame is not protobuf: {error}"),
+            )
+        })?;
+        let Some(frame) = control.frame else {
+            return Ok(());
+        };
+        let Some(entry) = self.links.get_mut(key) else {
+            return Ok(());
+        };
+        let session = entry.link.session;
+        match (&entry.link.stage, frame) {
+            (Stage::AwaitsHello, Frame::Hello(hello)) => self.hello(now, key, hello),
+            (Stage::AwaitsWelcome { resuming }, Frame::Welcome(welcome)) => {
+                let resuming = *resuming;
+                self.welcome(now, key, welcome, resuming)
+            }
+            (Stage::Up, Frame::Ready(ready)) => {
+                if let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) {
+                    session.tokens.confirmed(ready.epoch);
+                }
+                Ok(())
+            }
+            (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Heartbeat(beat)) => {
+                let echoes =
+                    !beat.echo && entry.link.heartbeat.as_mut().is_some_and(|h| h.echoes(now));
+                if echoes {
+                    self.send_heartbeat(key, beat.number, true);
+                }
+                Ok(())
+            }
+            (Stage::Up, Frame::Receipts(receipts)) => {
+                session.map_or(Ok(()), |session| self.receipts(session, &receipts.receipts))
+            }
+            (Stage::Up, Frame::Cancel(cancel)) => {
+                let Some(session_key) = session else {
+                    return Ok(());
+                };
+                let found = self
+                    .sessions
+                    .get_mut(session_key)
+                    .and_then(|s| s.conversation.deliveries.cancel(cancel.promise));
+                if let Some(number) = found {
+                    let delivery = DeliveryKey {
+                        session: session_key,
+                        number,
+                    };
+                    self.events.push(Event::Cancelled { delivery });
+                }
+                Ok(())
+            }
+            (Stage::Up, Frame::Drain(drain)) => {
+                if let Some(session) = session {
+                    let retry_after = (drain.retry_after_ms > 0)
+                        .then(|| Duration::from_millis(u64::from(drain.retry_after_ms)));
+                    let dialing = self
+                        .sessions
+                        .get_mut(session)
+                        .and_then(|s| s.dialing.as_mut());
+                    if let (Some(dialing), Some(hint)) = (dialing, retry_after) {
+                        dialing.backoff.hint(hint);
+                    }
+                    self.events.push(Event::Draining {
+                        session,
+                        deadline: Duration::from_millis(u64::from(drain.deadline_ms)),
+                        retry_after,
+                        alternative: (!drain.alternative.is_empty()).then_some(drain.alternative),
+                    });
+                }
+                Ok(())
+            }
+            (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Close(close)) => {
+                self.peer_closes(now, key, close);
+                Ok(())
+            }
+            (stage, frame) => Err(Fault::new(
+                CloseCode::PROTOCOL_VIOLATION,
+                format!(
+                    "{} is not expected while the link is in {}",
+                    frame_name(&frame),
+                    stage_name(stage)
+                ),
+            )),
+        }
+    }
+
+    pub(super) fn receipts(
+        &mut self,
+        session_key: SessionKey,
+        receipts: &[wire::Receipt],
+    ) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
+        };
+        for receipt in receipts {
+            let lane = known_lane(receipt.lane, self.config.limits.lanes)?;
+            let held = if lane == Lane::BEST_EFFORT {
+                session.conversation.best_effort.received(receipt.next)
+            } else {
+                session
+                    .conversation
+                    .lanes
+                    .held_by_peer(lane, receipt.next)
+                    .is_ok()
+            };
+            if !held {
+                return Err(Fault::new(
+                    CloseCode::BAD_RECEIPT,
+                    format!(
+                        "lane {lane} was reported as received up to {}: so much was never sent",
+                        receipt.next
+                    ),
+                ));
+            }
+        }
+        self.room_again(session_key);
+        Ok(())
+    }
+
+    /// Control frames are written as they come up; a peer that does not read them must not make
+    /// them pile up here.
+    pub(super) fn check_control_backlog(&self, key: LinkKey) -> Result<(), Fault> {
+        let backlog = self
+            .links
+            .get(key)
+            .map_or(0, |entry| entry.carrier.control_backlog());
+        if backlog <= CONTROL_BACKLOG_MAX {
+            return Ok(());
+        }
+        Err(Fault::new(
+            CloseCode::FLOODED,
+            "control frames are not read: too many of them wait",
+        ))
+    }
+}
+
+fn frame_name(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Hello(_) => "Hello",
+        Frame::Welcome(_) => "Welcome",
+        Frame::Ready(_) => "Ready",
+        Frame::Heartbeat(_) => "Heartbeat",
+        Frame::Receipts(_) => "Receipts",
+        Frame::Cancel(_) => "Cancel",
+        Frame::Drain(_) => "Drain",
+        Frame::Close(_) => "Close",
+    }
+}
+
+fn stage_name(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Handshake => "its handshake",
+        Stage::AwaitsHello => "wait for Hello",
+        Stage::AwaitsAdmission(_) => "wait for its admission",
+        Stage::Refused => "its refusal",
+        Stage::AwaitsWelcome { .. } => "wait for Welcome",
+        Stage::Up => "use",
+        Stage::Closed => "its end",
+    }
+}

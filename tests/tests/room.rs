@@ -1,0 +1,253 @@
+//! Room: what is full says so, what is given up frees it, and what the peer cannot take comes back.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::time::{Duration, Instant};
+
+use trunkline_core::{
+    CommandError, DisconnectReason, Event, Message, Node, PromisesFull, SessionKey, Tag,
+};
+use trunkline_testkit::{NodeIndex, World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn message(body: impl Into<bytes::Bytes>) -> Message {
+    Message::new(Tag::of("test.Said"), body)
+}
+
+fn silent(_: &mut Node, _: Instant, _: &Event) {}
+
+fn happened(world: &World, node: NodeIndex, wanted: impl Fn(&Event) -> bool) -> usize {
+    world.log(node).iter().filter(|(_, e)| wanted(e)).count()
+}
+
+fn send(
+    world: &mut World,
+    from: NodeIndex,
+    to: SessionKey,
+    body: Vec<u8>,
+) -> Result<(), CommandError> {
+    let now = world.now();
+    let sent = world.node(from).send(now, to, message(body));
+    sent.map_err(|refused| refused.error)
+}
+
+#[test]
+fn what_times_out_while_there_is_no_link_frees_its_room_at_once() {
+    let mut world = World::new(1);
+    world.config().limits.outbox_messages = 4;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.kill(server);
+    let now = world.now();
+    for n in 0..4 {
+        let node = world.node(client);
+        node.send_acked(now, session, message(vec![n]), Some(SECOND))
+            .unwrap();
+    }
+    assert_eq!(
+        send(&mut world, client, session, vec![4]),
+        Err(CommandError::OutboxFull)
+    );
+    world.run(2 * SECOND, echo);
+    assert_eq!(
+        happened(&world, client, |e| matches!(e, Event::Writable { .. })),
+        1
+    );
+    let info = world.node(client).session_info(session).unwrap();
+    assert_eq!(info.queued_bytes, 0);
+    assert_eq!(send(&mut world, client, session, vec![4]), Ok(()));
+}
+
+#[test]
+fn a_message_that_the_server_does_not_take_comes_back_and_the_session_lives() {
+    let mut world = World::new(2);
+    world.config().limits.frame_bytes = 64 << 10;
+    let server = world.server();
+    world.config().limits.frame_bytes = 1 << 20;
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    // Sent before anybody knows what the server takes.
+    let large = world.send_acked(client, session, &[1; 100_000]);
+    assert_eq!(send(&mut world, client, session, vec![2; 100_000]), Ok(()));
+    let small = world.send_acked(client, session, b"small");
+    let fits = world.request(client, session, &[3; 50_000]);
+    world.run(SECOND, echo);
+    let outcome = world.outcome(client, large).unwrap();
+    assert!(outcome.contains("frames of 65536 bytes"), "{outcome}");
+    let back = |e: &Event| {
+        matches!(e, Event::Undelivered { message, maybe_delivered: false, .. }
+            if message.body.len() == 100_000)
+    };
+    assert_eq!(happened(&world, client, back), 1);
+    assert_eq!(world.outcome(client, small).as_deref(), Some("Acked"));
+    assert!(world.outcome(client, fits).unwrap().starts_with("Replied"));
+    let broke = |e: &Event| matches!(e, Event::Disconnected { .. });
+    assert_eq!(happened(&world, client, broke), 0);
+    let info = world.node(client).session_info(session).unwrap();
+    assert_eq!((info.queued_bytes, info.promises), (0, 0));
+}
+
+#[test]
+fn sessions_share_the_nodes_room_and_hear_of_it_from_each_other() {
+    let mut world = World::new(3);
+    world.config().limits.outbox_bytes_total = 10_000;
+    let server = world.server();
+    let client = world.client();
+    let greedy = world.connect(client, server, "greedy");
+    let modest = world.connect(client, server, "modest");
+    world.run(SECOND, echo);
+    for _ in 0..2 {
+        assert_eq!(send(&mut world, client, greedy, vec![1; 4_500]), Ok(()));
+    }
+    let full = send(&mut world, client, modest, vec![2; 4_500]);
+    assert_eq!(full, Err(CommandError::OutboxFull));
+    world.run(SECOND, echo);
+    let writable = |e: &Event| *e == Event::Writable { session: modest };
+    assert_eq!(happened(&world, client, writable), 1);
+    let now = world.now();
+    assert_eq!(world.node(client).metrics(now).outbox_bytes, 0);
+    assert_eq!(send(&mut world, client, modest, vec![2; 4_500]), Ok(()));
+}
+
+#[test]
+fn an_evicted_promise_is_cancelled_at_the_peer() {
+    let mut world = World::new(4);
+    world.config().limits.promises = 1;
+    world.config().promises_full = PromisesFull::EvictOldest;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let evicted = world.request(client, session, b"old");
+    world.run(SECOND, silent);
+    world.request(client, session, b"new");
+    world.run(SECOND, silent);
+    assert_eq!(world.outcome(client, evicted).as_deref(), Some("Evicted"));
+    let told = |e: &Event| matches!(e, Event::Cancelled { .. });
+    assert_eq!(happened(&world, server, told), 1);
+}
+
+#[test]
+fn a_promise_given_up_without_a_link_is_cancelled_at_the_peer_on_the_next() {
+    let mut world = World::new(5);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let given_up = world.request(client, session, b"work");
+    world.run(SECOND, silent);
+    world.path.cut = true;
+    world.run(60 * SECOND, silent);
+    let now = world.now();
+    world.node(client).cancel(now, given_up).unwrap();
+    world.path.cut = false;
+    world.run(60 * SECOND, silent);
+    let resumed = |e: &Event| matches!(e, Event::Connected { resumed: true, .. });
+    assert_eq!(happened(&world, server, resumed), 1);
+    let told = |e: &Event| matches!(e, Event::Cancelled { .. });
+    assert_eq!(happened(&world, server, told), 1);
+}
+
+/// A world whose links die and come back within fractions of a second.
+fn quick(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.config().heartbeat.interval = Duration::from_millis(100);
+    world.config().redial.first = Duration::from_millis(100);
+    world
+}
+
+#[test]
+fn closing_goes_on_over_the_next_link_when_one_breaks() {
+    let mut world = quick(6);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    for n in 0..20 {
+        send(&mut world, client, session, vec![n]).unwrap();
+    }
+    let now = world.now();
+    let code = trunkline_core::CloseCode::NORMAL;
+    world
+        .node(client)
+        .close(now, session, code, "done")
+        .unwrap();
+    world.run(SECOND, echo);
+    let broke = |e: &Event| matches!(e, Event::Disconnected { retained: true, .. });
+    assert!(happened(&world, client, broke) > 0);
+    world.path.cut = false;
+    world.run(10 * SECOND, echo);
+    let got: Vec<_> = world.bodies(server).iter().map(|b| b[0]).collect();
+    assert_eq!(got, (0..20).collect::<Vec<_>>());
+    for node in [client, server] {
+        assert_eq!(world.node(node).sessions().count(), 0);
+    }
+    let back = |e: &Event| matches!(e, Event::Undelivered { .. });
+    assert_eq!(happened(&world, client, back), 0);
+}
+
+#[test]
+fn closing_gives_up_in_time_when_no_link_comes_back() {
+    let mut world = quick(7);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    send(&mut world, client, session, vec![1]).unwrap();
+    let now = world.now();
+    let code = trunkline_core::CloseCode::NORMAL;
+    world
+        .node(client)
+        .close(now, session, code, "done")
+        .unwrap();
+    world.run(5 * SECOND + Duration::from_millis(1), echo);
+    let (closed, end) = world.log(client).last().unwrap().clone();
+    assert_eq!(closed - now, 5 * SECOND);
+    let local = DisconnectReason::Local {
+        code,
+        reason: "done".into(),
+    };
+    let reason = local;
+    assert_eq!(end, Event::Closed { session, reason });
+    let back = |e: &Event| {
+        matches!(
+            e,
+            Event::Undelivered {
+                maybe_delivered: true,
+                ..
+            }
+        )
+    };
+    assert_eq!(happened(&world, client, back), 1);
+}
+
+#[test]
+fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
+    let mut world = World::new(8);
+    world.path.delay = Duration::from_millis(50);
+    world.path.loss = 0.1;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let now = world.now();
+    let code = trunkline_core::CloseCode::NORMAL;
+    let there = world.node(server).sessions().next().unwrap().session;
+    for n in 0..500_u16 {
+        send(&mut world, server, there, n.to_be_bytes().to_vec()).unwrap();
+    }
+    world
+        .node(client)
+        .close(now, session, code, "done")
+        .unwrap();
+    world.run(10 * SECOND, echo);
+    let expected: Vec<_> = (0..500_u16).map(|n| n.to_be_bytes().to_vec()).collect();
+    assert_eq!(world.bodies(client), expected);
+    let back = |e: &Event| matches!(e, Event::Undelivered { .. });
+    assert_eq!(happened(&world, server, back), 0);
+    for node in [client, server] {
+        assert_eq!(world.node(node).sessions().count(), 0);
+    }
+}

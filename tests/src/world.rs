@@ -1,72 +1,54 @@
-//! Nodes, the datagrams between them, and virtual time.
+//! Nodes, the network between them, and virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use trunkline_core::{
-    Admission, ClientId, ClientRole, Config, Datagram, Dial, Event, Expects, Input, Message, Node,
-    Origin, Outcome, PersistentKeys, PromiseKey, Roles, Seed, ServerRole, SessionKey, Tag,
+    Admission, ClientId, ClientRole, Config, Dial, Event, Expects, Message, Node, Origin, Outcome,
+    PersistentKeys, PromiseKey, Roles, Seed, ServerRole, SessionKey, Tag, Transmit,
 };
 
-use crate::{Certificates, Path, Random};
+use crate::host::Host;
+use crate::network::{Network, Observed, Outgoing};
+use crate::{Certificates, Path, Random, Traffic};
 
 /// Which node of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeIndex(usize);
+pub struct NodeIndex(pub(crate) usize);
 
 /// What has happened on a node, and when.
 pub type Happened = (Instant, Event);
 
-struct Host {
-    /// `None`: its process is not running.
-    node: Option<Node>,
-    address: SocketAddr,
-    log: Vec<Happened>,
-    serves: bool,
-}
-
 /// A simulated network with its nodes.
+///
+/// Everything follows from the seed, the nodes' configuration and what the test does: the same
+/// test makes the same run, in any process. While it runs, a world checks of each node what
+/// [`World::run`] lists.
 pub struct World {
-    /// What every path does; change it at any time.
+    /// What every path does, those aside that [`World::direction`] has taken out; change it at any
+    /// time.
     pub path: Path,
     /// Whom the servers that are started from now on let in.
     pub admission: Admission,
     now: Instant,
     start: Instant,
     hosts: Vec<Host>,
-    in_flight: BTreeMap<(Instant, u64), (NodeIndex, SocketAddr, BytesMut)>,
-    sent: u64,
+    /// Hosts that may have something to give.
+    touched: BTreeSet<usize>,
+    /// When which host wants its timeout.
+    deadlines: BTreeSet<(Instant, usize)>,
+    network: Network,
     random: Random,
     certificates: Certificates,
     config: Config,
-    digest: Fnv,
-}
-
-/// FNV-1a, 64 bits.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 /// The wall clock at the start: any fixed time inside the certificates' life.
 const WALL: Duration = Duration::from_secs(1_790_000_000);
-const SEGMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9);
 /// More steps than this without time advancing: something spins.
-const STEPS_WITHOUT_TIME: u32 = 10_000;
+const STEPS_WITHOUT_TIME: u32 = 64;
 
 /// Answers every delivery: requests with their own body, the rest with an ack.
 pub fn echo(node: &mut Node, now: Instant, event: &Event) {
@@ -91,8 +73,7 @@ impl World {
         Self::with_certificates(seed, &certificates)
     }
 
-    /// The same with certificates that are given: two worlds of one seed and one set of
-    /// certificates are equal to the byte.
+    /// The same with certificates of the test's own.
     pub fn with_certificates(seed: u64, certificates: &Certificates) -> Self {
         let now = Instant::now();
         Self {
@@ -101,11 +82,11 @@ impl World {
             now,
             start: now,
             hosts: Vec::new(),
-            in_flight: BTreeMap::new(),
-            sent: 0,
+            touched: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            network: Network::new(!seed, now),
             random: Random::new(seed),
             certificates: certificates.clone(),
-            digest: Fnv::default(),
             config: Config::default(),
         }
     }
@@ -139,19 +120,24 @@ impl World {
         let index = NodeIndex(self.hosts.len());
         let [high, low] = (index.0 as u16).to_be_bytes();
         let address = SocketAddr::from((Ipv4Addr::new(10, 0, high, low), 4_433));
-        self.hosts.push(Host {
-            node: None,
-            address,
-            log: Vec::new(),
-            serves,
-        });
+        self.hosts.push(Host::new(serves, address));
+        self.network.assign(address, index);
         self.start_process(index);
         index
     }
 
+    /// Who answers a node's events from now on, in place of what [`World::run`] is given.
+    pub fn attach(
+        &mut self,
+        index: NodeIndex,
+        application: impl FnMut(&mut Node, Instant, &Event) + 'static,
+    ) {
+        self.hosts[index.0].application = Some(Box::new(application));
+    }
+
     /// Ends a node's process: it sends nothing more and forgets everything.
     pub fn kill(&mut self, index: NodeIndex) {
-        self.hosts[index.0].node = None;
+        self.replace(index, None);
     }
 
     /// Starts a node's process anew, with the keys that outlive it and nothing else.
@@ -185,13 +171,69 @@ impl World {
         };
         let node =
             Node::new(self.config.clone(), roles, origin).expect("the configuration is valid");
-        self.hosts[index.0].node = Some(node);
+        self.replace(index, Some(node));
     }
 
-    /// The node itself.
+    fn replace(&mut self, index: NodeIndex, node: Option<Node>) {
+        if let Some(deadline) = self.hosts[index.0].deadline {
+            self.deadlines.remove(&(deadline, index.0));
+        }
+        self.hosts[index.0].replace(node);
+        self.touched.insert(index.0);
+    }
+
+    /// Stops a node's process where it is, as SIGSTOP does: it reads, sends and times out nothing.
+    /// What comes meanwhile waits in its socket, which holds 208 KiB.
+    pub fn pause(&mut self, index: NodeIndex) {
+        self.hosts[index.0].pause();
+    }
+
+    /// Lets a paused process run on: it reads what waits in its socket, and then looks at the
+    /// clock.
+    pub fn wake(&mut self, index: NodeIndex) {
+        self.hosts[index.0].wake(self.now);
+        self.touched.insert(index.0);
+    }
+
+    /// Gives a node another address, as a NAT does that has forgotten a mapping: it sends from
+    /// the new one, does not learn of it, and what is sent to the old one goes nowhere.
+    pub fn rebind(&mut self, index: NodeIndex) {
+        let address = &mut self.hosts[index.0].address;
+        self.network.release(*address);
+        address.set_port(address.port().checked_add(1).unwrap_or(1_024));
+        self.network.assign(*address, index);
+    }
+
+    /// What happens to datagrams from one node to another, apart from what every other path does:
+    /// from the first call on, changes of [`World::path`] do not reach this direction any more.
+    pub fn direction(&mut self, from: NodeIndex, to: NodeIndex) -> &mut Path {
+        let path = self.path;
+        let direction = self.network.direction(self.now, from, to);
+        direction.own.get_or_insert(path)
+    }
+
+    /// Calls `observer` with every datagram that a node sends to another, before the path does
+    /// anything to it. There is one observer; a new one takes the place of the old one.
+    pub fn observe(&mut self, observer: impl FnMut(Observed<'_>) + 'static) {
+        self.network.observer = Some(Box::new(observer));
+    }
+
+    /// What became of the datagrams so far.
+    pub fn traffic(&self) -> Traffic {
+        self.network.traffic
+    }
+
+    /// A digest of every datagram that was sent so far: when, from where, where to, and what. Equal
+    /// digests mean equal runs.
+    pub fn fingerprint(&self) -> u64 {
+        self.network.fingerprint()
+    }
+
+    /// The node itself, to give it commands or look at it.
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
     pub fn node(&mut self, index: NodeIndex) -> &mut Node {
-        self.hosts[index.0].node.as_mut().expect("the process runs")
+        self.touched.insert(index.0);
+        self.hosts[index.0].node().expect("the process runs")
     }
 
     /// A client's new session with a server.
@@ -230,12 +272,7 @@ impl World {
             .expect("there is room")
     }
 
-    /// A digest of every datagram that was sent so far, and when.
-    pub fn fingerprint(&self) -> u64 {
-        self.digest.0
-    }
-
-    /// Everything that has happened on a node.
+    /// Everything that has happened on a node, in all its processes.
     pub fn log(&self, index: NodeIndex) -> &[Happened] {
         &self.hosts[index.0].log
     }
@@ -249,136 +286,109 @@ impl World {
         self.log(index).iter().filter_map(body).collect()
     }
 
-    /// How a promise has settled, in words; panics if it has settled more than once.
-    #[allow(
-        clippy::panic,
-        reason = "a test helper: a promise that settles twice ends the test"
-    )]
+    /// How a promise of a node's present process has settled, in words; `None`: it has not.
     pub fn outcome(&self, index: NodeIndex, promise: PromiseKey) -> Option<String> {
-        let mut outcomes = self.log(index).iter().filter_map(|(_, event)| match event {
-            Event::Settled {
-                promise: settled,
-                outcome,
-                ..
-            } if *settled == promise => Some(outcome),
-            _ => None,
-        });
-        let outcome = outcomes.next()?;
-        if let Some(again) = outcomes.next() {
-            panic!("{promise:?} settled as {outcome:?} and again as {again:?}");
-        }
-        Some(match outcome {
+        Some(match self.hosts[index.0].outcome(promise)? {
             Outcome::Replied { body, .. } => format!("Replied {}", String::from_utf8_lossy(body)),
             other => format!("{other:?}"),
         })
     }
 
-    /// Lets time pass; `application` sees every event and may give commands.
+    /// Lets time pass; `application` sees every event, of all nodes that nothing is attached to,
+    /// and may give commands.
+    ///
+    /// # Panics
+    /// If a node breaks its contract, at any step:
+    ///
+    /// * it had something to give, and its timeout did not say so: it would stall;
+    /// * drained after a timeout, it wants another one at once, or 64 steps go by without time
+    ///   advancing: it would spin;
+    /// * it has a session, and no timer;
+    /// * it settles a promise twice.
     pub fn run(&mut self, time: Duration, mut application: impl FnMut(&mut Node, Instant, &Event)) {
         let end = self.now + time;
         let mut steps = 0;
-        while let Some(next) = self.step(&mut application).filter(|next| *next <= end) {
+        loop {
+            self.drain(&mut application);
+            let timeout = self.deadlines.first().map(|(at, _)| *at);
+            let arrival = self.network.next_arrival();
+            let Some(next) = [timeout, arrival].into_iter().flatten().min() else {
+                break;
+            };
+            if next > end {
+                break;
+            }
             steps = if next > self.now { 0 } else { steps + 1 };
             assert!(
-                steps < STEPS_WITHOUT_TIME,
+                steps <= STEPS_WITHOUT_TIME,
                 "{steps} steps without time advancing"
             );
             self.now = self.now.max(next);
             self.arrive();
+            self.fire();
         }
         self.now = end;
     }
 
-    /// Drains every node; says when the next thing happens.
-    fn step(
-        &mut self,
-        application: &mut impl FnMut(&mut Node, Instant, &Event),
-    ) -> Option<Instant> {
-        let mut next = None;
-        for index in 0..self.hosts.len() {
-            let Self {
-                hosts,
-                now,
-                path,
-                random,
-                in_flight,
-                sent,
-                digest,
-                start,
-                ..
-            } = self;
-            let addresses = |at: SocketAddr| match at.ip() {
-                std::net::IpAddr::V4(ip) => {
-                    let [_, _, high, low] = ip.octets();
-                    NodeIndex(usize::from(u16::from_be_bytes([high, low])))
+    /// Drains every node that may have something to give.
+    fn drain(&mut self, application: &mut dyn FnMut(&mut Node, Instant, &Event)) {
+        let Self {
+            path,
+            now,
+            hosts,
+            deadlines,
+            network,
+            ..
+        } = self;
+        for index in std::mem::take(&mut self.touched) {
+            let host = &mut hosts[index];
+            let source = host.address;
+            let mut send = |transmit: &Transmit, bytes: &[u8]| {
+                let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
+                for payload in bytes.chunks(size) {
+                    let outgoing = Outgoing {
+                        from: NodeIndex(index),
+                        source,
+                        destination: transmit.destination,
+                        ecn: transmit.ecn,
+                        payload,
+                    };
+                    network.send(*now, path, &outgoing);
                 }
-                std::net::IpAddr::V6(_) => NodeIndex(usize::MAX),
             };
-            let Host {
-                node, address, log, ..
-            } = &mut hosts[index];
-            let Some(node) = node else { continue };
-            let mut buffer = Vec::new();
-            loop {
-                let mut idle = true;
-                while let Some(event) = node.poll_event() {
-                    application(node, *now, &event);
-                    log.push((*now, event));
-                    idle = false;
+            let before = host.deadline;
+            host.drain(*now, application, &mut send);
+            if before != host.deadline {
+                if let Some(at) = before {
+                    deadlines.remove(&(at, index));
                 }
-                buffer.clear();
-                while let Some(transmit) = node.poll_transmit(*now, SEGMENTS, &mut buffer) {
-                    let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
-                    for datagram in buffer.chunks(size) {
-                        digest.add(&(*now - *start).as_nanos().to_be_bytes());
-                        digest.add(datagram);
-                        for delay in path.copies(random) {
-                            *sent += 1;
-                            let to = addresses(transmit.destination);
-                            in_flight
-                                .insert((*now + delay, *sent), (to, *address, datagram.into()));
-                        }
-                    }
-                    buffer.clear();
-                    idle = false;
-                }
-                if idle {
-                    break;
+                if let Some(at) = host.deadline {
+                    deadlines.insert((at, index));
                 }
             }
-            let timeout = node.poll_timeout();
-            // The law of the contract: drained, a node wants nothing at once.
-            next = [next, timeout].into_iter().flatten().min();
         }
-        let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
-        [next, arrival].into_iter().flatten().min()
     }
 
-    /// Hands over what is due: datagrams first, then timeouts.
+    /// Hands over the datagrams that are due.
     fn arrive(&mut self) {
-        while let Some(entry) = self
-            .in_flight
-            .first_entry()
-            .filter(|e| e.key().0 <= self.now)
-        {
-            let (to, remote, data) = entry.remove();
-            let node = self.hosts.get_mut(to.0).and_then(|host| host.node.as_mut());
-            if let Some(node) = node {
-                let datagram = Datagram {
-                    remote,
-                    local_ip: None,
-                    ecn: None,
-                    data,
-                };
-                node.handle_input(self.now, Input::Datagram(datagram));
-            }
+        while let Some((to, datagram)) = self.network.arrived(self.now) {
+            let taken = self.hosts[to.0].receive(self.now, datagram);
+            self.network.traffic.socket_full += u64::from(!taken);
+            self.touched.insert(to.0);
         }
-        for host in &mut self.hosts {
-            if let Some(node) = &mut host.node
-                && node.poll_timeout().is_some_and(|at| at <= self.now)
-            {
-                node.handle_input(self.now, Input::Timeout);
-            }
+    }
+
+    /// Fires the timeouts that are due: after the datagrams, for who has spoken is not dead.
+    fn fire(&mut self) {
+        while let Some((at, index)) = self.deadlines.first().copied()
+            && at <= self.now
+        {
+            self.deadlines.pop_first();
+            let host = &mut self.hosts[index];
+            // It says anew what it wants when it is drained.
+            host.deadline = None;
+            host.fire(self.now);
+            self.touched.insert(index);
         }
     }
 }

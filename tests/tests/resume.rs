@@ -88,33 +88,6 @@ fn a_session_is_kept_for_its_retention_and_no_longer() {
     }
 }
 
-#[test]
-fn the_same_seed_gives_the_same_run() {
-    let run = |seed| {
-        let mut world = World::with_certificates(seed, &certificates());
-        world.path.loss = 0.1;
-        world.path.jitter = Duration::from_millis(5);
-        let server = world.server();
-        let client = world.client();
-        let session = world.connect(client, server, "alice");
-        for n in 0..50_u32 {
-            world.send_acked(client, session, &n.to_be_bytes());
-            world.run(Duration::from_millis(20), echo);
-        }
-        world.fingerprint()
-    };
-    assert_eq!(run(1), run(1));
-    assert_ne!(run(1), run(2));
-}
-
-fn certificates() -> trunkline_testkit::Certificates {
-    use std::sync::OnceLock;
-    static SHARED: OnceLock<trunkline_testkit::Certificates> = OnceLock::new();
-    SHARED
-        .get_or_init(|| trunkline_testkit::Certificates::new().unwrap())
-        .clone()
-}
-
 /// Ten thousand sessions idle in one node: the work of a turn follows the sessions that have some.
 #[test]
 fn work_is_proportional_to_the_sessions_that_have_some() {

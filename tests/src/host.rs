@@ -1,0 +1,200 @@
+//! One node of a world: its process, its socket, its application, and the laws that every node
+//! keeps at every step.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use trunkline_core::{Datagram, Event, Input, Node, Outcome, PromiseKey, TimeoutReason, Transmit};
+
+use crate::Happened;
+
+/// What answers a node's events.
+pub(crate) type Application = Box<dyn FnMut(&mut Node, Instant, &Event)>;
+
+const SEGMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9);
+/// Bytes that the socket of a paused process holds; Linux's default.
+const SOCKET_BYTES: usize = 212_992;
+/// A node that has given out so many events and transmits at one instant never runs dry.
+const POLLS: u32 = 1_000_000;
+
+pub(crate) struct Host {
+    /// `None`: its process is not running.
+    node: Option<Node>,
+    pub(crate) serves: bool,
+    pub(crate) address: SocketAddr,
+    pub(crate) application: Option<Application>,
+    pub(crate) log: Vec<Happened>,
+    settled: BTreeMap<PromiseKey, Outcome>,
+    paused: bool,
+    /// What came while the process was paused.
+    socket: Vec<Datagram>,
+    socket_bytes: usize,
+    /// When the node wants its timeout, as it said when it was last drained.
+    pub(crate) deadline: Option<Instant>,
+    /// A timeout was handled, and the node was not drained since.
+    fired: bool,
+}
+
+impl Host {
+    pub(crate) fn new(serves: bool, address: SocketAddr) -> Self {
+        Self {
+            node: None,
+            serves,
+            address,
+            application: None,
+            log: Vec::new(),
+            settled: BTreeMap::new(),
+            paused: false,
+            socket: Vec::new(),
+            socket_bytes: 0,
+            deadline: None,
+            fired: false,
+        }
+    }
+
+    /// Puts a new process in the place of the old one, or none. What the network has for it waits
+    /// for nobody.
+    pub(crate) fn replace(&mut self, node: Option<Node>) {
+        self.node = node;
+        self.settled.clear();
+        self.paused = false;
+        self.socket.clear();
+        self.socket_bytes = 0;
+        self.deadline = None;
+        self.fired = false;
+    }
+
+    pub(crate) fn node(&mut self) -> Option<&mut Node> {
+        self.node.as_mut()
+    }
+
+    pub(crate) fn outcome(&self, promise: PromiseKey) -> Option<&Outcome> {
+        self.settled.get(&promise)
+    }
+
+    /// A datagram has come to the node's address. `false`: there was no room for it.
+    pub(crate) fn receive(&mut self, now: Instant, datagram: Datagram) -> bool {
+        let Some(node) = &mut self.node else {
+            return true;
+        };
+        if !self.paused {
+            node.handle_input(now, Input::Datagram(datagram));
+            return true;
+        }
+        if self.socket_bytes + datagram.data.len() > SOCKET_BYTES {
+            return false;
+        }
+        self.socket_bytes += datagram.data.len();
+        self.socket.push(datagram);
+        true
+    }
+
+    /// Fires the node's timeout if it is due.
+    pub(crate) fn fire(&mut self, now: Instant) {
+        let Some(node) = self.node.as_mut().filter(|_| !self.paused) else {
+            return;
+        };
+        if node.poll_timeout().is_some_and(|at| at <= now) {
+            node.handle_input(now, Input::Timeout);
+            self.fired = true;
+        }
+    }
+
+    pub(crate) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// The process runs on: it reads what has come, and then looks at the clock.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if std::mem::take(&mut self.paused) {
+            self.socket_bytes = 0;
+            for datagram in std::mem::take(&mut self.socket) {
+                self.receive(now, datagram);
+            }
+            self.fire(now);
+        }
+    }
+
+    /// Takes out all that the node has to give: events go to the application, datagrams to `send`.
+    ///
+    /// # Panics
+    /// If the node breaks a law of its contract: it has output that its timeout kept quiet about
+    /// (it would stall), after a timeout it wants another one at once (it would spin), it has a
+    /// session and no timer, or it settles a promise twice.
+    pub(crate) fn drain(
+        &mut self,
+        now: Instant,
+        fallback: &mut dyn FnMut(&mut Node, Instant, &Event),
+        send: &mut dyn FnMut(&Transmit, &[u8]),
+    ) {
+        let Self {
+            node,
+            application,
+            log,
+            settled,
+            paused,
+            ..
+        } = self;
+        let Some(node) = node.as_mut().filter(|_| !*paused) else {
+            return;
+        };
+        let said = node.poll_timeout();
+        let spoke = said.is_some_and(|at| at <= now);
+        let (mut events, mut polls) = (0, 0);
+        let mut buffer = Vec::new();
+        loop {
+            let before = polls;
+            while let Some(event) = node.poll_event() {
+                match application {
+                    Some(application) => application(node, now, &event),
+                    None => fallback(node, now, &event),
+                }
+                if let Event::Settled {
+                    promise, outcome, ..
+                } = &event
+                {
+                    let earlier = settled.insert(*promise, outcome.clone());
+                    assert!(
+                        earlier.is_none(),
+                        "{promise:?} settled as {earlier:?} and again as {outcome:?}"
+                    );
+                }
+                log.push((now, event));
+                events += 1;
+                polls += 1;
+            }
+            while let Some(transmit) = node.poll_transmit(now, SEGMENTS, &mut buffer) {
+                send(&transmit, &buffer);
+                buffer.clear();
+                polls += 1;
+                assert!(polls < POLLS, "a node does not run dry at {now:?}");
+            }
+            assert!(
+                polls == before || spoke,
+                "a node had output and did not say so: its timeout was {said:?} at {now:?}"
+            );
+            if polls == before {
+                break;
+            }
+        }
+        self.deadline = node.poll_timeout();
+        let reason = node.timeout_reason();
+        assert!(
+            reason != Some(TimeoutReason::Undrained),
+            "a node that was drained says that it was not"
+        );
+        // Where the application was told something, it may have asked for something at once.
+        assert!(
+            !std::mem::take(&mut self.fired)
+                || events > 0
+                || self.deadline.is_none_or(|at| at > now),
+            "a node wants a timeout at {now:?} for {reason:?} just after one: it spins"
+        );
+        assert!(
+            self.deadline.is_some() || node.sessions().next().is_none(),
+            "a node has a session and no timer"
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! The network between the nodes: whose address is whose, and the datagrams that are under way.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use trunkline_core::{Datagram, Ecn};
+
+use crate::digest::Digest;
+use crate::direction::{Cause, Direction, Fate};
+use crate::{NodeIndex, Path, Random};
+
+/// What became of the datagrams of a world so far. Each that was sent counts once under `sent`,
+/// and once for each thing that was done to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Sent by the nodes.
+    pub sent: u64,
+    /// Lost at random.
+    pub lost: u64,
+    /// Dropped while the path was cut.
+    pub cut: u64,
+    /// Dropped by a bottleneck whose queue was full.
+    pub queue_full: u64,
+    /// Dropped because they were larger than the path's MTU.
+    pub too_large: u64,
+    /// Held back, so that others could overtake them.
+    pub reordered: u64,
+    /// Delivered twice.
+    pub duplicated: u64,
+    /// Delivered with a flipped bit.
+    pub corrupted: u64,
+    /// Sent to an address that no node has, or had by the time they came.
+    pub unreachable: u64,
+    /// Dropped by the full socket of a paused node.
+    pub socket_full: u64,
+}
+
+/// A datagram as its sender gave it to the network ([`crate::World::observe`]).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Observed<'a> {
+    /// When.
+    pub at: Instant,
+    /// Who sent it.
+    pub from: NodeIndex,
+    /// Whose address it was sent to.
+    pub to: NodeIndex,
+    /// Its UDP payload.
+    pub payload: &'a [u8],
+}
+
+/// Sees every datagram.
+pub(crate) type Observer = Box<dyn FnMut(Observed<'_>)>;
+
+/// A datagram that a node sends.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) from: NodeIndex,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) ecn: Option<Ecn>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A datagram under way.
+struct Flight {
+    to: SocketAddr,
+    datagram: Datagram,
+}
+
+pub(crate) struct Network {
+    start: Instant,
+    seed: u64,
+    addresses: BTreeMap<SocketAddr, NodeIndex>,
+    directions: BTreeMap<(NodeIndex, NodeIndex), Direction>,
+    /// By the time of arrival, and among those of one instant in the order of sending.
+    in_flight: BTreeMap<(Instant, u64), Flight>,
+    order: u64,
+    digest: Digest,
+    pub(crate) observer: Option<Observer>,
+    pub(crate) traffic: Traffic,
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64, start: Instant) -> Self {
+        Self {
+            start,
+            seed,
+            addresses: BTreeMap::new(),
+            directions: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            order: 0,
+            digest: Digest::default(),
+            observer: None,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Gives an address to a node.
+    pub(crate) fn assign(&mut self, address: SocketAddr, node: NodeIndex) {
+        self.addresses.insert(address, node);
+    }
+
+    /// Takes an address away: what is sent to it, or under way to it, goes nowhere.
+    pub(crate) fn release(&mut self, address: SocketAddr) {
+        self.addresses.remove(&address);
+    }
+
+    /// One direction between two nodes. It draws from its own random numbers, so that what happens
+    /// on one path does not depend on what is sent on another.
+    pub(crate) fn direction(
+        &mut self,
+        now: Instant,
+        from: NodeIndex,
+        to: NodeIndex,
+    ) -> &mut Direction {
+        let seed = self.seed;
+        self.directions.entry((from, to)).or_insert_with(|| {
+            let name = (from.0 as u64) << 32 | to.0 as u64;
+            let mut seeds = Random::new(Random::new(seed).next_u64() ^ name);
+            Direction::new(Random::new(seeds.next_u64()), now)
+        })
+    }
+
+    /// Takes a datagram from a node; `path` is what those directions do that have no settings of
+    /// their own.
+    pub(crate) fn send(&mut self, now: Instant, path: &Path, outgoing: &Outgoing<'_>) {
+        let Outgoing {
+            from,
+            source,
+            destination,
+            ecn,
+            payload,
+        } = *outgoing;
+        self.traffic.sent += 1;
+        self.digest
+            .add(&(now - self.start).as_nanos().to_be_bytes());
+        self.digest.add(source.to_string().as_bytes());
+        self.digest.add(destination.to_string().as_bytes());
+        self.digest.add(&[ecn.map_or(0, Ecn::bits)]);
+        self.digest.add(payload);
+        let Some(to) = self.addresses.get(&destination).copied() else {
+            self.traffic.unreachable += 1;
+            return;
+        };
+        if let Some(observer) = &mut self.observer {
+            observer(Observed {
+                at: now,
+                from,
+                to,
+                payload,
+            });
+        }
+        let direction = self.direction(now, from, to);
+        let path = direction.own.unwrap_or(*path);
+        let (at, flipped, copy) = match direction.decide(&path, now, payload.len()) {
+            Fate::Dropped(cause) => {
+                let traffic = &mut self.traffic;
+                *match cause {
+                    Cause::Loss => &mut traffic.lost,
+                    Cause::Cut => &mut traffic.cut,
+                    Cause::QueueFull => &mut traffic.queue_full,
+                    Cause::TooLarge => &mut traffic.too_large,
+                } += 1;
+                return;
+            }
+            Fate::Arrives {
+                at,
+                held_back,
+                flipped,
+                copy,
+            } => {
+                self.traffic.reordered += u64::from(held_back);
+                (at, flipped, copy)
+            }
+        };
+        let mut data = BytesMut::from(payload);
+        if let Some(at) = copy {
+            self.traffic.duplicated += 1;
+            self.fly(at, source, destination, ecn, data.clone());
+        }
+        if let Some(bit) = flipped {
+            self.traffic.corrupted += 1;
+            data[bit / 8] ^= 1 << (bit % 8);
+        }
+        self.fly(at, source, destination, ecn, data);
+    }
+
+    fn fly(
+        &mut self,
+        at: Instant,
+        source: SocketAddr,
+        to: SocketAddr,
+        ecn: Option<Ecn>,
+        data: BytesMut,
+    ) {
+        self.order += 1;
+        let datagram = Datagram {
+            remote: source,
+            local_ip: None,
+            ecn,
+            data,
+        };
+        self.in_flight
+            .insert((at, self.order), Flight { to, datagram });
+    }
+
+    /// When the next datagram arrives.
+    pub(crate) fn next_arrival(&self) -> Option<Instant> {
+        self.in_flight.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The next datagram that has arrived by now, and whose it is.
+    pub(crate) fn arrived(&mut self, now: Instant) -> Option<(NodeIndex, Datagram)> {
+        loop {
+            let entry = self.in_flight.first_entry().filter(|e| e.key().0 <= now)?;
+            let Flight { to, datagram } = entry.remove();
+            match self.addresses.get(&to) {
+                Some(node) => return Some((*node, datagram)),
+                None => self.traffic.unreachable += 1,
+            }
+        }
+    }
+
+    /// Stands for every datagram that was sent so far: when, from where, where to, and what.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.digest.value()
+    }
+}

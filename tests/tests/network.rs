@@ -1,0 +1,220 @@
+//! The simulated network itself: it is the same run for the same seed, it does what its paths are
+//! told, and a conversation survives all of it.
+
+#![allow(clippy::unwrap_used, reason = "tests end by panicking")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use trunkline_core::{Event, SessionKey};
+use trunkline_testkit::{NodeIndex, Path, Traffic, World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Everything that a path can do at once.
+fn bad() -> Path {
+    Path {
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(10),
+        loss: 0.05,
+        burst: Some(3.0),
+        duplicate: 0.05,
+        reorder: 0.1,
+        corrupt: 0.05,
+        rate: Some(5_000_000),
+        queue: Some(8_000),
+        mtu: Some(1_400),
+        cut: false,
+    }
+}
+
+fn connected(seed: u64) -> (World, NodeIndex, NodeIndex, SessionKey) {
+    let mut world = World::new(seed);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    (world, server, client, session)
+}
+
+/// The numbers that the messages begin with which a node's application was handed, in order.
+fn numbers(world: &World, node: NodeIndex) -> Vec<u32> {
+    let bodies = world.bodies(node);
+    let number = |body: &bytes::Bytes| u32::from_be_bytes(body[..4].try_into().unwrap());
+    bodies.iter().map(number).collect()
+}
+
+/// Sends numbered messages of `size` bytes both ways for a while, with `each` before each of them;
+/// then lets all of it arrive, and looks.
+fn converse(
+    (mut world, server, client, session): (World, NodeIndex, NodeIndex, SessionKey),
+    size: usize,
+    mut each: impl FnMut(&mut World, u32),
+) -> World {
+    let on_server = world.node(server).sessions().next().unwrap().session;
+    let mut promises = Vec::new();
+    for n in 0..300_u32 {
+        each(&mut world, n);
+        let mut body = n.to_be_bytes().to_vec();
+        body.resize(size, 0);
+        promises.push((client, world.send_acked(client, session, &body)));
+        promises.push((server, world.send_acked(server, on_server, &body)));
+        world.run(SECOND / 10, echo);
+    }
+    world.run(120 * SECOND, echo);
+    for (node, promise) in promises {
+        assert_eq!(world.outcome(node, promise).as_deref(), Some("Acked"));
+    }
+    for node in [server, client] {
+        assert_eq!(numbers(&world, node), (0..300).collect::<Vec<_>>());
+    }
+    let lost = |event: &Event| matches!(event, Event::SessionLost { .. });
+    assert!(!world.log(client).iter().any(|(_, event)| lost(event)));
+    world
+}
+
+/// One run in which everything happens that can.
+fn eventful(seed: u64) -> (u64, Traffic) {
+    let mut world = World::new(seed);
+    world.path = bad();
+    let server = world.server();
+    let clients: Vec<_> = (0..3).map(|_| world.client()).collect();
+    let sessions: Vec<_> = clients
+        .iter()
+        .map(|client| world.connect(*client, server, "alice"))
+        .collect();
+    for n in 0..100_u32 {
+        for (client, session) in clients.iter().zip(&sessions) {
+            // Every tenth message is more than a bottleneck's queue holds.
+            let size = if n % 10 == 0 { 50_000 } else { 10 };
+            world.send_acked(*client, *session, &vec![0; size]);
+        }
+        match n {
+            20 => world.rebind(clients[0]),
+            40 => world.direction(server, clients[1]).cut = true,
+            60 => world.pause(clients[2]),
+            80 => world.wake(clients[2]),
+            _ => {}
+        }
+        world.run(SECOND / 5, echo);
+    }
+    (world.fingerprint(), world.traffic())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_whatever_the_path_does() {
+    let (first, traffic) = eventful(1);
+    for (what, count) in [
+        ("lost", traffic.lost),
+        ("cut", traffic.cut),
+        ("queue_full", traffic.queue_full),
+        ("too_large", traffic.too_large),
+        ("reordered", traffic.reordered),
+        ("duplicated", traffic.duplicated),
+        ("corrupted", traffic.corrupted),
+    ] {
+        assert!(count > 0, "{what} never happened: {traffic:?}");
+    }
+    assert_eq!(eventful(1), (first, traffic));
+    assert_ne!(eventful(2).0, first);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_in_another_process() {
+    const ASKED: &str = "TRUNKLINE_PRINT_FINGERPRINT";
+    let own = format!("fingerprint {:016x}", eventful(3).0);
+    if std::env::var_os(ASKED).is_some() {
+        println!("{own}");
+        return;
+    }
+    let other = Command::new(std::env::current_exe().unwrap())
+        .env(ASKED, "1")
+        .args(["--exact", "--nocapture"])
+        .arg("the_same_seed_gives_the_same_run_in_another_process")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&other.stdout);
+    assert!(said.contains(&own), "{own} here, and there:\n{said}");
+}
+
+#[test]
+fn a_client_that_moves_every_second_loses_nothing() {
+    let mut conversation = connected(2);
+    let (world, _, client, _) = &mut conversation;
+    world.path = Path {
+        corrupt: 0.0,
+        mtu: None,
+        rate: None,
+        ..bad()
+    };
+    let client = *client;
+    let mut world = converse(conversation, 4, |world, n| {
+        if n % 10 == 5 {
+            world.rebind(client);
+        }
+    });
+    assert!(world.traffic().unreachable > 0, "it never moved");
+    let now = world.now();
+    let metrics = world.node(client).metrics(now);
+    assert_eq!(
+        metrics.redials, 0,
+        "the link has moved with it: no redial was needed"
+    );
+}
+
+#[test]
+fn a_tenth_of_all_datagrams_damaged_and_more_reordered_costs_nothing() {
+    let mut conversation = connected(3);
+    conversation.0.path = Path {
+        corrupt: 0.1,
+        reorder: 0.2,
+        duplicate: 0.1,
+        ..Path::default()
+    };
+    let traffic = converse(conversation, 4, |_, _| {}).traffic();
+    assert!(traffic.corrupted > 100 && traffic.reordered > 200 && traffic.duplicated > 100);
+}
+
+#[test]
+fn everything_at_once_costs_nothing() {
+    let mut conversation = connected(4);
+    let client = conversation.2;
+    conversation.0.path = bad();
+    converse(conversation, 4, |world, n| {
+        if n % 30 == 5 {
+            world.rebind(client);
+        }
+    });
+}
+
+#[test]
+fn a_path_that_carries_smaller_datagrams_than_before_is_noticed() {
+    let world = converse(connected(5), 20_000, |world, n| {
+        if n == 100 {
+            // Discovery has found that the path carries more by now, and it does no longer.
+            world.path.mtu = Some(1_252);
+        }
+    });
+    assert!(world.traffic().too_large > 0, "nothing was too large");
+}
+
+#[test]
+fn a_cut_in_one_direction_ends_the_link_and_not_the_session() {
+    for server_is_heard in [false, true] {
+        let conversation = connected(6);
+        let (_, server, client, _) = conversation;
+        let (from, to) = if server_is_heard {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        let mut world = converse(conversation, 4, |world, n| match n {
+            50 => world.direction(from, to).cut = true,
+            290 => world.direction(from, to).cut = false,
+            100 => world.run(60 * SECOND, echo),
+            _ => {}
+        });
+        let now = world.now();
+        assert!(world.node(client).metrics(now).sessions_resumed > 0);
+    }
+}

@@ -1,0 +1,101 @@
+//! When a peer counts as dead: after three silent intervals, not a moment earlier, and not much
+//! later.
+
+#![allow(clippy::unwrap_used, reason = "tests end by panicking")]
+
+use std::time::{Duration, Instant};
+
+use trunkline_core::{Event, Message, Node, SessionKey, Tag};
+use trunkline_testkit::{NodeIndex, World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Three intervals of 15 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// QUIC's timers count in these.
+const TICK: Duration = Duration::from_millis(1);
+
+fn connected(seed: u64, delay: Duration) -> (World, NodeIndex, NodeIndex, SessionKey) {
+    let mut world = World::new(seed);
+    world.path.delay = delay;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    (world, server, client, session)
+}
+
+/// When a node found its peer dead.
+fn found_dead(world: &World, node: NodeIndex) -> Vec<Instant> {
+    let dead = |(at, event): &(Instant, Event)| {
+        matches!(event, Event::HeartbeatTimeout { .. }).then_some(*at)
+    };
+    world.log(node).iter().filter_map(dead).collect()
+}
+
+fn silent(_: &mut Node, _: Instant, _: &Event) {}
+
+/// One side speaks and dies; the other finds it dead after its patience, counted from that frame.
+#[test]
+fn a_dead_peer_is_found_after_three_silent_intervals_by_either_side() {
+    let delay = SECOND / 10;
+    for seed in 0..20 {
+        for server_dies in [false, true] {
+            let (mut world, server, client, session) = connected(seed, delay);
+            // At another phase of the heartbeats each time.
+            world.run(20 * SECOND + SECOND * seed as u32 * 3 / 4, echo);
+            let on_server = world.node(server).sessions().next().unwrap().session;
+            let (dies, finds, to) = if server_dies {
+                (server, client, on_server)
+            } else {
+                (client, server, session)
+            };
+            let now = world.now();
+            let last = Message::new(Tag::of("test.Said"), "my last words");
+            world.node(dies).send(now, to, last).unwrap();
+            world.run(Duration::ZERO, echo);
+            world.kill(dies);
+            let said = world.now();
+            world.run(100 * SECOND, silent);
+            assert_eq!(world.bodies(finds), ["my last words"]);
+            let found = found_dead(&world, finds);
+            assert_eq!(found.len(), 1, "it dies once");
+            let silence = found[0] - said;
+            assert!(
+                silence >= PATIENCE + delay && silence <= PATIENCE + 2 * delay + TICK,
+                "seed {seed}: found dead {silence:?} after its last frame was sent"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_idle_session_on_a_bad_network_lives_for_an_hour() {
+    for (loss, burst) in [(0.02, Some(3.0)), (0.2, None)] {
+        let (mut world, server, client, _) = connected(1, SECOND / 20);
+        world.path.loss = loss;
+        world.path.burst = burst;
+        world.path.jitter = SECOND / 10;
+        world.run(3_600 * SECOND, silent);
+        for node in [server, client] {
+            assert!(found_dead(&world, node).is_empty(), "loss {loss}");
+        }
+        let now = world.now();
+        assert_eq!(world.node(client).metrics(now).redials, 0);
+    }
+}
+
+#[test]
+fn a_peer_whose_application_has_stopped_answering_is_not_dead() {
+    let (mut world, server, client, session) = connected(2, SECOND / 100);
+    let now = world.now();
+    for _ in 0..5_000 {
+        let message = Message::new(Tag::of("test.Said"), vec![0; 1_000]);
+        world.node(client).send(now, session, message).unwrap();
+    }
+    world.run(600 * SECOND, silent);
+    for node in [server, client] {
+        assert!(found_dead(&world, node).is_empty());
+    }
+    let held = world.bodies(server).len();
+    assert!(held < 5_000, "{held}: the lane was never held back");
+}

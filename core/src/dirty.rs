@@ -98,7 +98,6 @@ impl DirtyQueue {
     }
 
     /// How many keys wait.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

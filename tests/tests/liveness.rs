@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_core::{Event, Message, Node, SessionKey, Tag};
+use trunkline_core::{Audience, Event, Message, Node, SessionKey, Tag};
 use trunkline_testkit::{NodeIndex, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,6 +66,59 @@ fn a_dead_peer_is_found_after_three_silent_intervals_by_either_side() {
             );
         }
     }
+}
+
+/// What a process missed while it was paused is read before anybody is judged by it: README's loop
+/// and the adapters hand over all that has come, and then the timeout.
+#[test]
+fn a_process_that_was_paused_reads_before_it_finds_anybody_dead() {
+    for phase in 0..15 {
+        let (mut world, server, client, _) = connected(phase, SECOND / 100);
+        world.run(SECOND * phase as u32, echo);
+        let tell = |world: &mut World| {
+            let now = world.now();
+            let message = Message::new(Tag::of("test.Said"), "still here");
+            let told = world
+                .node(server)
+                .broadcast(now, &Audience::Everyone, message, None);
+            assert_eq!(told.unwrap().queued, 1);
+        };
+        // The client has heard the server until just now. The server has heard no more than the
+        // client's last beat, up to 15 s ago: best effort brings no frame back.
+        for _ in 0..15 {
+            tell(&mut world);
+            world.run(SECOND, echo);
+        }
+        world.pause(server);
+        world.run(43 * SECOND, echo);
+        world.wake(server);
+        tell(&mut world);
+        world.run(60 * SECOND, echo);
+        for node in [server, client] {
+            assert!(found_dead(&world, node).is_empty(), "phase {phase}");
+        }
+        assert_eq!(world.bodies(client).len(), 16);
+    }
+}
+
+#[test]
+fn a_reply_that_came_during_a_pause_is_a_reply_and_no_timeout() {
+    let (mut world, _, client, session) = connected(3, SECOND / 100);
+    let now = world.now();
+    let question = Message::new(Tag::of("test.Ping"), "ping");
+    let promise = world
+        .node(client)
+        .request(now, session, question, Some(5 * SECOND))
+        .unwrap();
+    world.run(Duration::ZERO, echo);
+    world.pause(client);
+    world.run(10 * SECOND, echo);
+    world.wake(client);
+    world.run(SECOND, echo);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied ping")
+    );
 }
 
 #[test]

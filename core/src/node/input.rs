@@ -148,6 +148,12 @@ impl Node {
     }
 
     fn timeout(&mut self, now: Instant) {
+        // What has come is read before anybody is judged by it: after a pause of the process, a
+        // peer's frames and its deadline wait side by side. One visit of each link, so that work
+        // stays bounded.
+        for _ in 0..self.dirty.len() {
+            self.work_once();
+        }
         while let Some(owner) = self.timers.pop_due(now) {
             match owner {
                 TimeoutReason::Link(key) => self.link_timeout(now, key),

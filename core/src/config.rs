@@ -154,7 +154,9 @@ pub enum SlowConsumer {
     /// The oldest waiting messages are dropped until the new one fits.
     #[default]
     DropOldest,
-    /// A message replaces the waiting one of the same key; without one, the oldest are dropped.
+    /// A message replaces the waiting one of the same key, in its place, so that no key waits for
+    /// ever: messages of one key stay in order, those of different keys may not. Without a waiting
+    /// one, the oldest are dropped.
     KeepLatest,
     /// The link is closed; the session can be resumed.
     Disconnect,

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use trunkline_core::{Event, Lane, Message, Outcome, SessionKey, Tag};
+use trunkline_core::{
+    Audience, CloseCode, DisconnectReason, Event, Lane, Message, Outcome, SessionInfo, SessionKey,
+    SlowConsumer, Tag,
+};
 use trunkline_testkit::{NodeIndex, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -93,4 +98,169 @@ fn a_bulk_transfer_does_not_hold_up_small_requests() {
             "{lane}, upwards {upwards}: p99 {loaded:?} with a bulk transfer, {unloaded:?} without"
         );
     }
+}
+
+/// The numbers of the broadcasts that a client was handed.
+fn numbers(world: &World, node: NodeIndex) -> Vec<u32> {
+    let number = |body: bytes::Bytes| u32::from_be_bytes(body[..4].try_into().unwrap());
+    world.bodies(node).into_iter().map(number).collect()
+}
+
+/// What a server told its application of a session's best-effort messages that it dropped.
+fn told_of_drops(world: &World, server: NodeIndex, of: SessionKey) -> u64 {
+    let dropped = |event: &Event| match event {
+        Event::Dropped { session, messages } => {
+            assert_eq!(*session, of, "no other has lost anything");
+            *messages
+        }
+        _ => 0,
+    };
+    world.log(server).iter().map(|(_, e)| dropped(e)).sum()
+}
+
+/// How many broadcasts are sent, when a client stops reading them, and when it reads again.
+const SENT: u32 = 200;
+const STOPS: u32 = 20;
+const READS_AGAIN: u32 = 120;
+/// The broadcasts' keys, in turn.
+const KEYS: u32 = 4;
+
+/// A server, ten clients, and numbered broadcasts to all of them, which one client stops reading
+/// for a while. Returns the clients, the slow one last.
+fn a_client_stops_reading(policy: SlowConsumer) -> (World, NodeIndex, SessionKey, Vec<NodeIndex>) {
+    let mut world = World::new(1);
+    world.config().slow_consumer = policy;
+    world.config().limits.best_effort_bytes = 50_000;
+    world.config().limits.deliveries = 10;
+    let server = world.server();
+    let clients: Vec<_> = (0..10).map(|_| world.client()).collect();
+    for (n, client) in clients.iter().enumerate() {
+        world.connect(*client, server, &format!("client-{n}"));
+    }
+    world.run(SECOND, echo);
+    let slow = clients[9];
+    let is_slow = |s: &SessionInfo| s.client.as_str() == "client-9";
+    let session = world.node(server).sessions().find(is_slow).unwrap().session;
+    let owed = Rc::new(RefCell::new(Vec::new()));
+    let deliveries = owed.clone();
+    world.attach(slow, move |_, _, event| {
+        if let Event::Message(delivery) = event {
+            deliveries.borrow_mut().push(delivery.key);
+        }
+    });
+    for n in 0..SENT {
+        let mut body = vec![0; 9_900];
+        body[..4].copy_from_slice(&n.to_be_bytes());
+        let now = world.now();
+        let message = Message::new(Tag::of("test.Said"), body);
+        let key = Some(u64::from(n % KEYS));
+        let everyone = Audience::Everyone;
+        let told = world.node(server).broadcast(now, &everyone, message, key);
+        assert!(told.unwrap().queued >= 9);
+        for _ in 0..5 {
+            world.run(SECOND / 100, echo);
+            if (STOPS..READS_AGAIN).contains(&n) {
+                continue;
+            }
+            for key in std::mem::take(&mut *owed.borrow_mut()) {
+                // Its link may have ended since, and its deliveries with it.
+                let now = world.now();
+                world.node(slow).ack(now, key).ok();
+            }
+        }
+    }
+    world.run(10 * SECOND, echo);
+    (world, server, session, clients)
+}
+
+#[test]
+fn a_client_that_stops_reading_a_broadcast_meets_the_policy_and_no_other_does() {
+    for policy in [
+        SlowConsumer::DropNewest,
+        SlowConsumer::DropOldest,
+        SlowConsumer::KeepLatest,
+        SlowConsumer::Disconnect,
+    ] {
+        let (mut world, server, session, mut clients) = a_client_stops_reading(policy);
+        let got = numbers(&world, clients.pop().unwrap());
+        for client in clients {
+            let all: Vec<_> = (0..SENT).collect();
+            assert_eq!(numbers(&world, client), all, "{policy:?}");
+        }
+        let before: Vec<_> = got.iter().filter(|n| **n < READS_AGAIN).collect();
+        let after: Vec<_> = got.iter().filter(|n| **n > READS_AGAIN).collect();
+        assert!(
+            before.len() > STOPS as usize,
+            "{policy:?}: what was on its way is not lost"
+        );
+        assert!(
+            before.len() < READS_AGAIN as usize,
+            "{policy:?}: it was never too slow"
+        );
+        assert!(
+            after.contains(&&(SENT - 1)),
+            "{policy:?}: it never came back"
+        );
+        for key in 0..KEYS {
+            let of_key = |n: &&u32| policy != SlowConsumer::KeepLatest || **n % KEYS == key;
+            let in_order: Vec<_> = got.iter().filter(of_key).collect();
+            assert!(in_order.is_sorted_by(|a, b| a < b), "{policy:?}: {got:?}");
+        }
+        let now = world.now();
+        let dropped = world.node(server).metrics(now).best_effort_dropped;
+        assert_eq!(
+            told_of_drops(&world, server, session),
+            dropped,
+            "{policy:?}"
+        );
+        let ended = Event::Disconnected {
+            session,
+            reason: DisconnectReason::Local {
+                code: CloseCode::SLOW_CONSUMER,
+                reason: "best-effort messages were not read fast enough".into(),
+            },
+            retained: true,
+        };
+        let was_ended = world.log(server).iter().any(|(_, event)| *event == ended);
+        assert_eq!(was_ended, policy == SlowConsumer::Disconnect);
+        if was_ended {
+            continue;
+        }
+        assert_eq!(got.len() as u64 + dropped, u64::from(SENT), "{policy:?}");
+        let newest_first = before.last() == Some(&&(before.len() as u32 - 1));
+        assert_eq!(newest_first, policy == SlowConsumer::DropNewest, "{got:?}");
+        if policy != SlowConsumer::DropNewest {
+            let mut latest = READS_AGAIN - KEYS + 1..=READS_AGAIN;
+            assert!(latest.all(|n| got.contains(&n)), "{policy:?}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn a_close_that_leaves_broadcasts_unsent_says_how_many() {
+    let mut world = World::new(2);
+    world.config().limits.deliveries = 10;
+    let server = world.server();
+    let client = world.client();
+    world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let session = world.node(server).sessions().next().unwrap().session;
+    for _ in 0..60 {
+        let now = world.now();
+        let message = Message::new(Tag::of("test.Said"), vec![0; 10_000]);
+        let everyone = Audience::Everyone;
+        let told = world.node(server).broadcast(now, &everyone, message, None);
+        assert_eq!(told.unwrap().queued, 1);
+        world.run(SECOND / 100, |_, _, _| {});
+    }
+    let now = world.now();
+    let node = world.node(server);
+    node.close(now, session, CloseCode::NORMAL, "done").unwrap();
+    world.run(10 * SECOND, |_, _, _| {});
+    let closed = |event: &Event| matches!(event, Event::Closed { .. });
+    assert!(closed(&world.log(server).last().unwrap().1));
+    let now = world.now();
+    let dropped = world.node(server).metrics(now).best_effort_dropped;
+    assert!(dropped > 0);
+    assert_eq!(told_of_drops(&world, server, session), dropped);
 }

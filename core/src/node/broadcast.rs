@@ -143,4 +143,19 @@ impl Node {
         }
         self.mark(link);
     }
+
+    /// Tells how many more messages were dropped once their consumer is slow no longer.
+    pub(super) fn report_dropped(&mut self, key: SessionKey) {
+        let session = self.sessions.get_mut(key);
+        let Some(session) = session.filter(|s| !s.conversation.best_effort.slow) else {
+            return;
+        };
+        let messages = std::mem::take(&mut session.dropped);
+        if messages > 0 {
+            self.events.push(Event::Dropped {
+                session: key,
+                messages,
+            });
+        }
+    }
 }

@@ -252,6 +252,15 @@ impl Node {
                 reason.clone(),
             );
         }
+        let unsent = session.conversation.best_effort.link_lost();
+        self.metrics.best_effort_dropped += unsent;
+        let messages = session.dropped + unsent;
+        if messages > 0 {
+            self.events.push(Event::Dropped {
+                session: key,
+                messages,
+            });
+        }
         let finished = session.conversation.is_quiet();
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.give_back(now, key, lanes, promises);

@@ -183,6 +183,7 @@ impl Node {
             });
         }
         self.write_best_effort(key, session_key);
+        self.report_dropped(session_key);
         self.write_receipts(now, key, session_key);
         self.say_close(key, session_key);
         self.follow_peer_close(now, key);

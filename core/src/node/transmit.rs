@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use trunkline_proto as wire;
@@ -38,6 +38,9 @@ pub struct Transmit {
 /// Best-effort bytes that are on their way to a peer and not reported as received. Receivers report
 /// every quarter of it, whatever either side has configured, for there is no timer behind that.
 const BEST_EFFORT_WINDOW: usize = 256 << 10;
+
+/// How far off a link's next deadline is at least when the link has said all.
+const SOONEST: Duration = Duration::from_micros(1);
 
 /// Bytes that one lane gathers before they go into its stream.
 const BATCH: usize = 64 << 10;
@@ -136,7 +139,13 @@ impl Node {
             link.deadline()
         };
         match [carrier.poll_timeout(), own].into_iter().flatten().min() {
-            Some(deadline) => self.timers.set(timer, TimeoutReason::Link(key), deadline),
+            // What QUIC finds overdue by now (a probe that waited for the handshake's end), or due
+            // at once (its pacer), comes with the next timeout: one that is due when it is set
+            // would make the owner of the node spin.
+            Some(deadline) => {
+                let deadline = deadline.max(self.now + SOONEST);
+                self.timers.set(timer, TimeoutReason::Link(key), deadline);
+            }
             None => self.timers.cancel(timer),
         }
     }

@@ -16,6 +16,8 @@ mod receive;
 mod roles;
 mod room;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod transmit;
 mod views;
 mod welcome;

@@ -87,34 +87,3 @@ fn a_session_is_kept_for_its_retention_and_no_longer() {
         );
     }
 }
-
-/// Ten thousand sessions idle in one node: the work of a turn follows the sessions that have some.
-#[test]
-fn work_is_proportional_to_the_sessions_that_have_some() {
-    let mut world = World::new(9);
-    world.config().limits.sessions_per_client = 20_000;
-    world.config().limits.half_open = 20_000;
-    world.config().limits.half_open_unvalidated = 20_000;
-    let server = world.server();
-    let client = world.client();
-    let sessions: Vec<_> = (0..2_000)
-        .map(|_| world.connect(client, server, "many"))
-        .collect();
-    world.run(5 * SECOND, echo);
-    let now = world.now();
-    assert_eq!(world.node(server).metrics(now).connected, 2_000);
-    // Between the heartbeats of the others, one session works.
-    let before = world.node(server).metrics(now).links_visited;
-    let promise = world.request(client, sessions[777], b"ping");
-    world.run(Duration::from_millis(5), echo);
-    assert_eq!(
-        world.outcome(client, promise).as_deref(),
-        Some("Replied ping")
-    );
-    let now = world.now();
-    let visited = world.node(server).metrics(now).links_visited - before;
-    assert!(
-        visited <= 20,
-        "{visited} visits for one request among 2,000 sessions"
-    );
-}

@@ -3,6 +3,7 @@
 mod certs;
 mod command_line;
 mod commands;
+mod demo;
 mod failure;
 mod impair;
 mod log;

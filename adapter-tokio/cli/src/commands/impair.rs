@@ -178,7 +178,7 @@ fn settings(arguments: &Arguments) -> Result<ProxySettings, Failure> {
 }
 
 /// A seed that nobody has to know: short enough to be typed, and exact as a number in JSON.
-fn any_seed() -> u64 {
+pub(super) fn any_seed() -> u64 {
     RandomState::new().hash_one(()) >> 32
 }
 

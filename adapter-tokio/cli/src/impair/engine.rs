@@ -142,13 +142,11 @@ impl Engine {
     }
 
     /// Cuts the path, both ways, until [`Engine::heal`]. What is under way already arrives.
-    #[cfg(test)]
     pub(crate) fn cut(&mut self) {
         self.cut = true;
     }
 
     /// Ends what [`Engine::cut`] began.
-    #[cfg(test)]
     pub(crate) fn heal(&mut self) {
         self.cut = false;
     }

@@ -14,5 +14,5 @@ mod summary;
 mod upstream;
 
 pub(crate) use proxy::{Handle, ProxySettings};
-pub(crate) use settings::{Blackout, Cut, Directions, Impairments, Rate, Share};
+pub(crate) use settings::{Blackout, Cut, Direction, Directions, Impairments, Rate, Share};
 pub(crate) use summary::Summary;

@@ -59,9 +59,7 @@ struct Order {
 
 #[derive(Debug)]
 enum What {
-    #[cfg(test)]
     Cut,
-    #[cfg(test)]
     Heal,
     Report,
     Stop,
@@ -82,13 +80,11 @@ impl Handle {
         self.address
     }
 
-    #[cfg(test)]
     /// Cuts the path both ways; it is cut when this returns. What is under way still arrives.
     pub(crate) async fn cut(&self) -> io::Result<Summary> {
         self.order(What::Cut).await
     }
 
-    #[cfg(test)]
     /// Ends what [`Handle::cut`] began.
     pub(crate) async fn heal(&self) -> io::Result<Summary> {
         self.order(What::Heal).await
@@ -234,9 +230,7 @@ impl Proxy {
 
     fn obey(&mut self, order: Order) {
         match order.what {
-            #[cfg(test)]
             What::Cut => self.engine.cut(),
-            #[cfg(test)]
             What::Heal => self.engine.heal(),
             What::Report | What::Stop => {}
         }

@@ -1,0 +1,92 @@
+//! What happens, told as it happens.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::sync::mpsc;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+use crate::output;
+
+/// Where the story goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// To standard output: the story is the result.
+    Output,
+    /// To standard error: the result is something else.
+    Error,
+}
+
+/// Takes what is to be told, from anywhere: a line each, with the time since the beginning. Cheap
+/// to clone, and it never waits, for hooks must not.
+#[derive(Clone, Debug)]
+pub(crate) struct Story {
+    start: Instant,
+    lines: mpsc::Sender<Option<String>>,
+}
+
+impl Story {
+    /// Tells what somebody does, or what happens to them.
+    pub(crate) fn say(&self, who: &str, what: impl Display) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.line(format!("{seconds:7.2}s  {who:<8}  {what}"));
+    }
+
+    /// Begins a chapter.
+    pub(crate) fn chapter(&self, title: impl Display) {
+        self.line(format!("\n{title}"));
+    }
+
+    fn line(&self, line: String) {
+        // Where nobody reads, there is nothing to tell.
+        let _ = self.lines.send(Some(line));
+    }
+}
+
+/// Writes the story down, on a thread of its own: a terminal that is held up must hold up nobody
+/// else.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    lines: mpsc::Sender<Option<String>>,
+    writer: JoinHandle<Result<(), Failure>>,
+}
+
+impl Teller {
+    /// Begins a story.
+    pub(crate) fn start(sink: Sink) -> (Story, Self) {
+        let (lines, told) = mpsc::channel::<Option<String>>();
+        let writer = tokio::task::spawn_blocking(move || {
+            // The story is over when `None` comes, whoever still holds an end of it.
+            while let Ok(Some(line)) = told.recv() {
+                match sink {
+                    Sink::Output => output::result(&line)?,
+                    // That nobody reads it is no reason to stop.
+                    Sink::Error => drop(writeln!(io::stderr().lock(), "{line}")),
+                }
+            }
+            Ok(())
+        });
+        let story = Story {
+            start: Instant::now(),
+            lines: lines.clone(),
+        };
+        (story, Self { lines, writer })
+    }
+
+    /// Waits until nobody reads any more. Cancel-safe.
+    pub(crate) async fn broken(&mut self) -> Failure {
+        match (&mut self.writer).await {
+            Ok(Err(failure)) => failure,
+            Ok(Ok(())) | Err(_) => Failure::OutputClosed,
+        }
+    }
+
+    /// Waits until all that was told so far is written.
+    pub(crate) async fn finish(self) -> Result<(), Failure> {
+        // If the writer has ended, it says why.
+        let _ = self.lines.send(None);
+        self.writer.await.unwrap_or(Err(Failure::OutputClosed))
+    }
+}

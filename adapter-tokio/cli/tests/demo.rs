@@ -142,8 +142,8 @@ fn what_cannot_be_shown_is_one_line() {
         (&["--clients", "1"], &["--clients", "1"]),
         (&["--messages", "0"], &["--messages", "0"]),
         (&["--loss", "5"], &["--loss", "unit is missing", "2%"]),
-        (&["--loss", "90%"], &["--loss 90%", "50%"]),
-        (&["--delay", "1s"], &["--delay", "250ms"]),
+        (&["--loss", "90%"], &["--loss 90%", "30%"]),
+        (&["--delay", "1s"], &["--delay", "1s", "100ms"]),
     ] {
         let output = run(&[&["demo"], arguments].concat());
         assert_one_line(&output, 2, parts);

@@ -46,7 +46,7 @@ pub(crate) async fn play(plan: &Plan, story: &Story) -> Result<Report, Failure> 
     });
     let ended = played.await.map_err(|_| {
         Failure::failed(format!(
-            "the demo did not end within {limit:?}: is this machine very busy?"
+            "the demo did not end within {limit:?}: is this machine very busy, or the path very bad?"
         ))
     })??;
     Ok(Report::new(ended, start.elapsed()))

@@ -268,6 +268,12 @@ async fn a_close_delivers_what_was_sent_before_it() {
 
 #[tokio::test]
 async fn a_drain_finishes_what_is_under_way() {
+    struct Telling(mpsc::UnboundedSender<Duration>);
+    impl Hooks for Telling {
+        fn draining(&self, _: &Peer, deadline: Duration, _: Option<&str>) {
+            self.0.send(deadline).unwrap();
+        }
+    }
     let authority = Authority::new();
     let (started, mut starts) = mpsc::unbounded_channel();
     type Started = mpsc::UnboundedSender<tokio::sync::oneshot::Sender<()>>;
@@ -286,7 +292,12 @@ async fn a_drain_finishes_what_is_under_way() {
         .service(service)
         .await
         .unwrap();
-    let client = authority.client(server.local_addr(), "anna").await.unwrap();
+    let (told, mut told_of) = mpsc::unbounded_channel();
+    let client = authority
+        .client(server.local_addr(), "anna")
+        .hooks(Telling(told))
+        .await
+        .unwrap();
     let mut events = client.events();
     let request = tokio::spawn(
         client
@@ -303,6 +314,7 @@ async fn a_drain_finishes_what_is_under_way() {
             break;
         }
     }
+    assert_eq!(soon(told_of.recv()).await, Some(Duration::from_secs(10)));
     go.send(()).unwrap();
     assert_eq!(soon(request).await.unwrap().unwrap().number, 8);
     let drained = soon(draining).await.unwrap().unwrap();

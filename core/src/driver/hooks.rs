@@ -31,6 +31,11 @@ pub trait Hooks: Send + Sync + 'static {
     /// The server has lost the session, and what was under way; a new one follows.
     fn session_lost(&self, peer: &Peer) {}
 
+    /// The server goes away within `deadline`: it starts nothing new, and what is sent to it
+    /// meanwhile is rejected as [`crate::StatusCode::UNAVAILABLE`]. `alternative`: where this client
+    /// dials instead.
+    fn draining(&self, peer: &Peer, deadline: Duration, alternative: Option<&str>) {}
+
     /// The session is gone for good.
     fn closed(&self, peer: &Peer, reason: &DisconnectReason) {}
 

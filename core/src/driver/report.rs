@@ -171,6 +171,11 @@ impl<I: Io> Driver<I> {
                 hooks.reconnecting(peer, *attempt, *delay)
             }
             Event::SessionLost { .. } => hooks.session_lost(peer),
+            Event::Draining {
+                deadline,
+                alternative,
+                ..
+            } => hooks.draining(peer, *deadline, alternative.as_deref()),
             Event::Closed { reason, .. } => hooks.closed(peer, reason),
             Event::Sent { lane, tag, .. } => hooks.message_sent(peer, *lane, *tag),
             Event::Message(Delivery {

@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use trunkline_tokio::StartError;
+
 /// Why the program ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -18,7 +20,15 @@ pub(crate) enum Failure {
     Silent(u8),
 }
 
+/// The exit status of a program that an interrupt has ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
 impl Failure {
+    /// The user has interrupted it, and knows.
+    pub(crate) fn interrupted() -> Self {
+        Self::Silent(INTERRUPTED)
+    }
+
     /// A flag or a file that cannot be used.
     pub(crate) fn usage(message: impl Display) -> Self {
         Self::Usage(message.to_string())
@@ -57,4 +67,17 @@ pub(crate) fn cannot_listen(address: impl Display, error: &io::Error) -> Failure
         _ => return Failure::failed(format!("cannot listen on {address}: {error}")),
     };
     Failure::failed(format!("cannot listen on {address}: {advice}"))
+}
+
+/// A server or a client that did not start.
+pub(crate) fn cannot_start(error: StartError) -> Failure {
+    match error {
+        StartError::Bind { address, error } => cannot_listen(address, &error),
+        StartError::File { .. }
+        | StartError::Config(_)
+        | StartError::Tls(_)
+        | StartError::Name(_)
+        | StartError::Dial(_) => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
 }

@@ -1,16 +1,22 @@
 //! `trunkline`: what can be done with Trunkline from a shell.
 
+mod cert_files;
 mod certs;
 mod command_line;
 mod commands;
+mod connection;
 mod demo;
 mod failure;
 mod impair;
 mod log;
+mod messages;
 mod output;
 mod parse;
+mod screen;
+mod serve;
 mod signals;
 mod table;
+mod traffic;
 
 use std::process::ExitCode;
 

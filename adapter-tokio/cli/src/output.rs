@@ -2,6 +2,7 @@
 //! error, so that a pipe gets results only.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use crate::failure::Failure;
 
@@ -26,4 +27,73 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// Tells the person in front of the terminal something. That nobody reads it is no reason to stop.
 pub(crate) fn note(message: &str) {
     let _ = writeln!(io::stderr().lock(), "trunkline: {message}");
+}
+
+/// What somebody else wrote, fit for a terminal: control characters are shown, not obeyed.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// A text in quotes, its beginning if it is long, fit for a terminal.
+pub(crate) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+    }
+}
+
+/// Seconds, with as many decimals as tell something.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds >= 10.0 || seconds.fract() == 0.0 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{seconds:.2} s")
+    }
+}
+
+/// Milliseconds, as JSON has them: three decimals.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_moves_no_cursor() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(quoted("say \"hi\"\r"), r#""say \"hi\"\r""#);
+        assert_eq!(printable("grüße"), "grüße");
+    }
+
+    #[test]
+    fn a_long_text_is_shortened_between_characters() {
+        let shown = quoted(&"ü".repeat(300));
+        assert!(shown.ends_with("… (600 bytes)"), "{shown}");
+        assert_eq!(shown.matches('ü').count(), 100);
+    }
+
+    #[test]
+    fn durations_are_told_in_seconds() {
+        for (millis, told) in [
+            (812, "0.81 s"),
+            (120_000, "120 s"),
+            (2_000, "2 s"),
+            (15_400, "15 s"),
+        ] {
+            assert_eq!(seconds(Duration::from_millis(millis)), told);
+        }
+        assert_eq!(milliseconds(Duration::from_micros(1_234)), 1.234);
+    }
 }

@@ -120,6 +120,46 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("the name has no address: give {example}"))
 }
 
+/// `localhost:4433`, `10.0.0.7:4433`, `[::1]:4433`: not looked up yet, for names move.
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
+    let example = "a host and a port such as localhost:4433, 10.0.0.7:4433 or [::1]:4433";
+    let (host, port) = text
+        .rsplit_once(':')
+        .ok_or_else(|| format!("the port is missing: give {example}"))?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || (host.contains(':') && !bracketed) {
+        return Err(format!("this is no host: give {example}"));
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(text.to_owned()),
+        _ => Err(format!("a port is from 1 to 65535: give {example}")),
+    }
+}
+
+/// `100/s`, `0.5/s`, `600/m`, `10`: how much time there is from one to the next.
+pub(crate) fn pace(text: &str) -> Result<Duration, String> {
+    let example = "how many a second, such as 100/s, or 30/m";
+    let (number, period) = match text.trim().split_once('/') {
+        None => (text.trim(), ONE),
+        Some((number, "s")) => (number, ONE),
+        Some((number, "m")) => (number, 60 * ONE),
+        Some((number, "h")) => (number, 3_600 * ONE),
+        Some((_, unit)) => {
+            return Err(format!(
+                "the unit '/{unit}' is not known, /s, /m or /h is: give {example}"
+            ));
+        }
+    };
+    let times = decimal(number).ok_or_else(|| format!("this is no number: give {example}"))?;
+    // Both are in billionths.
+    let nanos = (period * ONE).checked_div(times).unwrap_or(0);
+    u64::try_from(nanos)
+        .ok()
+        .filter(|nanos| (1_000..=86_400_000_000_000).contains(nanos))
+        .map(Duration::from_nanos)
+        .ok_or_else(|| format!("from one a day to a million a second is possible: give {example}"))
+}
+
 /// The mean length of a burst, in packets: `3`, `1.5`.
 pub(crate) fn burst(text: &str) -> Result<f64, String> {
     let example = "a mean length in packets such as 3";
@@ -306,6 +346,43 @@ mod tests {
                 address(bad).expect_err(bad).contains("127.0.0.1:4433"),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn a_server_is_a_host_and_a_port() {
+        for good in ["localhost:4433", "10.0.0.7:1", "[::1]:65535", "a.test:9"] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+        for (bad, wrong) in [
+            ("localhost", "port is missing"),
+            (":4433", "no host"),
+            ("::1:4433", "no host"),
+            ("localhost:0", "from 1 to 65535"),
+            ("localhost:99999", "from 1 to 65535"),
+            ("localhost:http", "from 1 to 65535"),
+        ] {
+            let said = host_and_port(bad).expect_err(bad);
+            assert!(
+                said.contains(wrong) && said.contains("localhost:4433"),
+                "{bad}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pace_is_the_time_between_two() {
+        for (text, millis) in [
+            ("100/s", 10),
+            ("10", 100),
+            ("0.5/s", 2_000),
+            ("600/m", 100),
+            ("1/h", 3_600_000),
+        ] {
+            assert_eq!(pace(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["0", "0/s", "-1", "fast", "10/day", "2000000/s"] {
+            assert!(pace(bad).expect_err(bad).contains("100/s"), "{bad}");
         }
     }
 

@@ -82,6 +82,11 @@ fn help_and_version_are_results() {
         &["--help"][..],
         &["impair", "--help"],
         &["cert", "--help"],
+        &["serve", "--help"],
+        &["request", "--help"],
+        &["send", "--help"],
+        &["listen", "--help"],
+        &["clients", "--help"],
         &["--version"],
     ] {
         let output = run(arguments);

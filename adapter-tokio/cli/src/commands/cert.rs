@@ -8,19 +8,12 @@ use std::time::SystemTime;
 
 use clap::Args;
 
+use crate::cert_files::{AUTHORITY, Pair, SERVER, client_files};
 use crate::certs::{Authority, CertificateError, DAYS_MAX, Issued, check_client_name};
 use crate::failure::Failure;
 use crate::output;
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-const AUTHORITY: Pair = Pair {
-    certificate: "ca.pem",
-    key: "ca.key",
-};
-const SERVER: Pair = Pair {
-    certificate: "cert.pem",
-    key: "key.pem",
-};
 
 const EXAMPLES: &str = "\
 An authority that is in the directory already issues what is asked for, and its server certificate
@@ -56,13 +49,6 @@ pub(crate) struct Arguments {
     /// Overwrite what is there, the authority included
     #[arg(long)]
     force: bool,
-}
-
-/// The names of two files that belong together.
-#[derive(Clone, Debug)]
-struct Pair<Name = &'static str> {
-    certificate: Name,
-    key: Name,
 }
 
 /// A file that is to be written.
@@ -122,20 +108,6 @@ fn client_name(name: &str) -> Result<String, String> {
     check_client_name(name)
         .map(|()| name.to_owned())
         .map_err(|error| error.to_string())
-}
-
-fn client_files(name: &str) -> Pair<String> {
-    Pair {
-        certificate: format!("client-{name}.pem"),
-        key: format!("client-{name}.key"),
-    }
-}
-
-impl<Name: AsRef<str>> Pair<Name> {
-    fn is_in(&self, directory: &Path) -> bool {
-        directory.join(self.certificate.as_ref()).exists()
-            && directory.join(self.key.as_ref()).exists()
-    }
 }
 
 /// The authority that an earlier run left there; half of one is refused.

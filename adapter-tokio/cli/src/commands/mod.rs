@@ -1,8 +1,13 @@
 //! The commands, one file each.
 
 mod cert;
+mod clients;
 mod demo;
 mod impair;
+mod listen;
+mod request;
+mod send;
+mod serve;
 
 use clap::Subcommand;
 
@@ -12,6 +17,11 @@ use crate::failure::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Demo(demo::Arguments),
+    Serve(Box<serve::Arguments>),
+    Request(Box<request::Arguments>),
+    Send(Box<send::Arguments>),
+    Listen(Box<listen::Arguments>),
+    Clients(Box<clients::Arguments>),
     Cert(cert::Arguments),
     Impair(Box<impair::Arguments>),
 }
@@ -20,6 +30,11 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Serve(arguments) => serve::run(*arguments).await,
+        Command::Request(arguments) => request::run(*arguments).await,
+        Command::Send(arguments) => send::run(*arguments).await,
+        Command::Listen(arguments) => listen::run(*arguments).await,
+        Command::Clients(arguments) => clients::run(*arguments).await,
         Command::Cert(arguments) => cert::run(arguments),
         Command::Impair(arguments) => impair::run(*arguments).await,
     }

@@ -1,5 +1,7 @@
 //! Runs the program as a user would.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::process::{Command, Output, Stdio};
 
 /// The program, not yet started. What this machine's user set for it does not reach it.

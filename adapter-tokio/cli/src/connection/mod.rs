@@ -1,0 +1,208 @@
+//! A client command's connection: opened within a time, and told of as long as it lasts.
+
+mod happening;
+mod options;
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use trunkline_tokio::{Client, ClientBuilder, CloseCode, DisconnectReason};
+
+pub(crate) use happening::{Happening, explained};
+pub(crate) use options::ConnectionOptions;
+
+use crate::failure::{Failure, cannot_start};
+use crate::output::seconds;
+use crate::screen::Screen;
+use crate::signals::StopSignals;
+
+/// How long commands that do one thing wait for a connection. One dial takes up to 10 s to fail:
+/// whoever waits this long sees why, and that it is tried again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A client, and what happens to it.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) record: Record,
+    happenings: mpsc::UnboundedReceiver<Happening>,
+    screen: Screen,
+}
+
+/// What has happened so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    /// Whether there is a link.
+    pub(crate) linked: bool,
+    /// How many there have been.
+    pub(crate) links: u64,
+    /// Links that went on with the session of an earlier one.
+    pub(crate) resumed: u64,
+    /// Sessions that the server had no more.
+    pub(crate) sessions_lost: u64,
+    /// Messages that came back, and of these, how many the server may have all the same.
+    pub(crate) undelivered: u64,
+    pub(crate) maybe_delivered: u64,
+    /// Why it is over, if it is.
+    pub(crate) closed: Option<DisconnectReason>,
+}
+
+impl Record {
+    /// How often there was a link again.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.links.saturating_sub(1)
+    }
+}
+
+impl Connection {
+    /// Dials until there is a link, for at most `patience` unless the user said otherwise; `None`:
+    /// for ever.
+    pub(crate) async fn open(
+        options: &ConnectionOptions,
+        patience: Option<Duration>,
+        screen: &Screen,
+        stop: &mut StopSignals,
+        shape: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, Failure> {
+        let (sender, happenings) = mpsc::unbounded_channel();
+        let builder = shape(options.builder()?).hooks(happening::Telling(sender));
+        let patience = options.connect_timeout.or(patience);
+        let server = &options.server;
+        screen.note(&format!(
+            "connecting to {server} as {}",
+            options.client_id()
+        ));
+        let opening = async {
+            let client = builder.start().await.map_err(cannot_start)?;
+            let mut connection = Self {
+                client,
+                record: Record::default(),
+                happenings,
+                screen: screen.clone(),
+            };
+            while connection.record.links == 0 {
+                if let Happening::Closed(reason) = connection.next().await {
+                    let why = explained(&reason);
+                    return Err(Failure::failed(format!("not connected to {server}: {why}")));
+                }
+            }
+            Ok(connection)
+        };
+        let too_late = async {
+            match patience {
+                Some(patience) => tokio::time::sleep(patience).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            opened = opening => opened,
+            () = too_late => Err(Failure::failed(format!(
+                "not connected to {server} within {}: is a server running there? --connect-timeout waits longer",
+                seconds(patience.unwrap_or_default())
+            ))),
+            () = stop.next() => Err(Failure::interrupted()),
+        }
+    }
+
+    /// Waits for the next thing that happens, and tells the user. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Happening {
+        match self.happenings.recv().await {
+            Some(happening) => self.took_place(happening),
+            // It was closed, which has been told.
+            None => pending().await,
+        }
+    }
+
+    /// As [`Connection::next`], without waiting.
+    pub(crate) fn try_next(&mut self) -> Option<Happening> {
+        let happening = self.happenings.try_recv().ok()?;
+        Some(self.took_place(happening))
+    }
+
+    /// Closes the session: what was sent is delivered first, for some seconds, or until the user
+    /// does not want to wait.
+    pub(crate) async fn close(&mut self, stop: &mut StopSignals) {
+        if self.record.closed.is_none() {
+            let client = self.client.clone();
+            tokio::select! {
+                _ = client.close() => {}
+                () = stop.next() => {}
+            }
+        }
+        while self.try_next().is_some() {}
+    }
+
+    fn took_place(&mut self, happening: Happening) -> Happening {
+        if let Some(told) = told(&self.record, &happening) {
+            self.screen.note(&told);
+        }
+        let record = &mut self.record;
+        match &happening {
+            Happening::Connected(_) | Happening::Resumed(_) => {
+                record.linked = true;
+                record.links += 1;
+                record.resumed += u64::from(matches!(happening, Happening::Resumed(_)));
+            }
+            Happening::Disconnected(_) => record.linked = false,
+            Happening::SessionLost => record.sessions_lost += 1,
+            Happening::Undelivered { maybe_delivered } => {
+                record.undelivered += 1;
+                record.maybe_delivered += u64::from(*maybe_delivered);
+            }
+            Happening::Closed(reason) => {
+                record.linked = false;
+                record.closed = Some(reason.clone());
+            }
+            Happening::Reconnecting { .. } | Happening::Draining { .. } => {}
+        }
+        happening
+    }
+}
+
+/// What the user is told of it, if anything.
+fn told(before: &Record, happening: &Happening) -> Option<String> {
+    let at = |address: &Option<std::net::SocketAddr>| {
+        address.map_or_else(String::new, |address| format!(" to {address}"))
+    };
+    Some(match happening {
+        Happening::Connected(address) if before.links == 0 => format!("connected{}", at(address)),
+        Happening::Connected(address) => {
+            format!("connected{} again, with a new session", at(address))
+        }
+        Happening::Resumed(address) => {
+            format!("connected{} again, the session is resumed", at(address))
+        }
+        Happening::Disconnected(reason) if before.linked => {
+            format!("disconnected: {}", explained(reason))
+        }
+        Happening::Disconnected(reason) => format!("no connection: {}", explained(reason)),
+        Happening::Reconnecting { attempt, delay } => {
+            format!("reconnecting in {} (attempt {attempt})", seconds(*delay))
+        }
+        Happening::SessionLost => {
+            "session lost: the server does not have it any more; a new one follows".into()
+        }
+        Happening::Draining {
+            deadline,
+            alternative,
+        } => {
+            let elsewhere = alternative.as_ref().map_or_else(String::new, |place| {
+                format!(
+                    ", and sends its clients to {}",
+                    crate::output::printable(place)
+                )
+            });
+            format!(
+                "the server goes away within {}{elsewhere}: nothing new is sent until it is back",
+                seconds(*deadline)
+            )
+        }
+        Happening::Closed(DisconnectReason::Local {
+            code: CloseCode::NORMAL,
+            ..
+        })
+        | Happening::Undelivered { .. } => return None,
+        Happening::Closed(_) if before.links == 0 => return None,
+        Happening::Closed(reason) => format!("closed: {}", explained(reason)),
+    })
+}

@@ -1,0 +1,111 @@
+//! How a client command reaches its server: the options that all of them share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use trunkline_tokio::{Client, ClientBuilder, ClientId, Config};
+
+use crate::cert_files::{client_files, development_roots, identity, roots};
+use crate::failure::Failure;
+use crate::parse;
+
+/// Where the server is, whom to trust, and who this client is.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionOptions {
+    /// The server, such as localhost:4433
+    #[arg(value_name = "HOST:PORT", value_parser = parse::host_and_port)]
+    pub(crate) server: String,
+    /// Trust servers whose certificate an authority of this PEM file has signed
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "dev",
+        help_heading = "Connection"
+    )]
+    ca: Option<PathBuf>,
+    /// Take ca.pem, and this client's own certificate if there is one, from a directory that
+    /// 'trunkline cert' has filled
+    #[arg(long, value_name = "DIR", help_heading = "Connection")]
+    dev: Option<PathBuf>,
+    /// Who this client says it is [default: cli- and the process id]
+    #[arg(long, value_name = "ID", help_heading = "Connection")]
+    client_id: Option<ClientId>,
+    /// Show this certificate to servers that want one (mutual TLS)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "key",
+        help_heading = "Connection"
+    )]
+    cert: Option<PathBuf>,
+    /// The private key of that certificate
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cert",
+        help_heading = "Connection"
+    )]
+    key: Option<PathBuf>,
+    /// The name that the server's certificate must bear [default: HOST]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
+    server_name: Option<String>,
+    /// Give up when there is no connection after that time
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse::positive_duration,
+        help_heading = "Connection"
+    )]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Send a sign of life that often; a server that is silent for three of them is dead
+    /// [default: 15s, or less if the server asks for it]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse::positive_duration,
+        help_heading = "Connection"
+    )]
+    heartbeat: Option<Duration>,
+}
+
+impl ConnectionOptions {
+    /// Who this client is.
+    pub(crate) fn client_id(&self) -> String {
+        match &self.client_id {
+            Some(id) => id.to_string(),
+            None => format!("cli-{}", std::process::id()),
+        }
+    }
+
+    /// A client that is set up so.
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
+        let id = self.client_id();
+        let mut config = Config::default();
+        if let Some(interval) = self.heartbeat {
+            config.heartbeat.interval = interval;
+        }
+        config.validate().map_err(Failure::usage)?;
+        let mut builder = Client::connect(self.server.as_str())
+            .client_id(&id)
+            .agent(concat!("trunkline-cli/", env!("CARGO_PKG_VERSION")))
+            .config(config);
+        let roots = match (&self.ca, &self.dev) {
+            (Some(file), _) => roots(file)?,
+            (None, Some(directory)) => development_roots(directory)?,
+            (None, None) => return Err(Failure::usage("give --ca or --dev")),
+        };
+        builder = builder.roots(roots);
+        if let Some(name) = &self.server_name {
+            builder = builder.server_name(name.as_str());
+        }
+        Ok(match (&self.cert, &self.key, &self.dev) {
+            (Some(certificate), Some(key), _) => builder.identity(identity(certificate, key)?),
+            (_, _, Some(directory)) if client_files(&id).is_in(directory) => {
+                let (certificate, key) = client_files(&id).paths(directory);
+                builder.identity(identity(&certificate, &key)?)
+            }
+            _ => builder,
+        })
+    }
+}

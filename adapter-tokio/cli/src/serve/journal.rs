@@ -1,0 +1,342 @@
+//! What a server tells of: a line each, as text or as JSON, in the order in which it happened.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::failure::Failure;
+use crate::output::{self, printable, quoted, seconds};
+
+/// Lines that wait to be written. Messages wait for room, and hold their senders back; other
+/// lines that find none are counted as missing.
+const WAITING: usize = 16_384;
+/// So many lines are written at a time.
+const BATCH: usize = 256;
+
+/// Something that a server tells of.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Entry {
+    Listening {
+        address: SocketAddr,
+    },
+    Connected {
+        client: String,
+        address: Option<SocketAddr>,
+    },
+    Resumed {
+        client: String,
+        address: Option<SocketAddr>,
+    },
+    HeartbeatTimeout {
+        client: String,
+    },
+    /// The session is kept for the client to come back to.
+    Disconnected {
+        client: String,
+        reason: String,
+    },
+    /// The session is gone.
+    Closed {
+        client: String,
+        reason: String,
+    },
+    Note {
+        client: String,
+        lane: String,
+        number: u64,
+        text: String,
+    },
+    Request {
+        client: String,
+        lane: String,
+        number: u64,
+        text: String,
+    },
+    /// The client waits no more for the reply.
+    GivenUp {
+        client: String,
+        number: u64,
+    },
+    Relayed {
+        client: String,
+        lane: String,
+        number: u64,
+        group: Option<String>,
+        text: String,
+        queued: usize,
+        dropped: usize,
+        away: usize,
+    },
+    Joined {
+        client: String,
+        group: String,
+    },
+    Left {
+        client: String,
+        group: String,
+    },
+    /// The client was given the list of sessions.
+    Listed {
+        client: String,
+    },
+    SlowConsumer {
+        client: String,
+        queued_bytes: usize,
+    },
+    Dropped {
+        client: String,
+        messages: u64,
+    },
+    Draining {
+        deadline_ms: u64,
+    },
+    /// So many lines are missing here: they came faster than they could be written.
+    Missing {
+        lines: u64,
+    },
+}
+
+impl Entry {
+    /// Whether it comes with each message.
+    fn is_frequent(&self) -> bool {
+        matches!(
+            self,
+            Self::Note { .. } | Self::Request { .. } | Self::GivenUp { .. } | Self::Relayed { .. }
+        )
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = |address: &Option<SocketAddr>| {
+            address.map_or_else(String::new, |address| format!(" from {address}"))
+        };
+        match self {
+            Self::Listening { address } => write!(f, "listening on {address}"),
+            Self::Connected { client, address } => {
+                write!(f, "{client} connected{}", from(address))
+            }
+            Self::Resumed { client, address } => write!(f, "{client} resumed{}", from(address)),
+            Self::HeartbeatTimeout { client } => write!(f, "{client} is silent: heartbeat timeout"),
+            Self::Disconnected { client, reason } => {
+                let reason = printable(reason);
+                write!(f, "{client} disconnected, and may come back: {reason}")
+            }
+            Self::Closed { client, reason } => {
+                write!(f, "{client} is gone: {}", printable(reason))
+            }
+            Self::Note {
+                client,
+                lane,
+                number,
+                text,
+            } => write!(f, "{client} note {number} ({lane} lane): {}", quoted(text)),
+            Self::Request {
+                client,
+                lane,
+                number,
+                text,
+            } => write!(
+                f,
+                "{client} request {number} ({lane} lane): {}",
+                quoted(text)
+            ),
+            Self::GivenUp { client, number } => write!(f, "{client} gave up on request {number}"),
+            Self::Relayed {
+                client,
+                lane,
+                number,
+                group,
+                text,
+                queued,
+                dropped,
+                away,
+            } => {
+                let audience = match group {
+                    Some(group) => format!("group {}", printable(group)),
+                    None => "all".to_owned(),
+                };
+                let text = quoted(text);
+                write!(
+                    f,
+                    "{client} to {audience}, {number} ({lane} lane): {text}: for {queued}, dropped {dropped}, away {away}"
+                )
+            }
+            Self::Joined { client, group } => {
+                write!(f, "{client} joined {}", printable(group))
+            }
+            Self::Left { client, group } => write!(f, "{client} left {}", printable(group)),
+            Self::Listed { client } => write!(f, "{client} was given the list of clients"),
+            Self::SlowConsumer {
+                client,
+                queued_bytes,
+            } => write!(f, "{client} is slow: {queued_bytes} bytes wait for it"),
+            Self::Dropped { client, messages } => {
+                write!(
+                    f,
+                    "{client} misses {messages} broadcasts: they were dropped"
+                )
+            }
+            Self::Draining { deadline_ms } => write!(
+                f,
+                "going away: what is under way is finished, for at most {}",
+                seconds(Duration::from_millis(*deadline_ms))
+            ),
+            Self::Missing { lines } => write!(f, "{lines} lines are missing here"),
+        }
+    }
+}
+
+/// An entry with its time.
+#[derive(Debug, Serialize)]
+struct Line {
+    /// Seconds since 1970.
+    time: f64,
+    #[serde(skip)]
+    since_start: Duration,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+/// Where entries go; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    lines: mpsc::Sender<Option<Line>>,
+    missing: Arc<AtomicU64>,
+    quiet: bool,
+    start: Instant,
+}
+
+/// Writes the lines; ends with the journal, or when nobody reads them any more.
+#[derive(Debug)]
+pub(crate) struct Writer(JoinHandle<Result<(), Failure>>);
+
+impl Journal {
+    /// A journal on standard output. A quiet one tells nothing of messages.
+    pub(crate) fn start(json: bool, quiet: bool) -> (Self, Writer) {
+        let (lines, received) = mpsc::channel(WAITING);
+        let (missing, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let journal = Self {
+            lines,
+            missing: missing.clone(),
+            quiet,
+            start,
+        };
+        // On a thread of its own: whoever reads our output may be slow.
+        let writer = tokio::task::spawn_blocking(move || write(received, &missing, start, json));
+        (journal, Writer(writer))
+    }
+
+    /// How long it has been kept.
+    pub(crate) fn since_start(&self) -> Duration {
+        Instant::now() - self.start
+    }
+
+    /// Tells, without waiting.
+    pub(crate) fn tell(&self, entry: Entry) {
+        if self
+            .lines
+            .try_send(Some(Line::now(self.start, entry)))
+            .is_err()
+        {
+            self.missing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells of a message: waits until there is room.
+    pub(crate) async fn record(&self, entry: Entry) {
+        if self.quiet && entry.is_frequent() {
+            return;
+        }
+        if self
+            .lines
+            .send(Some(Line::now(self.start, entry)))
+            .await
+            .is_err()
+        {
+            self.missing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends it: what was told is written.
+    pub(crate) async fn end(&self, mut writer: Writer) -> Result<(), Failure> {
+        // If the writer has ended, it says why.
+        let _ = self.lines.send(None).await;
+        writer.ended().await
+    }
+}
+
+impl Line {
+    fn now(start: Instant, entry: Entry) -> Self {
+        let since_1970 = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            time: since_1970.as_millis() as f64 / 1_000.0,
+            since_start: Instant::now() - start,
+            entry,
+        }
+    }
+}
+
+impl Writer {
+    /// Waits for its end, and says whether all could be written. Cancel-safe; not to be called
+    /// again after it has returned.
+    pub(crate) async fn ended(&mut self) -> Result<(), Failure> {
+        (&mut self.0).await.unwrap_or_else(|error| {
+            Err(Failure::failed(format!(
+                "the journal cannot be written: {error}"
+            )))
+        })
+    }
+}
+
+fn write(
+    mut lines: mpsc::Receiver<Option<Line>>,
+    missing: &AtomicU64,
+    start: Instant,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while lines.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let mut over = false;
+        let mut text = String::new();
+        for line in batch.drain(..) {
+            match line {
+                Some(line) => add(&mut text, &line, json)?,
+                None => over = true,
+            }
+        }
+        let lost = missing.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let entry = Entry::Missing { lines: lost };
+            add(&mut text, &Line::now(start, entry), json)?;
+        }
+        if let Some(text) = text.strip_suffix('\n') {
+            output::result(text)?;
+        }
+        if over {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn add(text: &mut String, line: &Line, json: bool) -> Result<(), Failure> {
+    if json {
+        *text += &serde_json::to_string(line)
+            .map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?;
+    } else {
+        let seconds = line.since_start.as_secs_f64();
+        *text += &format!("{seconds:>10.3} {}", line.entry);
+    }
+    text.push('\n');
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Sending many messages over one connection that breaks and comes back, and keeping account of
+//! what becomes of each.
+
+mod outcomes;
+mod run;
+mod texts;
+
+pub(crate) use outcomes::{Summary, Wanted};
+pub(crate) use run::{Kind, Plan, Run, any_run};
+pub(crate) use texts::Texts;

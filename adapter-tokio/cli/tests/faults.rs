@@ -1,0 +1,172 @@
+//! Real processes on loopback: a server that is killed and restarted, stopped and continued, told
+//! to leave; and a path that is cut.
+
+#![cfg(unix)]
+#![allow(clippy::expect_used, clippy::panic)]
+
+#[path = "support/program.rs"]
+mod program;
+mod support;
+
+use std::time::Duration;
+
+use program::{Certificates, Program, free_address};
+use serde_json::Value;
+
+/// What holds whatever happened: each request is counted once, none was lost without a report,
+/// handled twice or out of order.
+#[track_caller]
+fn assert_whole(summary: &Value) {
+    let count = |key: &str| {
+        summary[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {key} in {summary}"))
+    };
+    let counted = [
+        "replied",
+        "lost",
+        "timed_out",
+        "rejected",
+        "cancelled",
+        "unreported",
+    ];
+    assert_eq!(
+        count("sent"),
+        counted.into_iter().map(count).sum::<u64>(),
+        "{summary}"
+    );
+    for key in [
+        "unreported",
+        "mismatched",
+        "duplicated",
+        "reordered",
+        "rejected",
+        "timed_out",
+    ] {
+        assert_eq!(count(key), 0, "{key} in {summary}");
+    }
+}
+
+#[test]
+fn a_killed_and_restarted_server_is_noticed_at_once_and_the_client_goes_on() {
+    let certificates = Certificates::new(&[]);
+    // A fixed port: what a restart finds again.
+    let (mut server, address) = certificates.server_at(&free_address(), &["--delay", "100ms"]);
+    let options = ["hello", "--rate", "200/s", "--json"];
+    let mut client = certificates.client("request", &address, &options);
+    client.line(&["connected to"]);
+    server.line(&["request 20 "]);
+
+    server.signal("KILL");
+    drop(server);
+    let (mut server, _) = certificates.server_at(&address, &["--delay", "100ms"]);
+    // By the restart, not by silence; and the loss is told before the new session is there.
+    client.line(&["disconnected", "restarted"]);
+    client.line(&["session lost"]);
+    client.line(&["again, with a new session"]);
+    client.line(&["under way were lost with the session"]);
+    for _ in 0..20 {
+        server.line(&[" request "]);
+    }
+
+    client.signal("INT");
+    let summary = client.end().summary();
+    assert_whole(&summary);
+    assert!(summary["lost"].as_u64() > Some(0), "{summary}");
+    assert!(summary["replied"].as_u64() >= Some(20), "{summary}");
+    assert_eq!(summary["sessions_lost"], 1, "{summary}");
+    assert_eq!(
+        (&summary["reconnects"], &summary["resumed"]),
+        (&1.into(), &0.into())
+    );
+}
+
+#[test]
+fn a_server_that_stops_for_a_while_loses_nothing() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&[]);
+    let options = ["hello", "--rate", "100/s", "--count", "250", "--json"];
+    let client = certificates.client("request", &address, &options);
+    server.line(&["request 20 "]);
+    server.signal("STOP");
+    // This is the fault, not a wait for something.
+    std::thread::sleep(Duration::from_secs(3));
+    server.signal("CONT");
+    let summary = client.end().summary();
+    assert_whole(&summary);
+    assert_eq!(
+        (&summary["sent"], &summary["replied"]),
+        (&250.into(), &250.into())
+    );
+    assert_eq!(summary["reconnects"], 0, "{summary}");
+}
+
+#[test]
+fn a_path_that_is_cut_until_the_link_is_dead_costs_nothing() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&["--heartbeat", "300ms"]);
+    // Cut from second 3 to 5, 8 to 10 …: dead after 0.9 s of it.
+    let mut impair = Program::start(&[
+        "impair",
+        "--listen",
+        "127.0.0.1:0",
+        "--to",
+        &address,
+        "--blackout",
+        "2s@5s",
+    ]);
+    let path = impair.address();
+    let client_options = ["hello", "--rate", "50/s", "--json"];
+    let mut client = certificates.client("request", &path, &client_options);
+    client.line(&["disconnected", "heartbeat timeout"]);
+    client.line(&["the session is resumed"]);
+    server.line(&["resumed from"]);
+    client.signal("INT");
+    let summary = client.end().summary();
+    assert_whole(&summary);
+    assert_eq!(
+        (&summary["lost"], &summary["sessions_lost"]),
+        (&0.into(), &0.into())
+    );
+    assert!(summary["resumed"].as_u64() >= Some(1), "{summary}");
+    assert_eq!(summary["reconnects"], summary["resumed"], "{summary}");
+}
+
+#[test]
+fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_the_next() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server_at(&free_address(), &["--delay", "200ms"]);
+    let options = ["hello", "--rate", "100/s", "--json"];
+    let mut client = certificates.client("request", &address, &options);
+    server.line(&["request 20 "]);
+    server.signal("TERM");
+    server.line(&["going away"]);
+    client.line(&["the server goes away"]);
+    let ended = server.end();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.results.contains("cut off at the end"), "{ended:?}");
+
+    let (mut server, _) = certificates.server_at(&address, &[]);
+    client.line(&["again, with a new session"]);
+    server.line(&[" request "]);
+    client.signal("INT");
+    let summary = client.end().summary();
+    assert_whole(&summary);
+    // What it had, it finished; what came too late was sent to the next one.
+    assert_eq!(summary["lost"], 0, "{summary}");
+    assert_eq!(summary["sent"], summary["replied"], "{summary}");
+}
+
+#[test]
+fn a_second_signal_ends_a_server_at_once() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&["--delay", "10m"]);
+    let _client = certificates.client("request", &address, &["hello", "--count", "1"]);
+    server.line(&["request 1 "]);
+    server.signal("TERM");
+    server.line(&["going away"]);
+    server.signal("TERM");
+    let ended = server.end();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+    assert!(ended.results.contains("cut off at the end"), "{ended:?}");
+}

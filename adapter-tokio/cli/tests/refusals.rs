@@ -1,0 +1,272 @@
+//! What cannot be done is one clear line, and a status that says whose fault it was.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+#[path = "support/program.rs"]
+mod program;
+mod support;
+
+use std::fs;
+use std::net::UdpSocket;
+
+use program::Certificates;
+use support::{assert_one_line, run};
+
+/// A server that cannot start with these certificate and key files.
+fn serve(certificate: &str, key: &str, more: &[&str]) -> std::process::Output {
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--cert",
+        certificate,
+        "--key",
+        key,
+    ];
+    run(&[&arguments, more].concat())
+}
+
+const OPEN: [&str; 2] = ["--admission", "open"];
+
+#[test]
+fn admission_is_never_open_by_accident() {
+    let certificates = Certificates::new(&[]);
+    let directory = certificates.directory();
+    assert_one_line(
+        &run(&["serve", "--dev", directory]),
+        2,
+        &["--admission <ADMISSION>", "trunkline serve --help"],
+    );
+    let serve = |more: &[&str]| {
+        let (certificate, key) = (certificates.file("cert.pem"), certificates.file("key.pem"));
+        serve(&certificate, &key, more)
+    };
+    assert_one_line(
+        &serve(&["--admission", "ajar"]),
+        2,
+        &["'ajar'", "mutual-tls"],
+    );
+    assert_one_line(
+        &serve(&["--admission", "mutual-tls"]),
+        2,
+        &["needs --client-ca"],
+    );
+    assert_one_line(
+        &serve(&["--admission", "open", "--client-ca", "ca.pem"]),
+        2,
+        &["--client-ca is for --admission mutual-tls"],
+    );
+}
+
+#[test]
+fn an_address_in_use_is_one_line() {
+    let certificates = Certificates::new(&[]);
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = taken.local_addr().expect("an address").to_string();
+    let directory = certificates.directory();
+    let output = run(&[
+        "serve",
+        "--listen",
+        &address,
+        "--dev",
+        directory,
+        "--admission",
+        "open",
+    ]);
+    assert_one_line(&output, 1, &[&address, "in use", "another port"]);
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_one_line() {
+    let certificates = Certificates::new(&[]);
+    let (certificate, key) = (certificates.file("cert.pem"), certificates.file("key.pem"));
+    assert_one_line(
+        &serve("no/such.pem", &key, &OPEN),
+        2,
+        &["no/such.pem", "cannot be read"],
+    );
+    assert_one_line(
+        &serve(&certificate, "no/such.key", &OPEN),
+        2,
+        &["no/such.key"],
+    );
+    assert_one_line(
+        &serve(&certificate, &certificates.file("ca.key"), &OPEN),
+        2,
+        &["the private key does not belong to the certificate"],
+    );
+    let junk = certificates.file("junk.pem");
+    fs::write(&junk, "junk").expect("written");
+    assert_one_line(
+        &serve(&junk, &key, &OPEN),
+        2,
+        &["junk.pem", "no certificate"],
+    );
+    assert_one_line(
+        &run(&["serve", "--dev", "no/such/directory", "--admission", "open"]),
+        2,
+        &["no/such/directory", "trunkline cert --out"],
+    );
+    let (expired, its_key) = expired(&certificates);
+    assert_one_line(
+        &serve(&expired, &its_key, &OPEN),
+        2,
+        &["expired.pem", "has expired"],
+    );
+    let mutual = ["--admission", "mutual-tls", "--client-ca", &junk];
+    assert_one_line(
+        &serve(&certificate, &key, &mutual),
+        2,
+        &["junk.pem", "no certificate"],
+    );
+}
+
+/// A certificate of last year, with its key.
+fn expired(certificates: &Certificates) -> (String, String) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params =
+        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let files = (
+        certificates.file("expired.pem"),
+        certificates.file("expired.key"),
+    );
+    fs::write(&files.0, certificate.pem()).expect("written");
+    fs::write(&files.1, key.serialize_pem()).expect("written");
+    files
+}
+
+/// The last line of a client that fails: what came before tells what was tried.
+#[track_caller]
+fn assert_refused(certificates: &Certificates, server: &str, options: &[&str], parts: &[&str]) {
+    let ended = certificates.client("request", server, options).end();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let last = ended.notes.lines().last().expect("a line");
+    for part in parts {
+        assert!(last.contains(part), "{part:?} is missing in {ended:?}");
+    }
+    assert!(ended.results.is_empty(), "{ended:?}");
+}
+
+#[test]
+fn a_server_of_an_unknown_authority_is_not_talked_to() {
+    let (ours, theirs) = (Certificates::new(&[]), Certificates::new(&[]));
+    let (_server, address) = theirs.server(&[]);
+    assert_refused(
+        &ours,
+        &address,
+        &["hi", "--count", "1"],
+        &["not connected", "certificate not accepted", "--ca"],
+    );
+    assert_refused(
+        &theirs,
+        &address,
+        &["hi", "--count", "1", "--server-name", "other.test"],
+        &["not connected", "certificate not accepted", "--server-name"],
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_dialled_for_a_time_that_is_told() {
+    let certificates = Certificates::new(&[]);
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = nobody.local_addr().expect("an address").to_string();
+    let options = ["hi", "--count", "1", "--connect-timeout", "300ms"];
+    let ended = certificates.client("request", &address, &options).end();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let lines: Vec<_> = ended.notes.lines().collect();
+    assert_eq!(lines.len(), 2, "{ended:?}");
+    assert!(
+        lines[0].contains(&format!("connecting to {address} as cli-")),
+        "{ended:?}"
+    );
+    assert!(lines[1].contains("within 0.30 s") && lines[1].contains("--connect-timeout"));
+}
+
+#[test]
+fn a_host_that_does_not_exist_is_one_line() {
+    let certificates = Certificates::new(&[]);
+    // No name server has to be asked about that.
+    assert_refused(
+        &certificates,
+        "no..such:4433",
+        &["hi"],
+        &["no..such:4433 was not found"],
+    );
+}
+
+#[test]
+fn bad_options_of_clients_are_one_line() {
+    let certificates = Certificates::new(&["anna"]);
+    let client = |command: &str, more: &[&str]| {
+        let arguments = [
+            &[command, "localhost:4433", "--dev", certificates.directory()],
+            more,
+        ];
+        run(&arguments.concat())
+    };
+    assert_one_line(
+        &run(&["request", "localhost:4433", "hi"]),
+        2,
+        &["--ca <FILE>"],
+    );
+    assert_one_line(
+        &run(&["request", "localhost", "hi"]),
+        2,
+        &["port is missing"],
+    );
+    assert_one_line(&client("request", &[]), 2, &["<TEXT>"]);
+    assert_one_line(
+        &client("request", &["hi", "--rate", "fast"]),
+        2,
+        &["--rate", "100/s"],
+    );
+    assert_one_line(
+        &client("request", &["hi", "--in-flight", "0"]),
+        2,
+        &["--in-flight", "0"],
+    );
+    assert_one_line(
+        &client("request", &["hi", "--size", "1b"]),
+        2,
+        &["--size 1b", "2 bytes"],
+    );
+    assert_one_line(
+        &client("request", &["hi", "--size", "2mb"]),
+        2,
+        &["2000000", "1000000"],
+    );
+    assert_one_line(&client("send", &["hi", "--stdin"]), 2, &["--stdin"]);
+    assert_one_line(
+        &client("send", &["hi", "--to-all", "--to-group", "lobby"]),
+        2,
+        &["--to-all", "--to-group"],
+    );
+    assert_one_line(
+        &client("listen", &["--group", ""]),
+        2,
+        &["--group", "group name"],
+    );
+    assert_one_line(
+        &client("clients", &["--client-id", ""]),
+        2,
+        &["--client-id", "client id"],
+    );
+    assert_one_line(
+        &run(&["clients", "localhost:4433", "--dev", "no/such"]),
+        2,
+        &["no/such", "trunkline cert --out"],
+    );
+    assert_one_line(
+        &run(&["clients", "localhost:4433", "--ca", "no/such.pem"]),
+        2,
+        &["no/such.pem", "cannot be read"],
+    );
+    assert_one_line(
+        &client("clients", &["--heartbeat", "1ms"]),
+        2,
+        &["heartbeat", "100 ms"],
+    );
+}

@@ -33,26 +33,27 @@
 //! it. A broadcast is best effort. Nothing survives the process.
 //!
 //! It runs inside any tokio runtime that has its timer and I/O enabled: multi-threaded,
-//! current-thread, with or without a `LocalSet`. Each server or client is one task; when its
-//! runtime is dropped, all that waits for it ends with [`Stopped`].
+//! current-thread, with or without a `LocalSet`. Each server or client is one task of the runtime
+//! that starts it, or of one that it is [told to run in](ClientBuilder::runtime); when that runtime
+//! is dropped, all that waits for it ends with [`Stopped`].
 //!
 //! This crate is a socket, a clock and `spawn`; all else is [`trunkline_core::driver`], where
 //! every name here comes from.
 
-mod platform;
-mod socket;
+mod reactor;
+mod runtime;
 
-pub use platform::Tokio;
+pub use runtime::Runtime;
 pub use trunkline_core::driver::exports::*;
 
 /// A running server; see [`trunkline_core::driver::Server`].
-pub type Server = trunkline_core::driver::Server<Tokio>;
+pub type Server = trunkline_core::driver::Server<Runtime>;
 
 /// A client of one server; see [`trunkline_core::driver::Client`].
-pub type Client = trunkline_core::driver::Client<Tokio>;
+pub type Client = trunkline_core::driver::Client<Runtime>;
 
 /// Sets up a server; see [`trunkline_core::driver::ServerBuilder`].
-pub type ServerBuilder = trunkline_core::driver::ServerBuilder<Tokio>;
+pub type ServerBuilder = trunkline_core::driver::ServerBuilder<Runtime>;
 
 /// Sets up a client; see [`trunkline_core::driver::ClientBuilder`].
-pub type ClientBuilder = trunkline_core::driver::ClientBuilder<Tokio>;
+pub type ClientBuilder = trunkline_core::driver::ClientBuilder<Runtime>;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
-use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
@@ -40,7 +39,7 @@ pub struct ClientBuilder<P> {
     seed: Option<Seed>,
     patience: Duration,
     problem: Option<StartError>,
-    platform: PhantomData<fn() -> P>,
+    platform: Option<P>,
 }
 
 impl<P: Platform> ClientBuilder<P> {
@@ -59,7 +58,7 @@ impl<P: Platform> ClientBuilder<P> {
             seed: None,
             patience: Duration::from_secs(30),
             problem: None,
-            platform: PhantomData,
+            platform: None,
         }
     }
 
@@ -146,6 +145,12 @@ impl<P: Platform> ClientBuilder<P> {
         self
     }
 
+    /// The runtime that it is to run in, if not the one that the caller runs in.
+    pub fn runtime(mut self, runtime: impl Into<P>) -> Self {
+        self.platform = Some(runtime.into());
+        self
+    }
+
     /// Where all randomness comes from; by default the operating system. For tests and replays:
     /// who knows the seed can decrypt everything.
     pub fn seed(mut self, seed: Seed) -> Self {
@@ -171,6 +176,7 @@ impl<P: Platform> ClientBuilder<P> {
             server_name,
             client,
             problem,
+            platform,
             ..
         } = self;
         if let Some(problem) = problem {
@@ -178,7 +184,10 @@ impl<P: Platform> ClientBuilder<P> {
         }
         let roots = roots.ok_or(StartError::NoRoots)?;
         let client = client.ok_or(StartError::NoClientId)?;
-        let platform = Arc::new(P::current().map_err(StartError::Runtime)?);
+        let platform = platform
+            .map_or_else(P::current, Ok)
+            .map_err(StartError::Runtime)?;
+        let platform = Arc::new(platform);
         let address = lookup(&*platform, &target).await?;
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -239,10 +248,14 @@ impl<P: Platform> ClientBuilder<P> {
     }
 
     /// Starts, and waits for the first link.
-    async fn connect(self) -> Result<Client<P>, StartError> {
+    async fn connect(mut self) -> Result<Client<P>, StartError> {
         let after = self.patience;
-        let platform = P::current().map_err(StartError::Runtime)?;
+        let platform = self
+            .platform
+            .map_or_else(P::current, Ok)
+            .map_err(StartError::Runtime)?;
         let mut patience = platform.sleep(after);
+        self.platform = Some(platform);
         let client = self.start().await?;
         let connected = {
             let mut connected = pin!(client.connected());

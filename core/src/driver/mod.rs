@@ -3,7 +3,8 @@
 //! A [`Server`] or a [`Client`] is a handle; a [`Driver`], which owns the [`crate::Node`] and the
 //! socket, does the work as one task of whatever runtime a [`Platform`] stands for. Handles leave
 //! commands in a mailbox and wait for what becomes of them; a [`Service`] routes messages to plain
-//! async functions. An adapter supplies a socket, a timer and `spawn`, and nothing else.
+//! async functions. An adapter supplies a socket, a timer and `spawn`, and nothing else;
+//! what is the same in every socket and timer is here too, with the feature `system`.
 
 mod admission;
 mod build_error;
@@ -31,6 +32,8 @@ mod server_builder;
 mod service;
 mod shared;
 mod slot;
+#[cfg(feature = "system")]
+pub mod system;
 mod tag;
 mod turn;
 mod watch;

@@ -23,20 +23,21 @@ pub trait Runtime: Send + Sync + 'static {
 }
 
 /// What a runtime adapter is: with it, [`super::Server`] and [`super::Client`] are complete.
-pub trait Platform: Runtime + Sized {
+pub trait Platform: Runtime + Clone {
     /// Its UDP socket and its timer.
     type Io: Io;
 
-    /// The runtime that the caller runs in; an error if there is none.
+    /// The runtime to take where none was handed over: the one that the caller runs in, or the
+    /// only one there is; an error if there is none.
     fn current() -> io::Result<Self>;
 
     /// A socket bound to that address.
     fn bind(&self, address: SocketAddr) -> io::Result<Self::Io>;
 
-    /// The addresses of `host:port`, never none of them.
+    /// The addresses of `host:port`. The task may be polled outside of the runtime.
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>>;
 
-    /// Ends after that time.
+    /// Ends after that time. The task may be polled outside of the runtime.
     fn sleep(&self, time: Duration) -> Task;
 
     /// The wall clock now: what certificates are judged by.

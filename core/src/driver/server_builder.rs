@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::IntoFuture;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ pub struct ServerBuilder<P> {
     seed: Option<Seed>,
     keys: Option<PersistentKeys>,
     problem: Option<StartError>,
-    platform: PhantomData<fn() -> P>,
+    platform: Option<P>,
 }
 
 impl<P: Platform> ServerBuilder<P> {
@@ -44,7 +43,7 @@ impl<P: Platform> ServerBuilder<P> {
             seed: None,
             keys: None,
             problem: None,
-            platform: PhantomData,
+            platform: None,
         }
     }
 
@@ -93,6 +92,12 @@ impl<P: Platform> ServerBuilder<P> {
         self
     }
 
+    /// The runtime that it is to run in, if not the one that the caller runs in.
+    pub fn runtime(mut self, runtime: impl Into<P>) -> Self {
+        self.platform = Some(runtime.into());
+        self
+    }
+
     /// Where all randomness comes from; by default the operating system. For tests and replays:
     /// who knows the seed can decrypt everything.
     pub fn seed(mut self, seed: Seed) -> Self {
@@ -118,7 +123,7 @@ impl<P: Platform> ServerBuilder<P> {
             seed,
             keys,
             problem,
-            ..
+            platform,
         } = self;
         if let Some(problem) = problem {
             return Err(problem);
@@ -130,7 +135,9 @@ impl<P: Platform> ServerBuilder<P> {
             Policy::MutualTls(roots) => (Admission::MutualTls, Some(roots), None),
             Policy::Ask(ask, roots) => (Admission::Ask, roots, Some(ask)),
         };
-        let platform = P::current().map_err(StartError::Runtime)?;
+        let platform = platform
+            .map_or_else(P::current, Ok)
+            .map_err(StartError::Runtime)?;
         let seed = seed.map_or_else(P::seed, Ok).map_err(StartError::Runtime)?;
         let origin = Origin {
             now: platform.now(),

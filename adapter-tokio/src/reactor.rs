@@ -1,0 +1,68 @@
+//! A socket and a timer in tokio's reactor.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::time::Sleep;
+use trunkline_core::driver::system::{self, Direction, UdpSockRef};
+
+/// A UDP socket and a timer of tokio.
+#[derive(Debug)]
+pub struct Reactor {
+    socket: UdpSocket,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Reactor {
+    /// Hands a socket to the reactor of the runtime that the caller is inside of.
+    pub(crate) fn register(socket: std::net::UdpSocket) -> io::Result<Self> {
+        Ok(Self {
+            socket: UdpSocket::from_std(socket)?,
+            sleep: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
+        })
+    }
+}
+
+impl system::Reactor for Reactor {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
+        match direction {
+            Direction::Receive => self.socket.poll_recv_ready(cx),
+            Direction::Send => self.socket.poll_send_ready(cx),
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        direction: Direction,
+        attempt: &mut dyn FnMut(UdpSockRef<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let interest = match direction {
+            Direction::Receive => Interest::READABLE,
+            Direction::Send => Interest::WRITABLE,
+        };
+        let socket = UdpSockRef::from(&self.socket);
+        self.socket.try_io(interest, move || attempt(socket))
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn set_timer(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline.into());
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sleep.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,197 @@
+//! Many datagrams a system call, each way.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::UdpSocket;
+use std::num::NonZeroUsize;
+
+use bytes::BytesMut;
+use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
+
+use crate::{Datagram, Ecn, Transmit};
+
+/// What the kernel is asked to buffer, each way; it may give less.
+const SOCKET_BUFFER: usize = 2 << 20;
+
+/// What one receive buffer holds: the most that the kernel merges into one.
+const RECEIVE_BUFFER: usize = 64 << 10;
+
+/// Receives and sends with one UDP socket, many datagrams a system call where the system can, with
+/// ECN marks and local addresses. It never waits, so it serves a loop of your own as well as a
+/// runtime.
+pub struct Batches {
+    state: UdpSocketState,
+    received: Box<[u8]>,
+    metas: [RecvMeta; BATCH_SIZE],
+    /// So many buffers hold what nobody has taken yet.
+    filled: usize,
+}
+
+impl Batches {
+    /// Makes the socket non-blocking, and asks for large buffers and for every offload there is.
+    pub fn new(socket: &UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let state = UdpSocketState::new(UdpSockRef::from(socket))?;
+        // The kernel's own limit may be lower; then that is what there is.
+        let _ = state.set_send_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
+        Ok(Self {
+            state,
+            received: vec![0; RECEIVE_BUFFER * BATCH_SIZE].into(),
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            filled: 0,
+        })
+    }
+
+    /// How many datagrams of one size [`Batches::send`] can send in one call.
+    pub fn max_segments(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Hands one batch of datagrams that have arrived to `sink`; says whether more may be waiting.
+    /// If none has arrived, that is an error of kind [`io::ErrorKind::WouldBlock`]. Any other
+    /// error concerns one peer, or none, and the socket is as good as before.
+    pub fn receive(
+        &mut self,
+        socket: UdpSockRef<'_>,
+        sink: &mut dyn FnMut(Datagram),
+    ) -> io::Result<bool> {
+        let full = self.fill(socket)?;
+        self.empty(sink);
+        Ok(full)
+    }
+
+    /// Sends all of it, or nothing: [`io::ErrorKind::WouldBlock`] says that the socket takes no
+    /// more for now. What the system refuses otherwise is lost, as if on its way.
+    pub fn send(
+        &self,
+        socket: UdpSockRef<'_>,
+        transmit: &Transmit,
+        contents: &[u8],
+    ) -> io::Result<()> {
+        let ecn = transmit.ecn.map(Ecn::bits);
+        let datagrams = quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: ecn.and_then(EcnCodepoint::from_bits),
+            contents,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.local_ip,
+        };
+        self.state.send(socket, &datagrams)
+    }
+
+    /// Receives one batch; says whether it is full, so that more may be waiting.
+    pub(super) fn fill(&mut self, socket: UdpSockRef<'_>) -> io::Result<bool> {
+        let mut chunks = self.received.chunks_exact_mut(RECEIVE_BUFFER);
+        let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        self.filled = self.state.recv(socket, &mut buffers, &mut self.metas)?;
+        Ok(self.filled == BATCH_SIZE)
+    }
+
+    /// Hands over what was received, apart again where the kernel has merged it; says how many
+    /// datagrams that were.
+    pub(super) fn empty(&mut self, sink: &mut dyn FnMut(Datagram)) -> usize {
+        let filled = std::mem::take(&mut self.filled);
+        let buffers = self.received.chunks_exact(RECEIVE_BUFFER).take(filled);
+        let mut count = 0;
+        for (meta, buffer) in self.metas.iter().zip(buffers) {
+            let mut merged = BytesMut::from(&buffer[..meta.len]);
+            while !merged.is_empty() {
+                let data = merged.split_to(meta.stride.clamp(1, merged.len()));
+                sink(Datagram {
+                    remote: meta.addr,
+                    local_ip: meta.dst_ip,
+                    ecn: meta.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
+                    data,
+                });
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Whether a batch is there that nobody has taken.
+    pub(super) fn is_filled(&self) -> bool {
+        self.filled > 0
+    }
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches")
+            .field("max_segments", &self.max_segments())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> (UdpSocket, Batches) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let batches = Batches::new(&socket).unwrap();
+        (socket, batches)
+    }
+
+    /// What arrives until `count` datagrams have.
+    fn receive(socket: &UdpSocket, batches: &mut Batches, count: usize) -> Vec<Datagram> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            match batches.receive(socket.into(), &mut |datagram| received.push(datagram)) {
+                Ok(_) => {}
+                // Loopback delivers within the sending call, or soon after it.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        received
+    }
+
+    #[test]
+    fn merged_datagrams_come_apart_again() {
+        let ((from, sender), (to, mut receiver)) = (socket(), socket());
+        let segments = sender.max_segments().get().min(3);
+        let mut contents = vec![7; 100 * (segments - 1)];
+        contents.extend([8; 30]);
+        let transmit = Transmit {
+            destination: to.local_addr().unwrap(),
+            local_ip: None,
+            ecn: Ecn::from_bits(2),
+            size: contents.len(),
+            segment_size: (segments > 1).then_some(100),
+        };
+        sender
+            .send(UdpSockRef::from(&from), &transmit, &contents)
+            .unwrap();
+        let received = receive(&to, &mut receiver, segments);
+        let joined: Vec<_> = received.iter().flat_map(|d| d.data.to_vec()).collect();
+        assert_eq!(joined, contents);
+        assert_eq!(received.len(), segments);
+        for datagram in received {
+            assert_eq!(datagram.remote, from.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_empty_datagram_is_nobodys_and_stops_nothing() {
+        let ((from, _), (to, mut receiver)) = (socket(), socket());
+        let address = to.local_addr().unwrap();
+        from.send_to(b"", address).unwrap();
+        from.send_to(b"x", address).unwrap();
+        let received = receive(&to, &mut receiver, 1);
+        assert_eq!(&received[0].data[..], b"x");
+    }
+
+    #[test]
+    fn a_socket_that_nothing_came_to_says_so() {
+        let (socket, mut batches) = socket();
+        let error = batches
+            .receive(UdpSockRef::from(&socket), &mut |_| {
+                panic!("nothing was sent")
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}

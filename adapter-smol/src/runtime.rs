@@ -79,6 +79,9 @@ impl Platform for Runtime {
     }
 
     fn bind(&self, address: SocketAddr) -> io::Result<Self::Io> {
+        if matches!(&self.0, Spawner::Shared(executor) if executor.strong_count() == 0) {
+            return Err(io::Error::other("the executor to run on was dropped"));
+        }
         UdpIo::bind(address, Reactor::register)
     }
 

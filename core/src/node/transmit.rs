@@ -46,7 +46,8 @@ const SOONEST: Duration = Duration::from_micros(1);
 const BATCH: usize = 64 << 10;
 
 impl Node {
-    /// Appends the next datagrams to `buffer`: up to `max_segments` of one size, to one address.
+    /// Appends the next datagrams to `buffer`: up to `max_segments` of one size, to one address,
+    /// and no more bytes than one UDP send takes (65,507).
     /// Call until it says `None`.
     pub fn poll_transmit(
         &mut self,

@@ -38,6 +38,10 @@ pub(crate) struct Carrier {
     turn: usize,
 }
 
+/// What one UDP send takes at most, cut into segments or not: what an IPv4 packet has room for.
+/// Kernels refuse more, and commonly without a word. Bytes.
+const SEND_MAX: usize = 65_507;
+
 /// Order in which QUIC sends what streams hold; higher goes first.
 mod priority {
     pub(super) const CONTROL: i32 = 100;
@@ -267,8 +271,9 @@ impl Carrier {
         max_segments: NonZeroUsize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        self.connection
-            .poll_transmit(now, max_segments.get(), buffer)
+        let fitting = SEND_MAX / usize::from(self.connection.current_mtu()).max(1);
+        let segments = max_segments.get().min(fitting.max(1));
+        self.connection.poll_transmit(now, segments, buffer)
     }
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {

@@ -236,3 +236,5 @@ impl fmt::Display for DisconnectReason {
         }
     }
 }
+
+impl std::error::Error for DisconnectReason {}

@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// Deliver that share of the packets twice: 2%
     #[arg(long, value_name = "PERCENT", value_parser = parse::share, help_heading = "The path")]
     duplicate: Option<Share>,
-    /// Repeat what an earlier run's path did to packets [default: a new seed, which is shown]
+    /// Repeat the decisions of an earlier run's path [default: a new seed, which is shown]
     #[arg(long, value_name = "NUMBER", help_heading = "The path")]
     seed: Option<u64>,
     /// Print one JSON object in the end; what happens is told on standard error

@@ -76,7 +76,12 @@ impl Cast {
         );
         story.say(
             "path",
-            format_args!("{} leads to it: {}", path.address(), plan.path),
+            format_args!(
+                "{} leads to it, seed {}: {}",
+                path.address(),
+                plan.seed,
+                plan.path
+            ),
         );
 
         // All at once: on a bad path a handshake may take a while.

@@ -13,7 +13,8 @@ use super::story::Story;
 pub(crate) struct Links {
     /// Links that came up.
     pub(crate) opened: u64,
-    /// Those among them that carried on an earlier one's session.
+    /// Those among them, the first one apart, that carried on an earlier one's session. (If the
+    /// first welcome was lost, the first link carries on a session that never had one.)
     pub(crate) resumed: u64,
     /// Links that ended.
     pub(crate) broken: u64,
@@ -73,8 +74,8 @@ impl Hooks for ClientHooks {
         let epoch = epoch(peer);
         self.say(format_args!("resumed: the same session, epoch {epoch}"));
         self.count(|links| {
+            links.resumed += u64::from(links.opened > 0);
             links.opened += 1;
-            links.resumed += 1;
             links.epoch = epoch;
             links.up = true;
         });

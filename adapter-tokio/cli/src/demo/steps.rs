@@ -51,8 +51,9 @@ impl<'a> Stage<'a> {
     /// Starts the server and the path, and connects everybody.
     pub(crate) async fn set(plan: &'a Plan, story: &'a Story) -> Result<Self, Failure> {
         let heartbeat = plan.heartbeat();
-        story.chapter(
-            "A server and its clients, over UDP on this machine, with throwaway certificates",
+        story.say(
+            "demo",
+            "a server and its clients, over UDP on this machine, with throwaway certificates",
         );
         let default = Heartbeat::default().interval;
         story.say(

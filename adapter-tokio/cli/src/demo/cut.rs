@@ -7,12 +7,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use trunkline_tokio::State;
 
+use super::cast::Participant;
 use super::lifecycle::Links;
 use super::measured::{Outage, seconds};
 use super::plan::{CUT_PACE, LEAD};
 use super::steps::Stage;
 use super::traffic::{Sender, What};
 use crate::failure::Failure;
+use crate::impair::Directions;
 
 /// How long everybody may take to come back after the cut.
 const RETURN: Duration = Duration::from_secs(30);
@@ -37,9 +39,27 @@ impl Stage<'_> {
         );
         sleep(LEAD).await;
 
-        self.cast.path.cut().await.map_err(Failure::failed)?;
+        // Messages that arrive while their acks do not are those that a resume might double.
+        self.cast
+            .path
+            .cut(Directions::Down)
+            .await
+            .map_err(Failure::failed)?;
+        self.story.say("path", "cut from the server to the clients");
+        sleep(self.plan.one_way_cut()).await;
+        self.cast
+            .path
+            .cut(Directions::Both)
+            .await
+            .map_err(Failure::failed)?;
         let (begin, sent_before) = (Instant::now(), self.sent());
-        self.story.say("path", "cut: nothing passes any more");
+        let unacked = self.arrived_unacked();
+        self.story.say(
+            "path",
+            format_args!(
+                "cut both ways; {unacked} messages have arrived whose acks have not, and must not come twice"
+            ),
+        );
         let asking = self.ask_one_each();
         let end = begin + cut;
         // If somebody does not notice, that shows in the end: nothing will have been resumed.
@@ -73,6 +93,7 @@ impl Stage<'_> {
         self.measured.cut = Some(Outage {
             length,
             messages,
+            unacked,
             back_after,
             longest_ack,
         });
@@ -167,6 +188,15 @@ impl Stage<'_> {
     fn acked(&self) -> u64 {
         let acked = |ledger: &super::ledger::Ledger| ledger.up.acked() + ledger.down.acked();
         self.cast.clients.iter().map(|c| acked(&c.ledger)).sum()
+    }
+
+    /// Messages to the server that it has, and whose senders do not know it yet.
+    fn arrived_unacked(&self) -> u64 {
+        let unacked = |client: &Participant| {
+            let balance = client.ledger.up.balance();
+            balance.delivered.saturating_sub(balance.acked)
+        };
+        self.cast.clients.iter().map(unacked).sum()
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Outage {
     pub(crate) length: Duration,
     /// Messages that were sent meanwhile, both ways.
     pub(crate) messages: u64,
+    /// Messages that had arrived when it began, and whose acks were lost in it.
+    pub(crate) unacked: u64,
     /// From the path's return until the last client was back.
     pub(crate) back_after: Option<Duration>,
     /// The longest wait of a message for its ack, the cut included.

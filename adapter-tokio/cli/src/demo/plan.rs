@@ -84,6 +84,12 @@ impl Plan {
         config
     }
 
+    /// For how long only one way is cut before the other one is: time enough for messages to
+    /// arrive whose acks do not, and too little for anybody to give a link up.
+    pub(crate) fn one_way_cut(&self) -> Duration {
+        Duration::from_millis(100) + self.round_trip()
+    }
+
     /// When a silent peer counts as dead: what is shown of the default, 15 s.
     pub(crate) fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
@@ -210,6 +216,7 @@ mod tests {
                 assert_eq!(plan.check(), Ok(()));
                 assert_eq!(plan.config().validate(), Ok(()));
                 assert!(plan.silence() < plan.shortest_cut());
+                assert!(plan.one_way_cut() < plan.silence());
             }
         }
     }

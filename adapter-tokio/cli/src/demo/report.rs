@@ -58,6 +58,8 @@ struct CutReport {
     seconds: f64,
     /// Messages that were sent meanwhile.
     sent: u64,
+    /// Messages that had arrived when it began, and whose acks were lost in it.
+    arrived_unacked: u64,
     /// From the path's return until the last client was back.
     back_after_ms: Option<f64>,
     /// The longest wait for an ack, the cut included.
@@ -113,6 +115,7 @@ impl Report {
         let cut = cut.map_or_else(CutReport::default, |cut| CutReport {
             seconds: seconds(cut.length),
             sent: cut.messages,
+            arrived_unacked: cut.unacked,
             back_after_ms: cut.back_after.map(milliseconds),
             longest_ack_ms: milliseconds(cut.longest_ack),
         });

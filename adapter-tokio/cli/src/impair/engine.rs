@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::bottleneck::Bottleneck;
 use super::draws::{Dice, Draw, Draws};
 use super::loss::Loss;
-use super::settings::{Direction, Impairments};
+use super::settings::{Direction, Directions, Impairments};
 
 /// A packet that is to be overtaken is held back between this and [`HOLD_MOST`], and the packets
 /// behind it do not wait.
@@ -79,7 +79,7 @@ pub(crate) struct Counts {
 pub(crate) struct Engine {
     start: Instant,
     impairments: Impairments,
-    cut: bool,
+    cut: Option<Directions>,
     up: Way,
     down: Way,
 }
@@ -109,7 +109,7 @@ impl Engine {
         Self {
             start,
             impairments,
-            cut: false,
+            cut: None,
             up: way(Direction::Up),
             down: way(Direction::Down),
         }
@@ -119,7 +119,7 @@ impl Engine {
     pub(crate) fn packet(&mut self, now: Instant, direction: Direction, length: usize) -> Fate {
         let elapsed = now.saturating_duration_since(self.start);
         let impaired = self.impairments.directions.include(direction);
-        let cut = self.cut || impaired && self.impairments.is_cut(elapsed);
+        let cut = self.is_ordered_cut(direction) || impaired && self.impairments.is_cut(elapsed);
         let way = match direction {
             Direction::Up => &mut self.up,
             Direction::Down => &mut self.down,
@@ -141,21 +141,25 @@ impl Engine {
         fate
     }
 
-    /// Cuts the path, both ways, until [`Engine::heal`]. What is under way already arrives.
-    pub(crate) fn cut(&mut self) {
-        self.cut = true;
+    /// Cuts these ways, and no others, until [`Engine::heal`]. What is under way already arrives.
+    pub(crate) fn cut(&mut self, ways: Directions) {
+        self.cut = Some(ways);
     }
 
     /// Ends what [`Engine::cut`] began.
     pub(crate) fn heal(&mut self) {
-        self.cut = false;
+        self.cut = None;
     }
 
     /// Whether packets of that direction are being dropped by a cut.
     pub(crate) fn is_cut(&self, now: Instant, direction: Direction) -> bool {
         let elapsed = now.saturating_duration_since(self.start);
-        self.cut
+        self.is_ordered_cut(direction)
             || self.impairments.directions.include(direction) && self.impairments.is_cut(elapsed)
+    }
+
+    fn is_ordered_cut(&self, direction: Direction) -> bool {
+        self.cut.is_some_and(|ways| ways.include(direction))
     }
 
     /// What became of the packets so far.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::delay_line::DelayLine;
 use super::engine::{Engine, Fate, Flip};
-use super::settings::{Direction, Impairments};
+use super::settings::{Direction, Directions, Impairments};
 use super::summary::{ClientCounts, Summary, Traffic};
 use super::upstream::{Answer, Clients, DATAGRAM_MAX, open_socket, pause_after};
 
@@ -59,7 +59,7 @@ struct Order {
 
 #[derive(Debug)]
 enum What {
-    Cut,
+    Cut(Directions),
     Heal,
     Report,
     Stop,
@@ -80,9 +80,10 @@ impl Handle {
         self.address
     }
 
-    /// Cuts the path both ways; it is cut when this returns. What is under way still arrives.
-    pub(crate) async fn cut(&self) -> io::Result<Summary> {
-        self.order(What::Cut).await
+    /// Cuts these ways, and no others; they are cut when this returns. What is under way still
+    /// arrives.
+    pub(crate) async fn cut(&self, ways: Directions) -> io::Result<Summary> {
+        self.order(What::Cut(ways)).await
     }
 
     /// Ends what [`Handle::cut`] began.
@@ -230,7 +231,7 @@ impl Proxy {
 
     fn obey(&mut self, order: Order) {
         match order.what {
-            What::Cut => self.engine.cut(),
+            What::Cut(ways) => self.engine.cut(ways),
             What::Heal => self.engine.heal(),
             What::Report | What::Stop => {}
         }

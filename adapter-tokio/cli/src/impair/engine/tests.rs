@@ -320,10 +320,14 @@ fn cuts_drop_everything_while_they_last() {
     assert_eq!(dropped, (100..150).collect::<Vec<_>>());
     assert!(!path.engine.is_cut(path.now, Direction::Up));
 
-    path.engine.cut();
+    path.engine.cut(Directions::Both);
     assert!(path.engine.is_cut(path.now, Direction::Down));
     assert_eq!(path.up(1, millis(1)), [Fate::Dropped(Cause::Cut)]);
+    path.engine.cut(Directions::Down);
+    assert!(path.engine.is_cut(path.now, Direction::Down));
+    assert!(arrival(&path.up(1, millis(1))[0]).is_some());
     path.engine.heal();
+    assert!(!path.engine.is_cut(path.now, Direction::Down));
     assert!(arrival(&path.up(1, millis(1))[0]).is_some());
     assert_eq!(path.engine.counts(Direction::Up).cut, 51);
 }
@@ -345,7 +349,7 @@ fn one_direction_can_be_spared() {
         path.engine.packet(path.now, Direction::Down, 100),
         Fate::Dropped(Cause::Loss)
     );
-    // The hand that cuts a path cuts both ways.
-    path.engine.cut();
+    // Cut by hand, a way is cut whichever way is impaired.
+    path.engine.cut(Directions::Both);
     assert_eq!(path.up(1, millis(1)), [Fate::Dropped(Cause::Cut)]);
 }

@@ -99,7 +99,7 @@ async fn a_cut_path_drops_and_a_healed_one_carries_again() {
     let server = socket().await;
     let proxy = start(&server, |_| {});
     let client = socket().await;
-    assert!(proxy.cut().await.expect("cut").cut_now);
+    assert!(proxy.cut(Directions::Both).await.expect("cut").cut_now);
     client
         .send_to(b"into the dark", proxy.address())
         .await

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Event, Node};
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_core::{Event, Lane, Message, Node, Tag};
+use trunkline_testkit::{NodeIndex, Path, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -117,34 +117,54 @@ fn redial_delays_double_up_to_a_minute_inside_their_jitter() {
 
 #[test]
 fn two_hundred_clients_on_a_bad_network_lose_and_reorder_nothing() {
+    const CLIENTS: usize = 200;
+    const MESSAGES: usize = 10;
+    let lanes = [Lane::DEFAULT, Lane::new(2).unwrap(), Lane::new(3).unwrap()];
     let mut world = World::new(6);
-    world.path.delay = Duration::from_millis(100);
-    world.path.jitter = Duration::from_millis(20);
-    world.path.loss = 0.1;
-    world.path.duplicate = 0.02;
+    world.path = Path {
+        delay: Duration::from_millis(100),
+        jitter: Duration::from_millis(20),
+        loss: 0.1,
+        reorder: 0.2,
+        duplicate: 0.1,
+        corrupt: 0.05,
+        ..Path::default()
+    };
     let server = world.server();
     let mut promises = Vec::new();
-    for n in 0..200 {
+    for n in 0..CLIENTS {
         let client = world.client();
         let session = world.connect(client, server, &format!("client-{n}"));
-        for i in 0..20 {
-            promises.push((
-                client,
-                world.send_acked(client, session, format!("{n} {i}").as_bytes()),
-            ));
+        for i in 0..MESSAGES {
+            for (lane, on) in lanes.into_iter().enumerate() {
+                let body = format!("{n} {lane} {i}");
+                let message = Message::new(Tag::of("test.Said"), body).on(on);
+                let now = world.now();
+                let node = world.node(client);
+                let promise = node.send_acked(now, session, message, Some(Duration::ZERO));
+                promises.push((client, promise.unwrap()));
+            }
         }
     }
     world.run(60 * SECOND, echo);
     for (client, promise) in promises {
         assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
     }
-    let mut next = vec![0; 200];
+    let mut next = vec![[0; 3]; CLIENTS];
     for body in world.bodies(server) {
         let text = String::from_utf8_lossy(&body).into_owned();
-        let (client, number) = text.split_once(' ').unwrap();
-        let (client, number): (usize, usize) = (client.parse().unwrap(), number.parse().unwrap());
-        assert_eq!(number, next[client], "client {client}");
-        next[client] += 1;
+        let mut numbers = text.split(' ').map(|part| part.parse::<usize>().unwrap());
+        let [client, lane, number] = std::array::from_fn(|_| numbers.next().unwrap());
+        assert_eq!(number, next[client][lane], "client {client}, lane {lane}");
+        next[client][lane] += 1;
     }
-    assert!(next.iter().all(|n| *n == 20));
+    assert!(next.iter().flatten().all(|count| *count == MESSAGES));
+    let traffic = world.traffic();
+    let happened = [
+        traffic.lost,
+        traffic.reordered,
+        traffic.duplicated,
+        traffic.corrupted,
+    ];
+    assert!(happened.iter().all(|count| *count > 500), "{traffic:?}");
 }

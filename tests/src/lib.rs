@@ -58,6 +58,9 @@ mod direction;
 mod host;
 mod network;
 mod path;
+#[cfg(all(feature = "peers", target_os = "linux"))]
+#[doc(hidden)]
+pub mod peers;
 mod random;
 mod world;
 

@@ -1,0 +1,106 @@
+//! The loop that drives any number of endpoints on one thread.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use trunkline_core::{Event, Node};
+
+use super::endpoint::Endpoint;
+
+/// What is done on top of the endpoints.
+pub(crate) trait Application {
+    /// Something happened on endpoint `number`.
+    fn event(&mut self, number: usize, node: &mut Node, moment: Moment, event: Event)
+    -> Result<()>;
+
+    /// The chance to give commands to endpoint `number`, once a turn, after its events.
+    fn act(&mut self, number: usize, node: &mut Node, now: Instant) -> Result<()>;
+
+    /// How long to sleep at most although nothing happens; `None`: for ever.
+    fn patience(&self, now: Instant) -> Option<Duration>;
+
+    /// Whether the loop is to end.
+    fn is_done(&self) -> bool;
+}
+
+/// When an event is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Now; one reading of the clock serves all events of a turn.
+    pub(crate) now: Instant,
+    /// How long ago the node was told what the event follows from. Whatever the node has measured
+    /// ended then: the application, which has the event only now, has waited for so much longer.
+    pub(crate) lag: Duration,
+}
+
+/// Drives the endpoints until the application is done.
+pub(crate) fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Result<()> {
+    while !application.is_done() {
+        for (number, endpoint) in endpoints.iter_mut().enumerate() {
+            turn(number, endpoint, application)?;
+        }
+        wait(endpoints, application)?;
+    }
+    Ok(())
+}
+
+fn turn(number: usize, endpoint: &mut Endpoint, application: &mut impl Application) -> Result<()> {
+    endpoint.receive()?;
+    let mut moment = None;
+    while let Some(event) = endpoint.node.poll_event() {
+        let moment = *moment.get_or_insert_with(|| {
+            let now = Instant::now();
+            let lag = now - endpoint.told;
+            Moment { now, lag }
+        });
+        application.event(number, &mut endpoint.node, moment, event)?;
+    }
+    endpoint.told = Instant::now();
+    application.act(number, &mut endpoint.node, endpoint.told)?;
+    endpoint.transmit();
+    Ok(())
+}
+
+/// Sleeps until something arrives, a deadline comes, or a full socket takes more.
+fn wait(endpoints: &[Endpoint], application: &impl Application) -> Result<()> {
+    let mut polled: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| {
+            let wanted = if endpoint.is_blocked() {
+                PollFlags::POLLIN | PollFlags::POLLOUT
+            } else {
+                PollFlags::POLLIN
+            };
+            PollFd::new(endpoint.as_fd(), wanted)
+        })
+        .collect();
+    let now = Instant::now();
+    let deadline = endpoints.iter().filter_map(Endpoint::deadline).min();
+    let time = if endpoints.iter().any(|endpoint| endpoint.readable.get()) {
+        Some(Duration::ZERO)
+    } else {
+        let until_due = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        [until_due, application.patience(now)]
+            .into_iter()
+            .flatten()
+            .min()
+    };
+    match ppoll(&mut polled, time.map(TimeSpec::from_duration), None) {
+        Ok(_) => {}
+        // A signal that ends nothing: the next turn finds out what there is to do.
+        Err(Errno::EINTR) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    for (endpoint, polled) in endpoints.iter().zip(&polled) {
+        let ready = polled.revents().unwrap_or(PollFlags::POLLIN);
+        // An error is waiting too, and receiving takes it.
+        if ready.intersects(PollFlags::POLLIN | PollFlags::POLLERR) {
+            endpoint.readable.set(true);
+        }
+    }
+    Ok(())
+}

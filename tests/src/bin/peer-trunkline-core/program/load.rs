@@ -1,0 +1,197 @@
+//! `pipeline`, `bulk`, `rpc` and `mixed`: whatever is answered is sent again, all that a turn has
+//! brought at once.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use prost::Message as _;
+use trunkline_core::{CommandError, Event, Message, Node, Outcome, SendError, SessionKey};
+use trunkline_testkit::peers::{
+    Counter, Echo, Latencies, Measurement, Meter, Note, Plan, Report, Workload, note_lane, tag,
+};
+
+use super::closing::close;
+use super::dialing::{dial, endpoints};
+use super::event_loop::{self, Application, Moment};
+use super::{Place, ensure_intact};
+
+/// How often it is looked whether the window is over, should nothing happen.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+pub(crate) fn run(plan: &Plan) -> Result<Report> {
+    let mut endpoints = endpoints(plan, plan.conns)?;
+    let places = dial(plan, &mut endpoints, plan.conns, 1, note(16))?.places;
+    let measurement = Measurement::start(plan);
+    let mut load = Load::new(plan, &measurement.meter, &places);
+    event_loop::run(&mut endpoints, &mut load)?;
+    let (latencies, bulk_latencies) = (load.small.latencies, load.bulk.latencies);
+    let window = measurement.finish()?;
+    let report = Report::load(plan, &window, latencies, bulk_latencies);
+    let report = endpoints[0].counted(report);
+    close(&mut endpoints, &places)?;
+    Ok(report)
+}
+
+/// An acked message with a payload of that size.
+pub(crate) fn note(payload: usize) -> Message {
+    let payload = Bytes::from(vec![0x5a; payload]);
+    let lane = note_lane(payload.len());
+    Message::new(tag::NOTE, Note { payload }.encode_to_vec()).on(lane)
+}
+
+fn echo(payload: usize) -> Message {
+    let payload = Bytes::from(vec![0x5a; payload]);
+    Message::new(tag::ECHO, Echo { payload }.encode_to_vec())
+}
+
+/// One kind of message, encoded once.
+struct Kind {
+    message: Message,
+    is_request: bool,
+    counter: Counter,
+    latencies: Latencies,
+    /// Completed in this turn, and not yet given to the meter.
+    completed: u64,
+}
+
+impl Kind {
+    fn new(message: Message, is_request: bool, counter: Counter) -> Self {
+        Self {
+            message,
+            is_request,
+            counter,
+            latencies: Latencies::default(),
+            completed: 0,
+        }
+    }
+
+    fn complete(&mut self, latency: Option<Duration>) {
+        self.completed += 1;
+        if let Some(latency) = latency {
+            self.latencies.push(latency);
+        }
+    }
+
+    /// Sends as many as `due` says; stops where the node has no room for more.
+    fn send(
+        &self,
+        node: &mut Node,
+        now: Instant,
+        session: SessionKey,
+        due: &mut usize,
+    ) -> Result<()> {
+        while *due > 0 {
+            let message = self.message.clone();
+            let sent = if self.is_request {
+                node.request(now, session, message, None)
+            } else {
+                node.send_acked(now, session, message, None)
+            };
+            match sent {
+                Ok(_) => *due -= 1,
+                // Every answer makes room, and brings the next turn.
+                Err(SendError {
+                    error: CommandError::OutboxFull | CommandError::PromisesFull,
+                    ..
+                }) => return Ok(()),
+                Err(SendError { error, .. }) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The session of one endpoint, and what is not in flight there but should be.
+struct Line {
+    session: SessionKey,
+    small_due: usize,
+    bulk_due: usize,
+}
+
+struct Load<'a> {
+    meter: &'a Meter,
+    small: Kind,
+    /// The large messages beside the small ones, in `mixed` alone.
+    bulk: Kind,
+    /// By endpoint.
+    lines: Vec<Line>,
+}
+
+impl<'a> Load<'a> {
+    fn new(plan: &Plan, meter: &'a Meter, places: &[Place]) -> Self {
+        let mixed = plan.workload == Workload::Mixed;
+        let is_request = mixed || plan.workload == Workload::Rpc;
+        let small = if is_request { echo } else { note };
+        let bulk_window = if mixed { plan.bulk_window } else { 0 };
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        Self {
+            meter,
+            small: Kind::new(small(plan.payload), is_request, Counter::Messages),
+            bulk: Kind::new(note(plan.bulk_payload), false, Counter::Bulk),
+            lines: places
+                .iter()
+                .map(|place| Line {
+                    session: place.session,
+                    small_due: plan.concurrency,
+                    bulk_due: bulk_window,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Application for Load<'_> {
+    fn event(
+        &mut self,
+        number: usize,
+        _: &mut Node,
+        Moment { lag, .. }: Moment,
+        event: Event,
+    ) -> Result<()> {
+        let Event::Settled { outcome, after, .. } = event else {
+            return ensure_intact(&event);
+        };
+        let latency = self.meter.is_measuring().then(|| after + lag);
+        let line = &mut self.lines[number];
+        match outcome {
+            Outcome::Replied { body, .. } if body.len() == self.small.message.body.len() => {
+                line.small_due += 1;
+                self.small.complete(latency);
+            }
+            Outcome::Acked if !self.small.is_request => {
+                line.small_due += 1;
+                self.small.complete(latency);
+            }
+            Outcome::Acked => {
+                line.bulk_due += 1;
+                self.bulk.complete(latency);
+            }
+            Outcome::Replied { body, .. } => bail!("a reply has {} bytes", body.len()),
+            other => bail!("a message was not answered: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, number: usize, node: &mut Node, now: Instant) -> Result<()> {
+        for kind in [&mut self.small, &mut self.bulk] {
+            if kind.completed > 0 {
+                self.meter
+                    .add(kind.counter, std::mem::take(&mut kind.completed));
+            }
+        }
+        let line = &mut self.lines[number];
+        self.small
+            .send(node, now, line.session, &mut line.small_due)?;
+        self.bulk.send(node, now, line.session, &mut line.bulk_due)
+    }
+
+    fn patience(&self, _: Instant) -> Option<Duration> {
+        Some(PATIENCE)
+    }
+
+    fn is_done(&self) -> bool {
+        self.meter.is_stopped()
+    }
+}

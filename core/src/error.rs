@@ -157,7 +157,7 @@ pub struct SendError<M> {
 }
 
 /// Why a peer's application rejected a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// The number; see [`StatusCode`] for those with a meaning of their own. 1,000 and above are
     /// the application's.
@@ -189,7 +189,7 @@ impl fmt::Display for Status {
 impl std::error::Error for Status {}
 
 /// Why a link ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DisconnectReason {
     /// This side closed it.

@@ -116,7 +116,9 @@ mod quic;
 mod seed;
 mod session;
 mod sliding;
+pub mod tap;
 mod timers;
+pub mod trace;
 
 pub use config::*;
 pub use error::*;

@@ -8,7 +8,7 @@ use crate::error::Status;
 use crate::id::{DeliveryKey, Lane, Tag};
 
 /// A message to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The lane to take. `None`: the default lane, or, for requests above 64 KiB, the bulk lane.
     pub lane: Option<Lane>,
@@ -38,7 +38,7 @@ impl Message {
 }
 
 /// What the sender of a message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expects {
     /// Nothing.
     Nothing,
@@ -49,7 +49,7 @@ pub enum Expects {
 }
 
 /// A message that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Delivery {
     /// What to answer.
     pub key: DeliveryKey,
@@ -66,7 +66,7 @@ pub struct Delivery {
 }
 
 /// What became of a promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The peer's application accepted the message.

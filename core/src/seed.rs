@@ -25,6 +25,11 @@ impl Seed {
         Self(Zeroizing::new(bytes))
     }
 
+    /// Its bytes, for a recording.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// 256 bits of its own for the consumer named `label` and its `index`-th use: HKDF-SHA256
     /// (RFC 5869) with the label, a zero byte and the index (big endian) as the info.
     ///

@@ -62,10 +62,12 @@ mod path;
 #[doc(hidden)]
 pub mod peers;
 mod random;
+mod recordings;
 mod world;
 
 pub use certificates::Certificates;
 pub use network::{Observed, Traffic};
 pub use path::Path;
 pub use random::Random;
+pub use recordings::assert_replays;
 pub use world::{Happened, NodeIndex, World, echo};

@@ -12,6 +12,7 @@ use trunkline_core::{
 
 use crate::host::Host;
 use crate::network::{Network, Observed, Outgoing};
+use crate::recordings::Recordings;
 use crate::{Certificates, Path, Random, Traffic};
 
 /// Which node of a world.
@@ -43,6 +44,7 @@ pub struct World {
     random: Random,
     certificates: Certificates,
     config: Config,
+    recordings: Recordings,
 }
 
 /// The wall clock at the start: any fixed time inside the certificates' life.
@@ -87,6 +89,7 @@ impl World {
             network: Network::new(!seed, now),
             random: Random::new(seed),
             certificates: certificates.clone(),
+            recordings: Recordings::default(),
             config: Config::default(),
         }
     }
@@ -94,6 +97,16 @@ impl World {
     /// The configuration of the nodes that are made from now on.
     pub fn config(&mut self) -> &mut Config {
         &mut self.config
+    }
+
+    /// Records the nodes that are started from now on.
+    pub fn record(&mut self) {
+        self.recordings.on = true;
+    }
+
+    /// What was recorded of a node so far: a trace for each of its processes, the latest last.
+    pub fn traces(&self, index: NodeIndex) -> Vec<Vec<u8>> {
+        self.recordings.of(index.0)
     }
 
     /// Virtual time since the start.
@@ -141,10 +154,6 @@ impl World {
     }
 
     /// Starts a node's process anew, with the keys that outlive it and nothing else.
-    #[allow(
-        clippy::expect_used,
-        reason = "a test helper: a wrong configuration ends the test"
-    )]
     pub fn start_process(&mut self, index: NodeIndex) {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random.next_u64().to_be_bytes());
@@ -169,8 +178,8 @@ impl World {
                 [!(index.0 as u8); 32],
             )),
         };
-        let node =
-            Node::new(self.config.clone(), roles, origin).expect("the configuration is valid");
+        let config = self.config.clone();
+        let node = self.recordings.start(index.0, config, roles, origin);
         self.replace(index, Some(node));
     }
 

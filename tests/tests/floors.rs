@@ -13,7 +13,10 @@ fn floors() -> BTreeMap<&'static str, u8> {
     let mut floor = |number, modules: &[&'static str]| {
         floors.extend(modules.iter().map(|module| (*module, number)));
     };
-    floor(0, &["id", "config", "error", "message", "seed", "sliding"]);
+    floor(
+        0,
+        &["id", "config", "error", "message", "seed", "sliding", "tap"],
+    );
     floor(
         1,
         &[
@@ -33,6 +36,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
     floor(2, &["link", "session", "dial"]);
     floor(3, &["quic"]);
     floor(4, &["node"]);
+    floor(5, &["trace"]);
     floor(6, &["driver"]);
     floors
 }

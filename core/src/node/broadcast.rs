@@ -9,6 +9,7 @@ use crate::id::{GroupName, SessionKey};
 use crate::link::Stage;
 use crate::link::lanes::best_effort_frame;
 use crate::message::Message;
+use crate::tap::{Call, Letter};
 
 use super::messages::ENVELOPE;
 use super::{Event, Node};
@@ -42,7 +43,12 @@ impl Node {
         message: Message,
         key: Option<u64>,
     ) -> Result<(), SendError<Message>> {
-        let now = self.enter(now);
+        let call = Call::SendBestEffort {
+            to,
+            message: Letter::from(&message),
+            key,
+        };
+        let now = self.enter(now, call);
         if self.sessions.get(to).is_none() {
             return Err(SendError {
                 message,
@@ -62,7 +68,15 @@ impl Node {
         message: Message,
         key: Option<u64>,
     ) -> Result<Broadcast, SendError<Message>> {
-        let now = self.enter(now);
+        let call = Call::Broadcast {
+            group: match audience {
+                Audience::Everyone => None,
+                Audience::Group(group) => Some(group.as_str()),
+            },
+            message: Letter::from(&message),
+            key,
+        };
+        let now = self.enter(now, call);
         let frame = self.best_effort_frame(message)?;
         self.metrics.broadcasts += 1;
         let members: Vec<SessionKey> = match audience {

@@ -14,6 +14,7 @@ use crate::groups::GroupsFull;
 use crate::id::{ClientId, GroupName, SessionKey};
 use crate::quic::Endpoint;
 use crate::session::Closing;
+use crate::tap::Call;
 use crate::timers::TimerSlot;
 
 use super::tables::Session;
@@ -58,7 +59,14 @@ pub struct DrainPlan {
 impl Node {
     /// Begins a client session. The key is good until [`Event::Closed`].
     pub fn connect(&mut self, now: Instant, dial: Dial) -> Result<SessionKey, CommandError> {
-        let now = self.enter(now);
+        let call = Call::Connect {
+            address: dial.address,
+            server_name: &dial.server_name,
+            client: dial.client.as_str(),
+            credentials: &dial.credentials,
+            agent: &dial.agent,
+        };
+        let now = self.enter(now, call);
         let Dial {
             address,
             server_name,
@@ -105,7 +113,7 @@ impl Node {
         session: SessionKey,
         address: SocketAddr,
     ) -> Result<(), CommandError> {
-        self.enter(now);
+        self.enter(now, Call::Redirect { session, address });
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(CommandError::UndialableAddress(address));
         }
@@ -128,7 +136,11 @@ impl Node {
         session: SessionKey,
         group: &GroupName,
     ) -> Result<(), CommandError> {
-        self.enter(now);
+        let call = Call::Join {
+            session,
+            group: group.as_str(),
+        };
+        self.enter(now, call);
         if self.sessions.get(session).is_none() {
             return Err(CommandError::UnknownSession);
         }
@@ -147,7 +159,11 @@ impl Node {
 
     /// Takes a session out of a group. `false`: it was not in it.
     pub fn leave(&mut self, now: Instant, session: SessionKey, group: &GroupName) -> bool {
-        self.enter(now);
+        let call = Call::Leave {
+            session,
+            group: group.as_str(),
+        };
+        self.enter(now, call);
         self.groups.leave(session, group)
     }
 
@@ -159,7 +175,13 @@ impl Node {
         code: CloseCode,
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
-        let now = self.enter(now);
+        let reason = reason.into();
+        let call = Call::Close {
+            session,
+            code,
+            reason: &reason,
+        };
+        let now = self.enter(now, call);
         let entry = self
             .sessions
             .get(session)
@@ -169,7 +191,7 @@ impl Node {
         }
         let closing = Closing {
             code,
-            reason: reason.into(),
+            reason,
             retry_after: None,
             said: false,
             draining: false,
@@ -181,7 +203,12 @@ impl Node {
     /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is
     /// finished, and what is not by the deadline comes back. Ends with [`Event::Drained`].
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
-        let now = self.enter(now);
+        let call = Call::Drain {
+            deadline: plan.deadline,
+            retry_after: plan.retry_after,
+            alternative: plan.alternative.as_deref(),
+        };
+        let now = self.enter(now, call);
         if self.draining.is_some() {
             return Err(CommandError::Closing);
         }

@@ -11,7 +11,7 @@ use crate::id::{ClientId, DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Ta
 use crate::message::{Delivery, Message, Outcome};
 
 /// What a node tells its application. Nothing is dropped silently: every loss is an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
     /// A client asks to be let in ([`crate::Admission::Ask`]): answer with `admit` or `refuse`.
@@ -140,8 +140,33 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Which kind of event it is: the variant's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Admission { .. } => "Admission",
+            Self::Connected { .. } => "Connected",
+            Self::Disconnected { .. } => "Disconnected",
+            Self::HeartbeatTimeout { .. } => "HeartbeatTimeout",
+            Self::Reconnecting { .. } => "Reconnecting",
+            Self::SessionLost { .. } => "SessionLost",
+            Self::Closed { .. } => "Closed",
+            Self::Message { .. } => "Message",
+            Self::Cancelled { .. } => "Cancelled",
+            Self::Settled { .. } => "Settled",
+            Self::Undelivered { .. } => "Undelivered",
+            Self::Sent { .. } => "Sent",
+            Self::Writable { .. } => "Writable",
+            Self::SlowConsumer { .. } => "SlowConsumer",
+            Self::Dropped { .. } => "Dropped",
+            Self::Draining { .. } => "Draining",
+            Self::Drained { .. } => "Drained",
+        }
+    }
+}
+
 /// Who asks to be let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AdmissionRequest {
     /// The link to `admit` or `refuse`.
     pub link: LinkKey,

@@ -11,6 +11,7 @@ use crate::id::LinkKey;
 use crate::link::{Link, Stage};
 use crate::message::Outcome;
 use crate::quic::{Arrived, Carrier, EcnCodepoint, MayBegin, TurnedAway};
+use crate::tap::Call;
 use crate::timers::TimerSlot;
 
 use super::tables::LinkEntry;
@@ -39,7 +40,7 @@ pub struct Datagram {
 }
 
 /// Explicit congestion notification codepoints (RFC 3168 §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ecn {
     /// ECT(0).
     Ect0,
@@ -74,7 +75,16 @@ impl Node {
     /// Takes a datagram or a timeout. It cannot fail: bad bytes are the peer's fault, and end, at
     /// worst, that peer's link with a numbered code.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let now = self.enter(now);
+        let call = match &input {
+            Input::Datagram(datagram) => Call::Datagram {
+                remote: datagram.remote,
+                local_ip: datagram.local_ip,
+                ecn: datagram.ecn.map(Ecn::bits),
+                data: &datagram.data,
+            },
+            Input::Timeout => Call::Timeout,
+        };
+        let now = self.enter(now, call);
         match input {
             Input::Datagram(datagram) => self.datagram(now, datagram),
             Input::Timeout => self.timeout(now),

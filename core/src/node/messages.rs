@@ -11,6 +11,7 @@ use crate::id::{DeliveryKey, Lane, PromiseKey, SessionKey, Tag};
 use crate::message::{Message, Outcome};
 use crate::promise::Awaits;
 use crate::session::{Answer, BULK_ABOVE};
+use crate::tap::{Call, Letter};
 
 use super::{Node, TimeoutReason};
 
@@ -26,7 +27,11 @@ impl Node {
         to: SessionKey,
         message: Message,
     ) -> Result<(), SendError<Message>> {
-        let now = self.enter(now);
+        let call = Call::Send {
+            to,
+            message: Letter::from(&message),
+        };
+        let now = self.enter(now, call);
         self.enqueue(now, to, message, None, None).map(drop)
     }
 
@@ -39,7 +44,12 @@ impl Node {
         message: Message,
         timeout: Option<Duration>,
     ) -> Result<PromiseKey, SendError<Message>> {
-        let now = self.enter(now);
+        let call = Call::SendAcked {
+            to,
+            message: Letter::from(&message),
+            timeout,
+        };
+        let now = self.enter(now, call);
         self.promised(now, to, message, Awaits::Ack, timeout)
     }
 
@@ -52,7 +62,12 @@ impl Node {
         message: Message,
         timeout: Option<Duration>,
     ) -> Result<PromiseKey, SendError<Message>> {
-        let now = self.enter(now);
+        let call = Call::Request {
+            to,
+            message: Letter::from(&message),
+            timeout,
+        };
+        let now = self.enter(now, call);
         self.promised(now, to, message, Awaits::Reply, timeout)
     }
 
@@ -184,7 +199,7 @@ impl Node {
 
     /// Settles a promise as [`Outcome::Cancelled`], and tells the peer to stop.
     pub fn cancel(&mut self, now: Instant, promise: PromiseKey) -> Result<(), CommandError> {
-        let now = self.enter(now);
+        let now = self.enter(now, Call::Cancel { promise });
         self.tell_cancelled(promise);
         if !self.settle(now, promise.session, promise.number, Outcome::Cancelled) {
             return Err(CommandError::UnknownPromise);
@@ -197,7 +212,7 @@ impl Node {
 
     /// Accepts a delivery: the sender's promise, if it made one, settles as [`Outcome::Acked`].
     pub fn ack(&mut self, now: Instant, delivery: DeliveryKey) -> Result<(), CommandError> {
-        self.enter(now);
+        self.enter(now, Call::Ack { delivery });
         let session = self
             .sessions
             .get_mut(delivery.session)
@@ -227,8 +242,13 @@ impl Node {
         tag: Tag,
         body: impl Into<Bytes>,
     ) -> Result<(), CommandError> {
-        self.enter(now);
         let body = body.into();
+        let call = Call::Reply {
+            delivery,
+            tag,
+            body: &body,
+        };
+        self.enter(now, call);
         let limit = self.config.limits.frame_bytes;
         let session = self
             .sessions
@@ -257,7 +277,12 @@ impl Node {
         delivery: DeliveryKey,
         mut status: Status,
     ) -> Result<(), CommandError> {
-        self.enter(now);
+        let call = Call::Reject {
+            delivery,
+            code: status.code,
+            reason: &status.reason,
+        };
+        self.enter(now, call);
         status
             .reason
             .truncate(wire::clip_reason(&status.reason).len());

@@ -16,6 +16,7 @@ mod receive;
 mod roles;
 mod room;
 mod tables;
+mod tapped;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -31,6 +32,7 @@ pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::arena::Arena;
@@ -40,13 +42,15 @@ use crate::error::ConfigError;
 use crate::groups::Groups;
 use crate::id::{ClientId, LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::metrics::Metrics;
-use crate::quic::{Endpoint, Keys};
+use crate::quic::{Endpoint, Keys, SignatureTap};
 use crate::seed::SeededRng;
+use crate::tap::Call;
 use crate::timers::{TimerSlot, Timers};
 
 use self::queue::EventQueue;
 use self::room::Room;
 use self::tables::{LinkEntry, Session};
+use self::tapped::Tapped;
 
 /// The whole machine of one process: any number of peers, client and server at once.
 ///
@@ -81,6 +85,7 @@ pub struct Node {
     metrics: Metrics,
     random: SeededRng,
     draining: Option<Draining>,
+    tap: Option<Tapped>,
 }
 
 /// Whom a deadline belongs to.
@@ -115,6 +120,15 @@ impl Node {
     /// Makes a node. `origin` is all that it ever learns of clocks and randomness by itself: the
     /// same configuration, origin and inputs give the same outputs, byte for byte.
     pub fn new(config: Config, roles: Roles, origin: Origin) -> Result<Self, ConfigError> {
+        Self::with_signatures(config, roles, origin, None)
+    }
+
+    fn with_signatures(
+        config: Config,
+        roles: Roles,
+        origin: Origin,
+        signatures: Option<Arc<dyn SignatureTap>>,
+    ) -> Result<Self, ConfigError> {
         config.validate()?;
         let Origin {
             now,
@@ -135,6 +149,7 @@ impl Node {
             persistent: keys,
             server,
             client,
+            signatures,
         };
         let endpoint = Endpoint::new(&config, &keys)?;
         Ok(Self {
@@ -158,6 +173,7 @@ impl Node {
             metrics: Metrics::new(now),
             random: seed.rng("node", 0),
             draining: None,
+            tap: None,
             config,
         })
     }
@@ -184,6 +200,17 @@ impl Node {
 
     /// The next thing that happened; call until it says `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
+        if self.events.is_empty() && self.dirty.is_empty() {
+            return None;
+        }
+        let event = self.next_event();
+        if let Some(tapped) = &mut self.tap {
+            tapped.event(event.as_ref());
+        }
+        event
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop() {
                 if self.events.has_room() {
@@ -201,7 +228,14 @@ impl Node {
     }
 
     /// The door that every input and every command goes through: time never runs backwards.
-    fn enter(&mut self, now: Instant) -> Instant {
+    fn enter(&mut self, now: Instant, call: Call<'_>) -> Instant {
+        if let Some(tapped) = &mut self.tap {
+            tapped.call(now, call);
+        }
+        self.set_time(now)
+    }
+
+    fn set_time(&mut self, now: Instant) -> Instant {
         if now < self.now {
             self.metrics.clock_ran_back += 1;
         } else {
@@ -212,10 +246,12 @@ impl Node {
     }
 
     fn has_work(&self) -> bool {
-        !self.events.is_empty()
-            || !self.dirty.is_empty()
-            || !self.sending.is_empty()
-            || !self.endpoint.responses.is_empty()
+        !self.events.is_empty() || self.has_output()
+    }
+
+    /// Whether datagrams wait, or may come of what waits.
+    fn has_output(&self) -> bool {
+        !self.dirty.is_empty() || !self.sending.is_empty() || !self.endpoint.responses.is_empty()
     }
 
     /// Visits the link that has waited longest. `false`: no link has work.

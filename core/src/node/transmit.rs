@@ -21,7 +21,7 @@ use super::tables::{LinkEntry, Session};
 use super::{Ecn, Event, Node, TimeoutReason};
 
 /// One or more datagrams to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transmit {
     /// Where to.
     pub destination: SocketAddr,
@@ -55,7 +55,25 @@ impl Node {
         max_segments: NonZeroUsize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let now = self.enter(now);
+        if now == self.now && !self.has_output() {
+            return None;
+        }
+        let start = buffer.len();
+        let transmit = self.next_transmit(now, max_segments, buffer);
+        if let Some(tapped) = &mut self.tap {
+            let bytes = buffer.get(start..).unwrap_or_default();
+            tapped.transmit(now, max_segments, transmit.as_ref().map(|t| (t, bytes)));
+        }
+        transmit
+    }
+
+    fn next_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: NonZeroUsize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let now = self.set_time(now);
         if let Some((transmit, bytes)) = self.endpoint.responses.pop() {
             buffer.extend_from_slice(&bytes[..transmit.size]);
             return Some(self.sent(transmit));

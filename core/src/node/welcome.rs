@@ -13,6 +13,7 @@ use crate::link::hello::{ClientHello, sixteen};
 use crate::link::{PeerLimits, Stage};
 use crate::quic::{Fault, certificate_names_client};
 use crate::session::{Conversation, Token, Tokens};
+use crate::tap::Call;
 use crate::timers::TimerSlot;
 
 use super::commands::Refusal;
@@ -121,7 +122,7 @@ impl Node {
 
     /// The application's answer to [`Event::Admission`]: yes.
     pub fn admit(&mut self, now: Instant, link: LinkKey) -> Result<(), CommandError> {
-        let now = self.enter(now);
+        let now = self.enter(now, Call::Admit { link });
         let hello = self.awaited_hello(link)?;
         if let Err(fault) = self.let_in(now, link, hello) {
             self.link_fault(now, link, &fault);
@@ -137,7 +138,12 @@ impl Node {
         link: LinkKey,
         refusal: Refusal,
     ) -> Result<(), CommandError> {
-        let now = self.enter(now);
+        let call = Call::Refuse {
+            link,
+            reason: &refusal.reason,
+            retry_after: refusal.retry_after,
+        };
+        let now = self.enter(now, call);
         self.awaited_hello(link)?;
         self.metrics.admissions_refused += 1;
         let Refusal {

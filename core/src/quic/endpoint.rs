@@ -12,7 +12,7 @@ use quinn_proto::{
 
 use super::carrier::Carrier;
 use super::seeded::tls::{Identity, Roots};
-use super::seeded::{self, ClientCertificates, PersistentKeys, Sources, WallClock};
+use super::seeded::{self, ClientCertificates, PersistentKeys, SignatureTap, Sources, WallClock};
 use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
 use crate::error::{CommandError, ConfigError};
@@ -27,6 +27,8 @@ pub(crate) struct Keys<'a> {
     /// A server's identity, and what it asks of its clients' certificates.
     pub(crate) server: Option<(&'a Identity, ClientCertificates<'a>)>,
     pub(crate) client: Option<(&'a Roots, Option<&'a Identity>)>,
+    /// Stands between TLS and the private keys.
+    pub(crate) signatures: Option<Arc<dyn SignatureTap>>,
 }
 
 /// What a datagram brought.
@@ -69,7 +71,7 @@ const RESPONSES_MAX: usize = 1_024;
 impl Endpoint {
     pub(crate) fn new(config: &Config, keys: &Keys<'_>) -> Result<Self, ConfigError> {
         let wall = WallClock::new(keys.now, keys.wall);
-        let sources = Sources::new(keys.seed.clone(), wall.clone(), None);
+        let sources = Sources::new(keys.seed.clone(), wall.clone(), keys.signatures.clone());
         let persistent = keys
             .persistent
             .clone()

@@ -13,5 +13,7 @@ pub(crate) use quinn_proto::EcnCodepoint;
 pub(crate) use quinn_proto::Transmit as QuicTransmit;
 pub use seeded::PersistentKeys;
 pub use seeded::tls::{Identity, Roots};
-pub(crate) use seeded::{ClientCertificates, certificate_names_client};
+pub(crate) use seeded::{
+    ClientCertificates, SignatureLog, SignatureTap, certificate_names_client, digest_of_signed,
+};
 pub(crate) use streams::Fault;

@@ -41,6 +41,24 @@ impl PersistentKeys {
         Self::new(seed.derive("reset key", 0), seed.derive("token key", 0))
     }
 
+    /// Both, for a recording: `reset`, then `token`.
+    pub(crate) fn bytes(&self) -> Zeroizing<[u8; 64]> {
+        let mut bytes = Zeroizing::new([0; 64]);
+        let (reset, token) = bytes.split_at_mut(32);
+        reset.copy_from_slice(&*self.reset);
+        token.copy_from_slice(&*self.token);
+        bytes
+    }
+
+    /// From what [`Self::bytes`] gave.
+    pub(crate) fn from_bytes(bytes: &[u8; 64]) -> Self {
+        let mut keys = Self::new([0; 32], [0; 32]);
+        let (reset, token) = bytes.split_at(32);
+        keys.reset.copy_from_slice(reset);
+        keys.token.copy_from_slice(token);
+        keys
+    }
+
     /// What `EndpointConfig::new` takes.
     pub(crate) fn reset_key(&self) -> Arc<dyn HmacKey> {
         Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &*self.reset))

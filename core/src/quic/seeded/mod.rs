@@ -47,5 +47,6 @@ pub(crate) use build::{ClientCertificates, client_crypto, server_crypto};
 pub(crate) use compare::certificate_names_client;
 pub use keys::PersistentKeys;
 pub(crate) use provider::provider;
+pub(crate) use signing::{SignatureLog, SignatureTap, digest_of_signed};
 pub(crate) use sources::Sources;
 pub(crate) use wall::WallClock;

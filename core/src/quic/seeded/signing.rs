@@ -1,11 +1,15 @@
 //! Signatures, and the place where a recorder or a replayer stands between rustls and the key.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest;
 use rustls::sign::{Signer, SigningKey};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
+
+use crate::tap::Signature;
 
 /// Stands between TLS and the private key: records signatures, or returns recorded ones.
 ///
@@ -31,6 +35,48 @@ pub(crate) trait SignatureTap: fmt::Debug + Send + Sync {
         message: &[u8],
         own: &mut dyn FnMut() -> Option<Vec<u8>>,
     ) -> Option<Vec<u8>>;
+}
+
+/// Notes what the key at hand does, for a recorder.
+#[derive(Debug, Default)]
+pub(crate) struct SignatureLog(Mutex<VecDeque<Signature>>);
+
+impl SignatureLog {
+    /// The oldest that was not taken yet.
+    pub(crate) fn take(&self) -> Option<Signature> {
+        self.queue().pop_front()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Signature>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SignatureTap for SignatureLog {
+    fn scheme(&self, own: Option<u16>) -> Option<u16> {
+        self.queue().push_back(Signature::Scheme(own));
+        own
+    }
+
+    fn signature(
+        &self,
+        message: &[u8],
+        own: &mut dyn FnMut() -> Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        let signature = own();
+        self.queue().push_back(Signature::Made {
+            message: digest_of_signed(message),
+            signature: signature.clone(),
+        });
+        signature
+    }
+}
+
+/// By which a replay recognises what is to be signed: its SHA-256.
+pub(crate) fn digest_of_signed(message: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, message).as_ref());
+    out
 }
 
 /// A signing key, or its absence, behind a tap.

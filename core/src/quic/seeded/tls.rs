@@ -150,7 +150,10 @@ impl fmt::Debug for Identity {
 /// Certificates of authorities: whom this node trusts to say who a peer is. There is no default:
 /// nothing is trusted that is not named.
 #[derive(Clone)]
-pub struct Roots(Arc<RootCertStore>);
+pub struct Roots {
+    store: Arc<RootCertStore>,
+    certificates: Arc<[CertificateDer<'static>]>,
+}
 
 impl Roots {
     /// Reads at least one certificate from PEM. `what` names the input in errors.
@@ -175,22 +178,30 @@ impl Roots {
             });
         }
         let mut store = RootCertStore::empty();
-        for certificate in certificates {
+        for certificate in &certificates {
             store
-                .add(certificate)
+                .add(certificate.clone())
                 .map_err(|error| unreadable(what, error))?;
         }
-        Ok(Self(Arc::new(store)))
+        Ok(Self {
+            store: Arc::new(store),
+            certificates: certificates.into(),
+        })
     }
 
     /// How many certificates there are: at least one.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.certificates.len()
+    }
+
+    /// The certificates themselves, for a recording.
+    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
     }
 
     pub(super) fn store(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.store)
     }
 }
 

@@ -1,0 +1,254 @@
+//! The door's other side: what a recorder is told of a node, as it happens.
+//!
+//! A node that was made with [`crate::Node::tapped`] tells its [`Tap`] of everything that decides
+//! what it does (each input and command, each poll, each signature of its private key) and a digest
+//! of everything that it says. [`crate::trace`] writes that down; another tap may count, or compare.
+
+use std::hash::Hasher;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use twox_hash::XxHash64;
+
+use crate::error::{CloseCode, StatusCode};
+use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
+use crate::message::Message;
+
+/// What a node tells of itself. It is called on the node's thread, so it should be quick, and must
+/// not block.
+pub trait Tap: Send {
+    /// A call, before the node acts on it, with the time as it was given.
+    fn call(&mut self, now: Instant, call: Call<'_>);
+
+    /// [`crate::Node::poll_transmit`] was called, and this is what came of it. Calls that found
+    /// nothing to do and changed nothing are not told.
+    fn transmit(&mut self, now: Instant, max_segments: NonZeroUsize, mark: Option<TransmitMark>);
+
+    /// [`crate::Node::poll_event`] was called, and this is what came of it. Calls that found nothing
+    /// to do are not told.
+    fn event(&mut self, mark: Option<EventMark<'_>>);
+
+    /// The private key was used since the last call of another function.
+    fn signature(&mut self, signature: Signature);
+}
+
+/// One input or command, with everything that matters of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "each is a function of Node, and its fields are that function's arguments"
+)]
+pub enum Call<'a> {
+    Datagram {
+        remote: SocketAddr,
+        local_ip: Option<IpAddr>,
+        /// The two bits of the IP header; `None`: not ECN-capable.
+        ecn: Option<u8>,
+        data: &'a [u8],
+    },
+    Timeout,
+    Connect {
+        address: SocketAddr,
+        server_name: &'a str,
+        client: &'a str,
+        credentials: &'a [u8],
+        agent: &'a str,
+    },
+    Redirect {
+        session: SessionKey,
+        address: SocketAddr,
+    },
+    Join {
+        session: SessionKey,
+        group: &'a str,
+    },
+    Leave {
+        session: SessionKey,
+        group: &'a str,
+    },
+    Close {
+        session: SessionKey,
+        code: CloseCode,
+        reason: &'a str,
+    },
+    Drain {
+        deadline: Duration,
+        retry_after: Option<Duration>,
+        alternative: Option<&'a str>,
+    },
+    Admit {
+        link: LinkKey,
+    },
+    Refuse {
+        link: LinkKey,
+        reason: &'a str,
+        retry_after: Option<Duration>,
+    },
+    Send {
+        to: SessionKey,
+        message: Letter<'a>,
+    },
+    SendAcked {
+        to: SessionKey,
+        message: Letter<'a>,
+        timeout: Option<Duration>,
+    },
+    Request {
+        to: SessionKey,
+        message: Letter<'a>,
+        timeout: Option<Duration>,
+    },
+    SendBestEffort {
+        to: SessionKey,
+        message: Letter<'a>,
+        key: Option<u64>,
+    },
+    Broadcast {
+        /// `None`: everyone.
+        group: Option<&'a str>,
+        message: Letter<'a>,
+        key: Option<u64>,
+    },
+    Cancel {
+        promise: PromiseKey,
+    },
+    Ack {
+        delivery: DeliveryKey,
+    },
+    Reply {
+        delivery: DeliveryKey,
+        tag: Tag,
+        body: &'a [u8],
+    },
+    Reject {
+        delivery: DeliveryKey,
+        code: StatusCode,
+        reason: &'a str,
+    },
+}
+
+/// A message that is lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Letter<'a> {
+    /// The lane that was asked for.
+    pub lane: Option<Lane>,
+    /// What the body is.
+    pub tag: Tag,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl<'a> From<&'a Message> for Letter<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            lane: message.lane,
+            tag: message.tag,
+            body: &message.body,
+        }
+    }
+}
+
+/// What is remembered of datagrams that a node gave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransmitMark {
+    /// How many bytes they had.
+    pub size: u64,
+    /// A [`Digest`] of them, and of where and how they are to be sent.
+    pub digest: u64,
+}
+
+/// What is remembered of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventMark<'a> {
+    /// [`crate::Event::name`].
+    pub name: &'a str,
+    /// A [`Digest`] of it.
+    pub digest: u64,
+}
+
+/// What a private key was used for. With the certificate alone and these, a handshake can be
+/// repeated byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// A handshake chose a scheme of the TLS registry (`SignatureScheme`, RFC 8446 §4.2.3) to sign
+    /// with; `None`: the key can use none of those that the peer accepts.
+    Scheme(Option<u16>),
+    /// Something was signed.
+    Made {
+        /// The SHA-256 of what was to be signed.
+        message: [u8; 32],
+        /// `None`: the key failed.
+        signature: Option<Vec<u8>>,
+    },
+}
+
+/// XXH64 with seed 0, the same on every machine: numbers are taken as little-endian, and those of
+/// the machine's word size as 64 bits. It finds differences, and is no protection against people
+/// who make them.
+pub struct Digest(XxHash64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(XxHash64::with_seed(0))
+    }
+}
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::Hash;
+
+    use super::*;
+
+    #[test]
+    fn a_digest_is_xxh64() {
+        // From the reference implementation (xxhsum -H64).
+        let mut digest = Digest::default();
+        assert_eq!(digest.finish(), 0xef46_db37_51d8_e999);
+        digest.write(b"abc");
+        assert_eq!(digest.finish(), 0x44bc_2cf5_ad77_0999);
+    }
+
+    #[test]
+    fn numbers_count_the_same_on_every_machine() {
+        let of = |value: &dyn Fn(&mut Digest)| {
+            let mut digest = Digest::default();
+            value(&mut digest);
+            digest.finish()
+        };
+        assert_eq!(of(&|d| 7_usize.hash(d)), of(&|d| 7_u64.hash(d)));
+        assert_eq!(of(&|d| 0x0102_u16.hash(d)), of(&|d| d.write(&[0x02, 0x01])));
+        assert_eq!(of(&|d| (-2_isize).hash(d)), of(&|d| (-2_i64).hash(d)));
+    }
+}

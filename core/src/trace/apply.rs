@@ -1,0 +1,168 @@
+//! The calls of a trace, made again.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::Status;
+use crate::id::{ClientId, GroupName, InvalidName};
+use crate::message::Message;
+use crate::node::{Audience, Datagram, Dial, DrainPlan, Ecn, Input, Node, Refusal};
+use crate::tap::{Call, Letter};
+
+/// Gives the node an input or a command. Whether the node refused it is not compared here: it shows
+/// in what comes after. Says why the call cannot have been made as it was recorded.
+pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<String> {
+    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+    let message = |letter: &Letter<'_>| Message {
+        lane: letter.lane,
+        tag: letter.tag,
+        body: copy(letter.body),
+    };
+    let unusable = |error: InvalidName| Some(error.to_string());
+    match *call {
+        Call::Datagram {
+            remote,
+            local_ip,
+            ecn,
+            data,
+        } => {
+            let datagram = Datagram {
+                remote,
+                local_ip,
+                ecn: ecn.and_then(Ecn::from_bits),
+                data: data.into(),
+            };
+            node.handle_input(now, Input::Datagram(datagram));
+        }
+        Call::Timeout => node.handle_input(now, Input::Timeout),
+        Call::Connect {
+            address,
+            server_name,
+            client,
+            credentials,
+            agent,
+        } => {
+            let client = match ClientId::new(client) {
+                Ok(client) => client,
+                Err(error) => return unusable(error),
+            };
+            let dial = Dial {
+                address,
+                server_name: server_name.into(),
+                client,
+                credentials: copy(credentials),
+                agent: agent.into(),
+            };
+            node.connect(now, dial).ok();
+        }
+        Call::Redirect { session, address } => {
+            node.redirect(now, session, address).ok();
+        }
+        Call::Join { session, group } => match GroupName::new(group) {
+            Ok(group) => {
+                node.join(now, session, &group).ok();
+            }
+            Err(error) => return unusable(error),
+        },
+        Call::Leave { session, group } => match GroupName::new(group) {
+            Ok(group) => {
+                node.leave(now, session, &group);
+            }
+            Err(error) => return unusable(error),
+        },
+        Call::Close {
+            session,
+            code,
+            reason,
+        } => {
+            node.close(now, session, code, reason).ok();
+        }
+        Call::Drain {
+            deadline,
+            retry_after,
+            alternative,
+        } => {
+            let plan = DrainPlan {
+                deadline,
+                retry_after,
+                alternative: alternative.map(str::to_owned),
+            };
+            node.drain(now, plan).ok();
+        }
+        Call::Admit { link } => {
+            node.admit(now, link).ok();
+        }
+        Call::Refuse {
+            link,
+            reason,
+            retry_after,
+        } => {
+            let refusal = Refusal {
+                reason: reason.into(),
+                retry_after,
+            };
+            node.refuse(now, link, refusal).ok();
+        }
+        Call::Send {
+            to,
+            message: letter,
+        } => {
+            node.send(now, to, message(&letter)).ok();
+        }
+        Call::SendAcked {
+            to,
+            message: letter,
+            timeout,
+        } => {
+            node.send_acked(now, to, message(&letter), timeout).ok();
+        }
+        Call::Request {
+            to,
+            message: letter,
+            timeout,
+        } => {
+            node.request(now, to, message(&letter), timeout).ok();
+        }
+        Call::SendBestEffort {
+            to,
+            message: letter,
+            key,
+        } => {
+            node.send_best_effort(now, to, message(&letter), key).ok();
+        }
+        Call::Broadcast {
+            group,
+            message: letter,
+            key,
+        } => {
+            let audience = match group.map(GroupName::new) {
+                None => Audience::Everyone,
+                Some(Ok(group)) => Audience::Group(group),
+                Some(Err(error)) => return unusable(error),
+            };
+            node.broadcast(now, &audience, message(&letter), key).ok();
+        }
+        Call::Cancel { promise } => {
+            node.cancel(now, promise).ok();
+        }
+        Call::Ack { delivery } => {
+            node.ack(now, delivery).ok();
+        }
+        Call::Reply {
+            delivery,
+            tag,
+            body,
+        } => {
+            node.reply(now, delivery, tag, copy(body)).ok();
+        }
+        Call::Reject {
+            delivery,
+            code,
+            reason,
+        } => {
+            node.reject(now, delivery, Status::new(code, reason)).ok();
+        }
+    }
+    None
+}

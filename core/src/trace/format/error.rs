@@ -1,0 +1,58 @@
+//! Why a trace cannot be used.
+
+use std::io;
+
+use crate::error::ConfigError;
+
+/// Why a trace cannot be read or replayed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// It is something else.
+    #[error("this is no trace: it does not begin like one")]
+    NotATrace,
+    /// Its format is another.
+    #[error(
+        "the trace has format version {found}: this version reads {}",
+        super::FORMAT
+    )]
+    Version {
+        /// The version that it has.
+        found: u16,
+    },
+    /// Bytes were changed, lost or added.
+    #[error("record {record} (at byte {offset}) is damaged: its checksum does not match")]
+    Damaged {
+        /// Which record: the header is 0.
+        record: u64,
+        /// Where in the file it begins.
+        offset: u64,
+    },
+    /// The record is whole, but this version cannot make sense of it.
+    #[error(
+        "record {record} (at byte {offset}) cannot be read: it is of no kind that this version knows"
+    )]
+    Unknown {
+        /// Which record.
+        record: u64,
+        /// Where in the file it begins.
+        offset: u64,
+    },
+    /// The header ends before its end: nothing can be replayed.
+    #[error("the trace ends within its header: nothing was recorded")]
+    NoHeader,
+    /// The header has what this version cannot use.
+    #[error("the trace's header cannot be used: {entry}: {why}")]
+    Header {
+        /// Which entry.
+        entry: String,
+        /// Why.
+        why: String,
+    },
+    /// The node does not start with what is in the header.
+    #[error("the recorded node does not start: {0}")]
+    Start(#[from] ConfigError),
+    /// Reading failed.
+    #[error("the trace cannot be read: {0}")]
+    Io(#[from] io::Error),
+}

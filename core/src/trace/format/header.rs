@@ -1,0 +1,242 @@
+//! The header: what a node was made of, and what made it.
+
+use std::time::{Duration, SystemTime};
+
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use super::codec::{Decoder, Encoder};
+use super::settings::settings;
+use super::{Build, TraceError};
+use crate::config::Config;
+use crate::error::TlsError;
+use crate::node::{Admission, ClientRole, Roles, ServerRole};
+use crate::quic::{Identity, PersistentKeys, Roots};
+use crate::seed::Seed;
+
+/// What a node was made of, and what made it. The private keys are not in it; **the seed is, and it
+/// decrypts what was recorded.**
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// What the recorded program was built from.
+    pub build: Build,
+    /// The node's configuration.
+    pub config: Config,
+    /// The wall clock at the node's origin.
+    pub wall: SystemTime,
+    /// Where its randomness came from.
+    pub seed: Seed,
+    /// Keys that outlive the process, if it was given any.
+    pub keys: Option<PersistentKeys>,
+    /// Its certificates, without their keys, and whom it trusts.
+    pub roles: Roles,
+}
+
+/// Names of entries. Those of the configuration are the fields' names behind `config.`.
+mod name {
+    pub(super) const LEVEL: &str = "level";
+    pub(super) const CRATE: &str = "build.crate";
+    pub(super) const RUSTC: &str = "build.rustc";
+    pub(super) const TARGET: &str = "build.target";
+    pub(super) const LOCK: &str = "build.lock";
+    pub(super) const WALL: &str = "wall";
+    pub(super) const SEED: &str = "seed";
+    pub(super) const KEYS: &str = "keys";
+    pub(super) const ADMISSION: &str = "server.admission";
+    pub(super) const SERVER_CERTIFICATE: &str = "server.certificate";
+    pub(super) const CLIENT_ROOT: &str = "server.client_root";
+    pub(super) const ROOT: &str = "client.root";
+    pub(super) const CLIENT_CERTIFICATE: &str = "client.certificate";
+    pub(super) const CONFIG: &str = "config.";
+}
+
+const WIRE: &str = "wire";
+const ADMISSIONS: [(Admission, &str); 3] = [
+    (Admission::Open, "open"),
+    (Admission::MutualTls, "mutual-tls"),
+    (Admission::Ask, "ask"),
+];
+
+impl Header {
+    /// Writes the header's body: entries of a name and a value, each with its length before it.
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
+        let mut out = Encoder(&mut body);
+        let mut entry = |name: &str, value: &[u8]| {
+            out.text(name);
+            out.bytes(value);
+        };
+        entry(name::LEVEL, WIRE.as_bytes());
+        entry(name::CRATE, self.build.version.as_bytes());
+        entry(name::RUSTC, self.build.rustc.as_bytes());
+        entry(name::TARGET, self.build.target.as_bytes());
+        entry(name::LOCK, self.build.lock.as_bytes());
+        let wall = self.wall.duration_since(SystemTime::UNIX_EPOCH);
+        let wall = wall.unwrap_or_default().as_nanos().to_string();
+        entry(name::WALL, wall.as_bytes());
+        entry(name::SEED, self.seed.bytes());
+        if let Some(keys) = &self.keys {
+            entry(name::KEYS, &*keys.bytes());
+        }
+        let mut certificates = |name: &str, chain: &[CertificateDer<'static>]| {
+            for certificate in chain {
+                entry(name, certificate);
+            }
+        };
+        let Roles { server, client } = &self.roles;
+        if let Some(server) = server {
+            certificates(name::SERVER_CERTIFICATE, server.identity.chain());
+            if let Some(roots) = &server.client_roots {
+                certificates(name::CLIENT_ROOT, roots.certificates());
+            }
+        }
+        if let Some(client) = client {
+            certificates(name::ROOT, client.roots.certificates());
+            if let Some(identity) = &client.identity {
+                certificates(name::CLIENT_CERTIFICATE, identity.chain());
+            }
+        }
+        if let Some(server) = server {
+            let text = ADMISSIONS
+                .iter()
+                .find(|(kind, _)| *kind == server.admission);
+            entry(
+                name::ADMISSION,
+                text.map_or("", |(_, text)| text).as_bytes(),
+            );
+        }
+        for (field, setting) in settings(&mut self.config.clone()) {
+            let field = format!("{}{field}", name::CONFIG);
+            entry(&field, setting.text().as_bytes());
+        }
+        body
+    }
+
+    /// Reads a header's body.
+    pub(super) fn decode(body: &[u8]) -> Result<Self, TraceError> {
+        let mut parts = Parts::default();
+        let mut from = Decoder(body);
+        while !from.is_empty() {
+            let entry = from.text().and_then(|name| Some((name, from.bytes()?)));
+            let (name, value) = entry.ok_or_else(|| bad("entries", "they are not complete"))?;
+            parts.take(name, value)?;
+        }
+        parts.into_header()
+    }
+}
+
+fn bad(entry: &str, why: impl ToString) -> TraceError {
+    TraceError::Header {
+        entry: entry.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+#[derive(Default)]
+struct Parts {
+    level: String,
+    build: Build,
+    config: Config,
+    wall: Option<SystemTime>,
+    seed: Option<Seed>,
+    keys: Option<PersistentKeys>,
+    admission: Option<Admission>,
+    server_chain: Vec<CertificateDer<'static>>,
+    client_roots: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
+    client_chain: Vec<CertificateDer<'static>>,
+}
+
+impl Parts {
+    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), TraceError> {
+        let text = || std::str::from_utf8(value).map_err(|error| bad(name, error));
+        let certificate = || CertificateDer::from(value.to_vec());
+        match name {
+            name::LEVEL => self.level = text()?.to_owned(),
+            name::CRATE => self.build.version = text()?.to_owned(),
+            name::RUSTC => self.build.rustc = text()?.to_owned(),
+            name::TARGET => self.build.target = text()?.to_owned(),
+            name::LOCK => self.build.lock = text()?.to_owned(),
+            name::WALL => {
+                let nanos: u64 = text()?.parse().map_err(|error| bad(name, error))?;
+                self.wall = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
+            }
+            name::SEED => {
+                let bytes = value
+                    .try_into()
+                    .map_err(|_| bad(name, "32 bytes are needed"))?;
+                self.seed = Some(Seed::new(bytes));
+            }
+            name::KEYS => {
+                let bytes: &[u8; 64] = value
+                    .try_into()
+                    .map_err(|_| bad(name, "64 bytes are needed"))?;
+                self.keys = Some(PersistentKeys::from_bytes(bytes));
+            }
+            name::ADMISSION => {
+                let text = text()?;
+                let known = ADMISSIONS.iter().find(|(_, known)| *known == text);
+                let (admission, _) =
+                    known.ok_or_else(|| bad(name, format!("'{text}' is not known")))?;
+                self.admission = Some(*admission);
+            }
+            name::SERVER_CERTIFICATE => self.server_chain.push(certificate()),
+            name::CLIENT_ROOT => self.client_roots.push(certificate()),
+            name::ROOT => self.roots.push(certificate()),
+            name::CLIENT_CERTIFICATE => self.client_chain.push(certificate()),
+            _ => {
+                // What this version has no name for, it cannot do: a replay would differ.
+                let field = name.strip_prefix(name::CONFIG);
+                let field = field.ok_or_else(|| bad(name, "this version does not know it"))?;
+                let mut all = settings(&mut self.config);
+                let setting = all.iter_mut().find(|(known, _)| *known == field);
+                let (_, setting) =
+                    setting.ok_or_else(|| bad(name, "this version has no such setting"))?;
+                let text = text()?;
+                let set = setting.set(text);
+                set.ok_or_else(|| bad(name, format!("'{text}' is no value of it")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_header(self) -> Result<Header, TraceError> {
+        if self.level != WIRE {
+            return Err(bad(
+                name::LEVEL,
+                format!("'{}' is not known, only '{WIRE}' is", self.level),
+            ));
+        }
+        let missing = |name| bad(name, "it is missing");
+        let tls = |name: &'static str| move |error: TlsError| bad(name, error);
+        let trusted = |name, certificates: Vec<_>| {
+            (!certificates.is_empty())
+                .then(|| Roots::from_der(certificates, "the trace").map_err(tls(name)))
+                .transpose()
+        };
+        let known = |name, chain: Vec<_>| {
+            (!chain.is_empty())
+                .then(|| Identity::without_key(chain, "the trace").map_err(tls(name)))
+                .transpose()
+        };
+        let server = match self.admission {
+            None => None,
+            Some(admission) => Some(ServerRole {
+                identity: known(name::SERVER_CERTIFICATE, self.server_chain)?
+                    .ok_or_else(|| missing(name::SERVER_CERTIFICATE))?,
+                admission,
+                client_roots: trusted(name::CLIENT_ROOT, self.client_roots)?,
+            }),
+        };
+        let identity = known(name::CLIENT_CERTIFICATE, self.client_chain)?;
+        let client = trusted(name::ROOT, self.roots)?.map(|roots| ClientRole { roots, identity });
+        Ok(Header {
+            build: self.build,
+            config: self.config,
+            wall: self.wall.ok_or_else(|| missing(name::WALL))?,
+            seed: self.seed.ok_or_else(|| missing(name::SEED))?,
+            keys: self.keys,
+            roles: Roles { server, client },
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! Reading a trace, record by record, to its last whole one.
+
+use std::io::{self, Read};
+
+use super::{End, FORMAT, Header, MAGIC, Record, TraceError, checksum};
+use crate::tap::Signature;
+
+/// Reads a trace, record by record, to its last whole one.
+///
+/// It reads single bytes: hand it something that is buffered.
+pub struct Reader<R> {
+    input: R,
+    header: Header,
+    place: Place,
+    clock: i64,
+    body: Vec<u8>,
+    /// What was read before its turn.
+    ahead: Option<Result<Option<Body>, TraceError>>,
+    ending: Option<Ending>,
+}
+
+/// How a trace ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With a record that says so.
+    Said(End),
+    /// With a whole record, but nothing says that it is the last: the process ended without warning,
+    /// or still runs.
+    Open,
+    /// Within a record: the process ended without warning. So many bytes follow the last whole one.
+    CutShort(u64),
+}
+
+/// A record that was read, and not yet looked at.
+struct Body {
+    number: u64,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// Of the next record.
+    number: u64,
+    /// Bytes read.
+    offset: u64,
+}
+
+enum Framed {
+    Whole,
+    Nothing,
+    CutShort,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    pub fn new(mut input: R) -> Result<Self, TraceError> {
+        let mut start = [0; MAGIC.len() + 2];
+        let mut place = Place::default();
+        let complete = fill(&mut input, &mut start, &mut place)?;
+        let (magic, version) = start.split_at(MAGIC.len());
+        if !complete || magic != MAGIC {
+            return Err(TraceError::NotATrace);
+        }
+        let found = version
+            .iter()
+            .rev()
+            .fold(0, |number, byte| number << 8 | u16::from(*byte));
+        if found != FORMAT {
+            return Err(TraceError::Version { found });
+        }
+        let mut body = Vec::new();
+        match framed(&mut input, &mut place, &mut body)? {
+            Framed::Whole => {}
+            Framed::Nothing | Framed::CutShort => return Err(TraceError::NoHeader),
+        }
+        let body = zeroize::Zeroizing::new(body);
+        Ok(Self {
+            input,
+            header: Header::decode(&body)?,
+            place,
+            clock: 0,
+            body: Vec::new(),
+            ahead: None,
+            ending: None,
+        })
+    }
+
+    /// What the recorded node was made of.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The next record and its number, from 1; `None` at the trace's end, of which
+    /// [`ending`](Self::ending) then tells.
+    pub fn next_record(&mut self) -> Result<Option<(u64, Record<'_>)>, TraceError> {
+        match self.next_body()? {
+            Some(body) => self.look_at(body).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next record that is no signature, after the signatures that follow it, which it needs.
+    pub(in crate::trace) fn next_with_signatures(
+        &mut self,
+        mut signed: impl FnMut(Signature),
+    ) -> Result<Option<(u64, Record<'_>)>, TraceError> {
+        loop {
+            let Some(body) = self.next_body()? else {
+                return Ok(None);
+            };
+            if let Some(signature) = Record::signature(&body.bytes) {
+                signed(signature);
+                continue;
+            }
+            // What is wrong further on is said when its turn comes.
+            loop {
+                let ahead = self.next_body();
+                if let Ok(Some(next)) = &ahead
+                    && let Some(signature) = Record::signature(&next.bytes)
+                {
+                    signed(signature);
+                    continue;
+                }
+                self.ahead = Some(ahead);
+                break;
+            }
+            return self.look_at(body).map(Some);
+        }
+    }
+
+    /// How the trace ends; `None` before that was read.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    fn look_at(&mut self, body: Body) -> Result<(u64, Record<'_>), TraceError> {
+        let Body {
+            number,
+            offset,
+            bytes,
+        } = body;
+        self.body = bytes;
+        let record = Record::decode(&self.body, &mut self.clock).ok_or(TraceError::Unknown {
+            record: number,
+            offset,
+        })?;
+        if let Record::End(end) = record {
+            self.ending = Some(Ending::Said(end));
+        }
+        Ok((number, record))
+    }
+
+    fn next_body(&mut self) -> Result<Option<Body>, TraceError> {
+        if let Some(ahead) = self.ahead.take() {
+            return ahead;
+        }
+        if self.ending.is_some() {
+            return Ok(None);
+        }
+        let Place { number, offset } = self.place;
+        let mut bytes = Vec::new();
+        match framed(&mut self.input, &mut self.place, &mut bytes)? {
+            Framed::Whole => {
+                return Ok(Some(Body {
+                    number,
+                    offset,
+                    bytes,
+                }));
+            }
+            Framed::Nothing => self.ending = Some(Ending::Open),
+            Framed::CutShort => {
+                self.ending = Some(Ending::CutShort(self.place.offset - offset));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads one record as it stands in a trace.
+fn framed(
+    input: &mut impl Read,
+    place: &mut Place,
+    body: &mut Vec<u8>,
+) -> Result<Framed, TraceError> {
+    let damaged = TraceError::Damaged {
+        record: place.number,
+        offset: place.offset,
+    };
+    let mut length = 0_u64;
+    for shift in (0..).step_by(7) {
+        let mut byte = [0];
+        if !fill(input, &mut byte, place)? {
+            return Ok(if shift == 0 {
+                Framed::Nothing
+            } else {
+                Framed::CutShort
+            });
+        }
+        if shift > 56 {
+            return Err(damaged);
+        }
+        length |= u64::from(byte[0] & 0x7f) << shift;
+        if byte[0] < 0x80 {
+            break;
+        }
+    }
+    // What the length says is believed as far as there are bytes.
+    place.offset += input.take(length).read_to_end(body)? as u64;
+    let mut sum = [0; 4];
+    if (body.len() as u64) < length || !fill(input, &mut sum, place)? {
+        return Ok(Framed::CutShort);
+    }
+    if u32::from_le_bytes(sum) != checksum(place.number, body) {
+        return Err(damaged);
+    }
+    place.number += 1;
+    Ok(Framed::Whole)
+}
+
+/// Fills the buffer; `false`: the input ends before that.
+fn fill(input: &mut impl Read, buffer: &mut [u8], place: &mut Place) -> io::Result<bool> {
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        match input.read(rest) {
+            Ok(0) => return Ok(false),
+            Ok(count) => {
+                place.offset += count as u64;
+                rest = rest.get_mut(count..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}

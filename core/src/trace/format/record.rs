@@ -1,0 +1,169 @@
+//! Records: what one is, and its bytes.
+
+use std::num::NonZeroUsize;
+
+use super::call::{decode_call, encode_call, kind_of};
+use super::codec::{Decoder, Encoder};
+use crate::tap::{Call, EventMark, Signature, TransmitMark};
+
+/// One thing that happened to a node, or that it gave out. Times are nanoseconds since the node's
+/// origin, as they were given to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Record<'a> {
+    /// An input or a command.
+    Call {
+        /// When.
+        at: i64,
+        /// Which, and with what.
+        call: Call<'a>,
+    },
+    /// Datagrams were asked for.
+    Transmit {
+        /// When.
+        at: i64,
+        /// How many datagrams of one size were asked for.
+        max_segments: NonZeroUsize,
+        /// What came; `None`: nothing.
+        mark: Option<TransmitMark>,
+    },
+    /// An event was asked for; `None`: there was none.
+    Event(Option<EventMark<'a>>),
+    /// The private key was used, by the record before this one.
+    Signature(Signature),
+    /// The recording ended, and says why.
+    End(End),
+}
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The node was dropped, or the recording was stopped.
+    Stopped,
+    /// The recording reached the size that it was allowed.
+    Full,
+}
+
+/// The numbers of the kinds of records that are no calls; those have 1 to 31. 64 to 95 are kept for
+/// link level.
+mod kind {
+    pub(super) const LAST_CALL: u8 = 31;
+    pub(super) const TRANSMIT: u8 = 32;
+    pub(super) const EVENT: u8 = 33;
+    pub(super) const SCHEME: u8 = 34;
+    pub(super) const SIGNATURE: u8 = 35;
+    pub(super) const END: u8 = 127;
+}
+
+impl<'a> Record<'a> {
+    /// Writes the record's body. `clock` is the time of the last record that had one.
+    pub(super) fn encode(&self, clock: &mut i64, body: &mut Vec<u8>) {
+        let mut out = Encoder(body);
+        match self {
+            Self::Call { at, call } => {
+                out.byte(kind_of(call));
+                moment(*at, clock, &mut out);
+                encode_call(call, &mut out);
+            }
+            Self::Transmit {
+                at,
+                max_segments,
+                mark,
+            } => {
+                out.byte(kind::TRANSMIT);
+                moment(*at, clock, &mut out);
+                out.number(max_segments.get() as u64);
+                out.optional(*mark, |out, mark| {
+                    out.number(mark.size);
+                    out.fixed(mark.digest);
+                });
+            }
+            Self::Event(mark) => {
+                out.byte(kind::EVENT);
+                out.optional(*mark, |out, mark| {
+                    out.text(mark.name);
+                    out.fixed(mark.digest);
+                });
+            }
+            Self::Signature(Signature::Scheme(scheme)) => {
+                out.byte(kind::SCHEME);
+                out.optional(*scheme, |out, scheme| out.number(scheme.into()));
+            }
+            Self::Signature(Signature::Made { message, signature }) => {
+                out.byte(kind::SIGNATURE);
+                out.0.extend_from_slice(message);
+                out.optional(signature.as_deref(), Encoder::bytes);
+            }
+            Self::End(end) => {
+                out.byte(kind::END);
+                out.byte(match end {
+                    End::Stopped => 0,
+                    End::Full => 1,
+                });
+            }
+        }
+    }
+
+    /// Reads a record's body if it is a signature's.
+    pub(super) fn signature(body: &[u8]) -> Option<Signature> {
+        let kind = *body.first()?;
+        if kind != kind::SCHEME && kind != kind::SIGNATURE {
+            return None;
+        }
+        match Record::decode(body, &mut 0)? {
+            Record::Signature(signature) => Some(signature),
+            _ => None,
+        }
+    }
+
+    /// Reads a record's body; `None` if it is none that this version knows.
+    pub(super) fn decode(body: &'a [u8], clock: &mut i64) -> Option<Self> {
+        let mut from = Decoder(body);
+        let record = match from.byte()? {
+            kind @ ..=kind::LAST_CALL => {
+                let at = clock.wrapping_add(from.signed()?);
+                *clock = at;
+                let call = decode_call(kind, &mut from)?;
+                Self::Call { at, call }
+            }
+            kind::TRANSMIT => {
+                let at = clock.wrapping_add(from.signed()?);
+                *clock = at;
+                Self::Transmit {
+                    at,
+                    max_segments: NonZeroUsize::new(from.small()?)?,
+                    mark: from.optional(|from| {
+                        Some(TransmitMark {
+                            size: from.number()?,
+                            digest: from.fixed()?,
+                        })
+                    })?,
+                }
+            }
+            kind::EVENT => Self::Event(from.optional(|from| {
+                Some(EventMark {
+                    name: from.text()?,
+                    digest: from.fixed()?,
+                })
+            })?),
+            kind::SCHEME => Self::Signature(Signature::Scheme(from.optional(Decoder::small)?)),
+            kind::SIGNATURE => Self::Signature(Signature::Made {
+                message: from.array()?,
+                signature: from.optional(|from| from.bytes().map(<[u8]>::to_vec))?,
+            }),
+            kind::END => Self::End(match from.byte()? {
+                0 => End::Stopped,
+                1 => End::Full,
+                _ => return None,
+            }),
+            _ => return None,
+        };
+        from.is_empty().then_some(record)
+    }
+}
+
+/// The time, as what has passed since the last one.
+fn moment(at: i64, clock: &mut i64, out: &mut Encoder<'_>) {
+    out.signed(at.wrapping_sub(*clock));
+    *clock = at;
+}

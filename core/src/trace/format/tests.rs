@@ -1,0 +1,337 @@
+//! What is written is read again, and what is not a trace is refused.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::{CloseCode, StatusCode};
+use crate::id::{DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
+use crate::node::Roles;
+use crate::quic::PersistentKeys;
+use crate::seed::Seed;
+use crate::tap::{Call, EventMark, Letter, Signature, TransmitMark};
+
+fn header() -> Header {
+    Header {
+        build: Build::own(),
+        config: crate::Config::default(),
+        wall: SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 123_456_789),
+        seed: Seed::new([5; 32]),
+        keys: Some(PersistentKeys::new([6; 32], [7; 32])),
+        roles: Roles::default(),
+    }
+}
+
+/// One of each kind.
+fn calls() -> Vec<Call<'static>> {
+    let key = Key {
+        slot: 300,
+        generation: 2,
+    };
+    let session = SessionKey(key);
+    let delivery = DeliveryKey { session, number: 9 };
+    let promise = PromiseKey {
+        session,
+        number: u64::MAX,
+    };
+    let message = Letter {
+        lane: Some(Lane::BEST_EFFORT),
+        tag: Tag::of("test.Said"),
+        body: b"body",
+    };
+    let bare = Letter {
+        lane: None,
+        ..message
+    };
+    let timeout = Some(Duration::from_nanos(1_500_000_001));
+    vec![
+        Call::Datagram {
+            remote: ([192, 0, 2, 1], 4433).into(),
+            local_ip: Some([192, 0, 2, 2].into()),
+            ecn: Some(2),
+            data: &[0xff; 1_200],
+        },
+        Call::Datagram {
+            remote: "[2001:db8::1%7]:65535".parse().unwrap(),
+            local_ip: Some("2001:db8::2".parse().unwrap()),
+            ecn: None,
+            data: &[],
+        },
+        Call::Timeout,
+        Call::Connect {
+            address: ([192, 0, 2, 1], 4433).into(),
+            server_name: "localhost",
+            client: "anna",
+            credentials: b"secret",
+            agent: "test/1",
+        },
+        Call::Redirect {
+            session,
+            address: ([192, 0, 2, 1], 1).into(),
+        },
+        Call::Join {
+            session,
+            group: "readers",
+        },
+        Call::Leave {
+            session,
+            group: "readers",
+        },
+        Call::Close {
+            session,
+            code: CloseCode::NORMAL,
+            reason: "enough",
+        },
+        Call::Drain {
+            deadline: Duration::from_secs(3),
+            retry_after: None,
+            alternative: Some("there:4433"),
+        },
+        Call::Admit { link: LinkKey(key) },
+        Call::Refuse {
+            link: LinkKey(key),
+            reason: "",
+            retry_after: timeout,
+        },
+        Call::Send {
+            to: session,
+            message,
+        },
+        Call::SendAcked {
+            to: session,
+            message: bare,
+            timeout,
+        },
+        Call::Request {
+            to: session,
+            message: bare,
+            timeout: None,
+        },
+        Call::SendBestEffort {
+            to: session,
+            message,
+            key: Some(7),
+        },
+        Call::Broadcast {
+            group: None,
+            message,
+            key: None,
+        },
+        Call::Broadcast {
+            group: Some("readers"),
+            message,
+            key: None,
+        },
+        Call::Cancel { promise },
+        Call::Ack { delivery },
+        Call::Reply {
+            delivery,
+            tag: Tag(1),
+            body: b"reply",
+        },
+        Call::Reject {
+            delivery,
+            code: StatusCode(1_000),
+            reason: "no",
+        },
+    ]
+}
+
+fn records() -> Vec<Record<'static>> {
+    let mark = TransmitMark {
+        size: 1_200,
+        digest: u64::MAX,
+    };
+    let mut records: Vec<_> = calls()
+        .into_iter()
+        .zip([0, -5, 7, i64::MAX, 0, i64::MIN].into_iter().cycle())
+        .map(|(call, at)| Record::Call { at, call })
+        .collect();
+    records.extend([
+        Record::Transmit {
+            at: 1_000_000,
+            max_segments: NonZeroUsize::MIN,
+            mark: Some(mark),
+        },
+        Record::Transmit {
+            at: 1_000_000,
+            max_segments: NonZeroUsize::MIN,
+            mark: None,
+        },
+        Record::Event(Some(EventMark {
+            name: "Connected",
+            digest: 3,
+        })),
+        Record::Event(None),
+        Record::Signature(Signature::Scheme(Some(0x0403))),
+        Record::Signature(Signature::Scheme(None)),
+        Record::Signature(Signature::Made {
+            message: [3; 32],
+            signature: Some(vec![4; 70]),
+        }),
+        Record::Signature(Signature::Made {
+            message: [3; 32],
+            signature: None,
+        }),
+        Record::End(End::Full),
+    ]);
+    records
+}
+
+fn trace() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &header()).unwrap();
+    for record in records() {
+        writer.write(&record).unwrap();
+    }
+    bytes
+}
+
+/// All records up to the end or an error.
+fn read(bytes: &[u8]) -> Result<(u64, Option<Ending>), TraceError> {
+    let mut reader = Reader::new(bytes)?;
+    let mut last = 0;
+    while let Some((number, record)) = reader.next_record()? {
+        // Words are made for whatever can be read.
+        assert!(!record.to_string().is_empty());
+        last = number;
+    }
+    Ok((last, reader.ending()))
+}
+
+#[test]
+fn records_come_back() {
+    let bytes = trace();
+    let mut reader = Reader::new(&bytes[..]).unwrap();
+    for (place, expected) in records().iter().enumerate() {
+        let (number, record) = reader.next_record().unwrap().unwrap();
+        assert_eq!((number, &record), (place as u64 + 1, expected));
+    }
+    assert!(reader.next_record().unwrap().is_none());
+    assert_eq!(reader.ending(), Some(Ending::Said(End::Full)));
+}
+
+#[test]
+fn the_header_comes_back_and_prints_no_secret() {
+    let bytes = trace();
+    let reader = Reader::new(&bytes[..]).unwrap();
+    let read = reader.header();
+    assert_eq!(read.wall, header().wall);
+    assert_eq!(read.seed.bytes(), header().seed.bytes());
+    let keys = |header: &Header| header.keys.clone().unwrap().bytes().to_vec();
+    assert_eq!(keys(read), keys(&header()));
+    assert_eq!(read.build, Build::own());
+    assert!(read.build.rustc.starts_with("rustc "), "{:?}", read.build);
+    assert_eq!(read.build.lock.len(), 16, "{:?}", read.build);
+    let printed = format!("{read:?}");
+    assert!(printed.contains("Seed(redacted)") && printed.contains("Keys(redacted)"));
+}
+
+#[test]
+fn what_is_no_trace_or_another_version_is_said_so() {
+    assert!(matches!(read(b""), Err(TraceError::NotATrace)));
+    assert!(matches!(read(b"TLtrace"), Err(TraceError::NotATrace)));
+    assert!(matches!(
+        read(b"TLtrace\r\n\x01\x00"),
+        Err(TraceError::NotATrace)
+    ));
+    let mut bytes = trace();
+    bytes[8] = 2;
+    assert!(matches!(
+        read(&bytes),
+        Err(TraceError::Version { found: 2 })
+    ));
+}
+
+#[test]
+fn what_this_version_cannot_know_is_named() {
+    for (entry, value) in [
+        ("level", "link"),
+        ("config.limits.patience", "7"),
+        ("config.heartbeat.interval", "15 s"),
+        ("server.admission", "everybody"),
+        ("seed", "short"),
+        ("colour", "red"),
+    ] {
+        let mut body = header().encode().to_vec();
+        let mut out = codec::Encoder(&mut body);
+        out.text(entry);
+        out.text(value);
+        let error = Header::decode(&body).unwrap_err().to_string();
+        assert!(error.contains(entry), "{error}");
+    }
+    let mut bytes = Vec::new();
+    Writer::new(&mut bytes, &header()).unwrap();
+    let mut body = Vec::new();
+    codec::Encoder(&mut body).bytes(&[99]);
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&checksum(1, &[99]).to_le_bytes());
+    assert!(matches!(
+        read(&bytes),
+        Err(TraceError::Unknown { record: 1, .. })
+    ));
+}
+
+#[test]
+fn a_limit_is_kept_to_the_byte() {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &header()).unwrap();
+    let record = Record::Event(None);
+    let before = writer.written();
+    assert!(writer.write_within(before + 7, &record).unwrap());
+    assert!(!writer.write_within(before + 13, &record).unwrap());
+    assert!(writer.write_within(before + 14, &record).unwrap());
+    assert_eq!(writer.written(), before + 14);
+    assert_eq!(bytes.len() as u64, before + 14);
+    assert_eq!(read(&bytes).unwrap().0, 2);
+}
+
+#[test]
+fn records_that_were_moved_or_removed_are_damage() {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &header()).unwrap();
+    let start = writer.written() as usize;
+    writer.write(&Record::Event(None)).unwrap();
+    writer.write(&Record::End(End::Stopped)).unwrap();
+    let (first, second) = (&bytes[start..start + 7], &bytes[start + 7..]);
+    let swapped = [&bytes[..start], second, first].concat();
+    let removed = [&bytes[..start], second].concat();
+    for bytes in [swapped, removed] {
+        assert!(matches!(
+            read(&bytes),
+            Err(TraceError::Damaged { record: 1, .. })
+        ));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_byte_can_be_changed_unnoticed(at in 0_usize..1 << 16, bit in 0_u32..8) {
+        let whole = trace();
+        let mut bytes = whole.clone();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        match read(&bytes) {
+            Err(_) => {}
+            Ok((_, ending)) => prop_assert!(matches!(ending, Some(Ending::CutShort(_)))),
+        }
+    }
+
+    #[test]
+    fn any_bytes_can_be_read_as_a_record_or_are_refused(body: Vec<u8>) {
+        let mut clock = 0;
+        if let Some(record) = Record::decode(&body, &mut clock) {
+            let mut again = Vec::new();
+            record.encode(&mut 0, &mut again);
+            let mut clock = 0;
+            prop_assert_eq!(Record::decode(&again, &mut clock), Some(record));
+        }
+    }
+
+    #[test]
+    fn any_bytes_can_be_read_as_a_header_or_are_refused(body: Vec<u8>) {
+        prop_assert!(Header::decode(&body).is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! Recordings of a node, and their replay, bit for bit.
+//!
+//! A trace holds what a node was made of, every input and command with its time to the nanosecond,
+//! and a digest of everything that came out. [`replay`] makes the node again, in any process, gives
+//! it the same, and says that the same came out, or which record differs first. `TRACE.md` beside
+//! this module's source describes the format.
+//!
+//! **Who has a trace can read all that it recorded**: the seed in it gives the keys of every
+//! connection. A private key is not in it; its signatures are, so that a replay needs no key.
+//!
+//! ```
+//! # use std::time::{Instant, SystemTime};
+//! # use trunkline_core::*;
+//! # let key = rcgen::KeyPair::generate().unwrap();
+//! # let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+//! # let roots = Roots::from_pem(certificate.pem().as_bytes(), "roots").unwrap();
+//! use trunkline_core::trace::{self, Recorder};
+//! # use std::sync::{Arc, Mutex};
+//! # #[derive(Clone, Default)] struct Memory(Arc<Mutex<Vec<u8>>>);
+//! # impl std::io::Write for Memory {
+//! #     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> { self.0.lock().unwrap().write(bytes) }
+//! #     fn flush(&mut self) -> std::io::Result<()> { Ok(()) }
+//! # }
+//! # let file = Memory::default();
+//!
+//! let roles = Roles { server: None, client: Some(ClientRole { roots, identity: None }) };
+//! let origin = Origin { now: Instant::now(), wall: SystemTime::now(), seed: Seed::new([7; 32]), keys: None };
+//! let mut node = Recorder::to(file.clone()).start(Config::default(), roles, origin)?;
+//! // The node is driven as any other.
+//! node.handle_input(Instant::now(), Input::Timeout);
+//! drop(node);
+//!
+//! # let file = file.0.lock().unwrap().clone();
+//! let report = trace::replay(&file[..], Instant::now())?;
+//! assert!(report.is_identical(), "{report}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod apply;
+mod format;
+mod record;
+mod replay;
+mod report;
+mod signatures;
+
+pub use format::{Build, End, Ending, FORMAT, Header, Reader, Record, TraceError, Writer};
+pub use record::{Recorder, StartError};
+pub use replay::{Replay, replay};
+pub use report::{Difference, Report};

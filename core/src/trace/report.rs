@@ -1,0 +1,82 @@
+//! What a replay found.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::format::{Build, Ending};
+
+/// What a replay found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How many records were replayed, the one that differs included.
+    pub records: u64,
+    /// How long the recorded node ran up to there.
+    pub time: Duration,
+    /// The first record that differs.
+    pub difference: Option<Difference>,
+    /// How the trace ends; `None` if the replay ended before that.
+    pub ending: Option<Ending>,
+    /// What the recorded program was built from.
+    pub recorded_by: Build,
+}
+
+/// A record that differs from what the replay came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its number.
+    pub record: u64,
+    /// What the trace says.
+    pub expected: String,
+    /// What came instead.
+    pub came: String,
+    /// The last input or command before it: its number, and what it was.
+    pub after: Option<(u64, String)>,
+}
+
+impl Report {
+    /// Whether everything that came out was the same.
+    pub fn is_identical(&self) -> bool {
+        self.difference.is_none()
+    }
+}
+
+impl fmt::Display for Report {
+    /// One line for each thing that is worth knowing; the verdict is the first word of one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = Build::own();
+        for (what, here, recorded) in own.differences(&self.recorded_by) {
+            writeln!(f, "another build: {what} is {here}, and was {recorded}")?;
+        }
+        match &self.difference {
+            None => write!(
+                f,
+                "identical: {} records over {:?}",
+                self.records, self.time
+            )?,
+            Some(difference) => difference.fmt(f)?,
+        }
+        match self.ending {
+            None => Ok(()),
+            Some(ending) => write!(f, "\n{ending}"),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            record,
+            expected,
+            came,
+            after,
+        } = self;
+        write!(
+            f,
+            "different: record {record}\n  expected {expected}\n  came     {came}"
+        )?;
+        match after {
+            None => Ok(()),
+            Some((record, call)) => write!(f, "\n  after    record {record}, {call}"),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! A recorded node, given the same again, gives out the same: bit for bit, without private keys.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use trunkline_core::tap::{Call, Signature};
+use trunkline_core::trace::{
+    End, Ending, Header, Reader, Record, Replay, Report, TraceError, Writer, replay,
+};
+use trunkline_core::{
+    Admission, Audience, CloseCode, DrainPlan, Event, GroupName, Identity, Message, Node, Roots,
+    Seed, Tag,
+};
+use trunkline_testkit::{Certificates, NodeIndex, World, assert_replays, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server's certificate with an ECDSA key: each of its signatures holds randomness that no seed
+/// decides.
+fn ecdsa() -> Certificates {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let der = certificate.der().clone();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let mut certificates = Certificates::new().unwrap();
+    certificates.roots = Roots::from_der(vec![der.clone()], "the test").unwrap();
+    certificates.server = Identity::from_der(vec![der], key, "the test").unwrap();
+    certificates
+}
+
+/// Answers, and lets in whoever asks.
+fn application(node: &mut Node, now: Instant, event: &Event) {
+    if let Event::Admission(request) = event {
+        node.admit(now, request.link).unwrap();
+    }
+    echo(node, now, event);
+}
+
+/// A server and three clients on a bad network that is cut for a while, with some of everything that
+/// a node can be told to do. Returns the traces of all four, the server's first.
+fn conversation(seed: u64, certificates: &Certificates) -> Vec<Vec<u8>> {
+    let mut world = World::with_certificates(seed, certificates);
+    world.record();
+    world.admission = Admission::Ask;
+    world.config().report_sent = true;
+    world.path.delay = Duration::from_millis(10);
+    world.path.jitter = Duration::from_millis(8);
+    world.path.loss = 0.05;
+    world.path.duplicate = 0.02;
+    let server = world.server();
+    let clients: Vec<NodeIndex> = (0..3).map(|_| world.client()).collect();
+    let sessions: Vec<_> = ["anna", "ben", "carla"]
+        .iter()
+        .zip(&clients)
+        .map(|(name, client)| world.connect(*client, server, name))
+        .collect();
+    world.run(10 * SECOND, application);
+    let group = GroupName::new("readers").unwrap();
+    let now = world.now();
+    let of_server: Vec<_> = world.node(server).sessions().map(|s| s.session).collect();
+    assert_eq!(of_server.len(), 3, "all are let in");
+    for session in &of_server {
+        world.node(server).join(now, *session, &group).unwrap();
+    }
+    let mut promises = Vec::new();
+    for n in 0..60_u32 {
+        for (client, session) in clients.iter().zip(&sessions) {
+            let body = Bytes::from(n.to_be_bytes().repeat(1 + 100 * (n as usize % 7)));
+            let tag = Tag::of("test.Said");
+            let now = world.now();
+            let node = world.node(*client);
+            node.send(now, *session, Message::new(tag, body.clone()))
+                .unwrap();
+            node.send_best_effort(now, *session, Message::new(tag, body), Some(u64::from(n)))
+                .unwrap();
+            promises.push((*client, world.request(*client, *session, b"ask")));
+            promises.push((*client, world.send_acked(*client, *session, b"said")));
+        }
+        let now = world.now();
+        let audience = match n % 2 {
+            0 => Audience::Everyone,
+            _ => Audience::Group(group.clone()),
+        };
+        let news = Message::new(Tag::of("test.News"), vec![n as u8; 300]);
+        world
+            .node(server)
+            .broadcast(now, &audience, news, None)
+            .unwrap();
+        world.run(Duration::from_millis(20), application);
+        if n == 30 {
+            world.path.cut = true;
+            world.run(60 * SECOND, application);
+            world.path.cut = false;
+        }
+    }
+    world.run(120 * SECOND, application);
+    for (client, promise) in promises {
+        let outcome = world.outcome(client, promise);
+        assert!(
+            matches!(outcome.as_deref(), Some("Acked" | "Replied ask")),
+            "{promise:?} settled as {outcome:?}"
+        );
+    }
+    for client in &clients {
+        let resumed = |event: &Event| matches!(event, Event::Connected { resumed: true, .. });
+        assert!(world.log(*client).iter().any(|(_, event)| resumed(event)));
+    }
+    let now = world.now();
+    let node = world.node(server);
+    node.leave(now, of_server[0], &group);
+    node.close(now, of_server[0], CloseCode::NORMAL, "enough")
+        .unwrap();
+    world.run(SECOND, application);
+    let plan = DrainPlan {
+        deadline: 3 * SECOND,
+        retry_after: Some(SECOND),
+        alternative: None,
+    };
+    let now = world.now();
+    world.node(server).drain(now, plan).unwrap();
+    world.run(10 * SECOND, application);
+    let all: Vec<NodeIndex> = [server].into_iter().chain(clients).collect();
+    for index in &all {
+        world.kill(*index);
+    }
+    all.iter()
+        .map(|index| world.traces(*index).pop().unwrap())
+        .collect()
+}
+
+fn replayed(trace: &[u8]) -> Report {
+    replay(trace, Instant::now()).unwrap()
+}
+
+#[test]
+fn all_sides_of_a_conversation_replay_identical() {
+    for (seed, certificates) in [(1, Certificates::new().unwrap()), (2, ecdsa())] {
+        let traces = conversation(seed, &certificates);
+        for (side, trace) in traces.iter().enumerate() {
+            let report = replayed(trace);
+            assert!(report.is_identical(), "seed {seed}, side {side}: {report}");
+            assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
+            assert!(report.records > 1_000, "{report}");
+            assert!(report.time > 180 * SECOND, "{report}");
+            assert!(report.to_string().starts_with("identical: "), "{report}");
+        }
+    }
+}
+
+/// The records of a trace from a certain one on, changed by `change`, which gets the number of each.
+fn changed(trace: &[u8], mut change: impl FnMut(u64, &mut Vec<u8>)) -> Vec<u8> {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut out = Vec::new();
+    let header: Header = reader.header().clone();
+    let mut writer = Writer::new(&mut out, &header).unwrap();
+    while let Some((number, record)) = reader.next_record().unwrap() {
+        if let Record::Call {
+            at,
+            call:
+                Call::Datagram {
+                    remote,
+                    local_ip,
+                    ecn,
+                    data,
+                },
+        } = record
+        {
+            let mut data = data.to_vec();
+            change(number, &mut data);
+            let call = Call::Datagram {
+                remote,
+                local_ip,
+                ecn,
+                data: &data,
+            };
+            writer.write(&Record::Call { at, call }).unwrap();
+        } else {
+            writer.write(&record).unwrap();
+        }
+    }
+    out
+}
+
+#[test]
+fn a_trace_that_is_written_again_is_the_same() {
+    let trace = conversation(3, &ecdsa()).remove(0);
+    assert_eq!(changed(&trace, |_, _| {}), trace);
+}
+
+#[test]
+fn a_flipped_byte_of_a_datagram_is_found() {
+    let trace = conversation(4, &Certificates::new().unwrap()).remove(0);
+    let datagrams = {
+        let mut all = Vec::new();
+        changed(&trace, |number, data| all.push((number, data.clone())));
+        all
+    };
+    let (number, data) = &datagrams[datagrams.len() / 2];
+
+    // In the file: the record is named, and nothing behind it is believed.
+    let at = trace
+        .windows(data.len())
+        .position(|window| window == data)
+        .unwrap();
+    let mut damaged = trace.clone();
+    damaged[at + data.len() / 2] ^= 1;
+    match replay(&damaged[..], Instant::now()) {
+        Err(TraceError::Damaged { record, .. }) => assert_eq!(record, *number),
+        other => panic!("{other:?}"),
+    }
+
+    // In what the node is given: the first record that differs is named, and what it follows on.
+    let other = changed(&trace, |n, data| {
+        if n == *number {
+            let middle = data.len() / 2;
+            data[middle] ^= 1;
+        }
+    });
+    let report = replayed(&other);
+    let difference = report.difference.clone().unwrap();
+    assert!(difference.record > *number, "{report}");
+    let (after, _) = difference.after.unwrap();
+    assert!(after >= *number, "{report}");
+    let text = report.to_string();
+    assert!(
+        text.contains(&format!("different: record {}", difference.record)),
+        "{text}"
+    );
+    assert!(text.contains("expected") && text.contains("came"), "{text}");
+}
+
+#[test]
+fn another_seed_differs_in_the_first_thing_that_comes_out() {
+    for trace in conversation(5, &Certificates::new().unwrap()) {
+        let mut reader = Reader::new(&trace[..]).unwrap();
+        let first_out = loop {
+            let (number, record) = reader.next_record().unwrap().unwrap();
+            if matches!(record, Record::Transmit { mark: Some(_), .. }) {
+                break number;
+            }
+        };
+        let other = Replay::new(&trace[..]).unwrap().seed(Seed::new([9; 32]));
+        let report = other.run(Instant::now()).unwrap();
+        let difference = report.difference.clone().unwrap();
+        // A server that signs is asked to sign something else even before it gives anything out.
+        assert!(difference.record <= first_out, "{report}");
+    }
+}
+
+#[test]
+fn a_trace_replays_to_its_last_whole_record_wherever_it_is_cut() {
+    let trace = conversation(6, &ecdsa()).remove(0);
+    let header = {
+        let reader = Reader::new(&trace[..]).unwrap();
+        let mut bytes = Vec::new();
+        Writer::new(&mut bytes, reader.header()).unwrap();
+        bytes.len()
+    };
+    let mut before = 0;
+    for tenth in 0..=10 {
+        let cut = header + (trace.len() - header) * tenth / 10;
+        for cut in [cut, cut.saturating_sub(1).max(header)] {
+            let report = replayed(&trace[..cut]);
+            assert!(report.is_identical(), "cut at {cut}: {report}");
+            assert!(report.records + 1 >= before, "cut at {cut}: {report}");
+            before = report.records;
+        }
+    }
+    assert!(matches!(
+        replay(&trace[..header - 1], Instant::now()),
+        Err(TraceError::NoHeader)
+    ));
+}
+
+#[test]
+fn a_trace_holds_signatures_and_no_private_key() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let der = key.serialize_der();
+    // The 32 bytes of the secret number inside PKCS #8 (RFC 5915).
+    let at = der.windows(4).position(|w| w == [1, 1, 4, 32]).unwrap() + 4;
+    let secret = der[at..at + 32].to_vec();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let mut certificates = Certificates::new().unwrap();
+    let chain = vec![certificate.der().clone()];
+    certificates.roots = Roots::from_der(chain.clone(), "the test").unwrap();
+    let der = PrivatePkcs8KeyDer::from(der).into();
+    certificates.server = Identity::from_der(chain, der, "the test").unwrap();
+    let trace = conversation(7, &certificates).remove(0);
+    assert!(!trace.windows(32).any(|window| window == secret));
+    let mut reader = Reader::new(&trace[..]).unwrap();
+    let mut made = 0;
+    while let Some((_, record)) = reader.next_record().unwrap() {
+        if let Record::Signature(Signature::Made { signature, .. }) = record {
+            assert!(signature.is_some());
+            made += 1;
+        }
+    }
+    // Three clients, before and after the cut.
+    assert!(made >= 6, "{made} signatures");
+}
+
+#[test]
+fn a_restarted_process_is_a_trace_of_its_own() {
+    let mut world = World::new(8);
+    world.record();
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "anna");
+    world.run(SECOND, echo);
+    world.kill(server);
+    world.run(SECOND, echo);
+    world.start_process(server);
+    let promise = world.request(client, session, b"ask");
+    world.run(120 * SECOND, echo);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Lost { maybe_delivered: true }")
+    );
+    let traces = world.traces(server);
+    assert_eq!(traces.len(), 2);
+    for trace in traces.iter().chain(&world.traces(client)) {
+        let report = replayed(trace);
+        assert!(report.is_identical(), "{report}");
+    }
+    assert_eq!(replayed(&traces[1]).ending, Some(Ending::Open));
+}
+
+#[test]
+fn a_trace_file_is_a_test_in_one_line() {
+    let trace = conversation(9, &Certificates::new().unwrap()).remove(1);
+    let path = std::env::temp_dir().join(format!("trunkline-{}.tlt", std::process::id()));
+    std::fs::write(&path, &trace).unwrap();
+    assert_replays(&path);
+    std::fs::write(&path, &trace[..trace.len() - 3]).unwrap();
+    let cut = std::panic::catch_unwind(|| assert_replays(&path));
+    std::fs::remove_file(&path).unwrap();
+    assert!(cut.is_err(), "a trace that is cut short is no test");
+}

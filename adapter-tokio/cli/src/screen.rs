@@ -51,11 +51,11 @@ impl Screen {
         self.bar.suspend(|| output::result(text))
     }
 
-    /// So much is done.
-    pub(crate) fn progress(&self, done: u64, message: impl Into<String>) {
+    /// So much is done, and so much under way.
+    pub(crate) fn progress(&self, done: u64, under_way: usize) {
         if !self.bar.is_hidden() {
             self.bar.set_position(done);
-            self.bar.set_message(message.into());
+            self.bar.set_message(format!("{under_way} under way"));
         }
     }
 

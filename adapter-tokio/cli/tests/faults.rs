@@ -158,6 +158,31 @@ fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_t
 }
 
 #[test]
+fn a_listener_joins_its_groups_again_when_the_server_has_forgotten_it() {
+    let certificates = Certificates::new(&[]);
+    let (server, address) = certificates.server_at(&free_address(), &["--heartbeat", "1s"]);
+    let options = ["--group", "lobby", "--count", "1"];
+    let mut listener = certificates.client("listen", &address, &options);
+    listener.line(&["joined lobby"]);
+    server.signal("KILL");
+    drop(server);
+    let (mut server, _) = certificates.server_at(&address, &["--heartbeat", "1s"]);
+    // It sends nothing but heartbeats: the next one finds out.
+    listener.line(&["session lost"]);
+    listener.line(&["joined lobby"]);
+    server.line(&["joined lobby"]);
+    let sent = certificates
+        .client(
+            "send",
+            &address,
+            &["hi", "--to-group", "lobby", "--ack", "--client-id", "anna"],
+        )
+        .end();
+    assert!(sent.status.success(), "{sent:?}");
+    assert_eq!(listener.end().results, "anna to lobby: hi\n");
+}
+
+#[test]
 fn a_second_signal_ends_a_server_at_once() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&["--delay", "10m"]);

@@ -26,8 +26,9 @@ JSON has null.
 EXIT STATUS
   0  every promise was kept, and something was replied to (or nothing was sent)
   1  something was lost without a report, handled twice, out of order or answered with something else;
-     or nothing was replied to, or there was no connection
+     or nothing was replied to, or there was no connection, or the server has ended the session for good
   2  the command line or a file cannot be used
+  130  interrupted before there was a connection
 
 EXAMPLES
   One request, and its reply

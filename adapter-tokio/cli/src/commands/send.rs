@@ -24,6 +24,7 @@ EXIT STATUS
   1  something was rejected, timed out, lost or came back, or a promise was broken ('trunkline request
      --help' says how), or there was no connection
   2  the command line or a file cannot be used
+  130  interrupted before there was a connection
 
 EXAMPLES
   A message that the server has accepted when the command ends

@@ -58,7 +58,8 @@ pub(crate) struct Arguments {
     /// Take certificate, key and authority from a directory that 'trunkline cert' has filled
     #[arg(long, value_name = "DIR")]
     dev: Option<PathBuf>,
-    /// Who is let in
+    /// Who is let in. open: everybody, under the client id that they claim; mutual-tls: whoever has
+    /// a certificate that names their client id
     #[arg(long, value_enum)]
     admission: Admission,
     /// With mutual-tls: the authority that signs clients' certificates, a PEM file
@@ -92,9 +93,7 @@ pub(crate) struct Arguments {
 /// Who is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Admission {
-    /// Everybody, under the client id that they claim
     Open,
-    /// Whoever has a certificate of --client-ca that names their client id
     MutualTls,
 }
 

@@ -7,7 +7,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use trunkline_tokio::{Client, ClientBuilder, CloseCode, DisconnectReason};
+use trunkline_tokio::{Client, ClientBuilder, DisconnectReason};
 
 pub(crate) use happening::{Happening, explained};
 pub(crate) use options::ConnectionOptions;
@@ -197,12 +197,64 @@ fn told(before: &Record, happening: &Happening) -> Option<String> {
                 seconds(*deadline)
             )
         }
-        Happening::Closed(DisconnectReason::Local {
-            code: CloseCode::NORMAL,
-            ..
-        })
-        | Happening::Undelivered { .. } => return None,
-        Happening::Closed(_) if before.links == 0 => return None,
-        Happening::Closed(reason) => format!("closed: {}", explained(reason)),
+        // Whoever closed it knows; otherwise it is what the command fails with.
+        Happening::Closed(_) | Happening::Undelivered { .. } => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_that_fails_is_not_told_as_a_broken_connection() {
+        let failed = Happening::Disconnected(DisconnectReason::ConnectTimeout);
+        let mut record = Record::default();
+        let told_now = |record: &Record| told(record, &failed).unwrap_or_default();
+        assert!(told_now(&record).starts_with("no connection: "));
+        record.linked = true;
+        assert!(told_now(&record).starts_with("disconnected: "));
+    }
+
+    #[test]
+    fn a_new_session_is_told_from_a_first_and_from_a_resumed_one() {
+        let address = "192.0.2.1:4433".parse().ok();
+        let first = Record::default();
+        let later = Record {
+            links: 1,
+            ..Record::default()
+        };
+        for (record, happening, words) in [
+            (
+                &first,
+                Happening::Connected(address),
+                "connected to 192.0.2.1:4433",
+            ),
+            (
+                &later,
+                Happening::Connected(address),
+                "connected to 192.0.2.1:4433 again, with a new session",
+            ),
+            (
+                &later,
+                Happening::Resumed(address),
+                "connected to 192.0.2.1:4433 again, the session is resumed",
+            ),
+        ] {
+            assert_eq!(told(record, &happening).as_deref(), Some(words));
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_moves_no_cursor() {
+        let draining = Happening::Draining {
+            deadline: Duration::from_secs(10),
+            alternative: Some("\u{1b}[2Jevil:1".into()),
+        };
+        let words = told(&Record::default(), &draining).unwrap_or_default();
+        assert!(
+            words.contains("10 s") && !words.contains('\u{1b}'),
+            "{words}"
+        );
+    }
 }

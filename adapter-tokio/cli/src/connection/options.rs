@@ -50,7 +50,7 @@ pub(crate) struct ConnectionOptions {
     /// The name that the server's certificate must bear [default: HOST]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     server_name: Option<String>,
-    /// Give up when there is no connection after that time
+    /// Give up when there is no connection after that time [default: 15s; listen: never]
     #[arg(
         long,
         value_name = "DURATION",
@@ -86,7 +86,7 @@ impl ConnectionOptions {
             config.heartbeat.interval = interval;
         }
         config.validate().map_err(Failure::usage)?;
-        let mut builder = Client::connect(self.server.as_str())
+        let mut builder = dial(&self.server)
             .client_id(&id)
             .agent(concat!("trunkline-cli/", env!("CARGO_PKG_VERSION")))
             .config(config);
@@ -107,5 +107,14 @@ impl ConnectionOptions {
             }
             _ => builder,
         })
+    }
+}
+
+/// A client of that server. A client's socket has one address family, and many systems have an IPv6
+/// address first for `localhost`, where a server in development does not commonly listen.
+fn dial(server: &str) -> ClientBuilder {
+    match server.strip_prefix("localhost:") {
+        Some(port) => Client::connect(format!("127.0.0.1:{port}")).server_name("localhost"),
+        None => Client::connect(server),
     }
 }

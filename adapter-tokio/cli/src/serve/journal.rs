@@ -103,16 +103,6 @@ pub(crate) enum Entry {
     },
 }
 
-impl Entry {
-    /// Whether it comes with each message.
-    fn is_frequent(&self) -> bool {
-        matches!(
-            self,
-            Self::Note { .. } | Self::Request { .. } | Self::GivenUp { .. } | Self::Relayed { .. }
-        )
-    }
-}
-
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from = |address: &Option<SocketAddr>| {
@@ -250,17 +240,13 @@ impl Journal {
         }
     }
 
-    /// Tells of a message: waits until there is room.
-    pub(crate) async fn record(&self, entry: Entry) {
-        if self.quiet && entry.is_frequent() {
+    /// Tells of a message, unless this is a quiet journal: waits until there is room.
+    pub(crate) async fn record(&self, entry: impl FnOnce() -> Entry) {
+        if self.quiet {
             return;
         }
-        if self
-            .lines
-            .send(Some(Line::now(self.start, entry)))
-            .await
-            .is_err()
-        {
+        let line = Line::now(self.start, entry());
+        if self.lines.send(Some(line)).await.is_err() {
             self.missing.fetch_add(1, Ordering::Relaxed);
         }
     }

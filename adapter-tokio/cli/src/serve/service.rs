@@ -116,7 +116,7 @@ async fn note(context: Context<Shared>, note: Note) {
     state.counts.notes.fetch_add(1, Ordering::Relaxed);
     state
         .journal
-        .record(Entry::Note {
+        .record(|| Entry::Note {
             client: context.client_id().to_string(),
             lane: context.lane().to_string(),
             number: note.number,
@@ -136,7 +136,7 @@ async fn echo(
     let client = context.client_id().to_string();
     state
         .journal
-        .record(Entry::Request {
+        .record(|| Entry::Request {
             client: client.clone(),
             lane: context.lane().to_string(),
             number,
@@ -147,7 +147,7 @@ async fn echo(
         tokio::select! {
             () = tokio::time::sleep(state.delay) => {}
             () = context.cancelled() => {
-                state.journal.record(Entry::GivenUp { client, number }).await;
+                state.journal.record(|| Entry::GivenUp { client, number }).await;
                 return Err(Status::new(StatusCode::CANCELLED, "the sender gave up"));
             }
         }
@@ -192,7 +192,7 @@ async fn relay(context: Context<Shared>, relay: Relay) -> Result<(), Status> {
     let nobody = sent.queued + sent.dropped + sent.away == 0;
     state
         .journal
-        .record(Entry::Relayed {
+        .record(|| Entry::Relayed {
             client,
             lane: context.lane().to_string(),
             number,

@@ -12,7 +12,7 @@ use trunkline_tokio::{Client, CommandError, MetricsSnapshot, PromiseError, Statu
 
 use super::outcomes::{Outcomes, Wanted};
 use super::texts::Texts;
-use crate::connection::{Connection, Happening};
+use crate::connection::{Connection, Happening, explained};
 use crate::failure::Failure;
 use crate::messages::{Account, AccountRequest, EchoReply, EchoRequest, Note, Relay};
 use crate::output::printable;
@@ -193,13 +193,15 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            self.screen.progress(
-                self.outcomes.answered,
-                format!("{} under way", self.pending.len()),
-            );
+            self.screen
+                .progress(self.outcomes.answered, self.pending.len());
         }
         self.outcomes.cancelled += self.pending.len() as u64;
         self.pending.clear();
+        if let (Some(reason), None) = (&self.connection.record.closed, &self.problem) {
+            let why = explained(reason);
+            self.problem = Some(Failure::failed(format!("the session is over: {why}")));
+        }
         let metrics = self.connection.client.metrics().await.ok();
         tokio::select! {
             () = self.ask_for_account() => {}

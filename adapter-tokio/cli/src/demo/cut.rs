@@ -1,5 +1,6 @@
 //! The path is cut for some seconds, while everybody keeps sending.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,11 +9,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use trunkline_tokio::State;
 
 use super::cast::Participant;
+use super::ledger::Ledger;
 use super::lifecycle::Links;
 use super::measured::{Outage, seconds};
 use super::plan::{CUT_PACE, LEAD};
 use super::steps::Stage;
-use super::traffic::{Sender, What};
 use crate::failure::Failure;
 use crate::impair::Directions;
 
@@ -25,7 +26,6 @@ impl Stage<'_> {
         let cut = self.plan.cut;
         self.story
             .chapter(format_args!("4. The path is cut for {cut:?}"));
-        let before = self.links();
         let (stop, stopped) = watch::channel(false);
         let mut sending = JoinSet::new();
         for client in &self.cast.clients {
@@ -39,34 +39,15 @@ impl Stage<'_> {
         );
         sleep(LEAD).await;
 
-        // Messages that arrive while their acks do not are those that a resume might double.
-        self.cast
-            .path
-            .cut(Directions::Down)
+        let unacked = self
+            .cut_one_way_then_both()
             .await
             .map_err(Failure::failed)?;
-        self.story.say("path", "cut from the server to the clients");
-        sleep(self.plan.one_way_cut()).await;
-        self.cast
-            .path
-            .cut(Directions::Both)
-            .await
-            .map_err(Failure::failed)?;
-        let (begin, sent_before) = (Instant::now(), self.sent());
-        let unacked = self.arrived_unacked();
-        self.story.say(
-            "path",
-            format_args!(
-                "cut both ways; {unacked} messages have arrived whose acks have not, and must not come twice"
-            ),
-        );
+        let (begin, sent_before, before) = (Instant::now(), self.sent(), self.links());
         let asking = self.ask_one_each();
         let end = begin + cut;
         // If somebody does not notice, that shows in the end: nothing will have been resumed.
-        if timeout_at(end, self.everybody_noticed(&before))
-            .await
-            .is_ok()
-        {
+        if timeout_at(end, self.everybody_noticed()).await.is_ok() {
             self.broadcast_to_group().await;
         }
         sleep_until(end).await;
@@ -101,29 +82,38 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Cuts the path, in a way that leaves something to double: messages that arrive while their
+    /// acks do not. Says how many.
+    async fn cut_one_way_then_both(&self) -> io::Result<u64> {
+        let path = &self.cast.path;
+        path.cut(Directions::Down).await?;
+        self.story.say("path", "cut from the server to the clients");
+        sleep(self.plan.one_way_cut()).await;
+        path.cut(Directions::Both).await?;
+        let unacked = self.arrived_unacked();
+        self.story.say(
+            "path",
+            format_args!(
+                "cut both ways; {unacked} messages have arrived whose acks have not: none may come twice"
+            ),
+        );
+        Ok(unacked)
+    }
+
     /// A request of each client, which has to wait until the path is back.
     fn ask_one_each(&self) -> JoinSet<Vec<Duration>> {
         let mut asking = JoinSet::new();
         for client in &self.cast.clients {
-            let asker = Sender::new(
-                What::Requests,
-                &client.name,
-                client.client.peer(),
-                &client.ledger.requests,
-                self.plan.ack_timeout(),
-            );
-            asking.spawn(asker.send_some(1, CUT_PACE));
+            asking.spawn(self.asker(client).send_some(1, CUT_PACE));
         }
         asking
     }
 
     /// Waits until no client has a link any more, at either end.
-    async fn everybody_noticed(&self, before: &[Links]) {
-        for (client, before) in self.cast.clients.iter().zip(before) {
+    async fn everybody_noticed(&self) {
+        for client in &self.cast.clients {
             let mut links = client.links.subscribe();
-            let _ = links
-                .wait_for(|links| links.broken > before.broken && !links.up)
-                .await;
+            let _ = links.wait_for(|links| !links.up).await;
             if let Some(peer) = self.cast.peer(client) {
                 peer.wait_for(|state| matches!(state, State::Away(_))).await;
             }
@@ -180,13 +170,13 @@ impl Stage<'_> {
 
     /// Messages so far, both ways.
     fn sent(&self) -> u64 {
-        let sent = |ledger: &super::ledger::Ledger| ledger.up.sent() + ledger.down.sent();
+        let sent = |ledger: &Ledger| ledger.up.sent() + ledger.down.sent();
         self.cast.clients.iter().map(|c| sent(&c.ledger)).sum()
     }
 
     /// Those of them that are acked.
     fn acked(&self) -> u64 {
-        let acked = |ledger: &super::ledger::Ledger| ledger.up.acked() + ledger.down.acked();
+        let acked = |ledger: &Ledger| ledger.up.acked() + ledger.down.acked();
         self.cast.clients.iter().map(|c| acked(&c.ledger)).sum()
     }
 

@@ -81,13 +81,7 @@ impl<'a> Stage<'a> {
         self.story.chapter("1. Requests and their replies");
         let mut asking = JoinSet::new();
         for client in &self.cast.clients {
-            let asker = Sender::new(
-                What::Requests,
-                &client.name,
-                client.client.peer(),
-                &client.ledger.requests,
-                self.plan.ack_timeout(),
-            );
+            let asker = self.asker(client);
             let (name, count) = (client.name.clone(), self.plan.messages);
             asking.spawn(async move { (name, asker.send_some(count, PACE).await) });
         }
@@ -253,8 +247,17 @@ impl<'a> Stage<'a> {
     }
 
     /// Says goodbye, and closes the books when nobody can write into them any more.
-    pub(crate) async fn leave(self) -> Result<Ended, Failure> {
+    pub(crate) async fn leave(mut self) -> Result<Ended, Failure> {
         self.story.chapter("5. Everybody closes");
+        for client in &self.cast.clients {
+            let ledger = &client.ledger;
+            let least = [&ledger.up, &ledger.down, &ledger.requests].map(|flow| flow.sent());
+            if least.iter().any(|&sent| sent < self.plan.messages) {
+                let name = &client.name;
+                let problem = format!("not all was sent that {name} was to send or to be sent");
+                self.measured.problems.push(problem);
+            }
+        }
         let links = self.links();
         let path = self.cast.dismiss().await?;
         let last = self.cast.clients.len() - 1;
@@ -271,6 +274,17 @@ impl<'a> Stage<'a> {
             measured: self.measured,
             path,
         })
+    }
+
+    /// The sender of a client's requests.
+    pub(super) fn asker(&self, client: &Participant) -> Sender {
+        Sender::new(
+            What::Requests,
+            &client.name,
+            client.client.peer(),
+            &client.ledger.requests,
+            self.plan.ack_timeout(),
+        )
     }
 
     /// Both senders of acked messages of a client; fewer if the server has no session of it.

@@ -251,3 +251,62 @@ fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
         assert_eq!(world.node(node).sessions().count(), 0);
     }
 }
+
+/// Whether the session hears of room once its outbox is empty, while so many of its ten promises
+/// stay pending.
+fn hears_of_room(pending: u8) -> bool {
+    let mut world = World::new(9);
+    world.config().limits.promises = 10;
+    world.config().limits.outbox_messages = 20;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    for n in 0..pending {
+        let now = world.now();
+        let node = world.node(client);
+        let long = Some(1_000 * SECOND);
+        node.request(now, session, message(vec![n]), long).unwrap();
+    }
+    world.run(SECOND, silent);
+    while send(&mut world, client, session, vec![0]).is_ok() {}
+    world.run(SECOND, silent);
+    happened(&world, client, |e| matches!(e, Event::Writable { .. })) == 1
+}
+
+#[test]
+fn an_empty_outbox_is_told_of_whatever_promises_are_pending() {
+    assert!(hears_of_room(0));
+    assert!(hears_of_room(9));
+    assert!(hears_of_room(10));
+}
+
+#[test]
+fn a_full_promise_table_is_told_of_with_its_first_free_place() {
+    let mut world = World::new(10);
+    world.config().limits.promises = 10;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let asked: Vec<_> = (0..10)
+        .map(|n| world.request(client, session, &[n]))
+        .collect();
+    world.run(SECOND, silent);
+    let now = world.now();
+    let full = world.node(client).request(now, session, message("x"), None);
+    assert_eq!(full.unwrap_err().error, CommandError::PromisesFull);
+    world.node(client).cancel(now, asked[3]).unwrap();
+    world.run(SECOND, silent);
+    let writable = |e: &Event| matches!(e, Event::Writable { .. });
+    assert_eq!(happened(&world, client, writable), 1);
+}
+
+#[test]
+fn what_fits_into_no_outbox_comes_back_instead_of_waiting_for_ever() {
+    let mut world = World::new(11);
+    world.config().limits.outbox_bytes = 2_000;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let refused = send(&mut world, client, session, vec![0; 2_000]);
+    assert!(matches!(refused, Err(CommandError::TooLarge { .. })));
+}

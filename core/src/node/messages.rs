@@ -13,6 +13,7 @@ use crate::promise::Awaits;
 use crate::session::{Answer, BULK_ABOVE};
 use crate::tap::{Call, Letter};
 
+use super::room::Wants;
 use super::{Node, TimeoutReason};
 
 /// An envelope's fields, its body aside, take at most so many bytes.
@@ -159,6 +160,10 @@ impl Node {
             return Err(CommandError::UnknownLane);
         }
         let limit = limits.frame_bytes.min(session.peer.frame_bytes);
+        // What no outbox takes, were it empty, would wait for ever.
+        let limit = limit
+            .min(limits.outbox_bytes)
+            .min(limits.outbox_bytes_total);
         if size + ENVELOPE > limit {
             return Err(CommandError::TooLarge {
                 size: size + ENVELOPE,
@@ -166,17 +171,16 @@ impl Node {
             });
         }
         let conversation = &mut session.conversation;
-        if conversation.lanes.usage().is_full(size, &limits)
-            || self.room.outbox_bytes + size > limits.outbox_bytes_total
-        {
-            self.owe_writable(to);
+        let own = conversation.lanes.usage().is_full(size, &limits);
+        let shared = self.room.outbox_bytes + size > limits.outbox_bytes_total;
+        if own || shared {
+            self.owe_writable(to, Wants::OUTBOX, shared);
             self.metrics.outbox_full += 1;
             return Err(CommandError::OutboxFull);
         }
-        if awaits.is_some()
-            && (conversation.promises.len() >= limits.promises
-                || self.promises >= limits.promises_total)
-        {
+        let own = conversation.promises.len() >= limits.promises;
+        let shared = self.promises >= limits.promises_total;
+        if awaits.is_some() && (own || shared) {
             let oldest = conversation.promises.oldest();
             match (self.config.promises_full, oldest) {
                 (PromisesFull::EvictOldest, Some(oldest)) => {
@@ -188,7 +192,7 @@ impl Node {
                     self.settle(now, to, oldest, Outcome::Evicted);
                 }
                 _ => {
-                    self.owe_writable(to);
+                    self.owe_writable(to, Wants::PROMISES, shared);
                     self.metrics.promises_full += 1;
                     return Err(CommandError::PromisesFull);
                 }

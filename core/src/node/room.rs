@@ -12,8 +12,10 @@ use super::{Event, Node};
 pub(super) struct Room {
     /// Bytes in the outboxes of all sessions, answers aside.
     pub(super) outbox_bytes: usize,
-    /// Sessions that wait for the node's tables, which others may fill.
-    short: BTreeSet<SessionKey>,
+    /// Sessions that wait for room in all outboxes together, which others may fill.
+    short_of_bytes: BTreeSet<SessionKey>,
+    /// The same for promises.
+    short_of_promises: BTreeSet<SessionKey>,
 }
 
 /// What a session knows of it.
@@ -21,25 +23,66 @@ pub(super) struct Room {
 pub(super) struct SessionRoom {
     /// The share of [`Room::outbox_bytes`] that is this session's.
     outbox_bytes: usize,
-    /// Commands were refused for want of room: the application is told when there is some.
-    pub(super) owes_writable: bool,
+    /// What commands were refused for: the application is told when there is some.
+    wants: Wants,
+}
+
+/// Of what there was none left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wants {
+    outbox: bool,
+    promises: bool,
+}
+
+impl Wants {
+    pub(super) const OUTBOX: Self = Self {
+        outbox: true,
+        promises: false,
+    };
+    pub(super) const PROMISES: Self = Self {
+        outbox: false,
+        promises: true,
+    };
+    const NOTHING: Self = Self {
+        outbox: false,
+        promises: false,
+    };
+    const BOTH: Self = Self {
+        outbox: true,
+        promises: true,
+    };
 }
 
 impl Room {
     /// Forgets a session.
     pub(super) fn forget(&mut self, key: SessionKey, room: &SessionRoom) {
-        self.short.remove(&key);
+        self.short_of_bytes.remove(&key);
+        self.short_of_promises.remove(&key);
         self.outbox_bytes -= room.outbox_bytes;
     }
 }
 
 impl Node {
-    /// A command of the session was refused: it is told when there is room.
-    pub(super) fn owe_writable(&mut self, key: SessionKey) {
+    /// A command of the session was refused: it is told when there is room. `shared`: it is the
+    /// node's table that was full, not the session's own.
+    pub(super) fn owe_writable(&mut self, key: SessionKey, wants: Wants, shared: bool) {
         if let Some(session) = self.sessions.get_mut(key) {
-            session.room.owes_writable = true;
-            // Others may hold what it waits for: nothing of its own would tell.
-            self.room.short.insert(key);
+            let owed = &mut session.room.wants;
+            owed.outbox |= wants.outbox;
+            owed.promises |= wants.promises;
+        }
+        if shared {
+            self.note_shortage(key, wants, Wants::NOTHING);
+        }
+    }
+
+    /// Others hold what is wanted and not found: nothing of the session's own would tell.
+    fn note_shortage(&mut self, key: SessionKey, wanted: Wants, found: Wants) {
+        if wanted.outbox && !found.outbox {
+            self.room.short_of_bytes.insert(key);
+        }
+        if wanted.promises && !found.promises {
+            self.room.short_of_promises.insert(key);
         }
     }
 
@@ -61,40 +104,66 @@ impl Node {
 
     /// The same for the sessions that wait for what others held.
     pub(super) fn room_for_others(&mut self) {
-        if !self.room.short.is_empty() && self.has_room() {
-            for key in std::mem::take(&mut self.room.short) {
-                self.tell_writable(key);
-            }
+        let room = &self.room;
+        if room.short_of_bytes.is_empty() && room.short_of_promises.is_empty() {
+            return;
+        }
+        let found = self.shared_room(Wants::BOTH);
+        let room = &mut self.room;
+        let mut told = BTreeSet::new();
+        if found.outbox {
+            told.append(&mut room.short_of_bytes);
+        }
+        if found.promises {
+            told.append(&mut room.short_of_promises);
+        }
+        for key in told {
+            self.tell_writable(key);
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Which of it the node's tables have room for: a share of them, so that one place does not wake
+    /// a thousand sessions; and of bytes, what any message needs, or half.
+    fn shared_room(&self, wants: Wants) -> Wants {
         let limits = &self.config.limits;
-        self.promises <= limits.promises_total / 2
-            && self.room.outbox_bytes <= limits.outbox_bytes_total / 2
+        let bytes = limits.outbox_bytes_total;
+        let share = (bytes / 16).max(limits.frame_bytes).min(bytes / 2);
+        let places = (limits.promises_total / 16).max(1);
+        Wants {
+            outbox: wants.outbox && self.room.outbox_bytes + share <= bytes,
+            promises: wants.promises && self.promises + places <= limits.promises_total,
+        }
     }
 
-    /// Half empty, so that one message of room does not wake a thousand senders.
+    /// What there is room for is told, and is owed no more. An outbox is told of when it is half
+    /// empty, for it empties by many messages at a time; a promise table with its first free place,
+    /// for the other promises may stay as they are for long.
     fn tell_writable(&mut self, key: SessionKey) {
-        let has_room = self.has_room();
-        let limits = &self.config.limits;
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Some(session) = self.sessions.get(key) else {
             return;
         };
-        if !session.room.owes_writable {
-            return;
-        }
-        if !has_room {
-            self.room.short.insert(key);
+        let (wants, limits) = (session.room.wants, &self.config.limits);
+        if wants == Wants::NOTHING {
             return;
         }
         let usage = session.conversation.lanes.usage();
-        if usage.messages <= limits.outbox_messages / 2
-            && usage.bytes <= limits.outbox_bytes / 2
-            && session.conversation.promises.len() <= limits.promises / 2
-        {
-            session.room.owes_writable = false;
-            self.events.push(Event::Writable { session: key });
+        let own = Wants {
+            outbox: wants.outbox
+                && usage.messages <= limits.outbox_messages / 2
+                && usage.bytes <= limits.outbox_bytes / 2,
+            promises: wants.promises && session.conversation.promises.len() < limits.promises,
+        };
+        let found = self.shared_room(own);
+        self.note_shortage(key, own, found);
+        if found == Wants::NOTHING {
+            return;
         }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.room.wants = Wants {
+                outbox: wants.outbox && !found.outbox,
+                promises: wants.promises && !found.promises,
+            };
+        }
+        self.events.push(Event::Writable { session: key });
     }
 }

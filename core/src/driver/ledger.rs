@@ -1,6 +1,6 @@
 //! Who waits for what: which promise, or which place in a backlog, a ticket stands for.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::time::Instant;
 
@@ -102,12 +102,12 @@ impl Ledger {
     }
 }
 
-/// Messages of one session that wait for room in its outbox, in order.
+/// Messages of one session that wait for room in its outbox, in order. Each keeps its number until
+/// it leaves.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    entries: VecDeque<Option<Blocked>>,
-    /// The number of the first entry.
-    first: u64,
+    entries: BTreeMap<u64, Blocked>,
+    last: u64,
 }
 
 /// A message that waits for room.
@@ -125,45 +125,24 @@ impl Backlog {
         self.entries.is_empty()
     }
 
-    /// The number that the next message will have.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    /// A number behind all others.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
-    /// The number that a message which is put back will have.
-    pub(crate) fn number_before(&self) -> u64 {
-        self.first - 1
+    /// Puts a message in its place.
+    pub(crate) fn put(&mut self, number: u64, blocked: Blocked) {
+        self.entries.insert(number, blocked);
     }
 
-    pub(crate) fn push(&mut self, blocked: Blocked) {
-        self.entries.push_back(Some(blocked));
-    }
-
-    /// Puts the first one back.
-    pub(crate) fn put_back(&mut self, blocked: Blocked) {
-        self.entries.push_front(Some(blocked));
-        self.first -= 1;
-    }
-
-    /// Takes one out of the middle.
     pub(crate) fn remove(&mut self, number: u64) -> Option<Blocked> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let blocked = self.entries.get_mut(index)?.take();
-        while let Some(None) = self.entries.front() {
-            self.entries.pop_front();
-            self.first += 1;
-        }
-        blocked
+        self.entries.remove(&number)
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Blocked> {
-        let blocked = self.entries.pop_front()?;
-        self.first += 1;
-        while let Some(None) = self.entries.front() {
-            self.entries.pop_front();
-            self.first += 1;
-        }
-        blocked
+    /// The first one.
+    pub(crate) fn pop(&mut self) -> Option<(u64, Blocked)> {
+        self.entries.pop_first()
     }
 }
 
@@ -217,18 +196,23 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_keeps_its_order_and_its_numbers_when_some_leave_early() {
+    fn a_backlog_keeps_its_order_when_some_leave_early_or_come_back() {
         let mut backlog = Backlog::default();
-        (0..4).for_each(|tag| backlog.push(blocked(tag)));
-        assert!(backlog.remove(0).is_some());
-        assert!(backlog.remove(2).is_some());
-        assert!(backlog.remove(2).is_none());
-        let first = backlog.pop().unwrap();
-        assert_eq!(first.message.tag, Tag(1));
-        backlog.put_back(first);
-        assert_eq!(backlog.next_number(), 4);
+        let numbers: Vec<_> = (0..4)
+            .map(|tag| {
+                let number = backlog.next_number();
+                backlog.put(number, blocked(tag));
+                number
+            })
+            .collect();
+        assert!(backlog.remove(numbers[0]).is_some());
+        assert!(backlog.remove(numbers[2]).is_some());
+        assert!(backlog.remove(numbers[2]).is_none());
+        let (number, first) = backlog.pop().unwrap();
+        assert_eq!((number, first.message.tag), (numbers[1], Tag(1)));
+        backlog.put(number, first);
         let tags: Vec<_> = std::iter::from_fn(|| backlog.pop())
-            .map(|b| b.message.tag.0)
+            .map(|(_, blocked)| blocked.message.tag.0)
             .collect();
         assert_eq!(tags, [1, 3]);
         assert!(backlog.is_empty());

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::command::Command;
 use super::watch::lock;
@@ -245,6 +245,18 @@ pub(crate) enum Wanted {
     Ack(Option<Duration>),
     /// A reply.
     Reply(Option<Duration>),
+}
+
+impl Wanted {
+    /// The same with what is left until the deadline, if there is one.
+    pub(crate) fn by(self, deadline: Option<Instant>, now: Instant) -> Self {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        match self {
+            Self::Room => Self::Room,
+            Self::Ack(timeout) => Self::Ack(left.or(timeout)),
+            Self::Reply(timeout) => Self::Reply(left.or(timeout)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use crate::{
     SessionKey, Status, StatusCode,
 };
 
+/// The shortest time that a promise is given.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 impl<I: Io> Driver<I> {
     pub(super) fn perform(&mut self, now: Instant, command: Command) {
         match command {
@@ -56,39 +59,31 @@ impl<I: Io> Driver<I> {
 
     /// Retries what waits for room in a session's outbox, in order.
     pub(super) fn resume_backlog(&mut self, now: Instant, session: SessionKey) {
-        while let Some(blocked) = self.lodger(session).and_then(|lodger| lodger.backlog.pop()) {
-            self.ledger.clear_alarm(blocked.alarm);
+        while let Some((number, blocked)) =
+            self.lodger(session).and_then(|lodger| lodger.backlog.pop())
+        {
             let Blocked {
                 message,
                 wanted,
                 ticket,
                 deadline,
-                ..
+                alarm,
             } = blocked;
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-            let wanted = match (wanted, left) {
-                (Wanted::Ack(_), Some(left)) => {
-                    Wanted::Ack(Some(left.max(Duration::from_millis(1))))
-                }
-                (Wanted::Reply(_), Some(left)) => {
-                    Wanted::Reply(Some(left.max(Duration::from_millis(1))))
-                }
-                (wanted, _) => wanted,
-            };
-            let Some(SendError { message, .. }) =
-                self.submit(now, session, message, wanted, ticket)
-            else {
+            let wanted = wanted.by(deadline, now);
+            let Some(refused) = self.submit(now, session, message, wanted, ticket) else {
+                self.ledger.clear_alarm(alarm);
                 continue;
             };
-            let alarm = self.alarm(session, ticket, deadline, |backlog| backlog.number_before());
             if let Some(lodger) = self.lodger(session) {
-                lodger.backlog.put_back(Blocked {
+                let message = refused.message;
+                let blocked = Blocked {
                     message,
                     wanted,
                     ticket,
                     deadline,
                     alarm,
-                });
+                };
+                lodger.backlog.put(number, blocked);
             }
             return;
         }
@@ -104,6 +99,8 @@ impl<I: Io> Driver<I> {
                 self.ledger
                     .settle(ticket, Settlement::Promise(Outcome::TimedOut));
             }
+            // What it held up may fit.
+            self.resume_backlog(now, session);
         }
     }
 
@@ -133,31 +130,24 @@ impl<I: Io> Driver<I> {
                 .or(default)
                 .and_then(|timeout| now.checked_add(timeout)),
         };
-        let alarm = self.alarm(session, ticket, deadline, |backlog| backlog.next_number());
+        let Some(lodger) = self.lodger(session) else {
+            return;
+        };
+        let number = lodger.backlog.next_number();
+        let alarm = deadline.map(|deadline| self.ledger.set_alarm(deadline, session, number));
+        if let Some(ticket) = ticket {
+            self.ledger.put(ticket, Place::Backlog(session, number));
+        }
         if let Some(lodger) = self.lodger(session) {
-            lodger.backlog.push(Blocked {
+            let blocked = Blocked {
                 message,
                 wanted,
                 ticket,
                 deadline,
                 alarm,
-            });
+            };
+            lodger.backlog.put(number, blocked);
         }
-    }
-
-    /// Notes where a message that has to wait is going to stand.
-    fn alarm(
-        &mut self,
-        session: SessionKey,
-        ticket: Option<Ticket>,
-        deadline: Option<Instant>,
-        number: impl FnOnce(&super::ledger::Backlog) -> u64,
-    ) -> Option<(Instant, u64)> {
-        let number = number(&self.lodger(session)?.backlog);
-        if let Some(ticket) = ticket {
-            self.ledger.put(ticket, Place::Backlog(session, number));
-        }
-        deadline.map(|deadline| self.ledger.set_alarm(deadline, session, number))
     }
 
     /// Gives a message to the node; it comes back if it has to wait for room.
@@ -170,13 +160,18 @@ impl<I: Io> Driver<I> {
         ticket: Option<Ticket>,
     ) -> Option<SendError<Message>> {
         let size = message.body.len();
+        // To the node, no time at all means no deadline.
+        let some = |timeout: Option<Duration>| timeout.map(|timeout| timeout.max(SHORTEST));
         let taken = match wanted {
             Wanted::Room => self.node.send(now, session, message).map(|()| None),
             Wanted::Ack(timeout) => self
                 .node
-                .send_acked(now, session, message, timeout)
+                .send_acked(now, session, message, some(timeout))
                 .map(Some),
-            Wanted::Reply(timeout) => self.node.request(now, session, message, timeout).map(Some),
+            Wanted::Reply(timeout) => self
+                .node
+                .request(now, session, message, some(timeout))
+                .map(Some),
         };
         let refused = match taken {
             Err(refused)
@@ -240,6 +235,8 @@ impl<I: Io> Driver<I> {
                     .and_then(|lodger| lodger.backlog.remove(number));
                 self.ledger
                     .clear_alarm(blocked.and_then(|blocked| blocked.alarm));
+                // What it held up may fit.
+                self.resume_backlog(now, session);
             }
         }
     }

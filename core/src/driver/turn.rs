@@ -176,13 +176,13 @@ impl<I: Io> Driver<I> {
 
     /// Gives back what waited for room in the outbox of a session that is gone.
     fn return_backlog(&mut self, peer: &Peer, mut backlog: Backlog) {
-        while let Some(Blocked {
-            message,
-            ticket,
-            alarm,
-            ..
-        }) = backlog.pop()
-        {
+        while let Some((_, blocked)) = backlog.pop() {
+            let Blocked {
+                message,
+                ticket,
+                alarm,
+                ..
+            } = blocked;
             self.ledger.clear_alarm(alarm);
             if let Some(ticket) = ticket {
                 let refused = SendError {

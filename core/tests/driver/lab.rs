@@ -1,0 +1,439 @@
+//! A runtime for tests: one thread, time that passes only when all tasks wait, and a network in
+//! memory whose sockets misbehave when told to. A test that would hang ends in a panic.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use trunkline_core::driver::{Io, Platform, Runtime, Task};
+use trunkline_core::{Datagram, Ecn, Seed, Transmit};
+
+/// How long a datagram takes.
+const DELAY: Duration = Duration::from_millis(1);
+
+/// Longer than anything here waits for.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+thread_local! {
+    static CURRENT: RefCell<Option<Lab>> = const { RefCell::new(None) };
+}
+
+/// The runtime, as [`Platform`] and [`Runtime`].
+#[derive(Clone)]
+pub struct Lab {
+    inner: Arc<Mutex<Inner>>,
+    ready: Arc<Ready>,
+}
+
+struct Inner {
+    now: Instant,
+    tasks: BTreeMap<u64, (Waker, Task)>,
+    last: u64,
+    /// What happens at a later time, in order.
+    agenda: BTreeMap<(Instant, u64), Later>,
+    sockets: BTreeMap<SocketAddr, Socket>,
+    names: BTreeMap<String, Vec<SocketAddr>>,
+    lookups: Vec<String>,
+    panics: usize,
+}
+
+enum Later {
+    Wake(Waker),
+    Arrive(SocketAddr, Datagram),
+}
+
+/// One socket, and how it misbehaves.
+#[derive(Default)]
+pub struct Socket {
+    arrived: VecDeque<Datagram>,
+    reader: Option<Waker>,
+    /// Nothing comes in or goes out.
+    pub cut: bool,
+    /// Receiving fails each time.
+    pub fails: bool,
+    /// So many calls of `poll_receive` were made.
+    pub receives: u64,
+    /// Whoever floods it sends as much as it can take.
+    pub flooded: bool,
+}
+
+impl Lab {
+    /// Runs a test on a lab of its own.
+    pub fn run<T>(test: impl AsyncFnOnce(Lab) -> T) -> T {
+        let lab = Self {
+            inner: Arc::new(Mutex::new(Inner {
+                now: Instant::now(),
+                tasks: BTreeMap::new(),
+                last: 0,
+                agenda: BTreeMap::new(),
+                sockets: BTreeMap::new(),
+                names: BTreeMap::new(),
+                lookups: Vec::new(),
+                panics: 0,
+            })),
+            ready: Arc::default(),
+        };
+        CURRENT.set(Some(lab.clone()));
+        let outcome = lab.block_on(test(lab.clone()));
+        lab.shut_down();
+        CURRENT.set(None);
+        outcome
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let waker = self.ready.waker(0);
+        let end = self.now() + FOR_EVER;
+        self.ready.wake(0);
+        loop {
+            assert!(self.now() < end, "this hangs");
+            match self.ready.next() {
+                Some(0) => {
+                    let mut cx = Context::from_waker(&waker);
+                    if let Poll::Ready(outcome) = future.as_mut().poll(&mut cx) {
+                        return outcome;
+                    }
+                }
+                Some(id) => self.poll(id),
+                None => self.pass_time(),
+            }
+        }
+    }
+
+    fn poll(&self, id: u64) {
+        let Some((waker, mut task)) = self.lock().tasks.remove(&id) else {
+            return;
+        };
+        let mut cx = Context::from_waker(&waker);
+        // A panic ends its task and nothing else, as in other runtimes.
+        match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut cx))) {
+            Ok(Poll::Pending) => {
+                self.lock().tasks.insert(id, (waker, task));
+            }
+            Ok(Poll::Ready(())) => drop(task),
+            Err(_) => {
+                self.lock().panics += 1;
+                drop(task);
+            }
+        }
+    }
+
+    /// Nothing can go on at this time: what comes next?
+    fn pass_time(&self) {
+        let mut inner = self.lock();
+        let Some(((at, _), later)) = inner.agenda.pop_first() else {
+            panic!("everybody waits for everybody: this hangs");
+        };
+        inner.now = inner.now.max(at);
+        let waker = match later {
+            Later::Wake(waker) => Some(waker),
+            Later::Arrive(to, datagram) => inner.sockets.get_mut(&to).and_then(|socket| {
+                if !socket.cut {
+                    socket.arrived.push_back(datagram);
+                }
+                socket.reader.take()
+            }),
+        };
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn later(&self, at: Instant, later: Later) {
+        let mut inner = self.lock();
+        inner.last += 1;
+        let key = (at, inner.last);
+        inner.agenda.insert(key, later);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// Drops every task, as a runtime does that goes away.
+    pub fn shut_down(&self) {
+        let tasks = std::mem::take(&mut self.lock().tasks);
+        drop(tasks);
+    }
+
+    /// How many tasks have panicked.
+    pub fn panics(&self) -> usize {
+        self.lock().panics
+    }
+
+    /// Looks at a socket, or changes how it behaves.
+    pub fn socket<T>(&self, address: SocketAddr, look: impl FnOnce(&mut Socket) -> T) -> T {
+        let mut inner = self.lock();
+        let socket = inner.sockets.get_mut(&address).expect("it is bound");
+        let seen = look(socket);
+        let reader = socket.reader.take();
+        drop(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        seen
+    }
+
+    /// Whether somebody is bound to that address.
+    pub fn is_bound(&self, address: SocketAddr) -> bool {
+        self.lock().sockets.contains_key(&address)
+    }
+
+    /// Says what a name resolves to from now on.
+    pub fn name(&self, name: &str, addresses: &[SocketAddr]) {
+        let mut inner = self.lock();
+        inner.names.insert(name.into(), addresses.into());
+    }
+
+    /// The names that were looked up.
+    pub fn lookups(&self) -> Vec<String> {
+        self.lock().lookups.clone()
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Instant {
+        self.lock().now
+    }
+
+    /// Lets time pass.
+    pub async fn pass(&self, time: Duration) {
+        self.sleep(time).await;
+    }
+}
+
+impl Runtime for Lab {
+    fn spawn(&self, task: Task) {
+        let mut inner = self.lock();
+        inner.last += 1;
+        let id = inner.last;
+        inner.tasks.insert(id, (self.ready.waker(id), task));
+        drop(inner);
+        self.ready.wake(id);
+    }
+
+    fn now(&self) -> Instant {
+        Self::now(self)
+    }
+}
+
+impl Platform for Lab {
+    type Io = LabIo;
+
+    fn current() -> io::Result<Self> {
+        CURRENT
+            .with_borrow(Clone::clone)
+            .ok_or_else(|| io::Error::other("there is no lab"))
+    }
+
+    fn bind(&self, address: SocketAddr) -> io::Result<LabIo> {
+        let mut inner = self.lock();
+        let mut address = address;
+        if address.ip().is_unspecified() {
+            // A machine has one address of each family here, and ports enough.
+            let loopback: std::net::IpAddr = match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            };
+            address.set_ip(loopback);
+        }
+        if address.port() == 0 {
+            inner.last += 1;
+            address.set_port(u16::try_from(inner.last).expect("ports enough"));
+        }
+        if inner.sockets.contains_key(&address) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        inner.sockets.insert(address, Socket::default());
+        Ok(LabIo {
+            lab: self.clone(),
+            address,
+            wakes: BTreeSet::new(),
+        })
+    }
+
+    fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
+        let mut inner = self.lock();
+        inner.lookups.push(host.to_owned());
+        let found = inner.names.get(host).cloned();
+        Box::pin(async move { found.ok_or_else(|| io::ErrorKind::NotFound.into()) })
+    }
+
+    fn sleep(&self, time: Duration) -> Task {
+        let (lab, deadline) = (self.clone(), self.now() + time);
+        let mut booked = false;
+        Box::pin(std::future::poll_fn(move |cx| {
+            if lab.now() >= deadline {
+                return Poll::Ready(());
+            }
+            if !std::mem::replace(&mut booked, true) {
+                lab.later(deadline, Later::Wake(cx.waker().clone()));
+            }
+            Poll::Pending
+        }))
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn seed() -> io::Result<Seed> {
+        let lab = Self::current()?;
+        let mut inner = lab.lock();
+        inner.last += 1;
+        Ok(Seed::new([inner.last as u8; 32]))
+    }
+}
+
+/// A socket and a timer of the lab.
+pub struct LabIo {
+    lab: Lab,
+    address: SocketAddr,
+    /// Deadlines that stand on the agenda already.
+    wakes: BTreeSet<Instant>,
+}
+
+impl Io for LabIo {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+
+    fn now(&self) -> Instant {
+        self.lab.now()
+    }
+
+    fn max_segments(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut dyn FnMut(Datagram),
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.lab.lock();
+        let socket = inner.sockets.get_mut(&self.address).expect("it is bound");
+        socket.receives += 1;
+        if socket.fails {
+            return Poll::Ready(Err(io::Error::other("on purpose")));
+        }
+        let arrived: Vec<_> = socket.arrived.drain(..).collect();
+        if socket.flooded {
+            // What it carries is nobody's, and each turn takes time.
+            inner.now += Duration::from_millis(1);
+            drop(inner);
+            arrived.into_iter().for_each(sink);
+            return Poll::Ready(Ok(usize::MAX / 2));
+        }
+        if arrived.is_empty() {
+            socket.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(inner);
+        let count = arrived.len();
+        arrived.into_iter().for_each(sink);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_send(
+        &mut self,
+        _: &mut Context<'_>,
+        transmit: &Transmit,
+        contents: &[u8],
+    ) -> Poll<io::Result<()>> {
+        let cut = self.lab.lock().sockets[&self.address].cut;
+        if !cut {
+            let datagram = Datagram {
+                remote: self.address,
+                local_ip: Some(transmit.destination.ip()),
+                ecn: transmit.ecn.and_then(|ecn| Ecn::from_bits(ecn.bits())),
+                data: BytesMut::from(contents),
+            };
+            let at = self.lab.now() + DELAY;
+            let to = transmit.destination;
+            self.lab.later(at, Later::Arrive(to, datagram));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        let now = self.lab.now();
+        if now >= deadline {
+            return Poll::Ready(());
+        }
+        self.wakes.retain(|at| *at > now);
+        if self.wakes.insert(deadline) {
+            let waker = Later::Wake(cx.waker().clone());
+            self.lab.later(deadline, waker);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for LabIo {
+    fn drop(&mut self) {
+        self.lab.lock().sockets.remove(&self.address);
+    }
+}
+
+/// Tasks that are to be polled.
+#[derive(Default)]
+struct Ready {
+    queue: Mutex<VecDeque<u64>>,
+}
+
+impl Ready {
+    fn wake(&self, id: u64) {
+        let mut queue = self.queue.lock().unwrap();
+        if !queue.contains(&id) {
+            queue.push_back(id);
+        }
+    }
+
+    fn next(&self) -> Option<u64> {
+        self.queue.lock().unwrap().pop_front()
+    }
+
+    fn waker(self: &Arc<Self>, id: u64) -> Waker {
+        Waker::from(Arc::new(TaskWaker {
+            ready: self.clone(),
+            id,
+        }))
+    }
+}
+
+struct TaskWaker {
+    ready: Arc<Ready>,
+    id: u64,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.wake(self.id);
+    }
+}
+
+/// What comes first: the work, or the end of its time.
+pub async fn within<T>(lab: &Lab, time: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut sleep: Pin<Box<_>> = lab.sleep(time);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        sleep.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}

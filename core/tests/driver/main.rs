@@ -1,0 +1,85 @@
+//! The driver, on a runtime in virtual time: what handles promise, whatever happens around them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "tests may"
+)]
+
+mod lab;
+mod sending;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, KeyPair};
+use trunkline_core::driver::{self, Admit};
+use trunkline_core::{Config, Identity, Roots};
+
+use self::lab::Lab;
+
+type Server = driver::Server<Lab>;
+type Client = driver::Client<Lab>;
+type ServerBuilder = driver::ServerBuilder<Lab>;
+type ClientBuilder = driver::ClientBuilder<Lab>;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A certificate that signs itself.
+struct Certificate {
+    identity: Identity,
+    roots: Roots,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, key) = (certificate.pem(), key.serialize_pem());
+        Self {
+            identity: Identity::from_pem(pem.as_bytes(), key.as_bytes(), "server").unwrap(),
+            roots: Roots::from_pem(pem.as_bytes(), "roots").unwrap(),
+        }
+    }
+
+    /// A server that lets everybody in.
+    fn server(&self) -> ServerBuilder {
+        Server::bind("127.0.0.1:0".parse().unwrap())
+            .identity(self.identity.clone())
+            .admission(Admit::open())
+    }
+
+    fn client(&self, address: SocketAddr, id: &str) -> ClientBuilder {
+        Client::connect(address.to_string())
+            .server_name("localhost")
+            .roots(self.roots.clone())
+            .client_id(id)
+    }
+}
+
+/// The defaults, changed a little.
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::default();
+    change(&mut config);
+    config
+}
+
+macro_rules! message {
+    ($name:ident { $($field:ident: $type:ty = $tag:literal $kind:ident),* }) => {
+        #[derive(Clone, PartialEq, prost::Message)]
+        struct $name { $(#[prost($kind, tag = $tag)] $field: $type,)* }
+        impl prost::Name for $name {
+            const NAME: &'static str = stringify!($name);
+            const PACKAGE: &'static str = "test.v1";
+        }
+    };
+}
+
+message!(Note { number: u64 = "1" uint64 });
+message!(Ask { number: u64 = "1" uint64 });
+message!(Answer { number: u64 = "1" uint64 });

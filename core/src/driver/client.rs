@@ -35,7 +35,10 @@ impl<P: Platform> Client<P> {
 
 impl<P> Client<P> {
     pub(crate) fn new(peer: Peer, address: SocketAddr) -> Self {
-        let guard = Arc::new(Guard(peer.0.shared.clone()));
+        let guard = Arc::new(Guard {
+            shared: peer.0.shared.clone(),
+            code: CloseCode::NORMAL,
+        });
         Self {
             peer,
             address,
@@ -73,8 +76,8 @@ impl<P> Client<P> {
         self.peer.0.shared.ask(|node, now| node.metrics(now)).await
     }
 
-    /// Closes it: what was sent is delivered first, for at most [`crate::Timeouts::close`].
-    /// Cancel-safe: dropped, it closes all the same.
+    /// Closes it, as [`Peer::close_session`] does, and waits until its socket is closed too.
+    /// Cancel-safe: dropped after its first poll, it closes all the same.
     pub async fn close(&self) -> DisconnectReason {
         let reason = self.peer.close_session(CloseCode::NORMAL, "").await;
         self.peer

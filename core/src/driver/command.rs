@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Redirect(SessionKey, SocketAddr),
     /// Anything rare: a look at the node, groups, a broadcast.
     With(Look),
+    /// Close a session.
+    Close(SessionKey, CloseCode, String),
     /// Leave gracefully, and tell when it is done.
     Drain(DrainPlan, Filler<Drained>),
     /// Close every session, then end.
@@ -57,6 +59,7 @@ impl fmt::Debug for Command {
             Self::Decide(..) => "Decide",
             Self::Redirect(..) => "Redirect",
             Self::With(_) => "With",
+            Self::Close(..) => "Close",
             Self::Drain(..) => "Drain",
             Self::Stop(..) => "Stop",
         };

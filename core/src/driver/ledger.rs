@@ -14,8 +14,7 @@ pub(crate) struct Ledger {
     /// By a ticket's index, where the driver has put what it stands for.
     places: Vec<(u32, Place)>,
     promises: HashMap<PromiseKey, Ticket, BuildHasherDefault<Spread>>,
-    /// Deadlines of messages that wait in a backlog.
-    alarms: BTreeMap<(Instant, u64), (SessionKey, u64)>,
+    alarms: BTreeMap<(Instant, u64), Alarm>,
     alarm: u64,
     /// What is to be told to those who wait, all at once.
     pub(crate) settled: Vec<(Ticket, Settlement)>,
@@ -31,6 +30,15 @@ pub(crate) enum Place {
     Promise(PromiseKey),
     /// In the session's backlog, at that number.
     Backlog(SessionKey, u64),
+}
+
+/// What happens at a deadline of the driver's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// The time of a message that waits in a session's backlog is over.
+    Blocked(SessionKey, u64),
+    /// A session that is to close waits for its backlog no longer.
+    Leave(SessionKey),
 }
 
 impl Ledger {
@@ -71,15 +79,10 @@ impl Ledger {
         self.settled.push((ticket, settlement));
     }
 
-    pub(crate) fn set_alarm(
-        &mut self,
-        deadline: Instant,
-        session: SessionKey,
-        number: u64,
-    ) -> (Instant, u64) {
+    pub(crate) fn set_alarm(&mut self, deadline: Instant, alarm: Alarm) -> (Instant, u64) {
         self.alarm += 1;
         let key = (deadline, self.alarm);
-        self.alarms.insert(key, (session, number));
+        self.alarms.insert(key, alarm);
         key
     }
 
@@ -95,8 +98,8 @@ impl Ledger {
             .map(|((deadline, _), _)| *deadline)
     }
 
-    /// The next message whose deadline has come.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<(SessionKey, u64)> {
+    /// The next alarm whose deadline has come.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Alarm> {
         let first = self.alarms.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
@@ -221,11 +224,12 @@ mod tests {
     #[test]
     fn alarms_go_off_in_order_and_not_before_their_time() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let late = ledger.set_alarm(now + Duration::from_secs(2), SESSION, 2);
-        ledger.set_alarm(now + Duration::from_secs(1), SESSION, 1);
+        let late = ledger.set_alarm(now + Duration::from_secs(2), Alarm::Blocked(SESSION, 2));
+        let early = Alarm::Leave(SESSION);
+        ledger.set_alarm(now + Duration::from_secs(1), early);
         assert_eq!(ledger.due(now), None);
         assert_eq!(ledger.next_alarm(), Some(now + Duration::from_secs(1)));
-        assert_eq!(ledger.due(now + Duration::from_secs(3)), Some((SESSION, 1)));
+        assert_eq!(ledger.due(now + Duration::from_secs(3)), Some(early));
         ledger.clear_alarm(Some(late));
         assert_eq!(ledger.due(now + Duration::from_secs(3)), None);
     }

@@ -13,6 +13,7 @@ mod client;
 mod client_builder;
 mod command;
 mod context;
+mod ending;
 mod events;
 mod hooks;
 mod ledger;

@@ -274,14 +274,13 @@ impl Peer {
     }
 
     /// Closes the session: what was sent is delivered first, for at most
-    /// [`crate::Timeouts::close`]. Waits until it is closed, and says why it ended. Cancel-safe:
-    /// dropped, the session closes all the same.
+    /// [`crate::Timeouts::close`], and as long again if it waits for room in a full outbox. Waits
+    /// until it is closed, and says why it ended. A handler that waits for its own session's end
+    /// waits for that time, for its message is answered only afterwards. Cancel-safe: dropped before
+    /// its first poll, it does nothing; later, the session closes all the same.
     pub async fn close_session(&self, code: CloseCode, reason: &str) -> DisconnectReason {
-        let (session, reason) = (self.0.session, reason.to_owned());
-        let close = Command::With(Box::new(move |node, now| {
-            // A session that is closed already is what was asked for.
-            let _ = node.close(now, session, code, reason);
-        }));
+        let close = Command::Close(self.0.session, code, reason.to_owned());
+        // If the driver has ended, the session is closed.
         let _ = self.0.shared.mailbox.post(close);
         let closed = |state: &State| match state {
             State::Closed(reason) => Some(reason.clone()),

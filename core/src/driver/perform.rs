@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::command::{Answer, Command};
-use super::ledger::{Blocked, Place};
+use super::ledger::{Alarm, Blocked, Place};
 use super::mailbox::{Settlement, Ticket, Wanted};
 use super::runtime::Io;
 use super::turn::Driver;
 use crate::{
-    CloseCode, CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError,
-    SessionKey, Status, StatusCode,
+    CommandError, DeliveryKey, Event, Message, Outcome, SendError, SessionKey, Status, StatusCode,
 };
 
 /// The shortest time that a promise is given.
@@ -48,12 +47,9 @@ impl<I: Io> Driver<I> {
                 }
             }
             Command::With(look) => look(&mut self.node, now),
-            Command::Drain(plan, filler) => {
-                // A second drain waits for the first one.
-                let _ = self.node.drain(now, plan);
-                self.drains.push(filler);
-            }
-            Command::Stop(code, reason) => self.stop(now, code, &reason),
+            Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
+            Command::Drain(plan, filler) => self.drain(now, plan, filler),
+            Command::Stop(code, reason) => self.stop(now, code, reason),
         }
     }
 
@@ -87,11 +83,19 @@ impl<I: Io> Driver<I> {
             }
             return;
         }
+        self.leave(now, session);
     }
 
-    /// Settles the messages whose deadline came while they waited for room.
+    /// Ends what has waited here for as long as it may.
     pub(super) fn fire_alarms(&mut self, now: Instant) {
-        while let Some((session, number)) = self.ledger.due(now) {
+        while let Some(alarm) = self.ledger.due(now) {
+            let (session, number) = match alarm {
+                Alarm::Blocked(session, number) => (session, number),
+                Alarm::Leave(session) => {
+                    self.leave_at_once(now, session);
+                    continue;
+                }
+            };
             let blocked = self
                 .lodger(session)
                 .and_then(|lodger| lodger.backlog.remove(number));
@@ -112,10 +116,15 @@ impl<I: Io> Driver<I> {
         wanted: Wanted,
         ticket: Option<Ticket>,
     ) {
-        let waits = self
-            .lodger(session)
-            .is_some_and(|lodger| !lodger.backlog.is_empty());
-        let message = if waits {
+        let lodger = self.lodger(session);
+        if lodger
+            .as_ref()
+            .is_some_and(|lodger| lodger.leaving.is_some())
+        {
+            let error = CommandError::Closing;
+            return self.refuse(session, SendError { message, error }, ticket);
+        }
+        let message = if lodger.is_some_and(|lodger| !lodger.backlog.is_empty()) {
             message
         } else {
             let Some(refused) = self.submit(now, session, message, wanted, ticket) else {
@@ -134,7 +143,10 @@ impl<I: Io> Driver<I> {
             return;
         };
         let number = lodger.backlog.next_number();
-        let alarm = deadline.map(|deadline| self.ledger.set_alarm(deadline, session, number));
+        let alarm = deadline.map(|deadline| {
+            let alarm = Alarm::Blocked(session, number);
+            self.ledger.set_alarm(deadline, alarm)
+        });
         if let Some(ticket) = ticket {
             self.ledger.put(ticket, Place::Backlog(session, number));
         }
@@ -173,7 +185,7 @@ impl<I: Io> Driver<I> {
                 .request(now, session, message, some(timeout))
                 .map(Some),
         };
-        let refused = match taken {
+        let promise = match taken {
             Err(refused)
                 if matches!(
                     refused.error,
@@ -182,33 +194,38 @@ impl<I: Io> Driver<I> {
             {
                 return Some(refused);
             }
-            Ok(promise) => {
-                self.accepted(ticket, promise);
-                None
+            Ok(promise) => promise,
+            Err(refused) => {
+                self.refuse(session, refused, ticket);
+                return None;
             }
-            Err(refused) => Some(refused),
         };
-        if ticket.is_none()
-            && let Some(peer) = self.peer(session)
-        {
-            peer.0.front.remove(size);
-        }
-        match (refused, ticket) {
-            (Some(refused), Some(ticket)) => {
-                self.ledger.settle(ticket, Settlement::Refused(refused))
+        match (ticket, promise) {
+            (Some(ticket), Some(promise)) => self.ledger.put(ticket, Place::Promise(promise)),
+            (Some(ticket), None) => self.ledger.settle(ticket, Settlement::Accepted),
+            (None, _) => {
+                if let Some(peer) = self.peer(session) {
+                    peer.0.front.remove(size);
+                }
             }
-            (Some(refused), None) => self.give_back(session, refused),
-            (None, _) => {}
         }
         None
     }
 
-    fn accepted(&mut self, ticket: Option<Ticket>, promise: Option<PromiseKey>) {
-        match (ticket, promise) {
-            (Some(ticket), Some(promise)) => self.ledger.put(ticket, Place::Promise(promise)),
-            (Some(ticket), None) => self.ledger.settle(ticket, Settlement::Accepted),
-            (None, _) => {}
+    /// Tells whoever sent a message that it was not taken.
+    pub(super) fn refuse(
+        &mut self,
+        session: SessionKey,
+        refused: SendError<Message>,
+        ticket: Option<Ticket>,
+    ) {
+        if let Some(ticket) = ticket {
+            return self.ledger.settle(ticket, Settlement::Refused(refused));
         }
+        if let Some(peer) = self.peer(session) {
+            peer.0.front.remove(refused.message.body.len());
+        }
+        self.give_back(session, refused);
     }
 
     /// Reports a message that was taken on behalf of the node, which then refused it.
@@ -262,14 +279,5 @@ impl<I: Io> Driver<I> {
                 let _ = self.node.reject(now, delivery, status);
             }
         }
-    }
-
-    fn stop(&mut self, now: Instant, code: CloseCode, reason: &str) {
-        for session in self.sessions() {
-            // It may be closing already.
-            let _ = self.node.close(now, session, code, reason);
-        }
-        let grace = self.timeouts.close + Duration::from_secs(1);
-        self.ending = Some(Some(now + grace));
     }
 }

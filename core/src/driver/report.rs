@@ -11,7 +11,7 @@ use super::runtime::Io;
 use super::service::{Serve, unimplemented};
 use super::turn::Driver;
 use super::worker::Worker;
-use crate::{Delivery, DisconnectReason, Event, SessionKey};
+use crate::{CommandError, Delivery, DisconnectReason, Event, SessionKey};
 
 impl<I: Io> Driver<I> {
     pub(super) fn report(&mut self, now: Instant, event: Event) {
@@ -46,18 +46,19 @@ impl<I: Io> Driver<I> {
                 session,
                 ref reason,
             } => {
+                self.return_backlog(session, CommandError::UnknownSession);
                 self.tell(&event);
                 self.evict(session, reason);
             }
             event => {
-                self.follow(&event);
+                self.follow(now, &event);
                 self.tell(&event);
             }
         }
     }
 
     /// What an event changes for handles, before it is told.
-    fn follow(&mut self, event: &Event) {
+    fn follow(&mut self, now: Instant, event: &Event) {
         match event {
             Event::Connected {
                 session,
@@ -72,6 +73,7 @@ impl<I: Io> Driver<I> {
                 };
                 let peer = self.lodge(*session, client, state.clone());
                 peer.0.state.set(state);
+                self.turn_away(now, *session);
             }
             Event::Disconnected {
                 session,
@@ -114,12 +116,10 @@ impl<I: Io> Driver<I> {
                 }
             }
             Event::Drained { finished, cut_off } => {
-                for filler in self.drains.drain(..) {
-                    filler.fill(Drained {
-                        finished: *finished,
-                        cut_off: *cut_off,
-                    });
-                }
+                self.drained(Drained {
+                    finished: *finished,
+                    cut_off: *cut_off,
+                });
             }
             _ => {}
         }

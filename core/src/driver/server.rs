@@ -23,7 +23,8 @@ use crate::{
     SendError, SessionInfo,
 };
 
-/// A running server. Cheap to clone; when the last clone is dropped, it closes.
+/// A running server. Cheap to clone; when the last clone is dropped, it closes, as
+/// [`ServerHandle::close`] does.
 ///
 /// What handlers too can do with a server (look at clients, broadcast, groups) stands at
 /// [`ServerHandle`], which this dereferences to.
@@ -44,7 +45,11 @@ impl<P: Platform> Server<P> {
 
 impl<P> Server<P> {
     pub(crate) fn new(shared: Arc<Shared>, address: SocketAddr) -> Self {
-        let guard = Arc::new(Guard(shared.clone()));
+        let guard = Arc::new(Guard {
+            shared: shared.clone(),
+            // Clients come back, for somebody may start it again.
+            code: CloseCode::GOING_AWAY,
+        });
         Self {
             handle: ServerHandle::new(shared),
             address,
@@ -92,13 +97,16 @@ impl<P> fmt::Debug for Server<P> {
 }
 
 /// Closes the node when the last handle is gone.
-pub(crate) struct Guard(pub(crate) Arc<Shared>);
+pub(crate) struct Guard {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) code: CloseCode,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // If the driver has ended, there is nothing to close.
-        let _ = self.0.mailbox.post(Command::Stop(
-            CloseCode::NORMAL,
+        let _ = self.shared.mailbox.post(Command::Stop(
+            self.code,
             "the last handle was dropped".into(),
         ));
     }
@@ -173,8 +181,10 @@ impl ServerHandle {
     }
 
     /// Goes away gracefully: accepts nothing new, tells clients to come back later, or to come to
-    /// another place, and finishes what is under way within the deadline. Afterwards,
-    /// [`close`](Self::close) ends it. Cancel-safe: dropped, the drain goes on.
+    /// another place, and finishes what is under way within the deadline. Messages that still wait
+    /// for room in an outbox come back. Afterwards, [`close`](Self::close) ends it; called before,
+    /// it cuts the drain short. A second drain changes nothing, and waits for the first one's end.
+    /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
         self.drain_with(DrainPlan {
             deadline,
@@ -195,8 +205,9 @@ impl ServerHandle {
     }
 
     /// Closes every session, what was sent delivered first, for at most
-    /// [`crate::Timeouts::close`]; then the server is gone. Cancel-safe: dropped, it closes all
-    /// the same.
+    /// [`crate::Timeouts::close`], and a second for the last packets; then the server is gone, and
+    /// its address free. Clients are told that it goes away, and dial again. Cancel-safe: dropped
+    /// after its first poll, it closes all the same.
     pub async fn close(&self) {
         // If the driver has ended, that is what was asked for.
         let _ = self.shared.mailbox.post(Command::Stop(

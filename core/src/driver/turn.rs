@@ -8,20 +8,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::admission::Ask;
-use super::command::{Command, Drained};
+use super::command::Command;
+use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::hooks::Hooks;
-use super::ledger::{Backlog, Blocked, Ledger};
-use super::mailbox::Settlement;
+use super::ledger::{Backlog, Ledger};
 use super::peer::{Peer, State};
 use super::resolve::Resolver;
 use super::runtime::Io;
 use super::service::Serve;
 use super::shared::Shared;
-use super::slot::Filler;
-use crate::{
-    ClientId, CloseCode, CommandError, DisconnectReason, Event, Input, Node, SendError, SessionKey,
-    Timeouts, Transmit,
-};
+use crate::{ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
 
 /// What one turn does at most of each kind, before other tasks get theirs.
 const COMMANDS: usize = 4_096;
@@ -47,24 +43,26 @@ pub struct Driver<I: Io> {
     pub(super) timeouts: Timeouts,
     /// By the slot of their session's key.
     peers: Vec<Option<Lodger>>,
-    lodgers: usize,
+    pub(super) lodgers: usize,
     order: u64,
     pub(super) ledger: Ledger,
-    taken: VecDeque<Command>,
+    pub(super) taken: VecDeque<Command>,
     pub(super) woken: Vec<Waker>,
     buffer: Vec<u8>,
     /// What the socket did not take yet; its bytes stand in `buffer`.
     unsent: Option<Transmit>,
     deferred: u32,
-    pub(super) drains: Vec<Filler<Drained>>,
-    /// Ends with the last session, or when this has come.
-    pub(super) ending: Option<Option<Instant>>,
+    pub(super) draining: Draining,
+    pub(super) ending: Ending,
+    /// Fields are dropped in order: this is the last.
+    _farewell: Farewell,
 }
 
 /// A peer, and what only the driver knows of it.
 pub(super) struct Lodger {
     pub(super) peer: Peer,
     pub(super) backlog: Backlog,
+    pub(super) leaving: Option<Leaving>,
 }
 
 /// What a driver is made of besides its node and its socket.
@@ -87,6 +85,7 @@ impl<I: Io> Driver<I> {
             resolver,
             timeouts,
         } = parts;
+        let farewell = Farewell(shared.clone());
         Self {
             node,
             io,
@@ -105,14 +104,15 @@ impl<I: Io> Driver<I> {
             buffer: Vec::new(),
             unsent: None,
             deferred: 0,
-            drains: Vec::new(),
-            ending: None,
+            draining: Draining::default(),
+            ending: Ending::default(),
+            _farewell: farewell,
         }
     }
 
     /// Makes it end with its last session: what a client's driver does.
     pub(crate) fn end_with_last_session(&mut self) {
-        self.ending = Some(None);
+        self.ending = Ending::WithLastSession;
     }
 
     /// A handle of a session, made if there is none yet.
@@ -137,6 +137,7 @@ impl<I: Io> Driver<I> {
         self.peers[slot] = Some(Lodger {
             peer: peer.clone(),
             backlog: Backlog::default(),
+            leaving: None,
         });
         peer
     }
@@ -169,38 +170,8 @@ impl<I: Io> Driver<I> {
             return;
         };
         self.lodgers -= 1;
-        self.return_backlog(&lodger.peer, lodger.backlog);
         self.shared.strike(&lodger.peer);
         lodger.peer.end(reason.clone());
-    }
-
-    /// Gives back what waited for room in the outbox of a session that is gone.
-    fn return_backlog(&mut self, peer: &Peer, mut backlog: Backlog) {
-        while let Some((_, blocked)) = backlog.pop() {
-            let Blocked {
-                message,
-                ticket,
-                alarm,
-                ..
-            } = blocked;
-            self.ledger.clear_alarm(alarm);
-            if let Some(ticket) = ticket {
-                let refused = SendError {
-                    message,
-                    error: CommandError::UnknownSession,
-                };
-                self.ledger.settle(ticket, Settlement::Refused(refused));
-            } else {
-                self.tell_of(
-                    peer,
-                    &Event::Undelivered {
-                        session: peer.session(),
-                        message,
-                        maybe_delivered: false,
-                    },
-                );
-            }
-        }
     }
 
     /// One turn; `Ready` once the node is closed.
@@ -216,10 +187,7 @@ impl<I: Io> Driver<I> {
         self.woken.drain(..).for_each(Waker::wake);
         let sent = self.transmit(cx, now);
         let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
-        if let Some(by) = self.ending
-            && idle
-            && ((self.lodgers == 0 && sent == Sending::Done) || by.is_some_and(|by| by <= now))
-        {
+        if self.is_over(now, idle && sent == Sending::Done) {
             return Poll::Ready(());
         }
         if self.taken.is_empty() {
@@ -329,7 +297,7 @@ impl<I: Io> Driver<I> {
             deadline = deadline.map(|due| due.max(now + Duration::from_millis(1)));
         }
         let alarm = self.ledger.next_alarm();
-        let end = self.ending.flatten();
+        let end = self.last_moment();
         self.io
             .poll_sleep_until(cx, [deadline, alarm, end].into_iter().flatten().min())
     }
@@ -355,21 +323,3 @@ impl<I: Io> Future for Driver<I> {
 }
 
 impl<I: Io> Unpin for Driver<I> {}
-
-impl<I: Io> Drop for Driver<I> {
-    fn drop(&mut self) {
-        let reason = DisconnectReason::Local {
-            code: CloseCode::GOING_AWAY,
-            reason: "the driver was dropped".into(),
-        };
-        for session in self.sessions() {
-            self.evict(session, &reason);
-        }
-        self.shared
-            .mailbox
-            .settle(&mut self.ledger.settled, &mut self.woken);
-        self.shared.mailbox.close();
-        self.shared.subscribers.close();
-        self.shared.ended.set(true);
-    }
-}

@@ -167,7 +167,8 @@ impl Node {
         self.groups.leave(session, group)
     }
 
-    /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`].
+    /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`]. A session
+    /// that a drain closes already is given no more time than that.
     pub fn close(
         &mut self,
         now: Instant,
@@ -182,22 +183,33 @@ impl Node {
             reason: &reason,
         };
         let now = self.enter(now, call);
+        let patience = self.config.timeouts.close;
         let entry = self
             .sessions
-            .get(session)
+            .get_mut(session)
             .ok_or(CommandError::UnknownSession)?;
-        if entry.closing.is_some() {
-            return Err(CommandError::Closing);
+        match &entry.closing {
+            None => {
+                let closing = Closing {
+                    code,
+                    reason,
+                    retry_after: None,
+                    said: false,
+                    draining: false,
+                };
+                self.begin_close(now, session, closing, patience);
+                Ok(())
+            }
+            Some(closing) if closing.draining => {
+                let timer = &mut entry.close_timer;
+                let by = now + patience;
+                if self.timers.deadline(timer).is_none_or(|at| at > by) {
+                    self.timers.set(timer, TimeoutReason::Close(session), by);
+                }
+                Ok(())
+            }
+            Some(_) => Err(CommandError::Closing),
         }
-        let closing = Closing {
-            code,
-            reason,
-            retry_after: None,
-            said: false,
-            draining: false,
-        };
-        self.begin_close(now, session, closing, self.config.timeouts.close);
-        Ok(())
     }
 
     /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is

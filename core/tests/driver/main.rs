@@ -9,6 +9,7 @@
     reason = "tests may"
 )]
 
+mod closing;
 mod lab;
 mod sending;
 

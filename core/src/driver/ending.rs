@@ -1,0 +1,191 @@
+//! How sessions, and in the end the driver, come to an end: nothing that was taken is left behind,
+//! and nobody waits longer than was said.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::command::Drained;
+use super::ledger::{Alarm, Blocked};
+use super::runtime::Io;
+use super::shared::Shared;
+use super::slot::Filler;
+use super::turn::Driver;
+use crate::{CloseCode, CommandError, DisconnectReason, DrainPlan, SendError, SessionKey};
+
+/// When a driver ends.
+#[derive(Debug, Default)]
+pub(super) enum Ending {
+    /// When it is told to.
+    #[default]
+    WhenTold,
+    /// With its last session: what a client's driver does.
+    WithLastSession,
+    /// It was told to: with its last session, and at the latest then.
+    Stopping {
+        by: Instant,
+        code: CloseCode,
+        reason: String,
+    },
+}
+
+/// A session that closes as soon as its outbox has taken what was taken on its behalf.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    code: CloseCode,
+    reason: String,
+}
+
+/// The drain of a driver: who waits for its end, or how it ended.
+#[derive(Default)]
+pub(super) struct Draining {
+    waiting: Vec<Filler<Drained>>,
+    over: Option<Drained>,
+}
+
+/// What is told when all of a driver is gone, its socket too.
+pub(super) struct Farewell(pub(super) Arc<Shared>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.subscribers.close();
+        self.0.ended.set(true);
+    }
+}
+
+impl<I: Io> Driver<I> {
+    /// Closes a session once nothing of it waits here, or its time is over.
+    pub(super) fn close_session(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        code: CloseCode,
+        reason: String,
+    ) {
+        let by = now + self.timeouts.close;
+        let waits = self
+            .lodger(session)
+            .filter(|lodger| !lodger.backlog.is_empty());
+        let Some(lodger) = waits else {
+            // It may be closing, or closed, already.
+            let _ = self.node.close(now, session, code, reason);
+            return;
+        };
+        if lodger.leaving.is_none() {
+            lodger.leaving = Some(Leaving { code, reason });
+            self.ledger.set_alarm(by, Alarm::Leave(session));
+        }
+    }
+
+    /// Closes a session that waited for its backlog, if it did.
+    pub(super) fn leave(&mut self, now: Instant, session: SessionKey) {
+        let leaving = self
+            .lodger(session)
+            .and_then(|lodger| lodger.leaving.take());
+        if let Some(Leaving { code, reason }) = leaving {
+            let _ = self.node.close(now, session, code, reason);
+        }
+    }
+
+    /// The same, whatever still waits.
+    pub(super) fn leave_at_once(&mut self, now: Instant, session: SessionKey) {
+        if self
+            .lodger(session)
+            .is_some_and(|lodger| lodger.leaving.is_some())
+        {
+            self.return_backlog(session, CommandError::Closing);
+            self.leave(now, session);
+        }
+    }
+
+    /// Gives back what waited for room in the outbox of a session that takes nothing more.
+    pub(super) fn return_backlog(&mut self, session: SessionKey, error: CommandError) {
+        while let Some((_, blocked)) = self.lodger(session).and_then(|lodger| lodger.backlog.pop())
+        {
+            let Blocked {
+                message,
+                ticket,
+                alarm,
+                ..
+            } = blocked;
+            self.ledger.clear_alarm(alarm);
+            self.refuse(session, SendError { message, error }, ticket);
+        }
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, plan: DrainPlan, filler: Filler<Drained>) {
+        if let Some(drained) = self.draining.over {
+            return filler.fill(drained);
+        }
+        // A second drain waits for the first one.
+        let _ = self.node.drain(now, plan);
+        self.draining.waiting.push(filler);
+    }
+
+    pub(super) fn drained(&mut self, drained: Drained) {
+        self.draining.over = Some(drained);
+        for filler in self.draining.waiting.drain(..) {
+            filler.fill(drained);
+        }
+    }
+
+    /// Closes all sessions, and ends.
+    pub(super) fn stop(&mut self, now: Instant, code: CloseCode, reason: String) {
+        if matches!(self.ending, Ending::Stopping { .. }) {
+            return;
+        }
+        for session in self.sessions() {
+            self.close_session(now, session, code, reason.clone());
+        }
+        // The sessions' own time, and a moment for the last packets.
+        let by = now + self.timeouts.close + Duration::from_secs(1);
+        self.ending = Ending::Stopping { by, code, reason };
+    }
+
+    /// A session that comes up while all are closed is closed too.
+    pub(super) fn turn_away(&mut self, now: Instant, session: SessionKey) {
+        if let Ending::Stopping { code, reason, .. } = &self.ending {
+            let (code, reason) = (*code, reason.clone());
+            self.close_session(now, session, code, reason);
+        }
+    }
+
+    /// Whether it is time to end; `done`: nothing is left to do for now.
+    pub(super) fn is_over(&self, now: Instant, done: bool) -> bool {
+        let deserted = done
+            && self.lodgers == 0
+            && self
+                .node
+                .poll_timeout()
+                .is_none_or(|deadline| deadline > now);
+        match &self.ending {
+            Ending::WhenTold => false,
+            Ending::WithLastSession => deserted,
+            Ending::Stopping { by, .. } => deserted || *by <= now,
+        }
+    }
+
+    /// Until when it lasts at most.
+    pub(super) fn last_moment(&self) -> Option<Instant> {
+        match &self.ending {
+            Ending::Stopping { by, .. } => Some(*by),
+            Ending::WhenTold | Ending::WithLastSession => None,
+        }
+    }
+}
+
+impl<I: Io> Drop for Driver<I> {
+    fn drop(&mut self) {
+        let reason = DisconnectReason::Local {
+            code: CloseCode::GOING_AWAY,
+            reason: "the driver was dropped".into(),
+        };
+        for session in self.sessions() {
+            self.return_backlog(session, CommandError::UnknownSession);
+            self.evict(session, &reason);
+        }
+        self.shared
+            .mailbox
+            .settle(&mut self.ledger.settled, &mut self.woken);
+        self.shared.mailbox.close();
+    }
+}

@@ -1,0 +1,219 @@
+//! Closing and draining: nothing that was sent is lost, nobody waits for ever.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+
+use futures_util::future::join;
+use trunkline_core::Event;
+use trunkline_core::driver::{Admit, Context, Drained, Notice, PromiseError, Service};
+
+use super::lab::{Lab, within};
+use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, Server, config};
+
+type Numbers = Arc<Mutex<Vec<u64>>>;
+
+/// Writes down what comes.
+fn book() -> (Numbers, Service<Numbers>) {
+    let numbers = Numbers::default();
+    let service = Service::new(numbers.clone()).on(async |book: Context<Numbers>, note: Note| {
+        book.state().lock().unwrap().push(note.number);
+    });
+    (numbers, service)
+}
+
+/// Never answers.
+fn silent() -> Service<()> {
+    Service::new(()).on_request(async |_: Context<()>, _: Ask| {
+        std::future::pending::<Result<Answer, trunkline_core::Status>>().await
+    })
+}
+
+#[test]
+fn a_close_delivers_what_was_taken_on_behalf_of_a_full_outbox() {
+    Lab::run(async |_| {
+        let certificate = Certificate::new();
+        let (book, service) = book();
+        let server = certificate.server().service(service).await.unwrap();
+        let small = config(|config| config.limits.outbox_messages = 100);
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.config(small).await.unwrap();
+        for number in 0..500 {
+            client.send(&Note { number }).await.unwrap();
+        }
+        client.close().await;
+        assert_eq!(*book.lock().unwrap(), (0..500).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_close_gives_back_what_no_link_comes_for() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let small = config(|config| config.limits.outbox_messages = 10);
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.config(small).await.unwrap();
+        let mut events = client.events();
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        for number in 0..20 {
+            client.send(&Note { number }).await.unwrap();
+        }
+        let start = lab.now();
+        let late = async {
+            lab.pass(SECOND).await;
+            client.send(&Note { number: 20 }).await.unwrap();
+        };
+        join(client.close(), late).await;
+        assert!(lab.now() - start <= 10 * SECOND);
+        let mut back = 0;
+        let mut last = None;
+        while let Some(notice) = events.next().await {
+            back += usize::from(matches!(notice, Notice::Event(Event::Undelivered { .. })));
+            last = Some(notice);
+        }
+        assert_eq!(back, 21);
+        assert!(
+            matches!(last, Some(Notice::Event(Event::Closed { .. }))),
+            "{last:?}"
+        );
+    });
+}
+
+#[test]
+fn a_second_drain_hears_how_the_first_one_ended() {
+    Lab::run(async |_| {
+        let server = Certificate::new().server().await.unwrap();
+        for _ in 0..2 {
+            let drained = server.drain(SECOND).await.unwrap();
+            let expected = Drained {
+                finished: 0,
+                cut_off: 0,
+            };
+            assert_eq!(drained, expected);
+        }
+    });
+}
+
+/// Looks at once when it is woken, as another thread might.
+struct Looking<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Looking<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn a_closed_server_has_let_go_of_its_address() {
+    Lab::run(async |lab| {
+        let server = Certificate::new().server().await.unwrap();
+        let (address, bound) = (server.local_addr(), Arc::new(Mutex::new(None)));
+        let waker = Waker::from(Arc::new(Looking({
+            let (bound, lab) = (bound.clone(), lab.clone());
+            move || *bound.lock().unwrap() = Some(lab.is_bound(address))
+        })));
+        let mut closed = Box::pin(server.closed());
+        let polled = closed
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        server.close().await;
+        assert_eq!(*bound.lock().unwrap(), Some(false));
+    });
+}
+
+#[test]
+fn a_flooded_server_closes_in_time() {
+    Lab::run(async |lab| {
+        let server = Certificate::new().server().await.unwrap();
+        lab.socket(server.local_addr(), |socket| socket.flooded = true);
+        assert!(within(&lab, 10 * SECOND, server.close()).await.is_some());
+    });
+}
+
+#[test]
+fn closing_twice_takes_no_longer() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        lab.socket(server.local_addr(), |socket| socket.flooded = true);
+        let later = async {
+            lab.pass(4 * SECOND).await;
+            server.close().await;
+        };
+        let closing = join(server.close(), later);
+        assert!(within(&lab, 7 * SECOND, closing).await.is_some());
+    });
+}
+
+#[test]
+fn who_comes_while_a_server_closes_does_not_hold_it_up() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        // One client does not take what the server sends it, so that closing takes its time.
+        let deaf = certificate.client(server.local_addr(), "deaf");
+        let deaf = deaf.await.unwrap();
+        lab.socket(deaf.local_addr(), |socket| socket.cut = true);
+        let peer = server.client(deaf.client_id()).unwrap();
+        peer.send(&Note { number: 1 }).await.unwrap();
+        let start = lab.now();
+        let coming = async {
+            lab.pass(4_900 * MILLISECOND).await;
+            let late = certificate.client(server.local_addr(), "late");
+            late.start().await.unwrap()
+        };
+        let ((), _late) = join(server.close(), coming).await;
+        assert!(lab.now() - start < 5_500 * MILLISECOND);
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_is_dialled_again() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let address = server.local_addr();
+        let client = certificate.client(address, "anna").await.unwrap();
+        drop(server);
+        client.wait_for(|state| !state.is_connected()).await;
+        while lab.is_bound(address) {
+            lab.pass(MILLISECOND).await;
+        }
+        let _server = at(&certificate, address).await;
+        assert_eq!(client.connected().await, Ok(()));
+    });
+}
+
+async fn at(certificate: &Certificate, address: SocketAddr) -> Server {
+    let server = Server::bind(address).identity(certificate.identity.clone());
+    server.admission(Admit::open()).await.unwrap()
+}
+
+#[test]
+fn a_close_cuts_a_long_drain_short() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.service(silent()).await.unwrap();
+        let peer = server.client(client.client_id()).unwrap();
+        let asking = peer
+            .request::<Answer>(&Ask { number: 1 })
+            .timeout(1_000 * SECOND);
+        let draining = server.drain(600 * SECOND);
+        let closing = async {
+            lab.pass(SECOND).await;
+            server.close().await;
+        };
+        let start = lab.now();
+        let (asked, (drained, ())) = join(asking.into_future(), join(draining, closing)).await;
+        assert!(matches!(asked, Err(PromiseError::Lost { .. })), "{asked:?}");
+        assert_eq!(drained.unwrap().cut_off, 1);
+        assert!(lab.now() - start < 7 * SECOND);
+        // The client was told.
+        let told = within(&lab, SECOND, client.wait_for(|state| !state.is_connected()));
+        assert!(told.await.is_some());
+    });
+}

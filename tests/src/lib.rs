@@ -16,9 +16,10 @@
 mod certificates;
 mod path;
 mod random;
+pub mod raw_peer;
 mod world;
 
-pub use certificates::Certificates;
+pub use certificates::{Authority, Certificates, Leaf};
 pub use path::Path;
 pub use random::Random;
 pub use world::{Happened, NodeIndex, World, echo};

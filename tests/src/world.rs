@@ -7,15 +7,31 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use trunkline_core::{
-    Admission, ClientId, ClientRole, Config, Datagram, Dial, Event, Expects, Input, Message, Node,
-    Origin, Outcome, PersistentKeys, PromiseKey, Roles, Seed, ServerRole, SessionKey, Tag,
+    Admission, ClientId, ClientRole, Config, Datagram, Dial, Event, Expects, Identity, Input,
+    Message, Node, Origin, Outcome, PersistentKeys, PromiseKey, Roles, Roots, Seed, ServerRole,
+    SessionKey, Tag,
 };
 
 use crate::{Certificates, Path, Random};
 
+mod raw;
+
 /// Which node of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeIndex(usize);
+
+impl NodeIndex {
+    /// Who has an address of the simulated network.
+    fn at(address: SocketAddr) -> Self {
+        match address.ip() {
+            std::net::IpAddr::V4(ip) => {
+                let [_, _, high, low] = ip.octets();
+                Self(usize::from(u16::from_be_bytes([high, low])))
+            }
+            std::net::IpAddr::V6(_) => Self(usize::MAX),
+        }
+    }
+}
 
 /// What has happened on a node, and when.
 pub type Happened = (Instant, Event);
@@ -34,9 +50,14 @@ pub struct World {
     pub path: Path,
     /// Whom the servers that are started from now on let in.
     pub admission: Admission,
+    /// Whose signature on a client's certificate the servers that are started from now on trust.
+    pub client_roots: Option<Roots>,
+    /// The certificate of the clients that are started from now on.
+    pub client_identity: Option<Identity>,
     now: Instant,
     start: Instant,
     hosts: Vec<Host>,
+    raw_peers: raw::RawPeers,
     in_flight: BTreeMap<(Instant, u64), (NodeIndex, SocketAddr, BytesMut)>,
     sent: u64,
     random: Random,
@@ -98,9 +119,12 @@ impl World {
         Self {
             path: Path::default(),
             admission: Admission::Open,
+            client_roots: None,
+            client_identity: None,
             now,
             start: now,
             hosts: Vec::new(),
+            raw_peers: raw::RawPeers::default(),
             in_flight: BTreeMap::new(),
             sent: 0,
             random: Random::new(seed),
@@ -167,11 +191,11 @@ impl World {
             server: serves.then(|| ServerRole {
                 identity: self.certificates.server.clone(),
                 admission: self.admission,
-                client_roots: None,
+                client_roots: self.client_roots.clone(),
             }),
             client: (!serves).then(|| ClientRole {
                 roots: self.certificates.roots.clone(),
-                identity: None,
+                identity: self.client_identity.clone(),
             }),
         };
         let origin = Origin {
@@ -198,7 +222,7 @@ impl World {
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
     pub fn connect(&mut self, client: NodeIndex, server: NodeIndex, name: &str) -> SessionKey {
         let dial = Dial {
-            address: self.hosts[server.0].address,
+            address: self.address(server),
             server_name: "localhost".to_owned(),
             client: ClientId::new(name).expect("a usable name"),
             credentials: Bytes::new(),
@@ -294,7 +318,7 @@ impl World {
         &mut self,
         application: &mut impl FnMut(&mut Node, Instant, &Event),
     ) -> Option<Instant> {
-        let mut next = None;
+        let mut next = self.step_raw_peers();
         for index in 0..self.hosts.len() {
             let Self {
                 hosts,
@@ -307,13 +331,6 @@ impl World {
                 start,
                 ..
             } = self;
-            let addresses = |at: SocketAddr| match at.ip() {
-                std::net::IpAddr::V4(ip) => {
-                    let [_, _, high, low] = ip.octets();
-                    NodeIndex(usize::from(u16::from_be_bytes([high, low])))
-                }
-                std::net::IpAddr::V6(_) => NodeIndex(usize::MAX),
-            };
             let Host {
                 node, address, log, ..
             } = &mut hosts[index];
@@ -334,7 +351,7 @@ impl World {
                         digest.add(datagram);
                         for delay in path.copies(random) {
                             *sent += 1;
-                            let to = addresses(transmit.destination);
+                            let to = NodeIndex::at(transmit.destination);
                             in_flight
                                 .insert((*now + delay, *sent), (to, *address, datagram.into()));
                         }
@@ -362,6 +379,10 @@ impl World {
             .filter(|e| e.key().0 <= self.now)
         {
             let (to, remote, data) = entry.remove();
+            if let Some(peer) = self.raw_peers.get_mut(to) {
+                peer.receive(self.now, remote, data);
+                continue;
+            }
             let node = self.hosts.get_mut(to.0).and_then(|host| host.node.as_mut());
             if let Some(node) = node {
                 let datagram = Datagram {
@@ -373,6 +394,7 @@ impl World {
                 node.handle_input(self.now, Input::Datagram(datagram));
             }
         }
+        self.time_out_raw_peers();
         for host in &mut self.hosts {
             if let Some(node) = &mut host.node
                 && node.poll_timeout().is_some_and(|at| at <= self.now)

@@ -6,7 +6,7 @@ mod rate;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::error::CloseCode;
+use crate::error::{CloseCode, DisconnectReason};
 
 use self::latency::Latency;
 use self::rate::Rate;
@@ -162,6 +162,12 @@ metrics! {
     links_opened,
     /// Links that ended after they were admitted.
     links_closed,
+    /// Connections that ended because one side speaks no `trunkline/1`, most of them in the handshake.
+    protocol_mismatches,
+    /// Connections that ended because a certificate was missing or not accepted, whichever side's.
+    certificates_refused,
+    /// Connections that ended by any other fault in QUIC or TLS.
+    transport_faults,
     /// Links whose peer was silent for `heartbeat.misses` intervals.
     heartbeat_timeouts,
     /// Attempts of clients to come back.
@@ -202,6 +208,20 @@ impl Metrics {
     /// Counts messages of any kind, sent or received, for [`MetricsSnapshot::messages_per_second`].
     pub(crate) fn traffic(&mut self, now: Instant, messages: u64) {
         self.rate.add(now, messages);
+    }
+
+    /// Counts how a connection ended, if not this side closed it: that has a code of its own.
+    pub(crate) fn ended(&mut self, reason: &DisconnectReason) {
+        match reason {
+            DisconnectReason::Peer { code, .. } => self.closed(*code),
+            DisconnectReason::NoCommonProtocol => self.protocol_mismatches += 1,
+            DisconnectReason::Certificate(_) => self.certificates_refused += 1,
+            DisconnectReason::Transport(_) => self.transport_faults += 1,
+            DisconnectReason::Local { .. }
+            | DisconnectReason::HeartbeatTimeout
+            | DisconnectReason::ConnectTimeout
+            | DisconnectReason::Reset => {}
+        }
     }
 
     /// Counts a link that was closed with that code.
@@ -261,6 +281,33 @@ mod tests {
             (micros(1_000), micros(1_000))
         );
         assert_eq!(snapshot.closed_by_code, BTreeMap::from([(CloseCode(3), 2)]));
+    }
+
+    #[test]
+    fn how_a_connection_ended_is_counted_once() {
+        let mut metrics = Metrics::new(Instant::now());
+        metrics.ended(&DisconnectReason::NoCommonProtocol);
+        metrics.ended(&DisconnectReason::Certificate(String::new()));
+        metrics.ended(&DisconnectReason::Transport(String::new()));
+        let [code, reason] = [CloseCode::FLOODED, CloseCode::INTERNAL];
+        metrics.ended(&DisconnectReason::Peer {
+            code,
+            reason: String::new(),
+            retry_after: None,
+        });
+        metrics.ended(&DisconnectReason::Local {
+            code: reason,
+            reason: String::new(),
+        });
+        assert_eq!(
+            (
+                metrics.protocol_mismatches,
+                metrics.certificates_refused,
+                metrics.transport_faults
+            ),
+            (1, 1, 1)
+        );
+        assert_eq!(metrics.closed_by_code, BTreeMap::from([(code, 1)]));
     }
 
     #[test]

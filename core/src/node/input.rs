@@ -121,6 +121,7 @@ impl Node {
                 let link = Link::new(now, self.config.timeouts.admission, None);
                 self.add_link(link, *carrier, true);
             }
+            Arrived::Failed(reason) => self.metrics.ended(&reason),
             Arrived::Handled(TurnedAway::No) => {}
             Arrived::Handled(TurnedAway::Retried) => self.metrics.incoming_retried += 1,
             Arrived::Handled(TurnedAway::Ignored) => self.metrics.incoming_ignored += 1,

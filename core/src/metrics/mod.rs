@@ -140,6 +140,9 @@ metrics! {
     duplicates_dropped,
     /// Acks, replies and rejections for promises that had settled otherwise.
     late_answers,
+    /// Acks, replies and rejections that answered nothing: their promise was never made, was answered
+    /// before, or waits for another kind of answer.
+    unasked_answers,
     /// Promises that settled as `TimedOut`.
     promises_timed_out,
     /// Promises that settled as `Cancelled`.

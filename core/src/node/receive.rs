@@ -8,13 +8,14 @@ use prost::Message as _;
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::error::{CloseCode, DisconnectReason, Status};
+use crate::error::{CloseCode, DisconnectReason, Status, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
+use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, Fault};
-use crate::session::Owed;
+use crate::session::{Conversation, Owed, Stray};
 
 use super::{Event, Node};
 
@@ -36,6 +37,7 @@ impl Node {
         }
         if let Err(fault) = self.read(now, key) {
             tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
+            let fault = self.said_close(key).unwrap_or(fault);
             let reason = DisconnectReason::Local {
                 code: fault.code,
                 reason: fault.reason.clone(),
@@ -44,6 +46,15 @@ impl Node {
         }
         self.write(now, key);
         self.sending.mark(key.0);
+    }
+
+    /// The end that this side has announced: how the peer then ends its streams is no fault.
+    fn said_close(&self, key: LinkKey) -> Option<Fault> {
+        let session = self.links.get(key)?.link.session?;
+        let closing = self.sessions.get(session)?.closing.as_ref()?;
+        closing
+            .said
+            .then(|| Fault::new(closing.code, closing.reason.clone()))
     }
 
     pub(super) fn carrier_event(&mut self, key: LinkKey, event: CarrierEvent) {
@@ -272,9 +283,6 @@ impl Node {
         let bytes = frame.len();
         let envelope = wire::Envelope::decode(frame)
             .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
-        envelope
-            .check_place(lane.number())
-            .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
@@ -286,6 +294,17 @@ impl Node {
         } else {
             envelope.header.seq
         };
+        // A duplicate is dropped whatever it holds; what is new is checked before it counts as held.
+        if seq >= inbox.next() {
+            envelope
+                .check_place(lane.number())
+                .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
+            if envelope.header.kind == wire::Kind::Acks {
+                envelope.acked().map_err(|error| {
+                    Fault::new(CloseCode::UNDECODABLE, format!("a list of acks: {error}"))
+                })?;
+            }
+        }
         match inbox.arrived(seq, bytes) {
             Arrival::New => {}
             Arrival::Duplicate => {
@@ -306,11 +325,9 @@ impl Node {
         let promise = envelope.header.promise;
         match envelope.header.kind {
             wire::Kind::Acks => {
-                let acked = envelope.acked().map_err(|error| {
-                    Fault::new(CloseCode::UNDECODABLE, format!("a list of acks: {error}"))
-                })?;
-                for number in acked.flatten() {
-                    self.answered(now, session_key, number, Outcome::Acked);
+                // The list was found good above.
+                for number in envelope.acked().into_iter().flatten().flatten() {
+                    self.answered(now, session_key, number, Outcome::Acked)?;
                 }
                 self.room_again(session_key);
             }
@@ -319,12 +336,13 @@ impl Node {
                     tag: Tag(envelope.header.tag),
                     body: envelope.body,
                 };
-                self.answered(now, session_key, promise, outcome);
+                self.answered(now, session_key, promise, outcome)?;
                 self.room_again(session_key);
             }
             wire::Kind::Reject => {
-                let status = Status::new(envelope.status, envelope.reason);
-                self.answered(now, session_key, promise, Outcome::Rejected(status));
+                let reason = from_peer(&envelope.reason, wire::REASON_MAX);
+                let status = Status::new(envelope.status, reason);
+                self.answered(now, session_key, promise, Outcome::Rejected(status))?;
                 self.room_again(session_key);
             }
             kind @ (wire::Kind::Message | wire::Kind::Request) => {
@@ -390,25 +408,39 @@ impl Node {
     }
 
     /// The peer answered a promise.
-    fn answered(&mut self, now: Instant, session: SessionKey, number: u64, outcome: Outcome) {
-        enum Answer {
-            Ack,
-            Reply,
-            Reject,
+    fn answered(
+        &mut self,
+        now: Instant,
+        session_key: SessionKey,
+        number: u64,
+        outcome: Outcome,
+    ) -> Result<(), Fault> {
+        let counter: fn(&mut Metrics) -> &mut u64 = match &outcome {
+            Outcome::Acked => |metrics| &mut metrics.acks_received,
+            Outcome::Replied { .. } => |metrics| &mut metrics.replies_received,
+            _ => |metrics| &mut metrics.rejects_received,
+        };
+        if self.settle(now, session_key, number, outcome) {
+            *counter(&mut self.metrics) += 1;
+            return Ok(());
         }
-        let answer = match &outcome {
-            Outcome::Acked => Answer::Ack,
-            Outcome::Replied { .. } => Answer::Reply,
-            _ => Answer::Reject,
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
         };
-        let settled = self.settle(now, session, number, outcome);
-        let counter = match (settled, answer) {
-            (false, _) => &mut self.metrics.late_answers,
-            (true, Answer::Ack) => &mut self.metrics.acks_received,
-            (true, Answer::Reply) => &mut self.metrics.replies_received,
-            (true, Answer::Reject) => &mut self.metrics.rejects_received,
-        };
-        *counter += 1;
+        let Conversation {
+            promises, strays, ..
+        } = &mut session.conversation;
+        match strays.came(number < promises.next_number()) {
+            Stray::Late => self.metrics.late_answers += 1,
+            Stray::Unasked => self.metrics.unasked_answers += 1,
+        }
+        if strays.are_a_flood() {
+            return Err(Fault::new(
+                CloseCode::FLOODED,
+                format!("too many answers to nothing that was asked, the last to promise {number}"),
+            ));
+        }
+        Ok(())
     }
 }
 

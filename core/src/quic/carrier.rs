@@ -34,6 +34,8 @@ pub(crate) struct Carrier {
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
+    /// What the peer did to a stream that is only written here.
+    fault: Option<Fault>,
 }
 
 /// Order in which QUIC sends what streams hold; higher goes first.
@@ -55,6 +57,7 @@ impl Carrier {
             lanes_out: Vec::new(),
             lanes_in: Vec::new(),
             turn: 0,
+            fault: None,
         }
     }
 
@@ -88,7 +91,13 @@ impl Carrier {
                     stream.readable = true;
                 }
             }
-            StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } => {
+            StreamEvent::Stopped { error_code, .. } => {
+                let reason = format!(
+                    "a stream was stopped (code {error_code}): streams stay open as long as their link"
+                );
+                self.fault = Some(Fault::new(CloseCode::PROTOCOL_VIOLATION, reason));
+            }
+            StreamEvent::Writable { id } => {
                 let Self {
                     connection,
                     control,
@@ -153,6 +162,9 @@ impl Carrier {
 
     /// The next frame of the control stream.
     pub(crate) fn read_control(&mut self, limit: usize) -> Result<Option<Bytes>, Fault> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         match &mut self.control {
             Some((_, incoming)) => incoming.next(&mut self.connection, limit),
             None => Ok(None),

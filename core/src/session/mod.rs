@@ -4,11 +4,13 @@
 mod best_effort;
 mod deliveries;
 mod lanes;
+mod strays;
 mod tokens;
 
 pub(crate) use best_effort::BestEffort;
 pub(crate) use deliveries::{Deliveries, Owed};
 pub(crate) use lanes::{Lanes, Usage};
+pub(crate) use strays::{Stray, Strays};
 pub(crate) use tokens::{Token, Tokens};
 
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ pub(crate) struct Conversation {
     pub(crate) promises: Promises<TimerSlot>,
     pub(crate) deliveries: Deliveries,
     pub(crate) best_effort: BestEffort,
+    pub(crate) strays: Strays,
     /// The peer's promises that the application has accepted, not yet put into an envelope.
     pending_acks: Vec<u64>,
 }
@@ -52,6 +55,7 @@ impl Conversation {
             promises: Promises::default(),
             deliveries: Deliveries::default(),
             best_effort: BestEffort::default(),
+            strays: Strays::default(),
             pending_acks: Vec::new(),
         }
     }
@@ -65,6 +69,7 @@ impl Conversation {
             mut promises,
             deliveries,
             best_effort: _,
+            strays: _,
             pending_acks: _,
         } = old;
         let lost = promises.take_all().collect();
@@ -125,9 +130,13 @@ impl Conversation {
             outcome,
             Outcome::Acked | Outcome::Replied { .. } | Outcome::Rejected(_)
         );
-        if let (true, Some((lane, seq))) = (answered, promise.written) {
+        match (answered, promise.written) {
             // The peer answered this message, so it holds it, and all before it in its lane.
-            self.lanes.held_by_peer(lane, seq + 1).ok();
+            (true, Some((lane, seq))) => {
+                self.lanes.held_by_peer(lane, seq + 1).ok();
+            }
+            (false, Some(_)) => self.strays.expect(),
+            (_, None) => {}
         }
         Some(Settled { promise, outcome })
     }

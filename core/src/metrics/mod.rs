@@ -175,7 +175,8 @@ metrics! {
     heartbeat_timeouts,
     /// Attempts of clients to come back.
     redials,
-    /// Clients that admission refused.
+    /// Clients that admission refused, whose certificate does not stand for their id, or who were not
+    /// admitted in time.
     admissions_refused,
     /// Messages that were given back to the caller because an outbox was full.
     outbox_full,

@@ -11,7 +11,7 @@ use crate::heartbeat::Heartbeat;
 use crate::id::{LinkKey, SessionId, SessionKey};
 use crate::link::hello::{ClientHello, sixteen};
 use crate::link::{PeerLimits, Stage};
-use crate::quic::{Fault, certificate_names_client};
+use crate::quic::{Fault, certificate_names_client, receive_window};
 use crate::session::{Conversation, Token, Tokens};
 use crate::timers::TimerSlot;
 
@@ -96,6 +96,7 @@ impl Node {
                     certificate_names_client(certificate, &hello.client)
                 });
                 if !named {
+                    self.metrics.admissions_refused += 1;
                     return Err(Fault::new(
                         CloseCode::UNAUTHENTICATED,
                         "the certificate does not name the client id as a DNS name",
@@ -190,6 +191,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };
+        entry.carrier.admitted(receive_window(&self.config));
         entry.link.session = Some(session_key);
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{
-    Connection, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, Transmit,
+    Connection, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, Transmit, VarInt,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -141,6 +141,12 @@ impl Carrier {
         control
             .chain(&mut self.lanes_in)
             .find(|stream| stream.id == id)
+    }
+
+    /// The peer is admitted, and may send ahead as much as `receive_window` bytes on all streams.
+    pub(crate) fn admitted(&mut self, receive_window: u32) {
+        let window = VarInt::from_u32(receive_window);
+        self.connection.set_receive_window(window);
     }
 
     /// Writes to the control stream; a client opens it with its first frame.

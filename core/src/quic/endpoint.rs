@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 use quinn_proto::{
     ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint,
-    EndpointConfig, EndpointEvent, ServerConfig, Transmit,
+    EndpointConfig, EndpointEvent, ServerConfig, Side, Transmit,
 };
 
 use super::carrier::Carrier;
@@ -75,7 +75,6 @@ impl Endpoint {
         let mut endpoint = EndpointConfig::new(persistent.reset_key());
         endpoint.cid_generator(sources.connection_ids());
         endpoint.min_reset_interval(config.transport.min_reset_interval);
-        let transport = transport(config);
         let server = match &keys.server {
             None => None,
             Some((identity, clients)) => {
@@ -87,7 +86,7 @@ impl Endpoint {
                     .max_incoming(config.limits.half_open)
                     .incoming_buffer_size(64 << 10)
                     .incoming_buffer_size_total(16 << 20)
-                    .transport_config(transport.clone());
+                    .transport_config(transport(config, Side::Server));
                 Some(Arc::new(server))
             }
         };
@@ -98,7 +97,7 @@ impl Endpoint {
                 let mut client = ClientConfig::new(tls);
                 client
                     .initial_dst_cid_provider(sources.first_destinations())
-                    .transport_config(transport);
+                    .transport_config(transport(config, Side::Client));
                 Some(client)
             }
         };

@@ -15,3 +15,4 @@ pub use seeded::PersistentKeys;
 pub use seeded::tls::{Identity, Roots};
 pub(crate) use seeded::{ClientCertificates, certificate_names_client};
 pub(crate) use streams::Fault;
+pub(crate) use transport::receive_window;

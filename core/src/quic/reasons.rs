@@ -83,7 +83,10 @@ fn about_certificates(alert: u64) -> Option<&'static str> {
             "is signed by an authority that is not trusted: give its root certificate to whoever \
              checks it"
         }
-        alert::DECRYPT_ERROR => "does not fit the key that was used with it: check both",
+        alert::DECRYPT_ERROR => {
+            "has a wrong signature: if its authority was made anew, give the new root to whoever \
+             checks it"
+        }
         alert::CERTIFICATE_REQUIRED => {
             "is missing: give the client one that the server's authority has signed"
         }

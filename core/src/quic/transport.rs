@@ -4,25 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::congestion::{CubicConfig, NewRenoConfig};
-use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, Side, TransportConfig, VarInt};
 
 use crate::config::{Config, Congestion};
 
 /// Unidirectional streams beside one for each lane: answers, bulk answers, best effort.
 const OTHER_STREAMS: u32 = 3;
 
-/// What every connection of the node runs with.
+/// What a client may leave with a server that has not admitted it, in bytes: a hello, and first
+/// messages right behind it.
+const BEFORE_ADMISSION: u32 = 64 << 10;
+
+/// What every connection that the node accepts (as server) or dials (as client) runs with.
 ///
-/// Flow control for the connection is the sum of its streams', and the send window holds every
-/// lane's window, so that a full lane never keeps the control stream from being written or read.
-pub(crate) fn transport(config: &Config) -> Arc<TransportConfig> {
-    let streams = u32::from(config.limits.lanes) + OTHER_STREAMS;
+/// The send window holds every lane's window, so that a full lane never keeps the control stream
+/// from being written.
+pub(crate) fn transport(config: &Config, side: Side) -> Arc<TransportConfig> {
+    let streams = streams(config);
     let window = config.transport.stream_receive_window;
-    let receive_window = window.saturating_mul(streams + 1);
+    let (control_streams, receive_window) = match side {
+        Side::Server => (1, receive_window(config).min(BEFORE_ADMISSION)),
+        Side::Client => (0, receive_window(config)),
+    };
     let lane_window = (config.limits.lane_window_bytes + config.limits.frame_bytes) as u64;
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        // The client opens the control stream.
+        .max_concurrent_bidi_streams(VarInt::from_u32(control_streams))
         .max_concurrent_uni_streams(VarInt::from_u32(streams))
         .stream_receive_window(VarInt::from_u32(window))
         .receive_window(VarInt::from_u32(receive_window))
@@ -44,6 +52,17 @@ pub(crate) fn transport(config: &Config) -> Arc<TransportConfig> {
         }
     };
     Arc::new(transport)
+}
+
+fn streams(config: &Config) -> u32 {
+    u32::from(config.limits.lanes) + OTHER_STREAMS
+}
+
+/// Flow control for an admitted connection: the sum of its streams', so that a full lane never
+/// keeps the control stream from being read.
+pub(crate) fn receive_window(config: &Config) -> u32 {
+    let window = config.transport.stream_receive_window;
+    window.saturating_mul(streams(config) + 1)
 }
 
 /// Heartbeats own liveness; QUIC's own timeout stands behind them, at twice their patience.

@@ -41,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) admission_deadline: Option<Instant>,
     pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) peer: PeerLimits,
+    /// How often the peer has said that it leaves.
+    pub(crate) drains: u8,
 }
 
 impl Link {
@@ -51,6 +53,7 @@ impl Link {
             admission_deadline: Some(now + admission),
             heartbeat: None,
             peer: PeerLimits::default(),
+            drains: 0,
         }
     }
 

@@ -157,13 +157,15 @@ metrics! {
     sessions_opened,
     /// Links that carried on an earlier link's session.
     sessions_resumed,
+    /// Clients that asked this server for a session that it does not have, and were given another.
+    sessions_unknown,
     /// Sessions that were lost: unknown to the server, or not resumed within the retention time.
     sessions_lost,
     /// Sessions that were closed.
     sessions_closed,
-    /// Links that were admitted.
+    /// Links that began: connections that were accepted or dialled, admitted or not.
     links_opened,
-    /// Links that ended after they were admitted.
+    /// Links that ended and are forgotten.
     links_closed,
     /// Connections that ended because one side speaks no `trunkline/1`, most of them in the handshake.
     protocol_mismatches,

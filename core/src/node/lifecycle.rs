@@ -6,7 +6,7 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::dial::Next;
-use crate::error::{CloseCode, CommandError, DisconnectReason};
+use crate::error::{CloseCode, CommandError, DisconnectReason, from_peer};
 use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::link::{Link, Stage};
 use crate::message::{Message, Outcome};
@@ -468,6 +468,7 @@ impl Node {
             retry_after_ms,
         } = close;
         let code = CloseCode(code);
+        let reason = from_peer(&reason, wire::REASON_MAX);
         let retry_after =
             (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
         let reason = DisconnectReason::Peer {
@@ -494,32 +495,6 @@ impl Node {
             self.end_session(now, session, reason);
         } else {
             self.link_is_down(now, key, reason);
-        }
-    }
-
-    pub(super) fn drain_is_over(&mut self, now: Instant) {
-        for key in self.draining_sessions() {
-            self.session_timeout(now, key);
-        }
-        self.report_drain();
-    }
-
-    fn draining_sessions(&self) -> Vec<SessionKey> {
-        let drained = |s: &super::tables::Session| s.closing.as_ref().is_some_and(|c| c.draining);
-        self.sessions
-            .iter()
-            .filter(|(_, s)| drained(s))
-            .map(|(key, _)| key)
-            .collect()
-    }
-
-    pub(super) fn report_drain(&mut self) {
-        let left = self.by_id.len();
-        if let Some(draining) = self.draining.as_mut().filter(|d| left == 0 && !d.reported) {
-            draining.reported = true;
-            self.timers.cancel(&mut draining.timer);
-            let (finished, cut_off) = (draining.finished, draining.cut_off);
-            self.events.push(Event::Drained { finished, cut_off });
         }
     }
 

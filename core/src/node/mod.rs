@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod commands;
+mod drain;
 mod events;
 mod input;
 mod lifecycle;

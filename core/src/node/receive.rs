@@ -160,7 +160,10 @@ impl Node {
                 Ok(())
             }
             (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Heartbeat(beat)) => {
-                if !beat.echo {
+                let is_client = session
+                    .and_then(|s| self.sessions.get(s))
+                    .is_some_and(|s| s.dialing.is_some());
+                if !beat.echo && !is_client {
                     self.send_heartbeat(key, beat.number, true);
                 }
                 Ok(())
@@ -185,26 +188,7 @@ impl Node {
                 }
                 Ok(())
             }
-            (Stage::Up, Frame::Drain(drain)) => {
-                if let Some(session) = session {
-                    let retry_after = (drain.retry_after_ms > 0)
-                        .then(|| Duration::from_millis(u64::from(drain.retry_after_ms)));
-                    let dialing = self
-                        .sessions
-                        .get_mut(session)
-                        .and_then(|s| s.dialing.as_mut());
-                    if let (Some(dialing), Some(hint)) = (dialing, retry_after) {
-                        dialing.backoff.hint(hint);
-                    }
-                    self.events.push(Event::Draining {
-                        session,
-                        deadline: Duration::from_millis(u64::from(drain.deadline_ms)),
-                        retry_after,
-                        alternative: (!drain.alternative.is_empty()).then_some(drain.alternative),
-                    });
-                }
-                Ok(())
-            }
+            (Stage::Up, Frame::Drain(drain)) => self.peer_drains(key, drain),
             (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Close(close)) => {
                 self.peer_closes(now, key, close);
                 Ok(())

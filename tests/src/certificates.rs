@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use trunkline_core::{Identity, Roots, TlsError};
 
@@ -30,14 +32,21 @@ impl Certificates {
     }
 }
 
-/// A certificate authority made for one test. Two of them do not know each other.
+/// A certificate authority made for one test. Two of them do not know each other, whatever their
+/// names.
 #[derive(Clone)]
 pub struct Authority(Arc<CertifiedIssuer<'static, KeyPair>>);
 
 impl Authority {
     /// Makes one anew. Fails only if the cryptography library does.
     pub fn new() -> Result<Self, rcgen::Error> {
+        Self::named("Trunkline test authority")
+    }
+
+    /// The same with a name of its own.
+    pub fn named(name: &str) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
         Ok(Self(Arc::new(CertifiedIssuer::self_signed(params, key)?)))

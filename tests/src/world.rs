@@ -264,6 +264,11 @@ impl World {
         &self.hosts[index.0].log
     }
 
+    /// Forgets what has happened on a node so far: for long runs.
+    pub fn clear_log(&mut self, index: NodeIndex) {
+        self.hosts[index.0].log = Vec::new();
+    }
+
     /// Bodies of the messages that a node's application was handed, in order.
     pub fn bodies(&self, index: NodeIndex) -> Vec<Bytes> {
         let body = |(_, event): &Happened| match event {

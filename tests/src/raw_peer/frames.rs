@@ -66,7 +66,12 @@ pub fn hello(client: &str, seed: u64) -> Hello {
 
 /// Cuts what came on a stream into frames; a part of one at the end is left out. Panics on a
 /// length that PROTOCOL.md does not allow: no node sends one.
-pub fn cut(mut bytes: &[u8]) -> Vec<&[u8]> {
+pub fn cut(bytes: &[u8]) -> Vec<&[u8]> {
+    cut_whole(bytes).0
+}
+
+/// The same, and the part of a frame at the end.
+pub(super) fn cut_whole(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut frames = Vec::new();
     while let Some((length, rest)) = read_length(bytes) {
         let Some(message) = rest.get(..length) else {
@@ -75,7 +80,7 @@ pub fn cut(mut bytes: &[u8]) -> Vec<&[u8]> {
         frames.push(message);
         bytes = &rest[length..];
     }
-    frames
+    (frames, bytes)
 }
 
 fn read_length(bytes: &[u8]) -> Option<(usize, &[u8])> {

@@ -186,6 +186,18 @@ impl RawLink {
         &self.received
     }
 
+    /// Takes the whole frames that came on a stream out of what was received, so that a flood does
+    /// not fill the test's own memory.
+    pub fn take_frames(&mut self, stream: StreamId) -> Vec<Vec<u8>> {
+        let Some(received) = self.received.get_mut(&stream) else {
+            return Vec::new();
+        };
+        let (frames, rest) = frames::cut_whole(&received.bytes);
+        let frames = frames.into_iter().map(<[u8]>::to_vec).collect();
+        received.bytes = rest.to_vec();
+        frames
+    }
+
     /// The control stream: the first bidirectional one. A client opens it with this; panics on a
     /// server whose client has not, and if the connection is not up.
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]

@@ -107,6 +107,14 @@ impl RawPeer {
         self.links.last_mut().expect("there is a connection")
     }
 
+    /// Takes the datagrams that it would send now, so that they can be damaged and
+    /// [injected](crate::World::inject); they are not sent.
+    pub fn take_datagrams(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.poll_transmit(now))
+            .map(|(_, datagram)| datagram)
+            .collect()
+    }
+
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, data: BytesMut) {
         let mut buffer = Vec::new();
         match self

@@ -111,7 +111,8 @@ impl World {
             .for_each(|peer| peer.handle_timeout(now));
     }
 
-    pub(super) fn address(&mut self, index: NodeIndex) -> SocketAddr {
+    /// Where a node or raw peer is.
+    pub fn address(&mut self, index: NodeIndex) -> SocketAddr {
         match self.raw_peers.get_mut(index) {
             Some(peer) => peer.address(),
             None => self.hosts[index.0].address,

@@ -11,8 +11,8 @@ use crate::error::{CloseCode, DisconnectReason};
 use self::latency::Latency;
 use self::rate::Rate;
 
-/// How many different close codes are counted apart. A peer chooses its code among 2^32; more
-/// of them than this are counted together.
+/// How many different close codes are counted apart, beside those of the protocol. A peer chooses its
+/// code among 2^32; more of them than this are counted together.
 const CODES_MAX: usize = 256;
 
 /// What a node has right now, counted by whoever holds it.
@@ -99,7 +99,8 @@ macro_rules! metrics {
             $($(#[$doc])+ pub $counter: u64,)+
             /// Links that were closed with a code, by code, whichever side closed them.
             pub closed_by_code: BTreeMap<CloseCode, u64>,
-            /// Links that were closed with yet other codes, when 256 different ones had been seen.
+            /// Links that were closed with yet other codes than the protocol's, when 256 different
+            /// ones had been seen.
             pub closed_by_other_code: u64,
         }
     };
@@ -234,7 +235,7 @@ impl Metrics {
     pub(crate) fn closed(&mut self, code: CloseCode) {
         if let Some(count) = self.closed_by_code.get_mut(&code) {
             *count += 1;
-        } else if self.closed_by_code.len() < CODES_MAX {
+        } else if self.closed_by_code.len() < CODES_MAX || CloseCode::ALL.contains(&code) {
             self.closed_by_code.insert(code, 1);
         } else {
             self.closed_by_other_code += 1;
@@ -319,12 +320,15 @@ mod tests {
     #[test]
     fn a_peer_that_makes_up_close_codes_takes_no_memory() {
         let mut metrics = Metrics::new(Instant::now());
-        for code in 0..10_000 {
+        for code in 1_000..10_000 {
             metrics.closed(CloseCode(code));
         }
-        metrics.closed(CloseCode(7));
         assert_eq!(metrics.closed_by_code.len(), CODES_MAX);
-        assert_eq!(metrics.closed_by_code[&CloseCode(7)], 2);
-        assert_eq!(metrics.closed_by_other_code, 10_000 - CODES_MAX as u64);
+        assert_eq!(metrics.closed_by_other_code, 9_000 - CODES_MAX as u64);
+        metrics.closed(CloseCode(1_000));
+        assert_eq!(metrics.closed_by_code[&CloseCode(1_000)], 2);
+        // Nor does it hide what is counted by the protocol's own codes.
+        metrics.closed(CloseCode::SEQUENCE_GAP);
+        assert_eq!(metrics.closed_by_code[&CloseCode::SEQUENCE_GAP], 1);
     }
 }

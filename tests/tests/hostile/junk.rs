@@ -1,9 +1,13 @@
 //! Datagrams that are nothing, or were something once.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use trunkline_testkit::raw_peer::RawSettings;
+use trunkline_proto::control::Frame;
+use trunkline_proto::generated::Envelope;
+use trunkline_proto::{Cancel, CloseCode, Heartbeat, Receipt, Receipts};
+use trunkline_testkit::raw_peer::{Ended, RawSettings, control, envelope, lane_open, length};
 use trunkline_testkit::{NodeIndex, Random, World};
 
 use crate::siege::Siege;
@@ -128,6 +132,94 @@ fn first_datagrams(siege: &mut Siege) -> Vec<Vec<u8>> {
     let peer = siege.world.raw_client(nobody, &RawSettings::default());
     let now = siege.world.now();
     siege.world.raw(peer).take_datagrams(now)
+}
+
+/// Valid frames with some bytes changed, and bytes that never were frames: a link ends with a number
+/// or goes on, and the node always does.
+#[test]
+fn noise_on_the_streams_of_admitted_peers_ends_their_links_with_a_number() {
+    let mut siege = Siege::new(74);
+    let mut random = Random::new(74);
+    let mut ended = BTreeMap::new();
+    for _ in 0..400 {
+        let peer = siege.admitted();
+        let at = random.next_u64();
+        let link = siege.link(peer);
+        let stream = match at % 3 {
+            0 => link.control_stream(),
+            1 => link.open_lane([0, 1, 64, 65, 66][at as usize / 3 % 5], 0),
+            _ => link.open_unidirectional().unwrap(),
+        };
+        for _ in 0..20 {
+            let noise = noise(&mut random);
+            siege.link(peer).write(stream, &noise);
+        }
+        siege.run(SECOND / 10);
+        match siege.link(peer).ended() {
+            None => *ended.entry(None).or_insert(0) += 1,
+            Some(Ended::Application { code, reason }) => {
+                assert!(!reason.is_empty());
+                *ended.entry(Some(*code)).or_insert(0) += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+        // Those that live are not to keep the later ones waiting.
+        let now = siege.world.now();
+        siege.link(peer).close(now, 0, b"");
+    }
+    let faults = [
+        CloseCode::FRAME_TOO_LARGE,
+        CloseCode::UNDECODABLE,
+        CloseCode::SEQUENCE_GAP,
+        CloseCode::UNKNOWN_LANE,
+        CloseCode::PROTOCOL_VIOLATION,
+        CloseCode::FLOODED,
+        CloseCode::BAD_RECEIPT,
+    ]
+    .map(|code| u64::from(code.0));
+    for code in ended.keys().flatten() {
+        assert!(faults.contains(code), "{ended:?}");
+    }
+    assert!(ended.len() > 4, "{ended:?}");
+    siege.unharmed();
+}
+
+/// A frame that is right but for some of its bytes, or nothing of the kind.
+fn noise(random: &mut Random) -> Vec<u8> {
+    let number = random.next_u64() >> (random.next_u64() % 64);
+    let lane = (number % 70) as u32;
+    let mut frame = match random.next_u64() % 8 {
+        0 => control(Frame::Heartbeat(Heartbeat {
+            number,
+            echo: false,
+        })),
+        1 => control(Frame::Cancel(Cancel { promise: number })),
+        2 => {
+            let receipts = vec![Receipt { lane, next: number }];
+            control(Frame::Receipts(Receipts { receipts }))
+        }
+        3 => lane_open(lane, number),
+        4 => envelope(&Envelope {
+            seq: number % 3,
+            kind: (number % 6) as i32,
+            promise: number,
+            body: bytes(random, 20).into(),
+            ..Envelope::default()
+        }),
+        5 => envelope(&Envelope {
+            seq: number % 3,
+            kind: 4,
+            acks: vec![number, number % 70_000],
+            ..Envelope::default()
+        }),
+        6 => bytes(random, 30),
+        _ => length(number),
+    };
+    if random.next_u64().is_multiple_of(2) {
+        let at = random.next_u64() as usize % frame.len();
+        frame[at] = random.next_u64() as u8;
+    }
+    frame
 }
 
 /// Whoever sees the datagrams of a live link and sends each of them again changes nothing.

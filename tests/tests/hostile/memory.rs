@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
-use trunkline_proto::{Cancel, CloseCode, Receipt, Receipts};
-use trunkline_testkit::raw_peer::{Ended, StreamId, envelope};
+use trunkline_proto::{Cancel, CloseCode, Heartbeat, Receipt, Receipts};
+use trunkline_testkit::raw_peer::{Ended, StreamId, control as control_frame, envelope};
 use trunkline_testkit::{NodeIndex, World};
 
 use crate::siege::Siege;
@@ -43,6 +43,12 @@ fn growth(
         for round in 0..rounds {
             if siege.link(peer).ended().is_some() {
                 break;
+            }
+            if round % 100 == 0 {
+                // Whoever is not read any more is to be alive all the same.
+                let beat = Frame::Heartbeat(Heartbeat::default());
+                let control = siege.link(peer).control_stream();
+                siege.link(peer).write(control, &control_frame(beat));
             }
             attack(siege, round);
             siege.run(TICK);
@@ -198,10 +204,6 @@ fn promises_that_are_made_and_cancelled_leave_nothing_behind() {
                 receipt(siege, peer, 64, taken - 1);
             }
         });
-        println!(
-            "ahead: {ahead}, {} requests, {grown} bytes grown",
-            feed.next
-        );
         assert_eq!(siege.link(peer).ended(), None);
         assert!(
             grown < 256 * KIB,

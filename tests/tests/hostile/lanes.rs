@@ -243,6 +243,51 @@ fn a_stream_that_breaks_off_breaks_the_protocol() {
 }
 
 #[test]
+fn a_stream_that_ends_breaks_the_protocol() {
+    let faults = [
+        Fault {
+            name: "a lane is finished",
+            act: |link| {
+                let lane = link.open_lane(0, 0);
+                link.send_envelope(lane, &message(0));
+                link.finish(lane);
+            },
+            code: CloseCode::PROTOCOL_VIOLATION,
+            says: "finished",
+        },
+        Fault {
+            name: "a stream is opened and finished at once",
+            act: |link| {
+                let stream = link.open_unidirectional().unwrap();
+                link.finish(stream);
+            },
+            code: CloseCode::PROTOCOL_VIOLATION,
+            says: "finished",
+        },
+        Fault {
+            name: "a stream is finished inside a frame",
+            act: |link| {
+                let lane = link.open_lane(0, 0);
+                link.send(lane, &length(1_000));
+                link.finish(lane);
+            },
+            code: CloseCode::PROTOCOL_VIOLATION,
+            says: "finished",
+        },
+        Fault {
+            name: "the control stream is finished",
+            act: |link| {
+                let control = link.control_stream();
+                link.finish(control);
+            },
+            code: CloseCode::PROTOCOL_VIOLATION,
+            says: "finished",
+        },
+    ];
+    commit(&mut Siege::new(16), &faults);
+}
+
+#[test]
 fn a_peer_that_will_not_be_written_to_breaks_the_protocol() {
     let faults = [Fault {
         name: "it stops the control stream",

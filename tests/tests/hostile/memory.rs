@@ -7,7 +7,9 @@ use std::time::Duration;
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{Cancel, CloseCode, Heartbeat, Receipt, Receipts};
-use trunkline_testkit::raw_peer::{Ended, StreamId, control as control_frame, envelope};
+use trunkline_testkit::raw_peer::{
+    Ended, RawSettings, StreamId, control as control_frame, envelope,
+};
 use trunkline_testkit::{NodeIndex, World};
 
 use crate::siege::Siege;
@@ -70,6 +72,17 @@ fn growth(
     used.bytes_current
 }
 
+/// An admitted peer that lets its streams fill up: `window` bytes each.
+fn reads_nothing(siege: &mut Siege, window: u32) -> NodeIndex {
+    let settings = RawSettings {
+        stream_window: window,
+        ..RawSettings::default()
+    };
+    let peer = siege.admitted_with(&settings);
+    siege.link(peer).set_reads(false);
+    peer
+}
+
 fn request(seq: u64, body: usize) -> Envelope {
     Envelope {
         seq,
@@ -77,6 +90,13 @@ fn request(seq: u64, body: usize) -> Envelope {
         promise: seq + 1,
         body: vec![7; body].into(),
         ..Envelope::default()
+    }
+}
+
+fn acked_message(seq: u64) -> Envelope {
+    Envelope {
+        kind: Kind::Message.into(),
+        ..request(seq, 1)
     }
 }
 
@@ -124,6 +144,99 @@ impl Feed {
             }
         }
     }
+}
+
+#[test]
+fn echoes_that_nobody_reads_do_not_pile_up() {
+    let mut siege = small(81);
+    let peer = reads_nothing(&mut siege, 1_024);
+    let control = siege.link(peer).control_stream();
+    let beats: Vec<u8> = (0..1_000)
+        .flat_map(|number| {
+            let beat = Heartbeat {
+                number,
+                echo: false,
+            };
+            control_frame(Frame::Heartbeat(beat))
+        })
+        .collect();
+    let mut sent = 0;
+    let grown = growth(&mut siege, peer, 200, |siege, _| {
+        sent += siege.link(peer).write(control, &beats);
+    });
+    assert!(
+        grown < 512 * KIB,
+        "{grown} bytes for {sent} bytes of heartbeats"
+    );
+    siege.unharmed();
+}
+
+#[test]
+fn receipts_that_nobody_reads_do_not_pile_up() {
+    let mut siege = small(82);
+    let peer = reads_nothing(&mut siege, 1_024);
+    let mut feed = Feed::new(&mut siege, peer, 0);
+    // One message after another, each with a receipt of its own: twenty-five minutes of them.
+    let grown = growth(&mut siege, peer, 30_000, |siege, _| {
+        feed.write(siege, peer, 1, |seq| Envelope {
+            seq,
+            ..Envelope::default()
+        });
+    });
+    assert!(
+        grown < 512 * KIB,
+        "{grown} bytes for {} messages",
+        feed.next
+    );
+    siege.unharmed();
+}
+
+#[test]
+fn replies_that_nobody_takes_do_not_pile_up() {
+    for reads in [true, false] {
+        let mut siege = small(83);
+        let peer = siege.admitted();
+        siege.link(peer).set_reads(reads);
+        let mut feed = Feed::new(&mut siege, peer, 0);
+        let before = siege.metrics().requests_received;
+        let grown = growth(&mut siege, peer, 400, |siege, _| {
+            feed.write(siege, peer, 60, |seq| request(seq, 1_000));
+            discard(siege, peer);
+        });
+        let taken = siege.metrics().requests_received - before;
+        // The outbox's own limit, what is under way, and what the peer may send ahead.
+        assert!(grown < 4 * MIB, "{grown} bytes for {taken} requests");
+        siege.unharmed();
+    }
+}
+
+#[test]
+fn acks_that_nobody_takes_do_not_pile_up() {
+    let mut siege = small(84);
+    let peer = siege.admitted();
+    let mut feed = Feed::new(&mut siege, peer, 0);
+    let grown = growth(&mut siege, peer, 1_000, |siege, _| {
+        feed.write(siege, peer, 500, acked_message);
+        discard(siege, peer);
+    });
+    assert!(grown < 2 * MIB, "{grown} bytes for {} messages", feed.next);
+    siege.unharmed();
+}
+
+#[test]
+fn streams_that_come_and_go_leave_nothing_behind() {
+    let mut siege = small(85);
+    let peer = siege.admitted();
+    let mut opened = 0;
+    let grown = growth(&mut siege, peer, 2_000, |siege, _| {
+        let link = siege.link(peer);
+        while let Some(stream) = link.open_unidirectional() {
+            link.finish(stream);
+            opened += 1;
+        }
+    });
+    assert!(grown < 256 * KIB, "{grown} bytes for {opened} streams");
+    siege.unharmed();
 }
 
 #[test]

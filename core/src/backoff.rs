@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::config::Redial;
 
 /// The longest delay that a server's hint can ask for.
-const HINT_MAX: Duration = Duration::from_secs(600);
+pub(crate) const HINT_MAX: Duration = Duration::from_secs(600);
 
 /// Exponential backoff with equal jitter: the delay doubles with each attempt up to a cap, and a
 /// share of it is drawn at random, so that clients that lost a server together do not come back

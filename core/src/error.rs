@@ -145,6 +145,14 @@ pub enum CommandError {
     },
 }
 
+/// A text that a peer has sent, fit for a terminal or a log: at most `longest` bytes, without
+/// control characters.
+pub(crate) fn from_peer(text: &str, longest: usize) -> String {
+    let text = &text[..text.floor_char_boundary(longest)];
+    let clear = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(clear).collect()
+}
+
 /// A message that was not taken, and why: nothing is lost.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
@@ -238,3 +246,15 @@ impl fmt::Display for DisconnectReason {
 }
 
 impl std::error::Error for DisconnectReason {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_text_is_cut_between_characters_and_moves_no_cursor() {
+        assert_eq!(from_peer("gone \u{1b}[2J\nbye", 256), "gone  [2J bye");
+        assert_eq!(from_peer("caf\u{e9}", 4), "caf");
+        assert_eq!(from_peer("\u{85}\u{7f}", 256), "  ");
+    }
+}

@@ -42,7 +42,6 @@ impl<T> Default for Promises<T> {
 
 impl<T> Promises<T> {
     /// The number that the next promise gets.
-    #[cfg(test)]
     pub(crate) fn next_number(&self) -> u64 {
         self.pending.next_number()
     }

@@ -1,8 +1,13 @@
 //! Throwaway certificates.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
+use std::fmt;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use trunkline_core::{Identity, Roots};
+use trunkline_core::{Identity, Roots, TlsError};
 
 /// A certificate authority made for tests, and what it has signed. Its keys stand in this crate's
 /// source: every run of a test has the same, and nothing but a test may trust them.
@@ -12,32 +17,108 @@ pub struct Certificates {
     pub roots: Roots,
     /// A server's identity, for the name `localhost`.
     pub server: Identity,
+    /// Signs more of them.
+    pub authority: Authority,
 }
 
-impl Certificates {
-    /// Makes them, the same each time. Fails only if the cryptography library does.
-    pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
-        let [authority, server] = issue()?;
-        let key = PrivateKeyDer::Pkcs8(private_key(SERVER));
-        Ok(Self {
-            roots: Roots::from_der(vec![authority], "the authority")?,
-            server: Identity::from_der(vec![server], key, "the server's certificate")?,
-        })
-    }
-}
+/// An authority's name unless it has one of its own.
+const NAME: &str = "Trunkline test authority";
 
 /// The numbers of the keys.
 const AUTHORITY: u8 = 1;
 const SERVER: u8 = 2;
 
-/// The authority's certificate and the server's.
-fn issue() -> Result<[CertificateDer<'static>; 2], rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, key_pair(AUTHORITY)?)?;
-    let server = CertificateParams::new(vec!["localhost".to_owned()])?
-        .signed_by(&key_pair(SERVER)?, &authority)?;
-    Ok([authority.der().clone(), server.der().clone()])
+impl Certificates {
+    /// Makes them, the same each time. Fails only if the cryptography library does.
+    pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let authority = Authority::with_key(NAME, key_pair(AUTHORITY)?)?;
+        let server = authority.certify(&["localhost"], &key_pair(SERVER)?)?;
+        Ok(Self {
+            roots: authority.roots()?,
+            server: server.identity()?,
+            authority,
+        })
+    }
+}
+
+/// A certificate authority made for one test. Two of them do not know each other, whatever their
+/// names.
+#[derive(Clone)]
+pub struct Authority(Arc<CertifiedIssuer<'static, KeyPair>>);
+
+impl Authority {
+    /// Makes one anew. Fails only if the cryptography library does.
+    pub fn new() -> Result<Self, rcgen::Error> {
+        Self::named(NAME)
+    }
+
+    /// The same with a name of its own.
+    pub fn named(name: &str) -> Result<Self, rcgen::Error> {
+        Self::with_key(name, KeyPair::generate_for(&PKCS_ED25519)?)
+    }
+
+    fn with_key(name: &str, key: KeyPair) -> Result<Self, rcgen::Error> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ok(Self(Arc::new(CertifiedIssuer::self_signed(params, key)?)))
+    }
+
+    /// Its own certificate.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// Trusts it.
+    pub fn roots(&self) -> Result<Roots, TlsError> {
+        Roots::from_der(vec![self.certificate()], "the authority")
+    }
+
+    /// Signs a certificate for these DNS names and a new key.
+    pub fn issue(&self, names: &[&str]) -> Result<Leaf, rcgen::Error> {
+        self.certify(names, &KeyPair::generate_for(&PKCS_ED25519)?)
+    }
+
+    fn certify(&self, names: &[&str], key: &KeyPair) -> Result<Leaf, rcgen::Error> {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let leaf = CertificateParams::new(names)?.signed_by(key, &self.0)?;
+        Ok(Leaf {
+            certificate: leaf.der().clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority(..)")
+    }
+}
+
+/// A certificate and its key, as they are: for peers that are no nodes.
+#[derive(Debug)]
+pub struct Leaf {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Leaf {
+    /// The same for a node.
+    pub fn identity(&self) -> Result<Identity, TlsError> {
+        let chain = vec![self.certificate.clone()];
+        Identity::from_der(chain, self.key.clone_key(), "the test's certificate")
+    }
+}
+
+impl Clone for Leaf {
+    fn clone(&self) -> Self {
+        Self {
+            certificate: self.certificate.clone(),
+            key: self.key.clone_key(),
+        }
+    }
 }
 
 fn key_pair(number: u8) -> Result<KeyPair, rcgen::Error> {
@@ -60,6 +141,12 @@ mod tests {
 
     #[test]
     fn they_are_the_same_each_time() {
-        assert_eq!(issue().unwrap(), issue().unwrap());
+        let issue = || {
+            let authority = Authority::with_key(NAME, key_pair(AUTHORITY).unwrap()).unwrap();
+            let key = key_pair(SERVER).unwrap();
+            let server = authority.certify(&["localhost"], &key).unwrap();
+            [authority.certificate(), server.certificate]
+        };
+        assert_eq!(issue(), issue());
     }
 }

@@ -62,10 +62,11 @@ mod path;
 #[doc(hidden)]
 pub mod peers;
 mod random;
+pub mod raw_peer;
 mod recordings;
 mod world;
 
-pub use certificates::Certificates;
+pub use certificates::{Authority, Certificates, Leaf};
 pub use network::{Observed, Traffic};
 pub use path::Path;
 pub use random::Random;

@@ -188,7 +188,8 @@ impl Network {
         self.fly(at, source, destination, ecn, data);
     }
 
-    fn fly(
+    /// Puts a datagram on its way to arrive at that time.
+    pub(crate) fn fly(
         &mut self,
         at: Instant,
         source: SocketAddr,

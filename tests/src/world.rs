@@ -6,14 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use trunkline_core::{
-    Admission, ClientId, ClientRole, Config, Dial, Event, Expects, Message, Node, Origin, Outcome,
-    PersistentKeys, PromiseKey, Roles, Seed, ServerRole, SessionKey, Tag, Transmit,
+    Admission, ClientId, ClientRole, Config, Dial, Event, Expects, Identity, Message, Node, Origin,
+    Outcome, PersistentKeys, PromiseKey, Roles, Roots, Seed, ServerRole, SessionKey, Tag, Transmit,
 };
 
 use crate::host::Host;
 use crate::network::{Network, Observed, Outgoing};
 use crate::recordings::Recordings;
 use crate::{Certificates, Path, Random, Traffic};
+
+mod raw;
 
 /// Which node of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,9 +35,14 @@ pub struct World {
     pub path: Path,
     /// Whom the servers that are started from now on let in.
     pub admission: Admission,
+    /// Whose signature on a client's certificate the servers that are started from now on trust.
+    pub client_roots: Option<Roots>,
+    /// The certificate of the clients that are started from now on.
+    pub client_identity: Option<Identity>,
     now: Instant,
     start: Instant,
     hosts: Vec<Host>,
+    raw_peers: raw::RawPeers,
     /// Hosts that may have something to give.
     touched: BTreeSet<usize>,
     /// When which host wants its timeout.
@@ -81,9 +88,12 @@ impl World {
         Self {
             path: Path::default(),
             admission: Admission::Open,
+            client_roots: None,
+            client_identity: None,
             now,
             start: now,
             hosts: Vec::new(),
+            raw_peers: raw::RawPeers::default(),
             touched: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             network: Network::new(!seed, now),
@@ -162,11 +172,11 @@ impl World {
             server: serves.then(|| ServerRole {
                 identity: self.certificates.server.clone(),
                 admission: self.admission,
-                client_roots: None,
+                client_roots: self.client_roots.clone(),
             }),
             client: (!serves).then(|| ClientRole {
                 roots: self.certificates.roots.clone(),
-                identity: None,
+                identity: self.client_identity.clone(),
             }),
         };
         let origin = Origin {
@@ -249,7 +259,7 @@ impl World {
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
     pub fn connect(&mut self, client: NodeIndex, server: NodeIndex, name: &str) -> SessionKey {
         let dial = Dial {
-            address: self.hosts[server.0].address,
+            address: self.address(server),
             server_name: "localhost".to_owned(),
             client: ClientId::new(name).expect("a usable name"),
             credentials: Bytes::new(),
@@ -286,6 +296,11 @@ impl World {
         &self.hosts[index.0].log
     }
 
+    /// Forgets what has happened on a node so far: for long runs.
+    pub fn clear_log(&mut self, index: NodeIndex) {
+        self.hosts[index.0].log = Vec::new();
+    }
+
     /// Bodies of the messages that a node's application was handed, in order.
     pub fn bodies(&self, index: NodeIndex) -> Vec<Bytes> {
         let body = |(_, event): &Happened| match event {
@@ -319,9 +334,10 @@ impl World {
         let mut steps = 0;
         loop {
             self.drain(&mut application);
+            let raw = self.drain_raw_peers();
             let timeout = self.deadlines.first().map(|(at, _)| *at);
             let arrival = self.network.next_arrival();
-            let Some(next) = [timeout, arrival].into_iter().flatten().min() else {
+            let Some(next) = [timeout, arrival, raw].into_iter().flatten().min() else {
                 break;
             };
             if next > end {
@@ -381,6 +397,10 @@ impl World {
     /// Hands over the datagrams that are due.
     fn arrive(&mut self) {
         while let Some((to, datagram)) = self.network.arrived(self.now) {
+            if let Some(peer) = self.raw_peers.get_mut(to) {
+                peer.receive(self.now, datagram.remote, datagram.data);
+                continue;
+            }
             let taken = self.hosts[to.0].receive(self.now, datagram);
             self.network.traffic.socket_full += u64::from(!taken);
             self.touched.insert(to.0);
@@ -389,6 +409,7 @@ impl World {
 
     /// Fires the timeouts that are due: after the datagrams, for who has spoken is not dead.
     fn fire(&mut self) {
+        self.time_out_raw_peers();
         while let Some((at, index)) = self.deadlines.first().copied()
             && at <= self.now
         {

@@ -89,11 +89,16 @@ fn fate(reason: &DisconnectReason, welcomed: bool) -> Fate {
             retry_after: Some(_),
             ..
         } => Fate::Retry,
-        DisconnectReason::Peer { code, .. } if !code.redials() => Fate::Final,
-        DisconnectReason::Peer { code, .. } if !code.resumes() => Fate::SessionGone,
-        DisconnectReason::Peer { .. } => Fate::Retry,
-        // A fault of the server's that this client has found: the same session would meet it again.
-        DisconnectReason::Local { .. } => Fate::SessionGone,
+        // The table of close codes holds whichever side has found the fault.
+        DisconnectReason::Peer { code, .. } | DisconnectReason::Local { code, .. } => {
+            if !code.redials() {
+                Fate::Final
+            } else if !code.resumes() {
+                Fate::SessionGone
+            } else {
+                Fate::Retry
+            }
+        }
         // Certificates get renewed while servers roll; but a first connect that fails so is a
         // mistake that a person has to mend.
         DisconnectReason::Certificate(_) | DisconnectReason::NoCommonProtocol if !welcomed => {
@@ -131,6 +136,16 @@ mod tests {
             fate(&peer(CloseCode::WRONG_TOKEN, None), true),
             Fate::SessionGone
         );
+        let local = |code| DisconnectReason::Local {
+            code,
+            reason: String::new(),
+        };
+        assert_eq!(fate(&local(CloseCode::VERSION_MISMATCH), true), Fate::Final);
+        assert_eq!(
+            fate(&local(CloseCode::SEQUENCE_GAP), true),
+            Fate::SessionGone
+        );
+        assert_eq!(fate(&local(CloseCode::SLOW_CONSUMER), true), Fate::Retry);
         assert_eq!(fate(&DisconnectReason::Reset, false), Fate::Retry);
         let untrusted = DisconnectReason::Certificate(String::new());
         assert_eq!(fate(&untrusted, false), Fate::Final);

@@ -1,10 +1,12 @@
 //! Hello and Welcome: who a client is, which session it asks for, and what the answer says.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use trunkline_proto as wire;
 
 use super::PeerLimits;
-use crate::error::CloseCode;
+use crate::error::{CloseCode, from_peer};
 use crate::id::{ClientId, SessionId};
 
 /// A client's hello, checked.
@@ -62,12 +64,83 @@ impl ClientHello {
             resume,
             credentials: hello.credentials,
             limits: hello.limits.into(),
-            agent: hello.agent,
+            agent: from_peer(&hello.agent, wire::CREDENTIALS_MAX),
         })
     }
 }
 
-pub(crate) fn sixteen(bytes: &[u8], field: &str) -> Result<[u8; 16], Refused> {
+/// A server's welcome, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerWelcome {
+    pub(crate) id: SessionId,
+    pub(crate) token: [u8; 16],
+    pub(crate) epoch: u64,
+    /// It is the session that the client asked for.
+    pub(crate) resumed: bool,
+    pub(crate) received: Vec<wire::Receipt>,
+    pub(crate) limits: PeerLimits,
+    /// How often the server wants to hear of the client, if it minds.
+    pub(crate) heartbeat: Option<Duration>,
+}
+
+/// What a client has said in its hello, as far as the welcome has to fit it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// The session that it has, or proposes.
+    pub(crate) id: SessionId,
+    /// The epoch of the last welcome; 0 if none came.
+    pub(crate) epoch: u64,
+    /// When it asks for a session of before: the one to make in its place if that is lost.
+    pub(crate) in_place: Option<SessionId>,
+}
+
+impl ServerWelcome {
+    /// Checks that the welcome is one, and fits the hello.
+    pub(crate) fn check(welcome: wire::Welcome, asked: &Asked) -> Result<Self, Refused> {
+        if welcome.version != wire::VERSION {
+            return Err((
+                CloseCode::VERSION_MISMATCH,
+                format!(
+                    "this client speaks version {}, not {}",
+                    wire::VERSION,
+                    welcome.version
+                ),
+            ));
+        }
+        let id = SessionId(sixteen(&welcome.session_id, "session_id")?);
+        let token = sixteen(&welcome.token, "token")?;
+        let violation = |reason| Err((CloseCode::PROTOCOL_VIOLATION, reason));
+        let (expected, last) = match (welcome.resumed, asked.in_place) {
+            (true, Some(_)) => (asked.id, asked.epoch),
+            (false, Some(in_place)) => (in_place, 0),
+            (false, None) => (asked.id, 0),
+            (true, None) => {
+                return violation("Welcome resumes a session, and Hello asked for none".into());
+            }
+        };
+        if id != expected {
+            return violation("Welcome names another session than Hello".into());
+        }
+        if welcome.epoch <= last {
+            let epoch = welcome.epoch;
+            return violation(format!(
+                "Welcome's epoch {epoch} is not above the last, {last}"
+            ));
+        }
+        let heartbeat = welcome.heartbeat_ms;
+        Ok(Self {
+            id,
+            token,
+            epoch: welcome.epoch,
+            resumed: welcome.resumed,
+            received: welcome.received,
+            limits: welcome.limits.into(),
+            heartbeat: (heartbeat > 0).then(|| Duration::from_millis(u64::from(heartbeat))),
+        })
+    }
+}
+
+fn sixteen(bytes: &[u8], field: &str) -> Result<[u8; 16], Refused> {
     bytes.try_into().map_err(|_| {
         (
             CloseCode::UNDECODABLE,
@@ -112,5 +185,60 @@ mod tests {
             code(|h| h.resume = Some(wire::Resume::default())),
             CloseCode::UNDECODABLE
         );
+    }
+
+    fn welcome(id: u8, epoch: u64, resumed: bool) -> wire::Welcome {
+        wire::Welcome {
+            version: wire::VERSION,
+            session_id: vec![id; 16].into(),
+            token: vec![7; 16].into(),
+            epoch,
+            resumed,
+            ..wire::Welcome::default()
+        }
+    }
+
+    #[test]
+    fn a_welcome_fits_what_was_asked_for() {
+        let first = Asked {
+            id: SessionId([1; 16]),
+            epoch: 0,
+            in_place: None,
+        };
+        let again = Asked {
+            epoch: 4,
+            in_place: Some(SessionId([2; 16])),
+            ..first
+        };
+        let code = |welcome, asked: &Asked| ServerWelcome::check(welcome, asked).err().map(|e| e.0);
+        let violation = Some(CloseCode::PROTOCOL_VIOLATION);
+        for (welcome, asked, expected) in [
+            (welcome(1, 1, false), first, None),
+            (welcome(2, 1, false), first, violation),
+            (welcome(1, 1, true), first, violation),
+            (welcome(1, 0, false), first, violation),
+            (welcome(1, 5, true), again, None),
+            (welcome(1, 9, true), again, None),
+            (welcome(1, 4, true), again, violation),
+            (welcome(2, 5, true), again, violation),
+            (welcome(2, 1, false), again, None),
+            (welcome(1, 1, false), again, violation),
+            (welcome(2, 0, false), again, violation),
+        ] {
+            assert_eq!(
+                code(welcome.clone(), &asked),
+                expected,
+                "{welcome:?} {asked:?}"
+            );
+        }
+        let mut other_version = welcome(1, 1, false);
+        other_version.version = 2;
+        assert_eq!(
+            code(other_version, &first),
+            Some(CloseCode::VERSION_MISMATCH)
+        );
+        let mut short = welcome(1, 1, false);
+        short.token = vec![7; 15].into();
+        assert_eq!(code(short, &first), Some(CloseCode::UNDECODABLE));
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Link {
     pub(crate) peer: PeerLimits,
     /// The peer has said Close.
     pub(crate) peer_close: Option<PeerClose>,
+    /// How often the peer has said that it leaves.
+    pub(crate) drains: u8,
 }
 
 /// A Close of the peer's that this side has not followed yet.
@@ -65,6 +67,7 @@ impl Link {
             heartbeat: None,
             peer: PeerLimits::default(),
             peer_close: None,
+            drains: 0,
         }
     }
 

@@ -6,13 +6,13 @@ mod rate;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::error::CloseCode;
+use crate::error::{CloseCode, DisconnectReason};
 
 use self::latency::Latency;
 use self::rate::Rate;
 
-/// How many different close codes are counted apart. A peer chooses its code among 2^32; more
-/// of them than this are counted together.
+/// How many different close codes are counted apart, beside those of the protocol. A peer chooses its
+/// code among 2^32; more of them than this are counted together.
 const CODES_MAX: usize = 256;
 
 /// What a node has right now, counted by whoever holds it.
@@ -99,7 +99,8 @@ macro_rules! metrics {
             $($(#[$doc])+ pub $counter: u64,)+
             /// Links that were closed with a code, by code, whichever side closed them.
             pub closed_by_code: BTreeMap<CloseCode, u64>,
-            /// Links that were closed with yet other codes, when 256 different ones had been seen.
+            /// Links that were closed with yet other codes than the protocol's, when 256 different
+            /// ones had been seen.
             pub closed_by_other_code: u64,
         }
     };
@@ -140,6 +141,9 @@ metrics! {
     duplicates_dropped,
     /// Acks, replies and rejections for promises that had settled otherwise.
     late_answers,
+    /// Acks, replies and rejections that answered nothing: their promise was never made, was answered
+    /// before, or waits for another kind of answer.
+    unasked_answers,
     /// Promises that settled as `TimedOut`.
     promises_timed_out,
     /// Promises that settled as `Cancelled`.
@@ -154,19 +158,28 @@ metrics! {
     sessions_opened,
     /// Links that carried on an earlier link's session.
     sessions_resumed,
+    /// Clients that asked this server for a session that it does not have, and were given another.
+    sessions_unknown,
     /// Sessions that were lost: unknown to the server, or not resumed within the retention time.
     sessions_lost,
     /// Sessions that were closed.
     sessions_closed,
-    /// Links that were admitted.
+    /// Links that began: connections that were accepted or dialled, admitted or not.
     links_opened,
-    /// Links that ended after they were admitted.
+    /// Links that ended and are forgotten.
     links_closed,
+    /// Connections that ended because one side speaks no `trunkline/1`, most of them in the handshake.
+    protocol_mismatches,
+    /// Connections that ended because a certificate was missing or not accepted, whichever side's.
+    certificates_refused,
+    /// Connections that ended by any other fault in QUIC or TLS.
+    transport_faults,
     /// Links whose peer was silent for `heartbeat.misses` intervals.
     heartbeat_timeouts,
     /// Attempts of clients to come back.
     redials,
-    /// Clients that admission refused.
+    /// Clients that admission refused, whose certificate does not stand for their id, or who were not
+    /// admitted in time.
     admissions_refused,
     /// Messages that were given back to the caller because an outbox was full.
     outbox_full,
@@ -204,11 +217,25 @@ impl Metrics {
         self.rate.add(now, messages);
     }
 
+    /// Counts how a connection ended, if not this side closed it: that has a code of its own.
+    pub(crate) fn ended(&mut self, reason: &DisconnectReason) {
+        match reason {
+            DisconnectReason::Peer { code, .. } => self.closed(*code),
+            DisconnectReason::NoCommonProtocol => self.protocol_mismatches += 1,
+            DisconnectReason::Certificate(_) => self.certificates_refused += 1,
+            DisconnectReason::Transport(_) => self.transport_faults += 1,
+            DisconnectReason::Local { .. }
+            | DisconnectReason::HeartbeatTimeout
+            | DisconnectReason::ConnectTimeout
+            | DisconnectReason::Reset => {}
+        }
+    }
+
     /// Counts a link that was closed with that code.
     pub(crate) fn closed(&mut self, code: CloseCode) {
         if let Some(count) = self.closed_by_code.get_mut(&code) {
             *count += 1;
-        } else if self.closed_by_code.len() < CODES_MAX {
+        } else if self.closed_by_code.len() < CODES_MAX || CloseCode::ALL.contains(&code) {
             self.closed_by_code.insert(code, 1);
         } else {
             self.closed_by_other_code += 1;
@@ -264,14 +291,44 @@ mod tests {
     }
 
     #[test]
+    fn how_a_connection_ended_is_counted_once() {
+        let mut metrics = Metrics::new(Instant::now());
+        metrics.ended(&DisconnectReason::NoCommonProtocol);
+        metrics.ended(&DisconnectReason::Certificate(String::new()));
+        metrics.ended(&DisconnectReason::Transport(String::new()));
+        let [code, reason] = [CloseCode::FLOODED, CloseCode::INTERNAL];
+        metrics.ended(&DisconnectReason::Peer {
+            code,
+            reason: String::new(),
+            retry_after: None,
+        });
+        metrics.ended(&DisconnectReason::Local {
+            code: reason,
+            reason: String::new(),
+        });
+        assert_eq!(
+            (
+                metrics.protocol_mismatches,
+                metrics.certificates_refused,
+                metrics.transport_faults
+            ),
+            (1, 1, 1)
+        );
+        assert_eq!(metrics.closed_by_code, BTreeMap::from([(code, 1)]));
+    }
+
+    #[test]
     fn a_peer_that_makes_up_close_codes_takes_no_memory() {
         let mut metrics = Metrics::new(Instant::now());
-        for code in 0..10_000 {
+        for code in 1_000..10_000 {
             metrics.closed(CloseCode(code));
         }
-        metrics.closed(CloseCode(7));
         assert_eq!(metrics.closed_by_code.len(), CODES_MAX);
-        assert_eq!(metrics.closed_by_code[&CloseCode(7)], 2);
-        assert_eq!(metrics.closed_by_other_code, 10_000 - CODES_MAX as u64);
+        assert_eq!(metrics.closed_by_other_code, 9_000 - CODES_MAX as u64);
+        metrics.closed(CloseCode(1_000));
+        assert_eq!(metrics.closed_by_code[&CloseCode(1_000)], 2);
+        // Nor does it hide what is counted by the protocol's own codes.
+        metrics.closed(CloseCode::SEQUENCE_GAP);
+        assert_eq!(metrics.closed_by_code[&CloseCode::SEQUENCE_GAP], 1);
     }
 }

@@ -1,17 +1,17 @@
-//! How sessions end in order: close, drain, and the peer's wish for either.
+//! How sessions end in order: at this side's wish, and at the peer's.
 
 use std::time::{Duration, Instant};
 
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::error::{CloseCode, DisconnectReason};
+use crate::error::{CloseCode, DisconnectReason, from_peer};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::{PeerClose, Stage};
 use crate::session::Closing;
 
 use super::welcome::milliseconds;
-use super::{Event, Node, TimeoutReason};
+use super::{Node, TimeoutReason};
 
 impl Node {
     /// Begins to close a session: what is under way is finished first, for at most `patience`.
@@ -96,7 +96,7 @@ impl Node {
         let by = now + self.config.timeouts.close;
         entry.link.peer_close.get_or_insert(PeerClose {
             code: CloseCode(code),
-            reason: wire::clip_reason(&reason).to_owned(),
+            reason: from_peer(&reason, wire::REASON_MAX),
             retry_after: (retry_after_ms > 0)
                 .then(|| Duration::from_millis(u64::from(retry_after_ms))),
             by,
@@ -139,31 +139,5 @@ impl Node {
         }
         self.link_is_down(now, key, reason.clone());
         self.end_session(now, session_key, reason);
-    }
-
-    pub(super) fn drain_is_over(&mut self, now: Instant) {
-        for key in self.draining_sessions() {
-            self.close_timeout(now, key);
-        }
-        self.report_drain();
-    }
-
-    fn draining_sessions(&self) -> Vec<SessionKey> {
-        let drained = |s: &super::tables::Session| s.closing.as_ref().is_some_and(|c| c.draining);
-        self.sessions
-            .iter()
-            .filter(|(_, s)| drained(s))
-            .map(|(key, _)| key)
-            .collect()
-    }
-
-    pub(super) fn report_drain(&mut self) {
-        let left = self.by_id.len();
-        if let Some(draining) = self.draining.as_mut().filter(|d| left == 0 && !d.reported) {
-            draining.reported = true;
-            self.timers.cancel(&mut draining.timer);
-            let (finished, cut_off) = (draining.finished, draining.cut_off);
-            self.events.push(Event::Drained { finished, cut_off });
-        }
     }
 }

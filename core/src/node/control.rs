@@ -1,6 +1,6 @@
 //! Frames of the control stream, each in the state of the link in which it may come.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -15,8 +15,9 @@ use crate::quic::Fault;
 use super::receive::known_lane;
 use super::{Event, Node};
 
-/// Bytes of control frames that may wait for a peer that does not read them.
-const CONTROL_BACKLOG_MAX: usize = 64 << 10;
+/// How many control frames may wait for a peer that does not read them. A peer that does leaves
+/// none: they are few, small, and go before everything else.
+const CONTROL_BACKLOG_MAX: usize = 1_000;
 
 impl Node {
     pub(super) fn control_frame(
@@ -79,26 +80,7 @@ impl Node {
                 }
                 Ok(())
             }
-            (Stage::Up, Frame::Drain(drain)) => {
-                if let Some(session) = session {
-                    let retry_after = (drain.retry_after_ms > 0)
-                        .then(|| Duration::from_millis(u64::from(drain.retry_after_ms)));
-                    let dialing = self
-                        .sessions
-                        .get_mut(session)
-                        .and_then(|s| s.dialing.as_mut());
-                    if let (Some(dialing), Some(hint)) = (dialing, retry_after) {
-                        dialing.backoff.hint(hint);
-                    }
-                    self.events.push(Event::Draining {
-                        session,
-                        deadline: Duration::from_millis(u64::from(drain.deadline_ms)),
-                        retry_after,
-                        alternative: (!drain.alternative.is_empty()).then_some(drain.alternative),
-                    });
-                }
-                Ok(())
-            }
+            (Stage::Up, Frame::Drain(drain)) => self.peer_drains(key, drain),
             (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Close(close)) => {
                 self.peer_closes(now, key, close);
                 Ok(())

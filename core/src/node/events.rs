@@ -124,9 +124,9 @@ pub enum Event {
     Draining {
         /// Which session.
         session: SessionKey,
-        /// How long the peer finishes what is in flight.
+        /// How long the peer finishes what is in flight; at most a day.
         deadline: Duration,
-        /// When it wants to see this client again.
+        /// When it wants to see this client again; at most 10 minutes.
         retry_after: Option<Duration>,
         /// Where to go instead (`host:port`), if anywhere.
         alternative: Option<String>,

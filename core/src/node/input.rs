@@ -131,6 +131,7 @@ impl Node {
                 let link = Link::new(now, self.config.timeouts.admission, None);
                 self.add_link(link, *carrier, true);
             }
+            Arrived::Failed(reason) => self.metrics.ended(&reason),
             Arrived::Handled(TurnedAway::No) => {}
             Arrived::Handled(TurnedAway::Retried) => self.metrics.incoming_retried += 1,
             Arrived::Handled(TurnedAway::Ignored) => self.metrics.incoming_ignored += 1,
@@ -209,13 +210,21 @@ impl Node {
             return;
         };
         if entry.link.admission_deadline.is_some_and(|at| at <= now) {
+            if matches!(entry.link.stage, Stage::Refused) {
+                let code = CloseCode::REFUSED;
+                let reason = "the client was refused, and has not closed the connection";
+                let local = DisconnectReason::Local {
+                    code,
+                    reason: reason.into(),
+                };
+                self.end_link(now, key, Some((code, reason)), local);
+                return;
+            }
             let is_server_side = entry.half_open;
             let reason = DisconnectReason::ConnectTimeout;
             let text = "no admission in time";
             self.end_link(now, key, Some((CloseCode::ADMISSION_TIMEOUT, text)), reason);
-            if is_server_side {
-                self.metrics.admissions_refused += 1;
-            }
+            self.metrics.admissions_refused += u64::from(is_server_side);
             return;
         }
         match entry

@@ -79,9 +79,7 @@ impl Node {
         if std::mem::take(&mut entry.half_open) {
             self.half_open -= 1;
         }
-        if let DisconnectReason::Peer { code, .. } = &reason {
-            self.metrics.closed(*code);
-        }
+        self.metrics.ended(&reason);
         let Some(session_key) = entry.link.session.take() else {
             return;
         };

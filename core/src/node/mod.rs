@@ -5,6 +5,7 @@ mod broadcast;
 mod closing;
 mod commands;
 mod control;
+mod drain;
 mod events;
 mod input;
 mod lifecycle;

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use trunkline_proto as wire;
 
-use crate::error::{CloseCode, DisconnectReason, Status};
+use crate::error::{CloseCode, DisconnectReason, Status, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::message::{Delivery, Expects, Outcome};
+use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, Fault};
-use crate::session::{Owed, is_answers};
+use crate::session::{Conversation, Owed, Stray, is_answers};
 
 use super::{Event, Node};
 
@@ -42,6 +43,15 @@ impl Node {
         self.sending.mark(key.0);
     }
 
+    /// The end that this side has announced: how the peer then ends its streams is no fault.
+    fn said_close(&self, key: LinkKey) -> Option<Fault> {
+        let session = self.links.get(key)?.link.session?;
+        let closing = self.sessions.get(session)?.closing.as_ref()?;
+        closing
+            .said
+            .then(|| Fault::new(closing.code, closing.reason.clone()))
+    }
+
     pub(super) fn carrier_event(&mut self, key: LinkKey, event: CarrierEvent) {
         match event {
             CarrierEvent::Up => self.link_is_up(key),
@@ -53,6 +63,8 @@ impl Node {
     /// The peer did what no link survives: it is told, and its other links go on.
     pub(super) fn link_fault(&mut self, now: Instant, key: LinkKey, fault: &Fault) {
         tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
+        let said = self.said_close(key);
+        let fault = said.as_ref().unwrap_or(fault);
         let reason = DisconnectReason::Local {
             code: fault.code,
             reason: fault.reason.clone(),
@@ -165,9 +177,6 @@ impl Node {
         let bytes = frame.len();
         let envelope = wire::Envelope::decode(frame)
             .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
-        envelope
-            .check_place(lane.number())
-            .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
@@ -179,6 +188,17 @@ impl Node {
         } else {
             envelope.header.seq
         };
+        // A duplicate is dropped whatever it holds; what is new is checked before it counts as held.
+        if seq >= inbox.next() {
+            envelope
+                .check_place(lane.number())
+                .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
+            if envelope.header.kind == wire::Kind::Acks {
+                envelope.acked().map_err(|error| {
+                    Fault::new(CloseCode::UNDECODABLE, format!("a list of acks: {error}"))
+                })?;
+            }
+        }
         match inbox.arrived(seq, bytes) {
             Arrival::New => {}
             Arrival::Duplicate => {
@@ -199,11 +219,9 @@ impl Node {
         let promise = envelope.header.promise;
         match envelope.header.kind {
             wire::Kind::Acks => {
-                let acked = envelope.acked().map_err(|error| {
-                    Fault::new(CloseCode::UNDECODABLE, format!("a list of acks: {error}"))
-                })?;
-                for number in acked.flatten() {
-                    self.answered(now, session_key, number, Outcome::Acked);
+                // The list was found good above.
+                for number in envelope.acked().into_iter().flatten().flatten() {
+                    self.answered(now, session_key, number, Outcome::Acked)?;
                 }
                 self.room_again(session_key);
             }
@@ -212,12 +230,13 @@ impl Node {
                     tag: Tag(envelope.header.tag),
                     body: envelope.body,
                 };
-                self.answered(now, session_key, promise, outcome);
+                self.answered(now, session_key, promise, outcome)?;
                 self.room_again(session_key);
             }
             wire::Kind::Reject => {
-                let status = Status::new(envelope.status, envelope.reason);
-                self.answered(now, session_key, promise, Outcome::Rejected(status));
+                let reason = from_peer(&envelope.reason, wire::REASON_MAX);
+                let status = Status::new(envelope.status, reason);
+                self.answered(now, session_key, promise, Outcome::Rejected(status))?;
                 self.room_again(session_key);
             }
             kind @ (wire::Kind::Message | wire::Kind::Request) => {
@@ -283,30 +302,44 @@ impl Node {
     }
 
     /// The peer answered a promise.
-    fn answered(&mut self, now: Instant, session: SessionKey, number: u64, outcome: Outcome) {
-        enum Answer {
-            Ack,
-            Reply,
-            Reject,
-        }
-        let answer = match &outcome {
-            Outcome::Acked => Answer::Ack,
-            Outcome::Replied { .. } => Answer::Reply,
-            _ => Answer::Reject,
+    fn answered(
+        &mut self,
+        now: Instant,
+        session_key: SessionKey,
+        number: u64,
+        outcome: Outcome,
+    ) -> Result<(), Fault> {
+        let counter: fn(&mut Metrics) -> &mut u64 = match &outcome {
+            Outcome::Acked => |metrics| &mut metrics.acks_received,
+            Outcome::Replied { .. } => |metrics| &mut metrics.replies_received,
+            _ => |metrics| &mut metrics.rejects_received,
         };
-        let found = self.sessions.get_mut(session);
-        let settled = found.and_then(|s| s.conversation.answered(number, outcome));
-        let is_first = settled.is_some();
-        if let Some(settled) = settled {
-            self.report_settled(now, PromiseKey { session, number }, settled);
-        }
-        let counter = match (is_first, answer) {
-            (false, _) => &mut self.metrics.late_answers,
-            (true, Answer::Ack) => &mut self.metrics.acks_received,
-            (true, Answer::Reply) => &mut self.metrics.replies_received,
-            (true, Answer::Reject) => &mut self.metrics.rejects_received,
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
         };
-        *counter += 1;
+        if let Some(settled) = session.conversation.answered(number, outcome) {
+            let promise = PromiseKey {
+                session: session_key,
+                number,
+            };
+            self.report_settled(now, promise, settled);
+            *counter(&mut self.metrics) += 1;
+            return Ok(());
+        }
+        let Conversation {
+            promises, strays, ..
+        } = &mut session.conversation;
+        match strays.came(number < promises.next_number()) {
+            Stray::Late => self.metrics.late_answers += 1,
+            Stray::Unasked => self.metrics.unasked_answers += 1,
+        }
+        if strays.are_a_flood() {
+            return Err(Fault::new(
+                CloseCode::FLOODED,
+                format!("too many answers to nothing that was asked, the last to promise {number}"),
+            ));
+        }
+        Ok(())
     }
 }
 

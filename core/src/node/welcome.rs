@@ -9,7 +9,7 @@ use crate::config::HEARTBEAT_RANGE;
 use crate::error::{CloseCode, CommandError};
 use crate::heartbeat::Heartbeat;
 use crate::id::{LinkKey, SessionId, SessionKey};
-use crate::link::hello::{ClientHello, sixteen};
+use crate::link::hello::{Asked, ClientHello, ServerWelcome};
 use crate::link::{PeerLimits, Stage};
 use crate::quic::{Fault, certificate_names_client};
 use crate::session::{Conversation, Token, Tokens};
@@ -98,6 +98,7 @@ impl Node {
                     certificate_names_client(certificate, &hello.client)
                 });
                 if !named {
+                    self.metrics.admissions_refused += 1;
                     return Err(Fault::new(
                         CloseCode::UNAUTHENTICATED,
                         "the certificate does not name the client id as a DNS name",
@@ -225,6 +226,7 @@ impl Node {
             },
         };
         self.send_control(key, Frame::Welcome(welcome));
+        self.metrics.sessions_unknown += u64::from(hello.resume.is_some() && !resumed);
         if resumed && let Some(resume) = &hello.resume {
             self.receipts(session_key, &resume.received)?;
             self.return_misfits(now, session_key);
@@ -326,27 +328,34 @@ impl Node {
         welcome: wire::Welcome,
         resuming: bool,
     ) -> Result<(), Fault> {
-        let id = sixteen(&welcome.session_id, "session_id").map(SessionId);
-        let token = sixteen(&welcome.token, "token").map(Token::new);
-        let fault = |(code, reason)| Fault::new(code, reason);
-        let (id, token) = (id.map_err(fault)?, token.map_err(fault)?);
-        let Some(entry) = self.links.get_mut(key) else {
+        let Some(session_key) = self.links.get(key).and_then(|entry| entry.link.session) else {
             return Ok(());
         };
-        let Some(session_key) = entry.link.session else {
+        let Some(session) = self.sessions.get(session_key) else {
+            return Ok(());
+        };
+        let asked = Asked {
+            id: session.tokens.id,
+            epoch: session.tokens.epoch,
+            in_place: session
+                .next
+                .as_ref()
+                .map(|(id, _)| *id)
+                .filter(|_| resuming),
+        };
+        // Nothing is lost or changed by a welcome that does not fit.
+        let welcome = ServerWelcome::check(welcome, &asked)
+            .map_err(|(code, reason)| Fault::new(code, reason))?;
+        let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;
-        entry.link.peer = welcome.limits.into();
-        let peer = entry.link.peer;
+        entry.link.peer = welcome.limits;
         let own = self.config.heartbeat;
-        let asked = match welcome.heartbeat_ms {
-            0 => own.interval,
-            asked => {
-                Duration::from_millis(u64::from(asked)).clamp(HEARTBEAT_RANGE.0, HEARTBEAT_RANGE.1)
-            }
-        };
+        let asked = welcome.heartbeat.map_or(own.interval, |asked| {
+            asked.clamp(HEARTBEAT_RANGE.0, HEARTBEAT_RANGE.1)
+        });
         let phase = self.random.fraction();
         entry.link.heartbeat = Some(Heartbeat::client(
             now,
@@ -354,26 +363,15 @@ impl Node {
             own.misses,
             phase,
         ));
-        let lost = resuming && !welcome.resumed;
-        if lost {
+        if resuming && !welcome.resumed {
             self.lose_session(now, session_key);
         }
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
-        let expected = if lost {
-            session.next.take().map(|(id, _)| id)
-        } else {
-            Some(session.tokens.id)
-        };
-        if expected != Some(id) || welcome.resumed != (resuming && !lost) {
-            return Err(Fault::new(
-                CloseCode::PROTOCOL_VIOLATION,
-                "Welcome names another session than Hello",
-            ));
-        }
-        session.tokens = Tokens::new(id, welcome.epoch, token);
-        session.peer = peer;
+        session.next = None;
+        session.tokens = Tokens::new(welcome.id, welcome.epoch, Token::new(welcome.token));
+        session.peer = welcome.limits;
         if let Some(dialing) = session.dialing.as_mut() {
             dialing.asked = true;
             dialing.welcomed = true;

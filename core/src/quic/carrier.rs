@@ -171,11 +171,9 @@ impl Carrier {
         }
     }
 
-    /// Bytes of control frames that wait for the peer to take them.
+    /// How many control frames wait for the peer to take them.
     pub(crate) fn control_backlog(&self) -> usize {
-        self.control
-            .as_ref()
-            .map_or(0, |(out, _)| out.pending_bytes())
+        self.control.as_ref().map_or(0, |(out, _)| out.backlog())
     }
 
     /// The next frame of the control stream.

@@ -11,11 +11,12 @@ use quinn_proto::{
 };
 
 use super::carrier::Carrier;
+use super::reasons;
 use super::seeded::tls::{Identity, Roots};
 use super::seeded::{self, ClientCertificates, PersistentKeys, SignatureTap, Sources, WallClock};
 use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
-use crate::error::{CommandError, ConfigError};
+use crate::error::{CommandError, ConfigError, DisconnectReason};
 use crate::seed::Seed;
 
 /// What the endpoint's cryptography is made from.
@@ -32,10 +33,6 @@ pub(crate) struct Keys<'a> {
 }
 
 /// What a datagram brought.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the common case is the large one, and lives only on the stack"
-)]
 pub(crate) enum Arrived {
     /// It is for a connection.
     For(ConnectionHandle, ConnectionEvent),
@@ -43,6 +40,8 @@ pub(crate) enum Arrived {
     New(Box<Carrier>),
     /// It was answered without state, or there is nothing to do; whether it was turned away.
     Handled(TurnedAway),
+    /// Somebody began a connection, and TLS or QUIC ended it with the first packet.
+    Failed(DisconnectReason),
 }
 
 /// Why the beginning of a connection was not accepted, for the counters.
@@ -158,7 +157,7 @@ impl Endpoint {
                             if let Some(transmit) = error.response {
                                 self.respond(transmit, buffer);
                             }
-                            Arrived::Handled(TurnedAway::No)
+                            Arrived::Failed(reasons::reason(error.cause))
                         }
                     },
                     MayBegin::IfValidated if incoming.may_retry() => {

@@ -54,9 +54,9 @@ impl Outgoing {
         self.flush(connection);
     }
 
-    /// Bytes that the stream has not taken yet.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending.iter().map(Bytes::len).sum()
+    /// How many chunks the stream has not taken yet.
+    pub(crate) fn backlog(&self) -> usize {
+        self.pending.len()
     }
 
     /// Hands on what the stream takes now.

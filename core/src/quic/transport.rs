@@ -26,7 +26,9 @@ pub(crate) fn receive_window(config: &Config) -> VarInt {
 /// What a server's connections run with until their clients are admitted.
 pub(crate) fn server_transport(config: &Config) -> Arc<TransportConfig> {
     let mut transport = transport(config);
-    transport.receive_window(VarInt::from_u32(UNADMITTED_WINDOW));
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .receive_window(receive_window(config).min(VarInt::from_u32(UNADMITTED_WINDOW)));
     Arc::new(transport)
 }
 
@@ -43,7 +45,8 @@ fn transport(config: &Config) -> TransportConfig {
     let lane_window = (config.limits.lane_window_bytes + config.limits.frame_bytes) as u64;
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        // Only clients open one, for control.
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(streams))
         .stream_receive_window(VarInt::from_u32(window))
         .receive_window(receive_window(config))

@@ -4,11 +4,13 @@
 mod best_effort;
 mod deliveries;
 mod lanes;
+mod strays;
 mod tokens;
 
 pub(crate) use best_effort::BestEffort;
 pub(crate) use deliveries::{Deliveries, Owed};
 pub(crate) use lanes::{Lanes, is_answers};
+pub(crate) use strays::{Stray, Strays};
 pub(crate) use tokens::{Token, Tokens};
 
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ pub(crate) struct Conversation {
     pub(crate) promises: Promises<TimerSlot>,
     pub(crate) deliveries: Deliveries,
     pub(crate) best_effort: BestEffort,
+    pub(crate) strays: Strays,
     /// The peer's promises that the application has accepted, not yet put into an envelope.
     pending_acks: Vec<u64>,
     /// Promises given up while there was no link: the peer is told on the next one.
@@ -58,6 +61,7 @@ impl Conversation {
             promises: Promises::default(),
             deliveries: Deliveries::default(),
             best_effort: BestEffort::default(),
+            strays: Strays::default(),
             pending_acks: Vec::new(),
             later_cancels: Vec::new(),
         }
@@ -72,6 +76,7 @@ impl Conversation {
             mut promises,
             deliveries,
             best_effort: _,
+            strays: _,
             pending_acks: _,
             later_cancels: _,
         } = old;
@@ -132,13 +137,18 @@ impl Conversation {
         let (lane, seq) = (*lane, (*seq).filter(|_| !misfit)?);
         // The peer answered this message, so it holds it, and all before it in its lane.
         self.lanes.held_by_peer(lane, seq + 1).ok();
-        self.settle(number, outcome)
+        self.promises
+            .take(number)
+            .map(|promise| Settled { promise, outcome })
     }
 
-    /// Takes a promise out with its outcome. `None`: it has settled already.
+    /// Takes a promise out with an outcome that the peer did not decide. `None`: it has settled
+    /// already.
     pub(crate) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
         let promise = self.promises.take(number)?;
-        if promise.seq.is_none() {
+        if promise.seq.is_some() {
+            self.strays.expect();
+        } else {
             let promises = &self.promises;
             self.lanes.abandon(promise.lane, promise.weight, |entry| {
                 entry.promise == 0 || promises.is_pending(entry.promise)

@@ -1,0 +1,220 @@
+//! Handshakes that fail: another protocol, certificates that are not known or not the right ones.
+
+use std::time::Duration;
+
+use trunkline_core::{Admission, DisconnectReason, Event};
+use trunkline_proto::CloseCode;
+use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
+use trunkline_testkit::{Authority, NodeIndex, World};
+
+use crate::siege::Siege;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// QUIC carries a TLS alert as 0x100 plus its number (RFC 9001, section 4.8).
+const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
+const BAD_CERTIFICATE: u64 = 0x100 + 42;
+const UNKNOWN_CA: u64 = 0x100 + 48;
+const DECRYPT_ERROR: u64 = 0x100 + 51;
+const CERTIFICATE_REQUIRED: u64 = 0x100 + 116;
+
+fn ended_with(siege: &mut Siege, peer: NodeIndex, code: u64) {
+    let ended = siege.link(peer).ended().cloned();
+    assert!(
+        matches!(&ended, Some(Ended::Transport { code: found, .. }) if *found == code),
+        "{ended:?} in place of {code:#x}"
+    );
+}
+
+/// A world whose server lets in whoever has a certificate for the id that it claims.
+fn mutual_tls(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.admission = Admission::MutualTls;
+    world.client_roots = Some(world.authority().roots().unwrap());
+    let leaf = world.authority().issue(&["honest"]).unwrap();
+    world.client_identity = Some(leaf.identity().unwrap());
+    world
+}
+
+#[test]
+fn a_client_with_another_alpn_is_told_so_by_tls() {
+    let mut siege = Siege::new(21);
+    for alpn in [
+        vec![],
+        vec![b"h3".to_vec()],
+        vec![b"trunkline/2".to_vec(), b"trunkline".to_vec()],
+    ] {
+        let before = siege.metrics();
+        let settings = RawSettings {
+            alpn,
+            ..RawSettings::default()
+        };
+        let peer = siege.raw(&settings);
+        ended_with(&mut siege, peer, NO_APPLICATION_PROTOCOL);
+        let after = siege.metrics();
+        assert_eq!(after.protocol_mismatches, before.protocol_mismatches + 1);
+        assert_eq!(after.sessions, before.sessions);
+    }
+    // One that offers it among others is welcome.
+    let alpn = vec![b"h3".to_vec(), b"trunkline/1".to_vec()];
+    siege.admitted_with(&RawSettings {
+        alpn,
+        ..RawSettings::default()
+    });
+    siege.unharmed();
+}
+
+#[test]
+fn a_client_that_nobody_vouches_for_is_told_so_by_tls() {
+    let mut siege = Siege::of(mutual_tls(22));
+    let stranger = Authority::named("Somebody else").unwrap();
+    let namesake = Authority::new().unwrap();
+    let cases = [
+        (None, CERTIFICATE_REQUIRED),
+        (Some(stranger.issue(&["honest"]).unwrap()), UNKNOWN_CA),
+        (Some(namesake.issue(&["honest"]).unwrap()), DECRYPT_ERROR),
+    ];
+    for (certificate, alert) in cases {
+        let before = siege.metrics();
+        let peer = siege.raw(&RawSettings {
+            certificate,
+            ..RawSettings::default()
+        });
+        ended_with(&mut siege, peer, alert);
+        let after = siege.metrics();
+        assert_eq!(after.certificates_refused, before.certificates_refused + 1);
+        assert_eq!(after.sessions, before.sessions);
+    }
+    siege.unharmed();
+}
+
+#[test]
+fn a_certificate_stands_for_the_ids_that_it_names_and_no_other() {
+    let mut siege = Siege::of(mutual_tls(23));
+    let mut login = |names: &[&str], id: &str, seed| {
+        let certificate = Some(siege.world.authority().issue(names).unwrap());
+        let peer = siege.raw(&RawSettings {
+            certificate,
+            ..RawSettings::default()
+        });
+        siege.link(peer).hello(&hello(id, seed));
+        siege.run(SECOND / 5);
+        peer
+    };
+    let peers = [
+        login(&["mallory"], "honest", 101),
+        login(&["mallory"], "mallory2", 102),
+        login(&[], "honest", 103),
+    ];
+    login(&["mallory", "also-mallory"], "also-mallory", 104);
+    for peer in peers {
+        let reason = siege.closed(peer, CloseCode::UNAUTHENTICATED);
+        assert!(reason.contains("does not name the client id"), "{reason}");
+    }
+    assert_eq!(siege.count(CloseCode::UNAUTHENTICATED), 3);
+    let metrics = siege.metrics();
+    assert_eq!((metrics.admissions_refused, metrics.sessions), (3, 2));
+    siege.unharmed();
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up() {
+    let mut siege = Siege::new(24);
+    let issue = |authority: &Authority, name| authority.issue(&[name]).unwrap();
+    let stranger = issue(&Authority::named("Somebody else").unwrap(), "localhost");
+    let namesake = issue(&Authority::new().unwrap(), "localhost");
+    let other_name = issue(siege.world.authority(), "elsewhere");
+    let cases = [
+        (
+            stranger,
+            UNKNOWN_CA,
+            "the peer's certificate is signed by an authority that is not trusted",
+        ),
+        (
+            namesake,
+            DECRYPT_ERROR,
+            "the peer's certificate has a wrong signature",
+        ),
+        (
+            other_name,
+            BAD_CERTIFICATE,
+            "the peer's certificate is for another name",
+        ),
+    ];
+    for (certificate, alert, says) in cases {
+        let certificate = Some(certificate);
+        let server = siege.world.raw_server(&RawSettings {
+            certificate,
+            ..RawSettings::default()
+        });
+        let before = siege.victim_metrics();
+        let session = siege.victim(server);
+        siege.run(SECOND);
+        ended_with(&mut siege, server, alert);
+        let why = siege.closed_session(session);
+        let DisconnectReason::Certificate(text) = &why else {
+            panic!("{why:?}")
+        };
+        assert!(text.contains(says), "{text:?} does not say {says:?}");
+        assert_eq!(
+            siege.victim_metrics().certificates_refused,
+            before.certificates_refused + 1
+        );
+    }
+    siege.unharmed();
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_given_up() {
+    let mut siege = Siege::new(25);
+    let alpn = vec![b"h3".to_vec()];
+    let server = siege.world.raw_server(&RawSettings {
+        alpn,
+        ..RawSettings::default()
+    });
+    let before = siege.victim_metrics();
+    let session = siege.victim(server);
+    siege.run(SECOND);
+    assert_eq!(
+        siege.closed_session(session),
+        DisconnectReason::NoCommonProtocol
+    );
+    assert_eq!(
+        siege.victim_metrics().protocol_mismatches,
+        before.protocol_mismatches + 1
+    );
+    siege.unharmed();
+}
+
+/// Once a server has welcomed it, a client goes on asking: certificates get renewed while servers
+/// roll.
+#[test]
+fn a_client_of_before_outlasts_a_server_that_has_a_wrong_certificate_for_a_while() {
+    let mut siege = Siege::new(26);
+    let server = siege.world.raw_server(&RawSettings::default());
+    let session = siege.victim(server);
+    siege.run(SECOND / 5);
+    siege.welcome(server);
+    siege.run(SECOND / 5);
+    // The same address, and for a while somebody else there.
+    let stranger = Authority::new().unwrap().issue(&["localhost"]).unwrap();
+    let other = siege.world.raw_server(&RawSettings {
+        certificate: Some(stranger),
+        ..RawSettings::default()
+    });
+    siege.redirect(session, other);
+    let now = siege.world.now();
+    siege.link(server).close(now, 17, b"restarting");
+    siege.run(5 * SECOND);
+    let refused = siege.world.log(siege.victim_node()).iter().any(|(_, event)| {
+        matches!(event, Event::Disconnected { session: of, reason: DisconnectReason::Certificate(_), retained: true } if *of == session)
+    });
+    assert!(refused);
+    siege.redirect(session, server);
+    siege.run(20 * SECOND);
+    assert!(
+        siege.world.raw(server).links().len() > 1,
+        "it has come back"
+    );
+    siege.unharmed();
+}

@@ -1,0 +1,21 @@
+//! Job dispatch with replies and deadlines, on smol.
+//!
+//! ```text
+//! cargo run -p trunkline-smol --example jobs
+//! ```
+//!
+//! The service, in `adapter-tokio/examples/services/jobs.rs`, names no runtime: it is the same one
+//! that `trunkline-tokio` has.
+
+// The name by which the service knows it.
+extern crate trunkline_smol as trunkline;
+
+#[macro_use]
+#[path = "../../adapter-tokio/examples/services/common.rs"]
+mod common;
+#[path = "../../adapter-tokio/examples/services/jobs.rs"]
+mod jobs;
+
+fn main() -> Result<(), common::Failure> {
+    smol::block_on(jobs::run())
+}

@@ -1,0 +1,93 @@
+//! Guests enter rooms, and what one says in a room everybody there hears.
+
+use async_channel::{Sender, unbounded};
+use trunkline::{
+    Admit, Client, Context, GroupError, GroupName, Server, Service, Status, StatusCode,
+};
+
+use crate::common::{Failure, throwaway_certificate};
+
+messages! {
+    package "chat.v1";
+    message Enter { string room = "1"; }
+    message Say { string room = "1"; string text = "2"; }
+    message Said { string room = "1"; string guest = "2"; string text = "3"; }
+}
+
+/// The name of a room, if it is one.
+fn room(name: &str) -> Result<GroupName, Status> {
+    GroupName::new(name)
+        .map_err(|error| Status::new(StatusCode::INVALID_ARGUMENT, error.to_string()))
+}
+
+/// On the server: a guest enters a room, and stays there for as long as its session lives.
+async fn enter(chat: Context<()>, Enter { room: name }: Enter) -> Result<(), Status> {
+    let entered = chat.peer().join(&room(&name)?).await;
+    entered.map_err(|error: GroupError| Status::new(StatusCode::UNAVAILABLE, error.to_string()))
+}
+
+/// On the server: what a guest says goes to everybody in the room. A broadcast is best effort: it
+/// waits for nobody, and who is away or too slow misses it.
+async fn say(chat: Context<()>, Say { room: name, text }: Say) -> Result<(), Status> {
+    let said = Said {
+        room: name.clone(),
+        guest: chat.client_id().to_string(),
+        text,
+    };
+    let sent = chat.server().group(&room(&name)?).broadcast(&said).await;
+    sent.map_err(|error| Status::new(StatusCode::UNAVAILABLE, error.to_string()))?;
+    Ok(()) // This is the ack: the guest knows that the server has passed it on.
+}
+
+/// On a client: somebody in one of its rooms said something.
+async fn hear(client: Context<Sender<(String, Said)>>, said: Said) {
+    let _ = client
+        .state()
+        .send((client.client_id().to_string(), said))
+        .await;
+}
+
+pub(crate) async fn run() -> Result<(), Failure> {
+    let (identity, roots) = throwaway_certificate()?;
+    let server = Server::bind("127.0.0.1:0".parse()?)
+        .identity(identity)
+        .admission(Admit::open())
+        .service(Service::new(()).on(enter).on(say))
+        .await?;
+
+    let (ear, heard) = unbounded();
+    let mut guests = Vec::new();
+    for (name, room) in [("anna", "tea"), ("otto", "tea"), ("emil", "coffee")] {
+        let client = Client::connect(server.local_addr().to_string())
+            .server_name("localhost")
+            .roots(roots.clone())
+            .client_id(name)
+            .service(Service::new(ear.clone()).on(hear))
+            .await?;
+        let room = room.to_owned();
+        client.send(&Enter { room: room.clone() }).acked().await?;
+        guests.push((client, room));
+    }
+
+    for (client, room) in &guests {
+        let (room, text) = (room.clone(), format!("{room} for me"));
+        client.send(&Say { room, text }).acked().await?;
+    }
+
+    // Two guests hear both that drink tea, and one hears itself.
+    for _ in 0..5 {
+        let (name, Said { room, guest, text }) = heard.recv().await?;
+        println!("{name} hears {guest} say in {room}: {text}");
+        if guests
+            .iter()
+            .any(|(client, own)| client.client_id().as_str() == name && *own != room)
+        {
+            return Err(format!("{name} never entered {room}").into());
+        }
+    }
+    for (client, _) in guests {
+        client.close().await;
+    }
+    server.close().await;
+    Ok(())
+}

@@ -92,7 +92,7 @@ impl<P: Platform> ServerBuilder<P> {
         self
     }
 
-    /// The runtime that it is to run in, if not the one that the caller runs in.
+    /// The runtime to run in; by default the one that the caller runs in, or the only one there is.
     pub fn runtime(mut self, runtime: impl Into<P>) -> Self {
         self.platform = Some(runtime.into());
         self

@@ -1,0 +1,293 @@
+//! One thread serves a thousand clients: one node, one socket, and `mio` to wait with.
+//!
+//! ```text
+//! cargo run --release -p trunkline-core --example thousand_clients
+//! ```
+//!
+//! The clients are real: a thousand sessions, each with a connection of its own. They live in a
+//! second node, on a second thread, so that the program can run by itself. When all are connected,
+//! each asks fifty questions and closes; then the program says what that took.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "whoever drives a node reads the clock for it"
+)]
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use mio::{Interest, Poll, Token, net::UdpSocket};
+use trunkline_core::{
+    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
+    MetricsSnapshot, Node, Origin, Outcome, PromiseKey, Roles, Roots, Seed, ServerRole, SessionKey,
+    Tag, Transmit,
+};
+
+const CLIENTS: usize = 1_000;
+const QUESTIONS: u64 = 50;
+
+/// So many clients dial, or ask, at a time: all of them at once would overrun a socket, whose buffer
+/// holds some hundred packets, and QUIC would have to send them again.
+const AT_A_TIME: usize = 100;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A node, and all that it takes to drive one.
+struct Loop {
+    node: Node,
+    socket: UdpSocket,
+    poll: Poll,
+    /// What `poll_transmit` wrote last.
+    buffer: Vec<u8>,
+    /// Stands in `buffer` and has not been sent, for the socket took no more.
+    unsent: Option<Transmit>,
+}
+
+impl Loop {
+    fn new(roles: Roles) -> Result<Self, Failure> {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed)?;
+        let origin = Origin {
+            now: Instant::now(),
+            wall: SystemTime::now(),
+            seed: Seed::new(seed),
+            keys: None,
+        };
+        let node = Node::new(Config::default(), roles, origin)?;
+        let mut socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let poll = Poll::new()?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut socket, Token(0), both)?;
+        Ok(Self {
+            node,
+            socket,
+            poll,
+            buffer: Vec::new(),
+            unsent: None,
+        })
+    }
+
+    /// Runs until the application has seen enough: datagrams in, timers, events, datagrams out,
+    /// and then sleep until something happens.
+    fn run(
+        &mut self,
+        mut application: impl FnMut(&mut Node, Instant, Event) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure> {
+        let mut happened = mio::Events::with_capacity(1);
+        loop {
+            let now = Instant::now();
+            // First what has arrived, then timers: a peer that has spoken is not timed out.
+            let emptied = self.receive(now)?;
+            if self.node.poll_timeout().is_some_and(|due| due <= now) {
+                self.node.handle_input(now, Input::Timeout);
+            }
+            let mut flow = Continue(());
+            while let Some(event) = self.node.poll_event() {
+                if application(&mut self.node, now, event)?.is_break() {
+                    flow = Break(());
+                }
+            }
+            self.transmit(now)?;
+            if flow.is_break() {
+                return Ok(());
+            }
+            if !emptied {
+                // mio tells of a change once, and would not wake us for what is there already.
+                continue;
+            }
+            // While the socket is full, it is the socket that we wait for.
+            let due = self.node.poll_timeout().filter(|_| self.unsent.is_none());
+            let sleep = due.map(|due| due.saturating_duration_since(Instant::now()));
+            match self.poll.poll(&mut happened, sleep) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes in what has arrived, so much of it at most that timers get their turn; says whether
+    /// that was all.
+    fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        let mut packet = [0; 65_536];
+        for _ in 0..1_024 {
+            match self.socket.recv_from(&mut packet) {
+                Ok((size, remote)) => {
+                    let datagram = Datagram {
+                        remote,
+                        local_ip: None,
+                        ecn: None,
+                        data: BytesMut::from(&packet[..size]),
+                    };
+                    self.node.handle_input(now, Input::Datagram(datagram));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends what is to be sent, until the socket takes no more.
+    fn transmit(&mut self, now: Instant) -> io::Result<()> {
+        loop {
+            let Some(transmit) = self.unsent.take().or_else(|| {
+                self.buffer.clear();
+                self.node
+                    .poll_transmit(now, NonZeroUsize::MIN, &mut self.buffer)
+            }) else {
+                return Ok(());
+            };
+            match self.socket.send_to(&self.buffer, transmit.destination) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.unsent = Some(transmit);
+                    return Ok(());
+                }
+                // Sent; or lost on the way, and QUIC will notice.
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Answers every question until all clients have come and gone.
+fn serve(server: &mut Loop) -> Result<(), Failure> {
+    let mut gone = 0;
+    server.run(|node, now, event| {
+        match event {
+            Event::Message(question) => {
+                node.reply(now, question.key, Tag::of("demo.Answer"), question.body)?;
+            }
+            Event::Closed { .. } => gone += 1,
+            _ => {}
+        }
+        Ok(if gone < CLIENTS {
+            Continue(())
+        } else {
+            Break(())
+        })
+    })
+}
+
+/// Connects all clients to that server, has each ask its questions, and closes; says how long
+/// connecting took, and what the node has measured.
+fn visit(clients: &mut Loop, server: SocketAddr) -> Result<(Duration, MetricsSnapshot), Failure> {
+    let dial = |number: usize| -> Result<Dial, Failure> {
+        Ok(Dial {
+            address: server,
+            server_name: "localhost".into(),
+            client: format!("client-{number}").parse()?,
+            credentials: Default::default(),
+            agent: "thousand_clients".into(),
+        })
+    };
+    let ask = |node: &mut Node, now, session: SessionKey, number: u64| {
+        let question = Message::new(Tag::of("demo.Question"), number.to_be_bytes().to_vec());
+        node.request(now, session, question, None)
+    };
+    let start = Instant::now();
+    for number in 0..AT_A_TIME {
+        clients.node.connect(start, dial(number)?)?;
+    }
+    // Whose turn it is to ask, and what.
+    let mut waiting = VecDeque::new();
+    let (mut connected, mut connecting, mut closed) = (0, Duration::ZERO, 0);
+    clients.run(|node, now, event| {
+        match event {
+            Event::Connected { session, .. } => {
+                waiting.push_back((session, 1));
+                connected += 1;
+                if connected + AT_A_TIME <= CLIENTS {
+                    node.connect(now, dial(connected + AT_A_TIME - 1)?)?;
+                } else if connected == CLIENTS {
+                    connecting = now - start;
+                    for (session, number) in waiting.drain(..AT_A_TIME) {
+                        ask(node, now, session, number)?;
+                    }
+                }
+            }
+            Event::Settled {
+                promise: PromiseKey { session, .. },
+                outcome: Outcome::Replied { body, .. },
+                ..
+            } => {
+                let number = u64::from_be_bytes(body[..].try_into()?);
+                if number < QUESTIONS {
+                    waiting.push_back((session, number + 1));
+                } else {
+                    node.close(now, session, CloseCode::NORMAL, "done")?;
+                }
+                if let Some((session, number)) = waiting.pop_front() {
+                    ask(node, now, session, number)?;
+                }
+            }
+            Event::Closed { .. } => closed += 1,
+            // Nobody goes away, and no question goes unanswered.
+            Event::Disconnected { retained: true, .. } | Event::Settled { .. } => {
+                return Err(format!("on the clients' side: {event:?}").into());
+            }
+            _ => {}
+        }
+        Ok(if closed < CLIENTS {
+            Continue(())
+        } else {
+            Break(())
+        })
+    })?;
+    Ok((connecting, clients.node.metrics(Instant::now())))
+}
+
+fn main() -> Result<(), Failure> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
+    let (certificate, key) = (certificate.pem(), key.serialize_pem());
+    let mut server = Loop::new(Roles {
+        server: Some(ServerRole {
+            identity: Identity::from_pem(certificate.as_bytes(), key.as_bytes(), "server")?,
+            admission: Admission::Open,
+            client_roots: None,
+        }),
+        client: None,
+    })?;
+    let mut clients = Loop::new(Roles {
+        server: None,
+        client: Some(ClientRole {
+            roots: Roots::from_pem(certificate.as_bytes(), "roots")?,
+            identity: None,
+        }),
+    })?;
+
+    let address = server.socket.local_addr()?;
+    let start = Instant::now();
+    // A node belongs to one thread, and may move there.
+    let serving = std::thread::spawn(move || serve(&mut server).map(|()| server));
+    let (connecting, seen) = visit(&mut clients, address)?;
+    let server = serving
+        .join()
+        .map_err(|_| "the server's thread panicked")??;
+    let took = start.elapsed();
+
+    let asked = CLIENTS as u64 * QUESTIONS;
+    let served = server.node.metrics(Instant::now());
+    if (served.requests_received, seen.replies_received) != (asked, asked) {
+        return Err(format!(
+            "of {asked} questions, {} were answered",
+            seen.replies_received
+        )
+        .into());
+    }
+    let asking = took - connecting;
+    let rate = asked as f64 / asking.as_secs_f64();
+    println!("{CLIENTS} clients were connected after {connecting:.2?}");
+    println!("{asked} questions, each answered once, took {asking:.2?}: {rate:.0} a second");
+    println!(
+        "with {AT_A_TIME} at a time, answers came within {:.1?} mostly, 99 % within {:.1?}",
+        seen.latency_p50, seen.latency_p99
+    );
+    Ok(())
+}

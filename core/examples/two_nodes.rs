@@ -1,0 +1,180 @@
+//! Two nodes in one loop, on one thread: `mio` waits for either socket or the earlier deadline.
+//!
+//! ```text
+//! cargo run --release -p trunkline-core --example two_nodes
+//! ```
+//!
+//! One node is a server, the other its client, and they send a ball to and fro. In a program of
+//! yours they would face different networks: a gateway that serves some peers and dials others.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "whoever drives a node reads the clock for it"
+)]
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::{Instant, SystemTime};
+
+use bytes::BytesMut;
+use mio::{Interest, Poll, Token, net::UdpSocket};
+use trunkline_core::{
+    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
+    Node, Origin, Roles, Roots, Seed, ServerRole, Tag,
+};
+
+/// How often the ball is hit.
+const HITS: u64 = 20_000;
+
+/// A node and its socket.
+struct Player {
+    node: Node,
+    socket: UdpSocket,
+    buffer: Vec<u8>,
+}
+
+impl Player {
+    fn new(roles: Roles, poll: &Poll, token: Token) -> Result<Self, Box<dyn Error>> {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed)?;
+        let origin = Origin {
+            now: Instant::now(),
+            wall: SystemTime::now(),
+            seed: Seed::new(seed),
+            keys: None,
+        };
+        let mut socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let readable = Interest::READABLE;
+        poll.registry().register(&mut socket, token, readable)?;
+        Ok(Self {
+            node: Node::new(Config::default(), roles, origin)?,
+            socket,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Takes in what has arrived, and then the time. mio says only once that a socket is readable,
+    /// so it is read until it is empty.
+    fn receive(&mut self, now: Instant) -> Result<(), Box<dyn Error>> {
+        let mut packet = [0; 65_536];
+        loop {
+            match self.socket.recv_from(&mut packet) {
+                Ok((size, remote)) => {
+                    let datagram = Datagram {
+                        remote,
+                        local_ip: None,
+                        ecn: None,
+                        data: BytesMut::from(&packet[..size]),
+                    };
+                    self.node.handle_input(now, Input::Datagram(datagram));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.node.poll_timeout().is_some_and(|due| due <= now) {
+            self.node.handle_input(now, Input::Timeout);
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        let one = NonZeroUsize::MIN;
+        while let Some(transmit) = self.node.poll_transmit(now, one, &mut self.buffer) {
+            // What the socket does not take is lost; QUIC sends its contents again.
+            let _ = self.socket.send_to(&self.buffer, transmit.destination);
+            self.buffer.clear();
+        }
+    }
+
+    /// Hits the ball back whenever it comes; says how often it had been hit by then.
+    fn play(&mut self, now: Instant) -> Result<Option<u64>, Box<dyn Error>> {
+        let mut came = None;
+        while let Some(event) = self.node.poll_event() {
+            match event {
+                Event::Message(ball) => {
+                    let hits = u64::from_be_bytes(ball.body[..].try_into()?);
+                    self.node.ack(now, ball.key)?;
+                    if hits < HITS {
+                        let back = Message::new(ball.tag, (hits + 1).to_be_bytes().to_vec());
+                        self.node.send(now, ball.key.session, back)?;
+                    }
+                    came = Some(hits);
+                }
+                Event::Disconnected { reason, .. } => return Err(reason.to_string().into()),
+                _ => {}
+            }
+        }
+        Ok(came)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
+    let (certificate, key) = (certificate.pem(), key.serialize_pem());
+    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes(), "the server")?;
+    let roots = Roots::from_pem(certificate.as_bytes(), "the roots")?;
+
+    let mut poll = Poll::new()?;
+    let server = Roles {
+        server: Some(ServerRole {
+            identity,
+            admission: Admission::Open,
+            client_roots: None,
+        }),
+        client: None,
+    };
+    let client = Roles {
+        server: None,
+        client: Some(ClientRole {
+            roots,
+            identity: None,
+        }),
+    };
+    let mut server = Player::new(server, &poll, Token(0))?;
+    let mut client = Player::new(client, &poll, Token(1))?;
+
+    let start = Instant::now();
+    let dial = Dial {
+        address: server.socket.local_addr()?,
+        server_name: "localhost".into(),
+        client: "anna".parse()?,
+        credentials: Default::default(),
+        agent: "two_nodes".into(),
+    };
+    let session = client.node.connect(start, dial)?;
+    let ball = Message::new(Tag::of("demo.Ball"), 1_u64.to_be_bytes().to_vec());
+    client.node.send(start, session, ball)?;
+
+    let mut happened = mio::Events::with_capacity(2);
+    let mut hits = 0;
+    while hits < HITS {
+        let now = Instant::now();
+        for player in [&mut server, &mut client] {
+            player.receive(now)?;
+            hits = player.play(now)?.unwrap_or(hits);
+            player.transmit(now);
+        }
+        // One sleep for both: until either socket has something, or the earlier deadline.
+        let deadlines = [server.node.poll_timeout(), client.node.poll_timeout()];
+        let due = deadlines.into_iter().flatten().min();
+        let sleep = due.map(|due| due.saturating_duration_since(Instant::now()));
+        match poll.poll(&mut happened, sleep) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let took = start.elapsed();
+    println!(
+        "the ball was hit {hits} times in {took:.2?}: {:.1?} each",
+        took / HITS as u32
+    );
+
+    client
+        .node
+        .close(Instant::now(), session, CloseCode::NORMAL, "game over")?;
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Many datagrams a system call, each way.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::UdpSocket;
@@ -16,11 +17,18 @@ const SOCKET_BUFFER: usize = 2 << 20;
 /// What one receive buffer holds: the most that the kernel merges into one.
 const RECEIVE_BUFFER: usize = 64 << 10;
 
+thread_local! {
+    /// Where datagrams arrive before they are handed over: one place for all sockets that a thread
+    /// serves, for 2 MiB each would be most of what a client costs.
+    static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
 /// Receives and sends with one UDP socket, many datagrams a system call where the system can, with
 /// ECN marks and local addresses. It never waits, so it serves a loop of your own as well as a
 /// runtime.
 pub struct Batches {
     state: UdpSocketState,
+    /// Empty unless it holds what nobody has taken yet.
     received: Box<[u8]>,
     metas: [RecvMeta; BATCH_SIZE],
     /// So many buffers hold what nobody has taken yet.
@@ -37,7 +45,7 @@ impl Batches {
         let _ = state.set_recv_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
         Ok(Self {
             state,
-            received: vec![0; RECEIVE_BUFFER * BATCH_SIZE].into(),
+            received: Box::default(),
             metas: [RecvMeta::default(); BATCH_SIZE],
             filled: 0,
         })
@@ -82,32 +90,50 @@ impl Batches {
 
     /// Receives one batch; says whether it is full, so that more may be waiting.
     pub(super) fn fill(&mut self, socket: UdpSockRef<'_>) -> io::Result<bool> {
-        let mut chunks = self.received.chunks_exact_mut(RECEIVE_BUFFER);
+        let mut received = SPARE
+            .take()
+            .unwrap_or_else(|| vec![0; RECEIVE_BUFFER * BATCH_SIZE].into());
+        let mut chunks = received.chunks_exact_mut(RECEIVE_BUFFER);
         let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        self.filled = self.state.recv(socket, &mut buffers, &mut self.metas)?;
-        Ok(self.filled == BATCH_SIZE)
+        match self.state.recv(socket, &mut buffers, &mut self.metas) {
+            Ok(filled) => {
+                self.filled = filled;
+                self.received = received;
+                Ok(filled == BATCH_SIZE)
+            }
+            Err(error) => {
+                SPARE.set(Some(received));
+                Err(error)
+            }
+        }
     }
 
     /// Hands over what was received, apart again where the kernel has merged it; says how many
     /// datagrams that were.
     pub(super) fn empty(&mut self, sink: &mut dyn FnMut(Datagram)) -> usize {
         let filled = std::mem::take(&mut self.filled);
-        let buffers = self.received.chunks_exact(RECEIVE_BUFFER).take(filled);
+        let received = std::mem::take(&mut self.received);
         let mut count = 0;
-        for (meta, buffer) in self.metas.iter().zip(buffers) {
-            let mut merged = BytesMut::from(&buffer[..meta.len]);
-            while !merged.is_empty() {
-                let data = merged.split_to(meta.stride.clamp(1, merged.len()));
+        for (meta, buffer) in self
+            .metas
+            .iter()
+            .zip(received.chunks_exact(RECEIVE_BUFFER))
+            .take(filled)
+        {
+            // Each gets memory of its own: whoever keeps a small message keeps its datagram with
+            // it, and must not keep the other forty too.
+            for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
                 sink(Datagram {
                     remote: meta.addr,
                     local_ip: meta.dst_ip,
                     ecn: meta.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
-                    data,
+                    data: BytesMut::from(datagram),
                 });
                 count += 1;
             }
         }
+        SPARE.set(Some(received));
         count
     }
 

@@ -61,6 +61,11 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
+/// Seconds, as JSON has them: three decimals.
+pub(crate) fn decimal_seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1_000.0
+}
+
 /// Milliseconds, as JSON has them: three decimals.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1_000.0
@@ -95,5 +100,9 @@ mod tests {
             assert_eq!(seconds(Duration::from_millis(millis)), told);
         }
         assert_eq!(milliseconds(Duration::from_micros(1_234)), 1.234);
+        assert_eq!(
+            decimal_seconds(Duration::from_micros(14_880_523)).to_string(),
+            "14.88"
+        );
     }
 }

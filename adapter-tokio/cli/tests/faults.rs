@@ -8,6 +8,8 @@
 mod program;
 mod support;
 
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use program::{Certificates, Program, free_address};
@@ -155,6 +157,36 @@ fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_t
     // What it had, it finished; what came too late was sent to the next one.
     assert_eq!(summary["lost"], 0, "{summary}");
     assert_eq!(summary["sent"], summary["replied"], "{summary}");
+}
+
+#[test]
+fn what_is_sent_without_an_ack_while_the_path_is_gone_arrives_all_the_same() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&["--heartbeat", "300ms"]);
+    let directory = certificates.directory();
+    let mut client = Program::start_with(
+        &["send", &address, "--dev", directory, "--stdin", "--json"],
+        Stdio::piped(),
+    );
+    client.line(&["connected to"]);
+    server.signal("STOP");
+    client.line(&["disconnected", "heartbeat timeout"]);
+    let mut input = client.child().stdin.take().expect("piped");
+    input.write_all(b"a\nb\nc\n").expect("written");
+    drop(input);
+    client.line(&["reconnecting"]);
+    server.signal("CONT");
+    client.line(&["the session is resumed"]);
+    server.line(&["note 3", "\"c\""]);
+    let summary = client.end().summary();
+    assert_eq!(
+        (&summary["sent"], &summary["handled"]),
+        (&3.into(), &3.into())
+    );
+    assert_eq!(
+        (&summary["undelivered"], &summary["resumed"]),
+        (&0.into(), &1.into())
+    );
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     /// Fill the texts up to that size: 1kb
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     size: Option<usize>,
-    /// With --ack: wait that long for each
+    /// With --ack: wait that long for each; without: at the end, until the server has all
     #[arg(long, value_name = "DURATION", value_parser = parse::positive_duration, default_value = "30s")]
     timeout: Duration,
     /// With --ack: let so many wait at a time

@@ -7,7 +7,7 @@ use serde::Serialize;
 use trunkline_tokio::{Drained, MetricsSnapshot};
 
 use super::service::Counts;
-use crate::output::milliseconds;
+use crate::output::decimal_seconds;
 use crate::table::{Table, grouped};
 
 /// What a server has done, as a table or as the last line of its JSON.
@@ -42,7 +42,7 @@ impl Summary {
             cut_off: metrics.sessions as u64,
         });
         Self {
-            seconds: milliseconds(took) / 1_000.0,
+            seconds: decimal_seconds(took),
             sessions: metrics.sessions_opened,
             resumed: metrics.sessions_resumed,
             heartbeat_timeouts: metrics.heartbeat_timeouts,

@@ -8,7 +8,7 @@ use trunkline_tokio::MetricsSnapshot;
 
 use crate::connection::Record;
 use crate::messages::Account;
-use crate::output::milliseconds;
+use crate::output::{decimal_seconds, milliseconds};
 use crate::table::{Table, grouped};
 
 /// What became of all that was sent: each message is counted in one of these.
@@ -146,7 +146,7 @@ impl Summary {
             sessions_lost: record.sessions_lost,
             p50_ms: latency.map(|metrics| milliseconds(metrics.latency_p50)),
             p99_ms: latency.map(|metrics| milliseconds(metrics.latency_p99)),
-            seconds: milliseconds(took) / 1_000.0,
+            seconds: decimal_seconds(took),
         }
     }
 

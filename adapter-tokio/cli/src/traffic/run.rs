@@ -1,15 +1,16 @@
 //! One run: sends, settles, and goes on whatever happens to the connection.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::hash::{BuildHasher, RandomState};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use trunkline_tokio::{Client, CommandError, MetricsSnapshot, PromiseError, StatusCode};
 
+use super::losses::Losses;
 use super::outcomes::{Outcomes, Wanted};
 use super::texts::Texts;
 use crate::connection::{Connection, Happening, explained};
@@ -119,17 +120,6 @@ pub(crate) struct Run<'a> {
     problem: Option<Failure>,
 }
 
-/// What was under way when a session was lost.
-#[derive(Debug, Default)]
-struct Losses {
-    /// The last sending before it.
-    up_to: u64,
-    /// How many of them have not settled.
-    left: u64,
-    lost: u64,
-    maybe_handled: u64,
-}
-
 /// How a run went.
 pub(crate) struct Finished {
     pub(crate) outcomes: Outcomes,
@@ -177,10 +167,12 @@ impl<'a> Run<'a> {
                         break;
                     }
                     stopping = true;
-                    self.screen.note(&format!(
-                        "waiting for {} answers; once more ends it at once",
-                        self.pending.len()
-                    ));
+                    if !self.pending.is_empty() {
+                        self.screen.note(&format!(
+                            "waiting for {} answers; once more ends it at once",
+                            self.pending.len()
+                        ));
+                    }
                 }
                 Some(done) = self.pending.next(), if !self.pending.is_empty() => self.settle(done),
                 item = next_item(&mut self.returned, &mut self.plan.texts, &mut self.numbered),
@@ -203,10 +195,7 @@ impl<'a> Run<'a> {
             self.problem = Some(Failure::failed(format!("the session is over: {why}")));
         }
         let metrics = self.connection.client.metrics().await.ok();
-        tokio::select! {
-            () = self.ask_for_account() => {}
-            () = stop.next() => {}
-        }
+        self.ask_for_account(stop).await;
         Finished {
             outcomes: self.outcomes,
             metrics,
@@ -230,11 +219,7 @@ impl<'a> Run<'a> {
             Happening::Connected(_) | Happening::Resumed(_) => self.held = false,
             Happening::Draining { .. } => self.held = true,
             Happening::SessionLost => {
-                self.losses = Losses {
-                    up_to: self.sendings,
-                    left: self.pending.len() as u64,
-                    ..Losses::default()
-                };
+                self.losses.session_lost(self.sendings, self.pending.len());
             }
             _ => {}
         }
@@ -296,16 +281,13 @@ impl<'a> Run<'a> {
                 self.tell(&format!("{number} never settled"));
             }
         }
-        if sending <= self.losses.up_to && self.losses.left > 0 {
-            self.losses.left -= 1;
-            if self.losses.left == 0 && self.losses.lost > 0 {
-                self.screen.note(&format!(
-                    "{} {} under way were lost with the session; the server may have handled {} of them",
-                    grouped(self.losses.lost),
-                    self.plan.kind.noun(),
-                    grouped(self.losses.maybe_handled)
-                ));
-            }
+        if let Some(total) = self.losses.settled(sending) {
+            self.screen.note(&format!(
+                "{} {} under way were lost with the session; the server may have handled {} of them",
+                grouped(total.lost),
+                self.plan.kind.noun(),
+                grouped(total.maybe_handled)
+            ));
         }
     }
 
@@ -332,17 +314,14 @@ impl<'a> Run<'a> {
 
     /// A loss has been reported if the loss or the end of its session was told.
     fn lost(&mut self, number: u64, sending: u64, maybe_delivered: bool) {
-        if sending > self.losses.up_to && self.connection.record.closed.is_none() {
+        if !self.losses.was_told(sending) && self.connection.record.closed.is_none() {
             self.outcomes.unreported += 1;
             self.tell(&format!("{number} was lost, though its session was not"));
             return;
         }
         self.outcomes.lost += 1;
-        self.losses.lost += 1;
-        if maybe_delivered {
-            self.outcomes.maybe_handled += 1;
-            self.losses.maybe_handled += 1;
-        }
+        self.outcomes.maybe_handled += u64::from(maybe_delivered);
+        self.losses.count(maybe_delivered);
     }
 
     /// It was not taken: it is sent again, if there is a connection to send it over.
@@ -361,14 +340,27 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What the server has handled of this run, now that all has settled.
-    async fn ask_for_account(&mut self) {
-        if !self.connection.record.linked {
-            return;
-        }
+    /// What the server has handled of this run, now that all has settled. It also comes after all
+    /// that was sent without an ack, over whatever connection there will be.
+    async fn ask_for_account(&mut self, stop: &mut StopSignals) {
+        let record = &self.connection.record;
+        let patience = match self.plan.kind.wanted() {
+            Wanted::Nothing if record.closed.is_none() => self.plan.timeout,
+            _ if record.linked => ACCOUNT,
+            _ => return,
+        };
         let question = AccountRequest { run: self.plan.run };
         let asked = self.connection.client.request::<Account>(&question);
-        match asked.timeout(ACCOUNT).await {
+        let mut asked = pin!(asked.timeout(patience).into_future());
+        let asked = loop {
+            tokio::select! {
+                biased;
+                _ = self.connection.next() => {}
+                () = stop.next() => return,
+                asked = &mut asked => break asked,
+            }
+        };
+        match asked {
             Ok(account) if account.handled > 0 => self.outcomes.account(account),
             Ok(_) => {}
             Err(error) => self.screen.note(&format!(

@@ -39,7 +39,7 @@ pub struct Transmit {
 /// every quarter of it, whatever either side has configured, for there is no timer behind that.
 const BEST_EFFORT_WINDOW: usize = 256 << 10;
 
-/// How far off a link's next deadline is at least when the link has said all.
+/// How far off QUIC's next deadline is at least when a link has said all.
 const SOONEST: Duration = Duration::from_micros(1);
 
 /// Bytes that one lane gathers before they go into its stream.
@@ -157,14 +157,13 @@ impl Node {
         } else {
             link.deadline()
         };
-        match [carrier.poll_timeout(), own].into_iter().flatten().min() {
-            // What QUIC finds overdue by now (a probe that waited for the handshake's end), or due
-            // at once (its pacer), comes with the next timeout: one that is due when it is set
-            // would make the owner of the node spin.
-            Some(deadline) => {
-                let deadline = deadline.max(self.now + SOONEST);
-                self.timers.set(timer, TimeoutReason::Link(key), deadline);
-            }
+        // What QUIC finds overdue by now (probes that waited for a handshake's end) or due at once
+        // (its pacer) comes with the next timeout, for one that is due when it is set would make
+        // the owner of the node spin.
+        let soonest = self.now + SOONEST;
+        let quic = carrier.poll_timeout().map(|at| at.max(soonest));
+        match [quic, own].into_iter().flatten().min() {
+            Some(deadline) => self.timers.set(timer, TimeoutReason::Link(key), deadline),
             None => self.timers.cancel(timer),
         }
     }

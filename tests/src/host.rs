@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trunkline_core::{Datagram, Event, Input, Node, Outcome, PromiseKey, TimeoutReason, Transmit};
 
@@ -16,8 +16,11 @@ pub(crate) type Application = Box<dyn FnMut(&mut Node, Instant, &Event)>;
 const SEGMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9);
 /// Bytes that the socket of a paused process holds; Linux's default.
 const SOCKET_BYTES: usize = 212_992;
+/// So many timeouts of one owner, in a row and each so soon after the last, may bring nothing.
+const FRUITLESS: u32 = 64;
+const QUICK: Duration = Duration::from_millis(1);
 /// A node that has given out so many events and transmits at one instant never runs dry.
-const POLLS: u32 = 1_000_000;
+const POLLS: usize = 1_000_000;
 
 pub(crate) struct Host {
     /// `None`: its process is not running.
@@ -33,8 +36,10 @@ pub(crate) struct Host {
     socket_bytes: usize,
     /// When the node wants its timeout, as it said when it was last drained.
     pub(crate) deadline: Option<Instant>,
-    /// A timeout was handled, and the node was not drained since.
-    fired: bool,
+    /// Whose timeout was handled, if the node was not drained since.
+    fired: Option<TimeoutReason>,
+    /// Timeouts in a row that brought nothing.
+    fruitless: Option<Fruitless>,
 }
 
 impl Host {
@@ -50,7 +55,8 @@ impl Host {
             socket: Vec::new(),
             socket_bytes: 0,
             deadline: None,
-            fired: false,
+            fired: None,
+            fruitless: None,
         }
     }
 
@@ -63,7 +69,8 @@ impl Host {
         self.socket.clear();
         self.socket_bytes = 0;
         self.deadline = None;
-        self.fired = false;
+        self.fired = None;
+        self.fruitless = None;
     }
 
     pub(crate) fn node(&mut self) -> Option<&mut Node> {
@@ -97,8 +104,8 @@ impl Host {
             return;
         };
         if node.poll_timeout().is_some_and(|at| at <= now) {
+            self.fired = node.timeout_reason();
             node.handle_input(now, Input::Timeout);
-            self.fired = true;
         }
     }
 
@@ -121,8 +128,8 @@ impl Host {
     ///
     /// # Panics
     /// If the node breaks a law of its contract: it has output that its timeout kept quiet about
-    /// (it would stall), after a timeout it wants another one at once (it would spin), it has a
-    /// session and no timer, or it settles a promise twice.
+    /// (it would stall), after a timeout it wants another one at once, or many that bring nothing
+    /// (it would spin), it has a session and no timer, or it settles a promise twice.
     pub(crate) fn drain(
         &mut self,
         now: Instant,
@@ -140,13 +147,11 @@ impl Host {
         let Some(node) = node.as_mut().filter(|_| !*paused) else {
             return;
         };
-        let said = node.poll_timeout();
-        let spoke = said.is_some_and(|at| at <= now);
-        let (mut events, mut polls) = (0, 0);
+        let (mut events, mut transmits) = (0, 0);
         let mut buffer = Vec::new();
         loop {
-            let before = polls;
-            while let Some(event) = node.poll_event() {
+            let before = events + transmits;
+            while let Some(event) = aloud(node, now, Node::poll_event) {
                 match application {
                     Some(application) => application(node, now, &event),
                     None => fallback(node, now, &event),
@@ -163,21 +168,18 @@ impl Host {
                 }
                 log.push((now, event));
                 events += 1;
-                polls += 1;
             }
-            while let Some(transmit) = node.poll_transmit(now, SEGMENTS, &mut buffer) {
+            let next = |node: &mut Node| node.poll_transmit(now, SEGMENTS, &mut buffer);
+            let transmit = aloud(node, now, next);
+            if let Some(transmit) = transmit {
                 send(&transmit, &buffer);
                 buffer.clear();
-                polls += 1;
-                assert!(polls < POLLS, "a node does not run dry at {now:?}");
+                transmits += 1;
             }
-            assert!(
-                polls == before || spoke,
-                "a node had output and did not say so: its timeout was {said:?} at {now:?}"
-            );
-            if polls == before {
+            if events + transmits == before {
                 break;
             }
+            assert!(before < POLLS, "a node does not run dry at {now:?}");
         }
         self.deadline = node.poll_timeout();
         let reason = node.timeout_reason();
@@ -185,16 +187,49 @@ impl Host {
             reason != Some(TimeoutReason::Undrained),
             "a node that was drained says that it was not"
         );
-        // Where the application was told something, it may have asked for something at once.
-        assert!(
-            !std::mem::take(&mut self.fired)
-                || events > 0
-                || self.deadline.is_none_or(|at| at > now),
-            "a node wants a timeout at {now:?} for {reason:?} just after one: it spins"
-        );
         assert!(
             self.deadline.is_some() || node.sessions().next().is_none(),
             "a node has a session and no timer"
         );
+        let Some(owner) = self.fired.take() else {
+            return;
+        };
+        // Where the application was told something, it may have asked for something at once.
+        assert!(
+            events > 0 || self.deadline.is_none_or(|at| at > now),
+            "a node wants a timeout at {now:?} for {reason:?} just after one: it spins"
+        );
+        let earlier = self.fruitless.take();
+        if events + transmits == 0 {
+            let follows = |f: &Fruitless| f.owner == owner && now - f.last < QUICK;
+            let count = 1 + earlier.filter(follows).map_or(0, |f| f.count);
+            assert!(
+                count <= FRUITLESS,
+                "{count} timeouts of {owner:?} in a row brought nothing: it spins"
+            );
+            self.fruitless = Some(Fruitless {
+                owner,
+                count,
+                last: now,
+            });
+        }
     }
+}
+
+/// Timeouts of one owner, in a row and quickly after each other, that brought nothing.
+struct Fruitless {
+    owner: TimeoutReason,
+    count: u32,
+    last: Instant,
+}
+
+/// What `poll` gives. A node that has something to give must want to be called at once.
+fn aloud<T>(node: &mut Node, now: Instant, poll: impl FnOnce(&mut Node) -> Option<T>) -> Option<T> {
+    let said = node.poll_timeout();
+    let given = poll(node);
+    assert!(
+        given.is_none() || said.is_some_and(|at| at <= now),
+        "a node had output and did not say so: its timeout was {said:?} at {now:?}"
+    );
+    given
 }

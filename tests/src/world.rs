@@ -325,8 +325,8 @@ impl World {
     /// If a node breaks its contract, at any step:
     ///
     /// * it had something to give, and its timeout did not say so: it would stall;
-    /// * drained after a timeout, it wants another one at once, or 64 steps go by without time
-    ///   advancing: it would spin;
+    /// * drained after a timeout, it wants another one at once; or more than 64 steps go by without
+    ///   time advancing, or as many timeouts of one owner that bring nothing: it would spin;
     /// * it has a session, and no timer;
     /// * it settles a promise twice.
     pub fn run(&mut self, time: Duration, mut application: impl FnMut(&mut Node, Instant, &Event)) {

@@ -14,8 +14,8 @@ use crate::Happened;
 pub(crate) type Application = Box<dyn FnMut(&mut Node, Instant, &Event)>;
 
 const SEGMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9);
-/// Bytes that the socket of a paused process holds; Linux's default.
-const SOCKET_BYTES: usize = 212_992;
+/// Bytes that a socket holds that nobody reads; Linux's default.
+pub(crate) const SOCKET_BYTES: usize = 212_992;
 /// So many timeouts of one owner, in a row and each so soon after the last, may bring nothing.
 const FRUITLESS: u32 = 64;
 const QUICK: Duration = Duration::from_millis(1);

@@ -51,6 +51,9 @@
 //!
 //! Nodes of several kinds get an application each with [`World::attach`]; [`echo`] is one that
 //! answers everything.
+//!
+//! Services that are written against handles and typed handlers run on the same network: see
+//! [`simulated`].
 
 mod certificates;
 mod digest;
@@ -64,6 +67,7 @@ pub mod peers;
 mod random;
 pub mod raw_peer;
 mod recordings;
+pub mod simulated;
 mod world;
 
 pub use certificates::{Authority, Certificates, Leaf};

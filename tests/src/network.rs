@@ -52,9 +52,6 @@ pub struct Observed<'a> {
     pub payload: &'a [u8],
 }
 
-/// Sees every datagram.
-pub(crate) type Observer = Box<dyn FnMut(Observed<'_>)>;
-
 /// A datagram that a node sends.
 pub(crate) struct Outgoing<'a> {
     pub(crate) from: NodeIndex,
@@ -79,7 +76,6 @@ pub(crate) struct Network {
     in_flight: BTreeMap<(Instant, u64), Flight>,
     order: u64,
     digest: Digest,
-    pub(crate) observer: Option<Observer>,
     pub(crate) traffic: Traffic,
 }
 
@@ -93,7 +89,6 @@ impl Network {
             in_flight: BTreeMap::new(),
             order: 0,
             digest: Digest::default(),
-            observer: None,
             traffic: Traffic::default(),
         }
     }
@@ -106,6 +101,11 @@ impl Network {
     /// Takes an address away: what is sent to it, or under way to it, goes nowhere.
     pub(crate) fn release(&mut self, address: SocketAddr) {
         self.addresses.remove(&address);
+    }
+
+    /// Whose address it is.
+    pub(crate) fn owner(&self, address: SocketAddr) -> Option<NodeIndex> {
+        self.addresses.get(&address).copied()
     }
 
     /// One direction between two nodes. It draws from its own random numbers, so that what happens
@@ -141,18 +141,10 @@ impl Network {
         self.digest.add(destination.to_string().as_bytes());
         self.digest.add(&[ecn.map_or(0, Ecn::bits)]);
         self.digest.add(payload);
-        let Some(to) = self.addresses.get(&destination).copied() else {
+        let Some(to) = self.owner(destination) else {
             self.traffic.unreachable += 1;
             return;
         };
-        if let Some(observer) = &mut self.observer {
-            observer(Observed {
-                at: now,
-                from,
-                to,
-                payload,
-            });
-        }
         let direction = self.direction(now, from, to);
         let path = direction.own.unwrap_or(*path);
         let (at, flipped, copy) = match direction.decide(&path, now, payload.len()) {
@@ -218,8 +210,8 @@ impl Network {
         loop {
             let entry = self.in_flight.first_entry().filter(|e| e.key().0 <= now)?;
             let Flight { to, datagram } = entry.remove();
-            match self.addresses.get(&to) {
-                Some(node) => return Some((*node, datagram)),
+            match self.owner(to) {
+                Some(node) => return Some((node, datagram)),
                 None => self.traffic.unreachable += 1,
             }
         }

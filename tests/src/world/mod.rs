@@ -1,13 +1,16 @@
 //! Nodes, the network between them, and virtual time.
 
+mod shortcuts;
+
+pub use shortcuts::echo;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use trunkline_core::{
-    Admission, ClientId, ClientRole, Config, Dial, Event, Expects, Identity, Message, Node, Origin,
-    Outcome, PersistentKeys, PromiseKey, Roles, Roots, Seed, ServerRole, SessionKey, Tag, Transmit,
+    Admission, ClientRole, Config, Event, Identity, Node, Origin, PersistentKeys, Roles, Roots,
+    Seed, ServerRole, Transmit,
 };
 
 use crate::host::Host;
@@ -48,28 +51,19 @@ pub struct World {
     /// When which host wants its timeout.
     deadlines: BTreeSet<(Instant, usize)>,
     network: Network,
+    observer: Option<Observer>,
     random: Random,
     certificates: Certificates,
     config: Config,
     recordings: Recordings,
 }
 
+type Observer = Box<dyn FnMut(Observed<'_>)>;
+
 /// The wall clock at the start: any fixed time inside the certificates' life.
-const WALL: Duration = Duration::from_secs(1_790_000_000);
+pub(crate) const WALL: Duration = Duration::from_secs(1_790_000_000);
 /// More steps than this without time advancing: something spins.
 const STEPS_WITHOUT_TIME: u32 = 64;
-
-/// Answers every delivery: requests with their own body, the rest with an ack.
-pub fn echo(node: &mut Node, now: Instant, event: &Event) {
-    if let Event::Message(delivery) = event {
-        let answered = match delivery.expects {
-            Expects::Reply => node.reply(now, delivery.key, delivery.tag, delivery.body.clone()),
-            _ => node.ack(now, delivery.key),
-        };
-        // The session may have ended since; then nobody waits for the answer.
-        answered.ok();
-    }
-}
 
 impl World {
     /// A world in which everything follows from the seed.
@@ -97,6 +91,7 @@ impl World {
             touched: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             network: Network::new(!seed, now),
+            observer: None,
             random: Random::new(seed),
             certificates: certificates.clone(),
             recordings: Recordings::default(),
@@ -234,7 +229,7 @@ impl World {
     /// Calls `observer` with every datagram that a node sends to another, before the path does
     /// anything to it. There is one observer; a new one takes the place of the old one.
     pub fn observe(&mut self, observer: impl FnMut(Observed<'_>) + 'static) {
-        self.network.observer = Some(Box::new(observer));
+        self.observer = Some(Box::new(observer));
     }
 
     /// What became of the datagrams so far.
@@ -255,42 +250,6 @@ impl World {
         self.hosts[index.0].node().expect("the process runs")
     }
 
-    /// A client's new session with a server.
-    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
-    pub fn connect(&mut self, client: NodeIndex, server: NodeIndex, name: &str) -> SessionKey {
-        let dial = Dial {
-            address: self.address(server),
-            server_name: "localhost".to_owned(),
-            client: ClientId::new(name).expect("a usable name"),
-            credentials: Bytes::new(),
-            agent: "testkit".to_owned(),
-        };
-        let now = self.now;
-        self.node(client)
-            .connect(now, dial)
-            .expect("the client dials")
-    }
-
-    /// Sends a request without a timeout.
-    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
-    pub fn request(&mut self, from: NodeIndex, to: SessionKey, body: &[u8]) -> PromiseKey {
-        let message = Message::new(Tag::of("test.Ping"), Bytes::copy_from_slice(body));
-        let now = self.now;
-        self.node(from)
-            .request(now, to, message, Some(Duration::ZERO))
-            .expect("there is room")
-    }
-
-    /// Sends an acked message without a timeout.
-    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
-    pub fn send_acked(&mut self, from: NodeIndex, to: SessionKey, body: &[u8]) -> PromiseKey {
-        let message = Message::new(Tag::of("test.Said"), Bytes::copy_from_slice(body));
-        let now = self.now;
-        self.node(from)
-            .send_acked(now, to, message, Some(Duration::ZERO))
-            .expect("there is room")
-    }
-
     /// Everything that has happened on a node, in all its processes.
     pub fn log(&self, index: NodeIndex) -> &[Happened] {
         &self.hosts[index.0].log
@@ -299,23 +258,6 @@ impl World {
     /// Forgets what has happened on a node so far: for long runs.
     pub fn clear_log(&mut self, index: NodeIndex) {
         self.hosts[index.0].log = Vec::new();
-    }
-
-    /// Bodies of the messages that a node's application was handed, in order.
-    pub fn bodies(&self, index: NodeIndex) -> Vec<Bytes> {
-        let body = |(_, event): &Happened| match event {
-            Event::Message(delivery) => Some(delivery.body.clone()),
-            _ => None,
-        };
-        self.log(index).iter().filter_map(body).collect()
-    }
-
-    /// How a promise of a node's present process has settled, in words; `None`: it has not.
-    pub fn outcome(&self, index: NodeIndex, promise: PromiseKey) -> Option<String> {
-        Some(match self.hosts[index.0].outcome(promise)? {
-            Outcome::Replied { body, .. } => format!("Replied {}", String::from_utf8_lossy(body)),
-            other => format!("{other:?}"),
-        })
     }
 
     /// Lets time pass; `application` sees every event, of all nodes that nothing is attached to,
@@ -363,6 +305,7 @@ impl World {
             hosts,
             deadlines,
             network,
+            observer,
             ..
         } = self;
         for index in std::mem::take(&mut self.touched) {
@@ -371,6 +314,16 @@ impl World {
             let mut send = |transmit: &Transmit, bytes: &[u8]| {
                 let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
                 for payload in bytes.chunks(size) {
+                    let to = network.owner(transmit.destination);
+                    if let (Some(observer), Some(to)) = (observer.as_mut(), to) {
+                        let (at, from) = (*now, NodeIndex(index));
+                        observer(Observed {
+                            at,
+                            from,
+                            to,
+                            payload,
+                        });
+                    }
                     let outgoing = Outgoing {
                         from: NodeIndex(index),
                         source,

@@ -1,0 +1,77 @@
+//! What most tests do with a world: connect, send, answer, and look at what came.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use trunkline_core::{
+    ClientId, Dial, Event, Expects, Message, Node, Outcome, PromiseKey, SessionKey, Tag,
+};
+
+use super::{Happened, NodeIndex, World};
+
+/// Answers every delivery: requests with their own body, the rest with an ack.
+pub fn echo(node: &mut Node, now: Instant, event: &Event) {
+    if let Event::Message(delivery) = event {
+        let answered = match delivery.expects {
+            Expects::Reply => node.reply(now, delivery.key, delivery.tag, delivery.body.clone()),
+            _ => node.ack(now, delivery.key),
+        };
+        // The session may have ended since; then nobody waits for the answer.
+        answered.ok();
+    }
+}
+
+impl World {
+    /// A client's new session with a server.
+    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
+    pub fn connect(&mut self, client: NodeIndex, server: NodeIndex, name: &str) -> SessionKey {
+        let dial = Dial {
+            address: self.address(server),
+            server_name: "localhost".to_owned(),
+            client: ClientId::new(name).expect("a usable name"),
+            credentials: Bytes::new(),
+            agent: "testkit".to_owned(),
+        };
+        let now = self.now;
+        self.node(client)
+            .connect(now, dial)
+            .expect("the client dials")
+    }
+
+    /// Sends a request without a timeout.
+    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
+    pub fn request(&mut self, from: NodeIndex, to: SessionKey, body: &[u8]) -> PromiseKey {
+        let message = Message::new(Tag::of("test.Ping"), Bytes::copy_from_slice(body));
+        let now = self.now;
+        self.node(from)
+            .request(now, to, message, Some(Duration::ZERO))
+            .expect("there is room")
+    }
+
+    /// Sends an acked message without a timeout.
+    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
+    pub fn send_acked(&mut self, from: NodeIndex, to: SessionKey, body: &[u8]) -> PromiseKey {
+        let message = Message::new(Tag::of("test.Said"), Bytes::copy_from_slice(body));
+        let now = self.now;
+        self.node(from)
+            .send_acked(now, to, message, Some(Duration::ZERO))
+            .expect("there is room")
+    }
+
+    /// Bodies of the messages that a node's application was handed, in order.
+    pub fn bodies(&self, index: NodeIndex) -> Vec<Bytes> {
+        let body = |(_, event): &Happened| match event {
+            Event::Message(delivery) => Some(delivery.body.clone()),
+            _ => None,
+        };
+        self.log(index).iter().filter_map(body).collect()
+    }
+
+    /// How a promise of a node's present process has settled, in words; `None`: it has not.
+    pub fn outcome(&self, index: NodeIndex, promise: PromiseKey) -> Option<String> {
+        Some(match self.hosts[index.0].outcome(promise)? {
+            Outcome::Replied { body, .. } => format!("Replied {}", String::from_utf8_lossy(body)),
+            other => format!("{other:?}"),
+        })
+    }
+}

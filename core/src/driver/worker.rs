@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::command::{Answer, Command};
 use super::context::Origin;
 use super::peer::Peer;
-use super::permits::Permit;
+use super::permits::{Applicant, Permit};
 use super::queue::Job;
 use super::runtime::Task;
 use super::service::{Order, Serve};
@@ -33,6 +33,7 @@ pub(crate) struct Worker {
     /// Lanes whose next message may start.
     free: VecDeque<Lane>,
     running: FuturesUnordered<Running>,
+    applicant: Applicant,
     answers: Vec<Command>,
 }
 
@@ -45,6 +46,7 @@ struct Line {
 
 impl Worker {
     pub(crate) fn new(peer: Peer, service: Arc<dyn Serve>) -> Self {
+        let applicant = Applicant::new(service.permits().clone());
         Self {
             peer,
             service,
@@ -52,6 +54,7 @@ impl Worker {
             lanes: Vec::new(),
             free: VecDeque::new(),
             running: FuturesUnordered::new(),
+            applicant,
             answers: Vec::new(),
         }
     }
@@ -194,9 +197,10 @@ impl Worker {
                 return false;
             }
             let Some((job, order)) = self.next() else {
+                self.applicant.step_aside();
                 return false;
             };
-            let Some(permit) = self.service.permits().acquire(cx) else {
+            let Some(permit) = self.applicant.acquire(cx) else {
                 self.put_back(job, order);
                 return false;
             };

@@ -1,7 +1,6 @@
 //! What a handler knows besides its message.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,14 +85,8 @@ impl<S: Send + Sync + 'static> Context<S> {
 
     /// Waits until the sender gives up; for ever, if it does not. Cancel-safe.
     pub async fn cancelled(&self) {
-        poll_fn(|cx| {
-            self.origin
-                .peer
-                .0
-                .cancellations
-                .poll(self.origin.delivery.number, cx)
-        })
-        .await;
+        let cancellations = &self.origin.peer.0.cancellations;
+        cancellations.cancelled(self.origin.delivery.number).await;
     }
 
     /// Hands a message to whichever handler of this service owns its type, and waits until it has

@@ -10,7 +10,7 @@ use crate::{DisconnectReason, Lane, Message, Tag};
 ///
 /// They run on the driver's task and hold up everything while they do: count, log, or pass on
 /// ([`Peer::try_send`] is fine), and be quick. For anything slower there is
-/// [`super::Events`].
+/// [`super::Events`]. One that panics is logged, and harms nothing else.
 #[expect(unused_variables, reason = "the names are the documentation")]
 pub trait Hooks: Send + Sync + 'static {
     /// A new session has its first link.

@@ -357,7 +357,7 @@ impl Peer {
         self.0.closed.store(true, Ordering::Release);
         self.0.state.set(State::Closed(reason));
         self.0.jobs.close();
-        self.0.cancellations.cancel_all();
+        self.0.cancellations.cancel_below(u64::MAX);
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the driver does with the node's events: settle, dispatch, and tell whoever listens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::command::Drained;
+use super::hooks::Hooks;
 use super::mailbox::Settlement;
 use super::peer::{Peer, State};
 use super::queue::{Job, Then};
@@ -33,7 +35,10 @@ impl<I: Io> Driver<I> {
                 }
             }
             Event::Cancelled { delivery } => {
-                if let Some(peer) = self.peer(delivery.session) {
+                // An answer may have crossed it, and then nobody would forget it.
+                if self.node.owes(delivery)
+                    && let Some(peer) = self.peer(delivery.session)
+                {
                     peer.0.cancellations.cancel(delivery.number);
                 }
             }
@@ -50,10 +55,21 @@ impl<I: Io> Driver<I> {
                 self.tell(&event);
                 self.evict(session, reason);
             }
+            Event::Drained { finished, cut_off } => {
+                self.tell(&event);
+                self.drained(Drained { finished, cut_off });
+            }
             event => {
                 self.follow(now, &event);
                 self.tell(&event);
             }
+        }
+    }
+
+    /// Sets what handles see at once; who waits for it is woken once hooks have been told.
+    fn set_state(&mut self, session: SessionKey, state: State) {
+        if let Some(peer) = self.peer(session).cloned() {
+            peer.0.state.replace(state, &mut self.woken);
         }
     }
 
@@ -71,8 +87,8 @@ impl<I: Io> Driver<I> {
                     address: *address,
                     epoch: *epoch,
                 };
-                let peer = self.lodge(*session, client, state.clone());
-                peer.0.state.set(state);
+                self.lodge(*session, client, state.clone());
+                self.set_state(*session, state);
                 self.turn_away(now, *session);
             }
             Event::Disconnected {
@@ -80,27 +96,23 @@ impl<I: Io> Driver<I> {
                 reason,
                 retained: true,
             } => {
-                if let Some(peer) = self.peer(*session) {
-                    let state = State::Away(reason.clone());
-                    peer.0.state.set(state);
-                }
+                self.set_state(*session, State::Away(reason.clone()));
             }
             Event::Reconnecting {
                 session,
                 attempt,
                 delay,
             } => {
-                if let Some(peer) = self.peer(*session) {
-                    let reason = match peer.state() {
-                        State::Away(reason) | State::Reconnecting { reason, .. } => reason,
-                        _ => DisconnectReason::ConnectTimeout,
-                    };
-                    peer.0.state.set(State::Reconnecting {
-                        attempt: *attempt,
-                        delay: *delay,
-                        reason,
-                    });
-                }
+                let reason = match self.peer(*session).map(Peer::state) {
+                    Some(State::Away(reason) | State::Reconnecting { reason, .. }) => reason,
+                    _ => DisconnectReason::ConnectTimeout,
+                };
+                let state = State::Reconnecting {
+                    attempt: *attempt,
+                    delay: *delay,
+                    reason,
+                };
+                self.set_state(*session, state);
                 if let Some(resolver) = &self.resolver {
                     resolver.find(*session, *attempt, &self.shared);
                 }
@@ -115,11 +127,11 @@ impl<I: Io> Driver<I> {
                     resolver.find(*session, 1, &self.shared);
                 }
             }
-            Event::Drained { finished, cut_off } => {
-                self.drained(Drained {
-                    finished: *finished,
-                    cut_off: *cut_off,
-                });
+            Event::SessionLost { session } => {
+                if let Some(lodger) = self.lodger(*session) {
+                    let lost = lodger.next_delivery;
+                    lodger.peer.0.cancellations.cancel_below(lost);
+                }
             }
             _ => {}
         }
@@ -127,19 +139,23 @@ impl<I: Io> Driver<I> {
 
     fn dispatch(&mut self, now: Instant, delivery: Delivery) {
         let (key, tag) = (delivery.key, delivery.tag);
-        let handled = self
-            .service
-            .as_ref()
-            .filter(|service| service.order(&delivery).is_some());
-        let (Some(service), Some(peer)) = (handled, self.peer(key.session)) else {
+        let service = self.service.as_ref();
+        let handled = service.is_some_and(|service| service.order(&delivery).is_some());
+        let Some(lodger) = self.lodger(key.session).filter(|_| handled) else {
             tracing::debug!(session = ?key.session, %tag, "nobody handles this message type");
             let _ = self.node.reject(now, key, unimplemented(tag));
             return;
         };
+        lodger.next_delivery = key.number + 1;
         let deadline = delivery.timeout.map(|timeout| now + timeout);
-        match peer.0.jobs.push(Job { delivery, deadline }) {
+        match lodger.peer.0.jobs.push(Job { delivery, deadline }) {
             Then::Nothing => {}
-            Then::Start => start_worker(peer.clone(), service.clone()),
+            Then::Start => {
+                let peer = lodger.peer.clone();
+                if let Some(service) = &self.service {
+                    start_worker(peer, service.clone());
+                }
+            }
             Then::Wake(waker) => self.woken.push(waker),
         }
     }
@@ -154,46 +170,49 @@ impl<I: Io> Driver<I> {
 
     /// As [`Driver::tell`], of a peer that may be forgotten already.
     pub(super) fn tell_of(&self, peer: &Peer, event: &Event) {
-        self.call_hook(peer, event);
+        if let Some(hooks) = &self.hooks {
+            // What a hook leaves half done is its own; everything else goes on.
+            let called = catch_unwind(AssertUnwindSafe(|| call_hook(&**hooks, peer, event)));
+            if called.is_err() {
+                tracing::error!("a hook panicked");
+            }
+        }
         self.shared.subscribers.publish(event);
     }
+}
 
-    fn call_hook(&self, peer: &Peer, event: &Event) {
-        let Some(hooks) = &self.hooks else { return };
-        match event {
-            Event::Connected { resumed: false, .. } => hooks.connected(peer),
-            Event::Connected { resumed: true, .. } => hooks.resumed(peer),
-            Event::Disconnected {
-                reason, retained, ..
-            } => hooks.disconnected(peer, reason, *retained),
-            Event::HeartbeatTimeout { .. } => hooks.heartbeat_timeout(peer),
-            Event::Reconnecting { attempt, delay, .. } => {
-                hooks.reconnecting(peer, *attempt, *delay)
-            }
-            Event::SessionLost { .. } => hooks.session_lost(peer),
-            Event::Draining {
-                deadline,
-                alternative,
-                ..
-            } => hooks.draining(peer, *deadline, alternative.as_deref()),
-            Event::Closed { reason, .. } => hooks.closed(peer, reason),
-            Event::Sent { lane, tag, .. } => hooks.message_sent(peer, *lane, *tag),
-            Event::Message(Delivery {
-                lane, tag, body, ..
-            }) => {
-                hooks.message_received(peer, *lane, *tag, body.len());
-            }
-            Event::SlowConsumer { queued_bytes, .. } => hooks.slow_consumer(peer, *queued_bytes),
-            Event::Dropped { messages, .. } => hooks.dropped(peer, *messages),
-            Event::Undelivered {
-                message,
-                maybe_delivered,
-                ..
-            } => {
-                hooks.undelivered(peer, message, *maybe_delivered);
-            }
-            _ => {}
+fn call_hook(hooks: &dyn Hooks, peer: &Peer, event: &Event) {
+    match event {
+        Event::Connected { resumed: false, .. } => hooks.connected(peer),
+        Event::Connected { resumed: true, .. } => hooks.resumed(peer),
+        Event::Disconnected {
+            reason, retained, ..
+        } => hooks.disconnected(peer, reason, *retained),
+        Event::HeartbeatTimeout { .. } => hooks.heartbeat_timeout(peer),
+        Event::Reconnecting { attempt, delay, .. } => hooks.reconnecting(peer, *attempt, *delay),
+        Event::SessionLost { .. } => hooks.session_lost(peer),
+        Event::Draining {
+            deadline,
+            alternative,
+            ..
+        } => hooks.draining(peer, *deadline, alternative.as_deref()),
+        Event::Closed { reason, .. } => hooks.closed(peer, reason),
+        Event::Sent { lane, tag, .. } => hooks.message_sent(peer, *lane, *tag),
+        Event::Message(Delivery {
+            lane, tag, body, ..
+        }) => {
+            hooks.message_received(peer, *lane, *tag, body.len());
         }
+        Event::SlowConsumer { queued_bytes, .. } => hooks.slow_consumer(peer, *queued_bytes),
+        Event::Dropped { messages, .. } => hooks.dropped(peer, *messages),
+        Event::Undelivered {
+            message,
+            maybe_delivered,
+            ..
+        } => {
+            hooks.undelivered(peer, message, *maybe_delivered);
+        }
+        _ => {}
     }
 }
 

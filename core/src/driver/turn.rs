@@ -63,6 +63,8 @@ pub(super) struct Lodger {
     pub(super) peer: Peer,
     pub(super) backlog: Backlog,
     pub(super) leaving: Option<Leaving>,
+    /// Above the numbers of all its deliveries so far.
+    pub(super) next_delivery: u64,
 }
 
 /// What a driver is made of besides its node and its socket.
@@ -138,6 +140,7 @@ impl<I: Io> Driver<I> {
             peer: peer.clone(),
             backlog: Backlog::default(),
             leaving: None,
+            next_delivery: 0,
         });
         peer
     }

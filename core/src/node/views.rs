@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::Heartbeat;
+#[cfg(feature = "driver")]
+use crate::id::DeliveryKey;
 use crate::id::{ClientId, GroupName, SessionId, SessionKey};
 use crate::link::Stage;
 use crate::metrics::{Gauges, MetricsSnapshot};
@@ -71,6 +73,13 @@ impl Node {
         self.sessions
             .get(key)
             .map(|session| self.info(key, session))
+    }
+
+    /// Whether this delivery's answer is still owed.
+    #[cfg(feature = "driver")]
+    pub(crate) fn owes(&self, delivery: DeliveryKey) -> bool {
+        let session = self.sessions.get(delivery.session);
+        session.is_some_and(|s| s.conversation.deliveries.get(delivery.number).is_some())
     }
 
     /// The groups that a session is in.

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use futures_util::future::join;
 use trunkline_core::Event;
 use trunkline_core::driver::{Admit, Context, Drained, Notice, PromiseError, Service};
 
-use super::lab::{Lab, within};
+use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, Server, config};
 
 type Numbers = Arc<Mutex<Vec<u64>>>;
@@ -93,15 +93,6 @@ fn a_second_drain_hears_how_the_first_one_ended() {
             assert_eq!(drained, expected);
         }
     });
-}
-
-/// Looks at once when it is woken, as another thread might.
-struct Looking<F>(F);
-
-impl<F: Fn() + Send + Sync + 'static> Wake for Looking<F> {
-    fn wake(self: Arc<Self>) {
-        (self.0)();
-    }
 }
 
 #[test]

@@ -437,3 +437,12 @@ pub async fn within<T>(lab: &Lab, time: Duration, work: impl Future<Output = T>)
     })
     .await
 }
+
+/// A waker that looks at once, as another thread might.
+pub struct Looking<F>(pub F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Looking<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}

@@ -12,6 +12,7 @@
 mod closing;
 mod lab;
 mod sending;
+mod telling;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,0 +1,131 @@
+//! Hooks, events and cancellations: who is told what, and when.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Waker};
+
+use trunkline_core::driver::{Context, Hooks, Notice, Peer, Service};
+use trunkline_core::{DisconnectReason, Event, Lane, Message, Status, Tag};
+
+use super::lab::{Lab, Looking, within};
+use super::{Answer, Ask, Certificate, Client, Note, SECOND};
+
+/// Panics whenever it is called.
+#[derive(Default)]
+struct Clumsy(Arc<AtomicUsize>);
+
+impl Clumsy {
+    fn stumble(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("on purpose");
+    }
+}
+
+impl Hooks for Clumsy {
+    fn connected(&self, _: &Peer) {
+        self.stumble();
+    }
+
+    fn message_received(&self, _: &Peer, _: Lane, _: Tag, _: usize) {
+        self.stumble();
+    }
+
+    fn undelivered(&self, _: &Peer, _: &Message, _: bool) {
+        self.stumble();
+    }
+
+    fn closed(&self, _: &Peer, _: &DisconnectReason) {
+        self.stumble();
+    }
+}
+
+#[test]
+fn a_hook_that_panics_harms_nothing_else() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let server = certificate.server().service(service);
+        let server = server.hooks(Clumsy(calls.clone())).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        client.send(&Note { number: 1 }).acked().await.unwrap();
+        client.close().await;
+        server.close().await;
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+        assert_eq!(lab.panics(), 0);
+    });
+}
+
+#[test]
+fn a_hook_is_called_before_anything_that_follows() {
+    struct Seen(Arc<Mutex<Vec<&'static str>>>);
+    impl Hooks for Seen {
+        fn connected(&self, peer: &Peer) {
+            assert!(peer.state().is_connected());
+            self.0.lock().unwrap().push("connected");
+        }
+    }
+    Lab::run(async |_| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.hooks(Seen(seen.clone())).start().await.unwrap();
+        let waker = Waker::from(Arc::new(Looking({
+            let seen = seen.clone();
+            move || seen.lock().unwrap().push("woken")
+        })));
+        let mut connected = Box::pin(client.connected());
+        let polled = connected
+            .as_mut()
+            .poll(&mut TaskContext::from_waker(&waker));
+        assert!(polled.is_pending());
+        client.connected().await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["connected", "woken"]);
+    });
+}
+
+#[test]
+fn handlers_of_a_session_that_is_lost_see_that_nobody_waits() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let first = certificate.server().await.unwrap();
+        let second = certificate.server().await.unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        type Seen = Arc<Mutex<Vec<u64>>>;
+        let service =
+            Service::new(seen.clone()).on_request(async |context: Context<Seen>, ask: Ask| {
+                if ask.number == 1 {
+                    context.cancelled().await;
+                }
+                assert_eq!(context.is_cancelled(), ask.number == 1);
+                context.state().lock().unwrap().push(ask.number);
+                Ok::<_, Status>(Answer { number: ask.number })
+            });
+        lab.name("server:1", &[first.local_addr()]);
+        let client = Client::connect("server:1")
+            .server_name("localhost")
+            .roots(certificate.roots.clone())
+            .client_id("anna")
+            .service(service)
+            .await
+            .unwrap();
+        let peer = first.client(client.client_id()).unwrap();
+        let mut asking = Box::pin(peer.request::<Answer>(&Ask { number: 1 }).into_future());
+        assert!(within(&lab, SECOND, asking.as_mut()).await.is_none());
+        // The first server is gone, and the second one knows nothing of its session.
+        lab.name("server:1", &[second.local_addr()]);
+        lab.socket(first.local_addr(), |socket| socket.cut = true);
+        let mut events = client.events();
+        while !matches!(
+            events.next().await.unwrap(),
+            Notice::Event(Event::SessionLost { .. })
+        ) {}
+        client.connected().await.unwrap();
+        let peer = second.client(client.client_id()).unwrap();
+        let answer: Answer = peer.request(&Ask { number: 2 }).await.unwrap();
+        assert_eq!(answer.number, 2);
+        assert_eq!(*seen.lock().unwrap(), [1, 2]);
+    });
+}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::mailbox::{Ticket, Wanted};
+use super::peer::Peer;
 use super::slot::Filler;
 use crate::{
     CloseCode, DeliveryKey, DrainPlan, LinkKey, Message, Node, Refusal, SessionKey, Status, Tag,
@@ -15,16 +16,11 @@ use crate::{
 /// What handles and handlers ask of the driver.
 pub(crate) enum Command {
     /// Queue a message.
-    Send {
-        session: SessionKey,
-        message: Message,
-        wanted: Wanted,
-        /// Who waits; nobody does for a message that was accepted on behalf of the outbox.
-        ticket: Option<Ticket>,
-    },
+    Send(SessionKey, Submission),
     /// Queue a best-effort message.
     SendBestEffort {
-        session: SessionKey,
+        /// To whom; the message counts in its front.
+        peer: Peer,
         message: Message,
         key: Option<u64>,
     },
@@ -46,13 +42,31 @@ pub(crate) enum Command {
     Stop(CloseCode, String),
 }
 
+/// A message on its way to an outbox.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) message: Message,
+    pub(crate) wanted: Wanted,
+    pub(crate) sender: Sender,
+}
+
+/// Who hears what becomes of a message.
+#[derive(Debug)]
+pub(crate) enum Sender {
+    /// Whoever holds this ticket.
+    Waits(Ticket),
+    /// Nobody waits: the message was taken on behalf of this peer's outbox, and counts in the peer's
+    /// front until it stands there. If it never does, hooks and events tell.
+    Left(Peer),
+}
+
 /// A look at the node, or a change to it.
 pub(crate) type Look = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
-            Self::Send { .. } => "Send",
+            Self::Send(..) => "Send",
             Self::SendBestEffort { .. } => "SendBestEffort",
             Self::Abandon(_) => "Abandon",
             Self::Answer(..) => "Answer",

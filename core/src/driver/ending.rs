@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::command::Drained;
+use super::command::{Command, Drained, Sender};
 use super::ledger::{Alarm, Blocked};
 use super::runtime::Io;
 use super::shared::Shared;
 use super::slot::Filler;
 use super::turn::Driver;
-use crate::{CloseCode, CommandError, DisconnectReason, DrainPlan, SendError, SessionKey};
+use crate::{
+    CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Input, SendError, SessionKey,
+};
 
 /// When a driver ends.
 #[derive(Debug, Default)]
@@ -102,13 +104,10 @@ impl<I: Io> Driver<I> {
         while let Some((_, blocked)) = self.lodger(session).and_then(|lodger| lodger.backlog.pop())
         {
             let Blocked {
-                message,
-                ticket,
-                alarm,
-                ..
+                submission, alarm, ..
             } = blocked;
             self.ledger.clear_alarm(alarm);
-            self.refuse(session, SendError { message, error }, ticket);
+            self.refuse(submission, error);
         }
     }
 
@@ -171,21 +170,69 @@ impl<I: Io> Driver<I> {
             Ending::WhenTold | Ending::WithLastSession => None,
         }
     }
+
+    /// Ends all sessions that are left as if the time for closing were over, and tells of what was
+    /// under way. Returns that time.
+    pub(super) fn give_up(&mut self, now: Instant) -> Instant {
+        let end = now + self.timeouts.close;
+        let sessions = self.sessions();
+        if sessions.is_empty() {
+            return now;
+        }
+        for session in sessions {
+            let _ = self
+                .node
+                .close(now, session, CloseCode::GOING_AWAY, GOING_AWAY);
+        }
+        self.node.handle_input(end, Input::Timeout);
+        while let Some(event) = self.node.poll_event() {
+            // Nobody is left to work on anything else.
+            if let Event::Disconnected { .. }
+            | Event::Closed { .. }
+            | Event::Dropped { .. }
+            | Event::Settled { .. }
+            | Event::Undelivered { .. } = event
+            {
+                self.report(end, event);
+            }
+        }
+        end
+    }
 }
+
+/// What those hear who are still there when a driver ends.
+const GOING_AWAY: &str = "this side has ended";
 
 impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
+        let (settled, woken) = (&mut self.ledger.settled, &mut self.woken);
+        self.shared.mailbox.settle(settled, woken);
+        // Who waits is told that the driver has ended; of what nobody waits for, hooks and events.
+        let left = self.shared.mailbox.close();
+        for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
+            let (peer, message) = match command {
+                Command::Send(_, submission) => match submission.sender {
+                    Sender::Left(peer) => (peer, submission.message),
+                    Sender::Waits(_) => continue,
+                },
+                Command::SendBestEffort { peer, message, .. } => (peer, message),
+                _ => continue,
+            };
+            let error = CommandError::UnknownSession;
+            self.give_back(&peer, SendError { message, error });
+        }
+        // After a panic of its own the node cannot be trusted.
+        if !std::thread::panicking() {
+            let now = self.io.now();
+            self.give_up(now);
+        }
         let reason = DisconnectReason::Local {
             code: CloseCode::GOING_AWAY,
-            reason: "the driver was dropped".into(),
+            reason: GOING_AWAY.into(),
         };
         for session in self.sessions() {
             self.return_backlog(session, CommandError::UnknownSession);
             self.evict(session, &reason);
         }
-        self.shared
-            .mailbox
-            .settle(&mut self.ledger.settled, &mut self.woken);
-        self.shared.mailbox.close();
     }
 }

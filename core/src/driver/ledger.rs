@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::time::Instant;
 
-use super::mailbox::{Settlement, Ticket, Wanted};
+use super::command::Submission;
+use super::mailbox::{Settlement, Ticket};
 use super::tag::Spread;
-use crate::{Message, PromiseKey, SessionKey};
+use crate::{PromiseKey, SessionKey};
 
 /// Who waits for what.
 #[derive(Debug, Default)]
@@ -116,9 +117,7 @@ pub(crate) struct Backlog {
 /// A message that waits for room.
 #[derive(Debug)]
 pub(crate) struct Blocked {
-    pub(crate) message: Message,
-    pub(crate) wanted: Wanted,
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) submission: Submission,
     pub(crate) deadline: Option<Instant>,
     pub(crate) alarm: Option<(Instant, u64)>,
 }
@@ -154,7 +153,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Key, Tag};
+    use crate::driver::command::Sender;
+    use crate::driver::mailbox::Wanted;
+    use crate::{Key, Message, Tag};
 
     const SESSION: SessionKey = SessionKey(Key {
         slot: 3,
@@ -163,10 +164,17 @@ mod tests {
 
     fn blocked(tag: u64) -> Blocked {
         let message = Message::new(Tag(tag), &b""[..]);
-        Blocked {
+        let sender = Sender::Waits(Ticket {
+            index: 0,
+            generation: 0,
+        });
+        let submission = Submission {
             message,
             wanted: Wanted::Room,
-            ticket: None,
+            sender,
+        };
+        Blocked {
+            submission,
             deadline: None,
             alarm: None,
         }
@@ -212,10 +220,10 @@ mod tests {
         assert!(backlog.remove(numbers[2]).is_some());
         assert!(backlog.remove(numbers[2]).is_none());
         let (number, first) = backlog.pop().unwrap();
-        assert_eq!((number, first.message.tag), (numbers[1], Tag(1)));
+        assert_eq!((number, first.submission.message.tag), (numbers[1], Tag(1)));
         backlog.put(number, first);
         let tags: Vec<_> = std::iter::from_fn(|| backlog.pop())
-            .map(|(_, blocked)| blocked.message.tag.0)
+            .map(|(_, blocked)| blocked.submission.message.tag.0)
             .collect();
         assert_eq!(tags, [1, 3]);
         assert!(backlog.is_empty());

@@ -172,8 +172,9 @@ impl Mailbox {
         woken.drain(..).for_each(Waker::wake);
     }
 
-    /// Ends it: commands are dropped, later ones refused, and all who wait are told.
-    pub(crate) fn close(&self) {
+    /// Ends it: later commands are refused, and all who wait are told. Returns the commands that
+    /// nobody has taken; dropping one tells whoever waits for its answer.
+    pub(crate) fn close(&self) -> VecDeque<Command> {
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let mut woken = Vec::new();
@@ -185,9 +186,8 @@ impl Mailbox {
         }
         let commands = std::mem::take(&mut inner.commands);
         drop(inner);
-        // Dropping a command wakes whoever waits for its answer.
-        drop(commands);
         woken.into_iter().for_each(Waker::wake);
+        commands
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use prost::{Message as Encode, Name};
 
 use super::cancel::Cancellations;
-use super::command::Command;
+use super::command::{Command, Sender, Submission};
+use super::mailbox::Wanted;
 use super::queue::JobQueue;
 use super::send::{Outgoing, Request};
 use super::shared::Shared;
@@ -188,7 +189,10 @@ impl Peer {
         Outgoing::new(self.clone(), message)
     }
 
-    /// Sends a message without waiting: with no room for it, it comes back at once.
+    /// Sends a message without waiting: with no room for it, it comes back at once
+    /// ([`CommandError::OutboxFull`]), and [`Peer::send`] waits for some. At most 1,024 messages or
+    /// 1 MiB can be on their way to the outbox, so that so much fits into it before the driver has
+    /// had its turn.
     pub fn try_send<M: Encode + Name + 'static>(
         &self,
         message: &M,
@@ -199,19 +203,7 @@ impl Peer {
     /// As [`Peer::try_send`], for a message that is encoded already.
     pub fn try_send_raw(&self, message: Message) -> Result<(), SendError<Message>> {
         let message = self.check(message)?;
-        let refused = match self.post_unwaited(message) {
-            Ok(()) => return Ok(()),
-            Err(refused) => refused,
-        };
-        let error = if self.is_gone() {
-            CommandError::UnknownSession
-        } else {
-            CommandError::OutboxFull
-        };
-        Err(SendError {
-            message: refused,
-            error,
-        })
+        self.post_unwaited(message)
     }
 
     /// Sends a request; awaited, it gives the reply, decoded.
@@ -329,24 +321,39 @@ impl Peer {
     }
 
     /// Takes a message on behalf of the outbox, if little enough waits before it.
-    pub(crate) fn post_unwaited(&self, message: Message) -> Result<(), Message> {
+    pub(crate) fn post_unwaited(&self, message: Message) -> Result<(), SendError<Message>> {
+        let session = self.session();
+        self.post_left(message, |peer, message| {
+            let submission = Submission {
+                message,
+                wanted: Wanted::Room,
+                sender: Sender::Left(peer),
+            };
+            Command::Send(session, submission)
+        })
+    }
+
+    /// Leaves a message with the driver, counted in the front, if little enough stands there.
+    pub(crate) fn post_left(
+        &self,
+        message: Message,
+        command: impl FnOnce(Self, Message) -> Command,
+    ) -> Result<(), SendError<Message>> {
         let front = &self.0.front;
         if !front.has_room() {
-            return Err(message);
+            let error = CommandError::OutboxFull;
+            return Err(SendError { message, error });
         }
         let bytes = message.body.len();
         front.add(bytes);
-        let session = self.0.session;
-        let command = Command::Send {
-            session,
-            message,
-            wanted: super::mailbox::Wanted::Room,
-            ticket: None,
-        };
-        match self.0.shared.mailbox.post(command) {
-            Err(Command::Send { message, .. }) => {
+        match self.0.shared.mailbox.post(command(self.clone(), message)) {
+            Err(
+                Command::Send(_, Submission { message, .. })
+                | Command::SendBestEffort { message, .. },
+            ) => {
                 front.remove(bytes);
-                Err(message)
+                let error = CommandError::UnknownSession;
+                Err(SendError { message, error })
             }
             _ => Ok(()),
         }

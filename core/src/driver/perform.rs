@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::{Answer, Command};
+use super::command::{Answer, Command, Sender, Submission};
 use super::ledger::{Alarm, Blocked, Place};
 use super::mailbox::{Settlement, Ticket, Wanted};
+use super::peer::Peer;
 use super::runtime::Io;
-use super::turn::Driver;
+use super::turn::{Driver, find};
 use crate::{
     CommandError, DeliveryKey, Event, Message, Outcome, SendError, SessionKey, Status, StatusCode,
 };
@@ -17,19 +18,12 @@ const SHORTEST: Duration = Duration::from_millis(1);
 impl<I: Io> Driver<I> {
     pub(super) fn perform(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Send {
-                session,
-                message,
-                wanted,
-                ticket,
-            } => self.send(now, session, message, wanted, ticket),
-            Command::SendBestEffort {
-                session,
-                message,
-                key,
-            } => {
+            Command::Send(session, submission) => self.send(now, session, submission),
+            Command::SendBestEffort { peer, message, key } => {
+                peer.0.front.remove(message.body.len());
+                let session = peer.session();
                 if let Err(refused) = self.node.send_best_effort(now, session, message, key) {
-                    self.give_back(session, refused);
+                    self.give_back(&peer, refused);
                 }
             }
             Command::Abandon(ticket) => self.abandon(now, ticket),
@@ -59,23 +53,18 @@ impl<I: Io> Driver<I> {
             self.lodger(session).and_then(|lodger| lodger.backlog.pop())
         {
             let Blocked {
-                message,
-                wanted,
-                ticket,
+                mut submission,
                 deadline,
                 alarm,
             } = blocked;
-            let wanted = wanted.by(deadline, now);
-            let Some(refused) = self.submit(now, session, message, wanted, ticket) else {
+            submission.wanted = submission.wanted.by(deadline, now);
+            let Some(submission) = self.submit(now, session, submission) else {
                 self.ledger.clear_alarm(alarm);
                 continue;
             };
             if let Some(lodger) = self.lodger(session) {
-                let message = refused.message;
                 let blocked = Blocked {
-                    message,
-                    wanted,
-                    ticket,
+                    submission,
                     deadline,
                     alarm,
                 };
@@ -99,7 +88,7 @@ impl<I: Io> Driver<I> {
             let blocked = self
                 .lodger(session)
                 .and_then(|lodger| lodger.backlog.remove(number));
-            if let Some(ticket) = blocked.and_then(|blocked| blocked.ticket) {
+            if let Some(Sender::Waits(ticket)) = blocked.map(|blocked| blocked.submission.sender) {
                 self.ledger
                     .settle(ticket, Settlement::Promise(Outcome::TimedOut));
             }
@@ -108,58 +97,44 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    fn send(
-        &mut self,
-        now: Instant,
-        session: SessionKey,
-        message: Message,
-        wanted: Wanted,
-        ticket: Option<Ticket>,
-    ) {
-        let lodger = self.lodger(session);
-        if lodger
-            .as_ref()
-            .is_some_and(|lodger| lodger.leaving.is_some())
-        {
-            let error = CommandError::Closing;
-            return self.refuse(session, SendError { message, error }, ticket);
+    fn send(&mut self, now: Instant, session: SessionKey, submission: Submission) {
+        let Some(lodger) = self.lodger(session) else {
+            return self.refuse(submission, CommandError::UnknownSession);
+        };
+        if lodger.leaving.is_some() {
+            return self.refuse(submission, CommandError::Closing);
         }
-        let message = if lodger.is_some_and(|lodger| !lodger.backlog.is_empty()) {
-            message
-        } else {
-            let Some(refused) = self.submit(now, session, message, wanted, ticket) else {
+        let submission = if lodger.backlog.is_empty() {
+            let Some(submission) = self.submit(now, session, submission) else {
                 return;
             };
-            refused.message
+            submission
+        } else {
+            submission
         };
         let default = Some(self.timeouts.promise).filter(|timeout| !timeout.is_zero());
-        let deadline = match wanted {
+        let deadline = match submission.wanted {
             Wanted::Room => None,
             Wanted::Ack(timeout) | Wanted::Reply(timeout) => timeout
                 .or(default)
                 .and_then(|timeout| now.checked_add(timeout)),
         };
-        let Some(lodger) = self.lodger(session) else {
+        let Self { peers, ledger, .. } = self;
+        let Some(lodger) = find(peers, session) else {
             return;
         };
         let number = lodger.backlog.next_number();
-        let alarm = deadline.map(|deadline| {
-            let alarm = Alarm::Blocked(session, number);
-            self.ledger.set_alarm(deadline, alarm)
-        });
-        if let Some(ticket) = ticket {
-            self.ledger.put(ticket, Place::Backlog(session, number));
+        let alarm =
+            deadline.map(|deadline| ledger.set_alarm(deadline, Alarm::Blocked(session, number)));
+        if let Sender::Waits(ticket) = submission.sender {
+            ledger.put(ticket, Place::Backlog(session, number));
         }
-        if let Some(lodger) = self.lodger(session) {
-            let blocked = Blocked {
-                message,
-                wanted,
-                ticket,
-                deadline,
-                alarm,
-            };
-            lodger.backlog.put(number, blocked);
-        }
+        let blocked = Blocked {
+            submission,
+            deadline,
+            alarm,
+        };
+        lodger.backlog.put(number, blocked);
     }
 
     /// Gives a message to the node; it comes back if it has to wait for room.
@@ -167,10 +142,13 @@ impl<I: Io> Driver<I> {
         &mut self,
         now: Instant,
         session: SessionKey,
-        message: Message,
-        wanted: Wanted,
-        ticket: Option<Ticket>,
-    ) -> Option<SendError<Message>> {
+        submission: Submission,
+    ) -> Option<Submission> {
+        let Submission {
+            message,
+            wanted,
+            sender,
+        } = submission;
         let size = message.body.len();
         // To the node, no time at all means no deadline.
         let some = |timeout: Option<Duration>| timeout.map(|timeout| timeout.max(SHORTEST));
@@ -185,58 +163,55 @@ impl<I: Io> Driver<I> {
                 .request(now, session, message, some(timeout))
                 .map(Some),
         };
-        let promise = match taken {
-            Err(refused)
-                if matches!(
-                    refused.error,
-                    CommandError::OutboxFull | CommandError::PromisesFull
-                ) =>
-            {
-                return Some(refused);
+        match (taken, sender) {
+            (Ok(Some(promise)), Sender::Waits(ticket)) => {
+                self.ledger.put(ticket, Place::Promise(promise));
             }
-            Ok(promise) => promise,
-            Err(refused) => {
-                self.refuse(session, refused, ticket);
-                return None;
-            }
-        };
-        match (ticket, promise) {
-            (Some(ticket), Some(promise)) => self.ledger.put(ticket, Place::Promise(promise)),
-            (Some(ticket), None) => self.ledger.settle(ticket, Settlement::Accepted),
-            (None, _) => {
-                if let Some(peer) = self.peer(session) {
-                    peer.0.front.remove(size);
+            (Ok(None), Sender::Waits(ticket)) => self.ledger.settle(ticket, Settlement::Accepted),
+            (Ok(_), Sender::Left(peer)) => peer.0.front.remove(size),
+            (Err(SendError { message, error }), sender) => {
+                let submission = Submission {
+                    message,
+                    wanted,
+                    sender,
+                };
+                if matches!(error, CommandError::OutboxFull | CommandError::PromisesFull) {
+                    return Some(submission);
                 }
+                self.refuse(submission, error);
             }
         }
         None
     }
 
     /// Tells whoever sent a message that it was not taken.
-    pub(super) fn refuse(
-        &mut self,
-        session: SessionKey,
-        refused: SendError<Message>,
-        ticket: Option<Ticket>,
-    ) {
-        if let Some(ticket) = ticket {
-            return self.ledger.settle(ticket, Settlement::Refused(refused));
+    pub(super) fn refuse(&mut self, submission: Submission, error: CommandError) {
+        let Submission {
+            message, sender, ..
+        } = submission;
+        let refused = SendError { message, error };
+        match sender {
+            Sender::Waits(ticket) => self.ledger.settle(ticket, Settlement::Refused(refused)),
+            Sender::Left(peer) => {
+                peer.0.front.remove(refused.message.body.len());
+                self.give_back(&peer, refused);
+            }
         }
-        if let Some(peer) = self.peer(session) {
-            peer.0.front.remove(refused.message.body.len());
-        }
-        self.give_back(session, refused);
     }
 
     /// Reports a message that was taken on behalf of the node, which then refused it.
-    fn give_back(&mut self, session: SessionKey, refused: SendError<Message>) {
+    pub(super) fn give_back(&self, peer: &Peer, refused: SendError<Message>) {
         let SendError { message, error } = refused;
+        let session = peer.session();
         tracing::debug!(?session, tag = %message.tag, %error, "a message was not sent");
-        self.tell(&Event::Undelivered {
-            session,
-            message,
-            maybe_delivered: false,
-        });
+        self.tell_of(
+            peer,
+            &Event::Undelivered {
+                session,
+                message,
+                maybe_delivered: false,
+            },
+        );
     }
 
     fn abandon(&mut self, now: Instant, ticket: Ticket) {

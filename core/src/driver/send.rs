@@ -11,7 +11,7 @@ use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::promise_error::PromiseError;
 use super::sending::{Acking, Asking, Pending, Raw, Sent, Typed};
-use crate::{CommandError, Lane, Message, SendError};
+use crate::{Lane, Message, SendError};
 
 /// A message that waits to be awaited; see [`Peer::send`].
 #[must_use = "nothing is sent before this is awaited"]
@@ -159,7 +159,8 @@ impl BestEffort {
         self
     }
 
-    /// Sends it; there is nothing to wait for.
+    /// Sends it; there is nothing to wait for. It comes back if the session is closed, or if what
+    /// was sent before it is too much for the driver to have looked at yet.
     pub fn now(self) -> Result<(), SendError<Message>> {
         let Self {
             outgoing: Outgoing { peer, message },
@@ -169,18 +170,11 @@ impl BestEffort {
             lane: None,
             ..message
         })?;
-        let session = peer.session();
-        match peer.0.shared.mailbox.post(Command::SendBestEffort {
-            session,
+        peer.post_left(message, |peer, message| Command::SendBestEffort {
+            peer,
             message,
             key,
-        }) {
-            Err(Command::SendBestEffort { message, .. }) => Err(SendError {
-                message,
-                error: CommandError::UnknownSession,
-            }),
-            _ => Ok(()),
-        }
+        })
     }
 }
 

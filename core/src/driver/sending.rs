@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use prost::{Message as Encode, Name};
 
-use super::command::Command;
+use super::command::{Command, Sender, Submission};
 use super::mailbox::{Settlement, Ticket, Wanted};
 use super::peer::Peer;
 use super::promise_error::PromiseError;
@@ -16,8 +16,8 @@ use super::slot::Stopped;
 use super::tag::tag_of;
 use crate::{CommandError, Message, Outcome, SendError, Tag};
 
-/// Waits for room in the outbox. Cancel-safe: dropped before it is ready, the message is not
-/// sent, unless it reached the outbox at the same moment.
+/// Waits for room in the outbox. Cancel-safe: dropped while it waits for room, the message is not
+/// sent, unless room came at the same moment.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
 pub struct Sent {
@@ -46,7 +46,8 @@ impl Future for Sent {
                     Ok(message) => message,
                     Err(error) => return Poll::Ready(Err(error)),
                 };
-                let Err(message) = this.pending.peer.post_unwaited(message) else {
+                let Err(SendError { message, .. }) = this.pending.peer.post_unwaited(message)
+                else {
                     return Poll::Ready(Ok(()));
                 };
                 this.kept = Some(message.clone());
@@ -197,11 +198,13 @@ impl Pending {
                     Err(refused) => return Poll::Ready(Settlement::Refused(refused)),
                 };
                 let session = self.peer.session();
-                let posted = mailbox.post_and_wait(cx.waker(), |ticket| Command::Send {
-                    session,
-                    message,
-                    wanted,
-                    ticket: Some(ticket),
+                let posted = mailbox.post_and_wait(cx.waker(), |ticket| {
+                    let submission = Submission {
+                        message,
+                        wanted,
+                        sender: Sender::Waits(ticket),
+                    };
+                    Command::Send(session, submission)
                 });
                 match posted {
                     Ok(ticket) => {

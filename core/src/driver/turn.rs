@@ -31,10 +31,11 @@ const DEFERRED_TURNS: u32 = 16;
 /// A node, the socket it uses, and everything that handles of it need: a future that ends once
 /// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then
 /// timers (a peer that has spoken is never timed out), then what follows from them, then what is
-/// to be sent. Dropping it settles every waiting future as [`super::Stopped`].
+/// to be sent. Dropping it settles every waiting future as [`super::Stopped`], and tells hooks and
+/// events of each session's end and of what nobody waited for.
 pub struct Driver<I: Io> {
     pub(super) node: Node,
-    io: I,
+    pub(super) io: I,
     pub(super) shared: Arc<Shared>,
     pub(super) service: Option<Arc<dyn Serve>>,
     pub(super) hooks: Option<Arc<dyn Hooks>>,
@@ -42,7 +43,7 @@ pub struct Driver<I: Io> {
     pub(super) resolver: Option<Resolver>,
     pub(super) timeouts: Timeouts,
     /// By the slot of their session's key.
-    peers: Vec<Option<Lodger>>,
+    pub(super) peers: Vec<Option<Lodger>>,
     pub(super) lodgers: usize,
     order: u64,
     pub(super) ledger: Ledger,
@@ -146,8 +147,7 @@ impl<I: Io> Driver<I> {
     }
 
     pub(super) fn lodger(&mut self, session: SessionKey) -> Option<&mut Lodger> {
-        let lodger = self.peers.get_mut(session.0.slot as usize)?.as_mut();
-        lodger.filter(|lodger| lodger.peer.session() == session)
+        find(&mut self.peers, session)
     }
 
     pub(super) fn peer(&self, session: SessionKey) -> Option<&Peer> {
@@ -191,6 +191,9 @@ impl<I: Io> Driver<I> {
         let sent = self.transmit(cx, now);
         let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {
+            // Whoever is still there learns that this side has gone.
+            let end = self.give_up(now);
+            while self.transmit(cx, end) == Sending::Budget {}
             return Poll::Ready(());
         }
         if self.taken.is_empty() {
@@ -304,6 +307,12 @@ impl<I: Io> Driver<I> {
         self.io
             .poll_sleep_until(cx, [deadline, alarm, end].into_iter().flatten().min())
     }
+}
+
+/// The lodger of that session, if it has one.
+pub(super) fn find(peers: &mut [Option<Lodger>], session: SessionKey) -> Option<&mut Lodger> {
+    let lodger = peers.get_mut(session.0.slot as usize)?.as_mut();
+    lodger.filter(|lodger| lodger.peer.session() == session)
 }
 
 /// How far sending came.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join;
-use trunkline_core::Status;
 use trunkline_core::driver::{Asking, Context, PromiseError, Service, Typed};
+use trunkline_core::{CommandError, Status};
 
 use super::lab::{Lab, within};
 use super::{Answer, Ask, Certificate, Client, Note, SECOND, Server, config};
@@ -135,5 +135,23 @@ fn a_request_without_time_is_over_at_once() {
             matches!(outcome, Some(Err(PromiseError::TimedOut))),
             "{outcome:?}"
         );
+    });
+}
+
+#[test]
+fn best_effort_comes_back_when_the_driver_has_no_time_for_it() {
+    Lab::run(async |lab| {
+        let pair = Pair::new().await;
+        let send = || {
+            let note = Note { number: 1 };
+            pair.client.send(&note).best_effort().now()
+        };
+        let taken = (0..100_000).take_while(|_| send().is_ok()).count();
+        assert_eq!(taken, 1_024);
+        assert_eq!(send().unwrap_err().error, CommandError::OutboxFull);
+        lab.pass(SECOND).await;
+        send().unwrap();
+        lab.pass(SECOND).await;
+        assert_eq!(pair.noted().len(), taken + 1);
     });
 }

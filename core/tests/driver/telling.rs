@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 
-use trunkline_core::driver::{Context, Hooks, Notice, Peer, Service};
+use trunkline_core::driver::{Context, Hooks, Notice, Peer, Service, State};
 use trunkline_core::{DisconnectReason, Event, Lane, Message, Status, Tag};
 
 use super::lab::{Lab, Looking, within};
@@ -127,5 +127,78 @@ fn handlers_of_a_session_that_is_lost_see_that_nobody_waits() {
         let answer: Answer = peer.request(&Ask { number: 2 }).await.unwrap();
         assert_eq!(answer.number, 2);
         assert_eq!(*seen.lock().unwrap(), [1, 2]);
+    });
+}
+
+/// Writes down what ends, and sends something when it is too late.
+#[derive(Default)]
+struct Late(Arc<Mutex<Vec<String>>>);
+
+impl Hooks for Late {
+    fn undelivered(&self, _: &Peer, message: &Message, maybe_delivered: bool) {
+        let number = message.body.last().unwrap();
+        let line = format!("undelivered {number} {maybe_delivered}");
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn closed(&self, peer: &Peer, _: &DisconnectReason) {
+        self.0.lock().unwrap().push("closed".into());
+        // Handles do not know yet.
+        if peer.try_send(&Note { number: 9 }).is_err() {
+            self.0.lock().unwrap().push("refused".into());
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_too_late_is_told_of() {
+    Lab::run(async |_| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let lines = Arc::<Mutex<Vec<_>>>::default();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.hooks(Late(lines.clone())).await.unwrap();
+        let mut events = client.events();
+        client.close().await;
+        assert_eq!(*lines.lock().unwrap(), ["closed", "undelivered 9 false"]);
+        let mut last = None;
+        while let Some(notice) = events.next().await {
+            last = Some(notice);
+        }
+        let back = Notice::Event(Event::Undelivered {
+            session: client.session(),
+            message: Message::new(Tag::of("test.v1.Note"), &b"\x08\x09"[..]),
+            maybe_delivered: false,
+        });
+        assert_eq!(last, Some(back));
+    });
+}
+
+#[test]
+fn a_runtime_that_goes_away_takes_no_message_with_it_untold() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let lines = Arc::<Mutex<Vec<_>>>::default();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.hooks(Late(lines.clone())).await.unwrap();
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        client.send(&Note { number: 1 }).await.unwrap();
+        lab.pass(SECOND).await;
+        // This one is still on its way to the outbox.
+        client.send(&Note { number: 2 }).await.unwrap();
+        lab.shut_down();
+        let mut lines = lines.lock().unwrap().clone();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "closed",
+                "refused",
+                "undelivered 1 true",
+                "undelivered 2 false",
+            ]
+        );
+        assert!(matches!(client.state(), State::Closed(_)));
     });
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::Stream;
 
 use super::watch::lock;
-use crate::Event;
+use crate::{Event, Outcome};
 
 /// An item of an [`Events`] stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum Notice {
 }
 
 /// A stream of what happens: connections that come and go, messages that come back. It ends with
-/// the node. A subscriber that falls more than 4,096 events behind loses the oldest of them, and
-/// is told how many ([`Notice::Missed`]).
+/// the node. A subscriber that falls more than 4,096 events behind, or 16 MiB of the messages in
+/// them, loses the oldest of them, and is told how many ([`Notice::Missed`]).
 ///
 /// ```
 /// # use trunkline_core::{Event, driver::{Events, Notice}};
@@ -65,7 +65,9 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        lock(&self.subscription.inner).over = true;
+        let mut inner = lock(&self.subscription.inner);
+        inner.over = true;
+        inner.queue = VecDeque::new();
     }
 }
 
@@ -90,6 +92,8 @@ struct Subscription {
 #[derive(Debug, Default)]
 struct Inner {
     queue: VecDeque<Event>,
+    /// Bytes of the messages in it.
+    bytes: usize,
     missed: u64,
     messages: bool,
     /// No more will come, or nobody will look.
@@ -97,12 +101,16 @@ struct Inner {
     waker: Option<Waker>,
 }
 
+/// How many events wait for a subscriber, and how many bytes of messages in them.
 const CAPACITY: usize = 4_096;
+const BYTES: usize = 16 << 20;
 
 impl Subscribers {
     pub(crate) fn subscribe(&self) -> Events {
         let subscription = Arc::new(Subscription::default());
         let mut list = lock(&self.list);
+        // Where nothing happens, nobody else would see that some have left.
+        list.subscriptions.retain(|other| !lock(&other.inner).over);
         if list.closed {
             lock(&subscription.inner).over = true;
         } else {
@@ -122,18 +130,23 @@ impl Subscribers {
             event,
             Event::Message(_) | Event::Settled { .. } | Event::Sent { .. }
         );
+        let mut woken = Vec::new();
         let mut list = lock(&self.list);
         list.subscriptions
-            .retain(|subscription| subscription.offer(event, frequent));
+            .retain(|subscription| subscription.offer(event, frequent, &mut woken));
         self.count
             .store(list.subscriptions.len(), Ordering::Release);
+        drop(list);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn close(&self) {
         let mut list = lock(&self.list);
         list.closed = true;
         self.count.store(0, Ordering::Release);
-        for subscription in std::mem::take(&mut list.subscriptions) {
+        let subscriptions = std::mem::take(&mut list.subscriptions);
+        drop(list);
+        for subscription in subscriptions {
             let waker = {
                 let mut inner = lock(&subscription.inner);
                 inner.over = true;
@@ -146,27 +159,39 @@ impl Subscribers {
     }
 }
 
+/// Bytes of the message that an event holds.
+fn weight(event: &Event) -> usize {
+    match event {
+        Event::Message(delivery) => delivery.body.len(),
+        Event::Undelivered { message, .. } => message.body.len(),
+        Event::Settled {
+            outcome: Outcome::Replied { body, .. },
+            ..
+        } => body.len(),
+        _ => 0,
+    }
+}
+
 impl Subscription {
     /// `false`: nobody listens any more.
-    fn offer(&self, event: &Event, frequent: bool) -> bool {
-        let waker = {
-            let mut inner = lock(&self.inner);
-            if inner.over {
-                return false;
-            }
-            if frequent && !inner.messages {
-                return true;
-            }
-            if inner.queue.len() == CAPACITY {
-                inner.queue.pop_front();
-                inner.missed += 1;
-            }
-            inner.queue.push_back(event.clone());
-            inner.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+    fn offer(&self, event: &Event, frequent: bool, woken: &mut Vec<Waker>) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.over {
+            return false;
         }
+        if frequent && !inner.messages {
+            return true;
+        }
+        let bytes = weight(event);
+        while inner.queue.len() >= CAPACITY || inner.bytes + bytes > BYTES {
+            if inner.pop().is_none() {
+                break;
+            }
+            inner.missed += 1;
+        }
+        inner.bytes += bytes;
+        inner.queue.push_back(event.clone());
+        woken.extend(inner.waker.take());
         true
     }
 
@@ -175,7 +200,7 @@ impl Subscription {
         if inner.missed > 0 {
             return Poll::Ready(Some(Notice::Missed(std::mem::take(&mut inner.missed))));
         }
-        if let Some(event) = inner.queue.pop_front() {
+        if let Some(event) = inner.pop() {
             return Poll::Ready(Some(Notice::Event(event)));
         }
         if inner.over {
@@ -186,9 +211,20 @@ impl Subscription {
     }
 }
 
+impl Inner {
+    fn pop(&mut self) -> Option<Event> {
+        let event = self.queue.pop_front()?;
+        self.bytes -= weight(&event);
+        Some(event)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+
     use super::*;
+    use crate::{Key, Message, SessionKey, Tag};
 
     fn drained(finished: u64) -> Event {
         Event::Drained {
@@ -212,6 +248,59 @@ mod tests {
         }
         assert_eq!(next(&events), Poll::Ready(Some(Notice::Missed(3))));
         assert_eq!(next(&events), Poll::Ready(Some(Notice::Event(drained(3)))));
+    }
+
+    #[test]
+    fn large_messages_count_by_their_bytes() {
+        let subscribers = Subscribers::default();
+        let events = subscribers.subscribe();
+        let session = SessionKey(Key {
+            slot: 0,
+            generation: 0,
+        });
+        let large = Event::Undelivered {
+            session,
+            message: Message::new(Tag(1), vec![0; 1 << 20]),
+            maybe_delivered: false,
+        };
+        for _ in 0..20 {
+            subscribers.publish(&large);
+        }
+        assert_eq!(next(&events), Poll::Ready(Some(Notice::Missed(4))));
+        for _ in 0..16 {
+            assert_eq!(
+                next(&events),
+                Poll::Ready(Some(Notice::Event(large.clone())))
+            );
+        }
+        assert!(next(&events).is_pending());
+        assert_eq!(lock(&events.subscription.inner).bytes, 0);
+    }
+
+    #[test]
+    fn subscribers_that_have_left_do_not_pile_up_where_nothing_happens() {
+        let subscribers = Subscribers::default();
+        for _ in 0..100 {
+            drop(subscribers.subscribe());
+        }
+        assert!(lock(&subscribers.list).subscriptions.len() <= 1);
+    }
+
+    #[test]
+    fn whoever_is_woken_may_subscribe_at_once() {
+        struct Subscribing(Arc<Subscribers>);
+        impl Wake for Subscribing {
+            fn wake(self: Arc<Self>) {
+                drop(self.0.subscribe());
+            }
+        }
+        let subscribers = Arc::new(Subscribers::default());
+        let events = subscribers.subscribe();
+        let waker = Waker::from(Arc::new(Subscribing(subscribers.clone())));
+        let polled = events.subscription.poll(&Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        subscribers.publish(&drained(1));
+        assert_eq!(next(&events), Poll::Ready(Some(Notice::Event(drained(1)))));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::build_error::{StartError, identity_from, keep, roots_from};
 use super::client::Client;
 use super::hooks::Hooks;
 use super::peer::State;
-use super::resolve::{Lookup, Resolver};
+use super::resolve::{Lookup, Resolver, in_reach};
 use super::runtime::{Io, Platform, Task};
 use super::service::{Serve, Service};
 use super::shared::Shared;
@@ -158,7 +158,8 @@ impl<P: Platform> ClientBuilder<P> {
         self
     }
 
-    /// How long to wait for the first connection before giving up (30 s).
+    /// How long to wait for the first connection, the look-up of the server's name included, before
+    /// giving up (30 s).
     pub fn connect_timeout(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -188,11 +189,7 @@ impl<P: Platform> ClientBuilder<P> {
             .map_or_else(P::current, Ok)
             .map_err(StartError::Runtime)?;
         let platform = Arc::new(platform);
-        let address = lookup(&*platform, &target).await?;
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
+        let found = lookup(&*platform, &target).await?;
         let seed = self
             .seed
             .map_or_else(P::seed, Ok)
@@ -209,12 +206,12 @@ impl<P: Platform> ClientBuilder<P> {
             client: Some(ClientRole { roots, identity }),
         };
         let mut node = Node::new(config, roles, origin)?;
-        let bind = |error| StartError::Bind {
-            address: any,
-            error,
-        };
-        let io = platform.bind(any).map_err(bind)?;
-        let bound = io.local_address().map_err(bind)?;
+        let (io, bound) = bind(&*platform, &found)?;
+        let ipv6 = bound.is_ipv6();
+        let address = in_reach(&found, ipv6)
+            .first()
+            .copied()
+            .ok_or_else(|| not_found(&target))?;
         let server_name = server_name.unwrap_or_else(|| host_of(&target).to_owned());
         let (credentials, agent) = (self.credentials, self.agent);
         let dial = Dial {
@@ -225,11 +222,11 @@ impl<P: Platform> ClientBuilder<P> {
             agent,
         };
         let session = node.connect(platform.now(), dial)?;
-        let resolver = needs_lookup(&target).then(|| {
+        let lookup: Lookup = {
             let platform = platform.clone();
-            let lookup: Lookup = Arc::new(move |target| platform.resolve(target));
-            Resolver::new(target, lookup, address.is_ipv6())
-        });
+            Arc::new(move |target| platform.resolve(target))
+        };
+        let resolver = Some(Resolver::new(target, lookup, ipv6));
         let shared = Arc::new(Shared::new(platform.clone(), limits));
         let (service, hooks) = (self.service, self.hooks);
         let parts = Parts {
@@ -256,18 +253,12 @@ impl<P: Platform> ClientBuilder<P> {
             .map_err(StartError::Runtime)?;
         let mut patience = platform.sleep(after);
         self.platform = Some(platform);
-        let client = self.start().await?;
-        let connected = {
-            let mut connected = pin!(client.connected());
-            poll_fn(|cx| {
-                if let Poll::Ready(result) = connected.as_mut().poll(cx) {
-                    return Poll::Ready(Some(result));
-                }
-                patience.as_mut().poll(cx).map(|()| None)
-            })
-            .await
+        let Some(started) = before(&mut patience, self.start()).await else {
+            let last_reason = None;
+            return Err(StartError::TimedOut { after, last_reason });
         };
-        match connected {
+        let client = started?;
+        match before(&mut patience, client.connected()).await {
             Some(Ok(())) => Ok(client),
             Some(Err(reason)) => Err(StartError::Refused(reason)),
             None => {
@@ -279,6 +270,16 @@ impl<P: Platform> ClientBuilder<P> {
             }
         }
     }
+}
+
+/// What comes of the work, unless the time is over before.
+async fn before<T>(time: &mut Task, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => time.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 impl<P: Platform> IntoFuture for ClientBuilder<P> {
@@ -300,25 +301,44 @@ impl<P> fmt::Debug for ClientBuilder<P> {
     }
 }
 
-async fn lookup(platform: &impl Platform, target: &str) -> Result<SocketAddr, StartError> {
+async fn lookup(platform: &impl Platform, target: &str) -> Result<Vec<SocketAddr>, StartError> {
     if let Ok(address) = target.parse() {
-        return Ok(address);
+        return Ok(vec![address]);
     }
-    let resolve = |error| StartError::Resolve {
+    let found = platform.resolve(target).await;
+    found.map_err(|error| StartError::Resolve {
         target: target.to_owned(),
         error,
-    };
-    let found = platform.resolve(target).await.map_err(resolve)?;
-    // A name of both families is most often dialled by the first that the system prefers.
-    found
-        .first()
-        .copied()
-        .ok_or_else(|| resolve(io::Error::new(io::ErrorKind::NotFound, "it has no address")))
+    })
 }
 
-/// Whether a target is a name, to be looked up before each dial.
-fn needs_lookup(target: &str) -> bool {
-    target.parse::<SocketAddr>().is_err()
+fn not_found(target: &str) -> StartError {
+    StartError::Resolve {
+        target: target.to_owned(),
+        error: io::Error::new(io::ErrorKind::NotFound, "it has no address"),
+    }
+}
+
+/// A socket that reaches what was found. An IPv6 socket reaches both families, where there is IPv6.
+fn bind<P: Platform>(
+    platform: &P,
+    found: &[SocketAddr],
+) -> Result<(P::Io, SocketAddr), StartError> {
+    let at = |address: SocketAddr| {
+        let bound = platform.bind(address).and_then(|io| {
+            let bound = io.local_address()?;
+            Ok((io, bound))
+        });
+        bound.map_err(|error| StartError::Bind { address, error })
+    };
+    let has_ipv6 = found.iter().any(SocketAddr::is_ipv6);
+    let has_ipv4 = found.iter().any(SocketAddr::is_ipv4);
+    let bound = has_ipv6.then(|| at((Ipv6Addr::UNSPECIFIED, 0).into()));
+    match bound {
+        Some(Ok(bound)) => Ok(bound),
+        Some(Err(error)) if !has_ipv4 => Err(error),
+        _ => at((Ipv4Addr::UNSPECIFIED, 0).into()),
+    }
 }
 
 /// The host of `host:port`, without an IPv6 address's brackets.

@@ -89,6 +89,9 @@ impl<I: Io> Driver<I> {
                 };
                 self.lodge(*session, client, state.clone());
                 self.set_state(*session, state);
+                if let Some(resolver) = &mut self.resolver {
+                    resolver.reached(*address);
+                }
                 self.turn_away(now, *session);
             }
             Event::Disconnected {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -42,8 +42,26 @@ struct Inner {
     agenda: BTreeMap<(Instant, u64), Later>,
     sockets: BTreeMap<SocketAddr, Socket>,
     names: BTreeMap<String, Vec<SocketAddr>>,
-    lookups: Vec<String>,
+    /// Whether the machine speaks IPv6.
+    has_ipv6: bool,
     panics: usize,
+}
+
+impl Inner {
+    /// The socket that datagrams to an address go to: one at that address, or at any.
+    fn listener(&self, to: SocketAddr) -> Option<SocketAddr> {
+        let any = |ip: IpAddr| SocketAddr::new(ip, to.port());
+        let candidates = [
+            to,
+            any(Ipv4Addr::UNSPECIFIED.into()),
+            any(Ipv6Addr::UNSPECIFIED.into()),
+        ];
+        let fits = |at: &SocketAddr| at.is_ipv6() || to.is_ipv4();
+        candidates
+            .into_iter()
+            .filter(fits)
+            .find(|at| self.sockets.contains_key(at))
+    }
 }
 
 enum Later {
@@ -77,7 +95,7 @@ impl Lab {
                 agenda: BTreeMap::new(),
                 sockets: BTreeMap::new(),
                 names: BTreeMap::new(),
-                lookups: Vec::new(),
+                has_ipv6: true,
                 panics: 0,
             })),
             ready: Arc::default(),
@@ -136,12 +154,19 @@ impl Lab {
         inner.now = inner.now.max(at);
         let waker = match later {
             Later::Wake(waker) => Some(waker),
-            Later::Arrive(to, datagram) => inner.sockets.get_mut(&to).and_then(|socket| {
-                if !socket.cut {
-                    socket.arrived.push_back(datagram);
-                }
-                socket.reader.take()
-            }),
+            Later::Arrive(to, mut datagram) => {
+                let at = inner.listener(to);
+                at.and_then(|at| inner.sockets.get_mut(&at).map(|socket| (at, socket)))
+                    .and_then(|(at, socket)| {
+                        if at.is_ipv6() {
+                            datagram.remote = mapped(datagram.remote);
+                        }
+                        if !socket.cut {
+                            socket.arrived.push_back(datagram);
+                        }
+                        socket.reader.take()
+                    })
+            }
         };
         drop(inner);
         if let Some(waker) = waker {
@@ -174,7 +199,8 @@ impl Lab {
     /// Looks at a socket, or changes how it behaves.
     pub fn socket<T>(&self, address: SocketAddr, look: impl FnOnce(&mut Socket) -> T) -> T {
         let mut inner = self.lock();
-        let socket = inner.sockets.get_mut(&address).expect("it is bound");
+        let at = inner.listener(address).expect("it is bound");
+        let socket = inner.sockets.get_mut(&at).expect("it is bound");
         let seen = look(socket);
         let reader = socket.reader.take();
         drop(inner);
@@ -189,15 +215,15 @@ impl Lab {
         self.lock().sockets.contains_key(&address)
     }
 
-    /// Says what a name resolves to from now on.
+    /// Says what a name resolves to from now on; to nothing: the look-up never ends.
     pub fn name(&self, name: &str, addresses: &[SocketAddr]) {
         let mut inner = self.lock();
         inner.names.insert(name.into(), addresses.into());
     }
 
-    /// The names that were looked up.
-    pub fn lookups(&self) -> Vec<String> {
-        self.lock().lookups.clone()
+    /// Takes IPv6 away from the machine.
+    pub fn without_ipv6(&self) {
+        self.lock().has_ipv6 = false;
     }
 
     /// The time now.
@@ -238,13 +264,8 @@ impl Platform for Lab {
     fn bind(&self, address: SocketAddr) -> io::Result<LabIo> {
         let mut inner = self.lock();
         let mut address = address;
-        if address.ip().is_unspecified() {
-            // A machine has one address of each family here, and ports enough.
-            let loopback: std::net::IpAddr = match address {
-                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            };
-            address.set_ip(loopback);
+        if address.is_ipv6() && !inner.has_ipv6 {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         if address.port() == 0 {
             inner.last += 1;
@@ -262,10 +283,15 @@ impl Platform for Lab {
     }
 
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
-        let mut inner = self.lock();
-        inner.lookups.push(host.to_owned());
+        let inner = self.lock();
         let found = inner.names.get(host).cloned();
-        Box::pin(async move { found.ok_or_else(|| io::ErrorKind::NotFound.into()) })
+        Box::pin(async move {
+            match found {
+                Some(found) if found.is_empty() => std::future::pending().await,
+                Some(found) => Ok(found),
+                None => Err(io::ErrorKind::NotFound.into()),
+            }
+        })
     }
 
     fn sleep(&self, time: Duration) -> Task {
@@ -352,14 +378,21 @@ impl Io for LabIo {
     ) -> Poll<io::Result<()>> {
         let cut = self.lab.lock().sockets[&self.address].cut;
         if !cut {
+            let to = SocketAddr::new(
+                transmit.destination.ip().to_canonical(),
+                transmit.destination.port(),
+            );
+            let own: IpAddr = match to {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            };
             let datagram = Datagram {
-                remote: self.address,
-                local_ip: Some(transmit.destination.ip()),
+                remote: SocketAddr::new(own, self.address.port()),
+                local_ip: Some(to.ip()),
                 ecn: transmit.ecn.and_then(|ecn| Ecn::from_bits(ecn.bits())),
                 data: BytesMut::from(contents),
             };
             let at = self.lab.now() + DELAY;
-            let to = transmit.destination;
             self.lab.later(at, Later::Arrive(to, datagram));
         }
         Poll::Ready(Ok(()))
@@ -379,6 +412,14 @@ impl Io for LabIo {
             self.lab.later(deadline, waker);
         }
         Poll::Pending
+    }
+}
+
+/// An address as an IPv6 socket names it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+        v6 => v6,
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod closing;
+mod dialling;
 mod lab;
 mod sending;
 mod telling;

@@ -1,0 +1,109 @@
+//! Where clients dial: names that move, servers that send their clients elsewhere, two families.
+
+use std::net::SocketAddr;
+
+use trunkline_core::DrainPlan;
+use trunkline_core::driver::StartError;
+
+use super::lab::{Lab, within};
+use super::{Certificate, Client, ClientBuilder, Note, SECOND};
+
+impl Certificate {
+    fn client_of(&self, target: &str) -> ClientBuilder {
+        Client::connect(target)
+            .server_name("localhost")
+            .roots(self.roots.clone())
+            .client_id("anna")
+    }
+}
+
+#[test]
+fn a_name_is_looked_up_again_before_each_redial() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let [old, new] =
+            [certificate.server().await, certificate.server().await].map(Result::unwrap);
+        lab.name("server:1", &[old.local_addr()]);
+        let client = certificate.client_of("server:1").await.unwrap();
+        lab.name("server:1", &[new.local_addr()]);
+        old.close().await;
+        client.wait_for(|state| !state.is_connected()).await;
+        client.connected().await.unwrap();
+        assert_eq!(client.address(), Some(new.local_addr()));
+    });
+}
+
+#[test]
+fn a_client_goes_where_a_draining_server_sends_it_whatever_it_dialled_at_first() {
+    for (by_name, to_name) in [(false, false), (false, true), (true, false), (true, true)] {
+        Lab::run(async |lab| {
+            let certificate = Certificate::new();
+            let [old, new] =
+                [certificate.server().await, certificate.server().await].map(Result::unwrap);
+            lab.name("old:1", &[old.local_addr()]);
+            lab.name("new:1", &[new.local_addr()]);
+            let target = old.local_addr().to_string();
+            let client = certificate.client_of(if by_name { "old:1" } else { &target });
+            let client = client.await.unwrap();
+            let number = new.local_addr().to_string();
+            let alternative = if to_name { "new:1".into() } else { number };
+            let plan = DrainPlan {
+                deadline: SECOND,
+                retry_after: None,
+                alternative: Some(alternative),
+            };
+            old.drain_with(plan).await.unwrap();
+            client.wait_for(|state| !state.is_connected()).await;
+            client.connected().await.unwrap();
+            assert_eq!(client.address(), Some(new.local_addr()));
+        });
+    }
+}
+
+#[test]
+fn the_time_for_connecting_includes_the_look_up() {
+    Lab::run(async |lab| {
+        lab.name("nowhere:1", &[]);
+        let client = Certificate::new().client_of("nowhere:1");
+        let client = client.connect_timeout(SECOND).into_future();
+        let error = within(&lab, 2 * SECOND, client).await.unwrap().unwrap_err();
+        assert!(matches!(error, StartError::TimedOut { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_server_of_the_other_family_is_found_too() {
+    for has_ipv6 in [true, false] {
+        Lab::run(async |lab| {
+            if !has_ipv6 {
+                lab.without_ipv6();
+            }
+            let certificate = Certificate::new();
+            let server = certificate.server().await.unwrap();
+            let nobody: SocketAddr = "[::1]:9".parse().unwrap();
+            lab.name("localhost:1", &[nobody, server.local_addr()]);
+            let client = certificate.client_of("localhost:1").await.unwrap();
+            client.send(&Note { number: 1 }).await.unwrap();
+            assert_eq!(server.clients().await.unwrap().len(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_client_of_a_name_with_several_addresses_comes_back_to_its_session() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let [home, other] =
+            [certificate.server().await, certificate.server().await].map(Result::unwrap);
+        lab.name("server:1", &[home.local_addr(), other.local_addr()]);
+        let client = certificate.client_of("server:1").await.unwrap();
+        // As name servers do that share out the load.
+        lab.name("server:1", &[other.local_addr(), home.local_addr()]);
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        client.wait_for(|state| !state.is_connected()).await;
+        lab.socket(client.local_addr(), |socket| socket.cut = false);
+        client.connected().await.unwrap();
+        assert_eq!(client.address(), Some(home.local_addr()));
+        assert_eq!(home.metrics().await.unwrap().sessions_resumed, 1);
+    });
+}

@@ -25,6 +25,13 @@ const DATAGRAMS: usize = 1_024;
 const EVENTS: usize = 4_096;
 const TRANSMITS: usize = 256;
 
+/// So many times receiving may fail in a turn. An error concerns one datagram; so many are the
+/// socket's own, which gets a pause.
+const ERRORS: usize = 64;
+
+/// How long to leave a socket alone that cannot be used for now.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// So many turns may end with datagrams still waiting before timers fire all the same.
 const DEFERRED_TURNS: u32 = 16;
 
@@ -181,7 +188,8 @@ impl<I: Io> Driver<I> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.io.now();
         self.run_commands(now);
-        let drained = self.receive(cx, now);
+        let received = self.receive(cx, now);
+        let drained = received != Received::Budget;
         self.fire_timers(now, drained);
         let quiet = self.report_events(now);
         self.shared
@@ -199,7 +207,7 @@ impl<I: Io> Driver<I> {
         if self.taken.is_empty() {
             self.shared.mailbox.take(&mut self.taken, Some(cx));
         }
-        if !idle || !self.taken.is_empty() || self.sleep(cx, now, sent).is_ready() {
+        if !idle || !self.taken.is_empty() || self.sleep(cx, now, received, sent).is_ready() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -217,22 +225,23 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Hands over what has arrived; `false`: more is waiting.
-    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Hands over what has arrived.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Received {
         let mut budget = DATAGRAMS;
         let Self { node, io, .. } = self;
         loop {
             let mut sink = |datagram| node.handle_input(now, Input::Datagram(datagram));
-            match io.poll_receive(cx, &mut sink) {
-                Poll::Pending => return true,
-                Poll::Ready(Ok(count)) => budget = budget.saturating_sub(count.max(1)),
+            let (cost, end) = match io.poll_receive(cx, &mut sink) {
+                Poll::Pending => return Received::All,
+                Poll::Ready(Ok(count)) => (count.max(1), Received::Budget),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "receiving failed");
-                    budget = budget.saturating_sub(16);
+                    (DATAGRAMS / ERRORS, Received::Failing)
                 }
-            }
+            };
+            budget = budget.saturating_sub(cost);
             if budget == 0 {
-                return false;
+                return end;
             }
         }
     }
@@ -296,16 +305,24 @@ impl<I: Io> Driver<I> {
     }
 
     /// Sleeps until the next deadline; ready if that has come.
-    fn sleep(&mut self, cx: &mut Context<'_>, now: Instant, sent: Sending) -> Poll<()> {
+    fn sleep(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        received: Received,
+        sent: Sending,
+    ) -> Poll<()> {
+        let soon = now + PAUSE;
         let mut deadline = self.node.poll_timeout();
         if sent == Sending::Blocked {
             // The node is due because it has more to send: the socket will wake us for that.
-            deadline = deadline.map(|due| due.max(now + Duration::from_millis(1)));
+            deadline = deadline.map(|due| due.max(soon));
         }
-        let alarm = self.ledger.next_alarm();
-        let end = self.last_moment();
+        let retry = (received == Received::Failing).then_some(soon);
+        let (alarm, end) = (self.ledger.next_alarm(), self.last_moment());
+        let deadlines = [deadline, retry, alarm, end];
         self.io
-            .poll_sleep_until(cx, [deadline, alarm, end].into_iter().flatten().min())
+            .poll_sleep_until(cx, deadlines.into_iter().flatten().min())
     }
 }
 
@@ -313,6 +330,17 @@ impl<I: Io> Driver<I> {
 pub(super) fn find(peers: &mut [Option<Lodger>], session: SessionKey) -> Option<&mut Lodger> {
     let lodger = peers.get_mut(session.0.slot as usize)?.as_mut();
     lodger.filter(|lodger| lodger.peer.session() == session)
+}
+
+/// How far receiving came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Received {
+    /// All that had arrived.
+    All,
+    /// The turn's budget is used up.
+    Budget,
+    /// The socket fails again and again.
+    Failing,
 }
 
 /// How far sending came.

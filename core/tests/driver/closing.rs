@@ -161,6 +161,16 @@ fn who_comes_while_a_server_closes_does_not_hold_it_up() {
 }
 
 #[test]
+fn a_client_that_never_got_through_and_has_nothing_to_say_closes_at_once() {
+    Lab::run(async |lab| {
+        let client = Certificate::new().client("127.0.0.1:9".parse().unwrap(), "anna");
+        let client = client.start().await.unwrap();
+        lab.pass(SECOND).await;
+        assert!(within(&lab, MILLISECOND, client.close()).await.is_some());
+    });
+}
+
+#[test]
 fn a_server_that_is_dropped_is_dialled_again() {
     Lab::run(async |lab| {
         let certificate = Certificate::new();

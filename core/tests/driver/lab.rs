@@ -111,9 +111,15 @@ impl Lab {
         let mut future = pin!(future);
         let waker = self.ready.waker(0);
         let end = self.now() + FOR_EVER;
+        let (mut moment, mut polls) = (self.now(), 0);
         self.ready.wake(0);
         loop {
             assert!(self.now() < end, "this hangs");
+            if std::mem::replace(&mut moment, self.now()) != moment {
+                polls = 0;
+            }
+            polls += 1;
+            assert!(polls < 1_000_000, "this spins");
             match self.ready.next() {
                 Some(0) => {
                     let mut cx = Context::from_waker(&waker);

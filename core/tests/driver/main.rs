@@ -14,6 +14,7 @@ mod dialling;
 mod lab;
 mod sending;
 mod telling;
+mod turning;
 
 use std::net::SocketAddr;
 use std::time::Duration;

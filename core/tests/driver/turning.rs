@@ -1,0 +1,54 @@
+//! Turns: what goes wrong with a socket, or comes in masses, keeps nobody else from their turn.
+
+use trunkline_core::driver::{Context, Service};
+
+use super::lab::{Lab, within};
+use super::{Certificate, MILLISECOND, Note, SECOND};
+
+#[test]
+fn a_socket_that_fails_is_tried_again_now_and_then() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let address = server.local_addr();
+        let before = lab.socket(address, |socket| {
+            socket.fails = true;
+            socket.receives
+        });
+        lab.pass(SECOND).await;
+        let attempts = lab.socket(address, |socket| {
+            socket.fails = false;
+            socket.receives - before
+        });
+        assert!((100..=100_000).contains(&attempts), "{attempts}");
+        let sent = client.send(&Note { number: 1 }).acked();
+        assert!(
+            within(&lab, SECOND, sent.into_future())
+                .await
+                .unwrap()
+                .is_ok()
+        );
+    });
+}
+
+#[test]
+fn a_flood_keeps_neither_timers_nor_handles_from_their_turn() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        lab.socket(server.local_addr(), |socket| socket.flooded = true);
+        let peer = server.client(client.client_id()).unwrap();
+        // The client hears nothing, so that a timer is all there is.
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        let sent = peer.send(&Note { number: 1 }).acked().timeout(SECOND);
+        let start = lab.now();
+        assert!(sent.await.is_err());
+        assert!(lab.now() - start < SECOND + 100 * MILLISECOND);
+        assert_eq!(server.clients().await.unwrap().len(), 1);
+    });
+}

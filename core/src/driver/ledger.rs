@@ -14,6 +14,8 @@ use crate::{PromiseKey, SessionKey};
 pub(crate) struct Ledger {
     /// By a ticket's index, where the driver has put what it stands for.
     places: Vec<(u32, Place)>,
+    /// How many of these stand for something.
+    placed: usize,
     promises: HashMap<PromiseKey, Ticket, BuildHasherDefault<Spread>>,
     alarms: BTreeMap<(Instant, u64), Alarm>,
     alarm: u64,
@@ -42,13 +44,17 @@ pub(crate) enum Alarm {
     Leave(SessionKey),
 }
 
+/// What an idle ledger keeps room for; beyond it, a burst's memory is given back.
+const KEPT: usize = 1_024;
+
 impl Ledger {
     pub(crate) fn put(&mut self, ticket: Ticket, place: Place) {
         let index = ticket.index as usize;
         if self.places.len() <= index {
             self.places.resize(index + 1, (0, Place::Nowhere));
         }
-        self.places[index] = (ticket.generation, place);
+        let (_, before) = std::mem::replace(&mut self.places[index], (ticket.generation, place));
+        self.placed += usize::from(before == Place::Nowhere);
         if let Place::Promise(promise) = place {
             self.promises.insert(promise, ticket);
         }
@@ -58,10 +64,14 @@ impl Ledger {
     pub(crate) fn take(&mut self, ticket: Ticket) -> Place {
         let place = match self.places.get_mut(ticket.index as usize) {
             Some((generation, place)) if *generation == ticket.generation => std::mem::take(place),
-            _ => Place::Nowhere,
+            _ => return Place::Nowhere,
         };
         if let Place::Promise(promise) = place {
             self.promises.remove(&promise);
+        }
+        self.placed -= usize::from(place != Place::Nowhere);
+        if self.placed == 0 && self.places.len() > KEPT {
+            (self.places, self.promises) = (Vec::new(), HashMap::default());
         }
         place
     }
@@ -204,6 +214,28 @@ mod tests {
         assert_eq!(ledger.take(ticket), Place::Nowhere);
         ledger.settle_promise(promise, Settlement::Accepted);
         assert_eq!(ledger.settled.len(), 1);
+    }
+
+    #[test]
+    fn a_burst_leaves_no_memory_behind() {
+        let mut ledger = Ledger::default();
+        let promise = |index| PromiseKey {
+            session: SESSION,
+            number: u64::from(index),
+        };
+        for index in 0..10_000 {
+            let ticket = Ticket {
+                index,
+                generation: index,
+            };
+            ledger.put(ticket, Place::Backlog(SESSION, 1));
+            ledger.put(ticket, Place::Promise(promise(index)));
+        }
+        for index in 0..10_000 {
+            assert_eq!(ledger.placed, 10_000 - index as usize);
+            ledger.settle_promise(promise(index), Settlement::Accepted);
+        }
+        assert_eq!(ledger.places.capacity() + ledger.promises.capacity(), 0);
     }
 
     #[test]

@@ -43,14 +43,20 @@ struct Inner {
     driver: Option<Waker>,
     waiting: Vec<Entry>,
     free: Vec<u32>,
+    /// The generation of the last ticket.
+    generation: u32,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// That of its ticket.
     generation: u32,
     state: State,
 }
+
+/// What an idle mailbox keeps room for; beyond it, a burst's memory is given back.
+const KEPT: usize = 1_024;
 
 #[derive(Debug)]
 enum State {
@@ -145,6 +151,9 @@ impl Mailbox {
     /// Moves all commands into `commands`, which must be empty. If there are none and the driver is
     /// about to sleep, the next one will wake it.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>, sleeping: Option<&Context<'_>>) {
+        if commands.capacity() > KEPT {
+            *commands = VecDeque::new();
+        }
         let mut inner = lock(&self.inner);
         inner.driver = None;
         if !inner.commands.is_empty() {
@@ -193,23 +202,24 @@ impl Mailbox {
 
 impl Inner {
     fn enter(&mut self, waker: Waker) -> Ticket {
-        if let Some(index) = self.free.pop()
-            && let Some(entry) = self.waiting.get_mut(index as usize)
-        {
-            entry.state = State::Waiting(waker);
-            return Ticket {
-                index,
-                generation: entry.generation,
-            };
-        }
-        let index = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
-        self.waiting.push(Entry {
-            generation: 0,
+        self.generation = self.generation.wrapping_add(1);
+        let entry = Entry {
+            generation: self.generation,
             state: State::Waiting(waker),
-        });
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.waiting[index as usize] = entry;
+                index
+            }
+            None => {
+                self.waiting.push(entry);
+                (self.waiting.len() - 1) as u32
+            }
+        };
         Ticket {
             index,
-            generation: 0,
+            generation: self.generation,
         }
     }
 
@@ -217,15 +227,18 @@ impl Inner {
         self.waiting
             .get_mut(ticket.index as usize)
             .filter(|entry| entry.generation == ticket.generation)
+            .filter(|entry| !matches!(entry.state, State::Free))
     }
 
     fn leave(&mut self, ticket: Ticket) -> State {
         let Some(entry) = self.entry(ticket) else {
             return State::Free;
         };
-        entry.generation = entry.generation.wrapping_add(1);
         let state = std::mem::replace(&mut entry.state, State::Free);
         self.free.push(ticket.index);
+        if self.free.len() == self.waiting.len() && self.free.len() > KEPT {
+            (self.free, self.waiting) = (Vec::new(), Vec::new());
+        }
         state
     }
 }
@@ -340,6 +353,27 @@ mod tests {
         assert!(
             matches!(commands.make_contiguous(), [Command::Abandon(ticket)] if *ticket == given_up)
         );
+    }
+
+    #[test]
+    fn a_burst_leaves_no_memory_and_no_valid_ticket_behind() {
+        let mailbox = Mailbox::default();
+        let tickets: Vec<_> = (0..10_000).map(|_| wait(&mailbox)).collect();
+        tickets.iter().for_each(|ticket| mailbox.abandon(*ticket));
+        let mut commands = VecDeque::new();
+        for expected in [20_000, 0, 0] {
+            mailbox.take(&mut commands, None);
+            assert_eq!(commands.len(), expected);
+            commands.clear();
+        }
+        let next = wait(&mailbox);
+        let mut stale = vec![(tickets[0], Settlement::Accepted)];
+        mailbox.settle(&mut stale, &mut Vec::new());
+        assert!(poll(&mailbox, next).is_pending());
+        assert_eq!(next.index, tickets[0].index);
+        let inner = lock(&mailbox.inner);
+        let kept = inner.waiting.capacity() + inner.free.capacity() + inner.commands.capacity();
+        assert!(kept + commands.capacity() < 100, "{kept}");
     }
 
     #[test]

@@ -48,6 +48,16 @@ pub(crate) enum Then {
     Start,
 }
 
+/// What an idle session keeps room for, in jobs; there may be very many sessions.
+pub(crate) const KEPT: usize = 64;
+
+/// Gives a burst's memory back.
+pub(crate) fn trim(jobs: &mut VecDeque<Job>) {
+    if jobs.is_empty() {
+        jobs.shrink_to(KEPT);
+    }
+}
+
 impl JobQueue {
     pub(crate) fn push(&self, job: Job) -> Then {
         let mut inner = lock(&self.inner);
@@ -69,6 +79,8 @@ impl JobQueue {
         let any = !inner.jobs.is_empty();
         if !any {
             inner.worker = Worker::Asleep(cx.waker().clone());
+            trim(&mut inner.jobs);
+            trim(jobs);
         } else if jobs.is_empty() {
             std::mem::swap(&mut inner.jobs, jobs);
         } else {

@@ -13,7 +13,7 @@ use super::command::{Answer, Command};
 use super::context::Origin;
 use super::peer::Peer;
 use super::permits::{Applicant, Permit};
-use super::queue::Job;
+use super::queue::{Job, KEPT, trim};
 use super::runtime::Task;
 use super::service::{Order, Serve};
 use super::slot::slot;
@@ -62,7 +62,9 @@ impl Worker {
     /// The next job, and whether it is an ordered one. Jobs of busy lanes queue up behind them.
     fn next(&mut self) -> Option<(Job, Order)> {
         while let Some(lane) = self.free.pop_front() {
-            if let Some(job) = self.line(lane).waiting.pop_front() {
+            let waiting = &mut self.line(lane).waiting;
+            if let Some(job) = waiting.pop_front() {
+                trim(waiting);
                 return Some((job, Order::Ordered));
             }
         }
@@ -233,6 +235,7 @@ impl Future for Worker {
             more = news;
         }
         this.peer.0.shared.mailbox.post_all(&mut this.answers);
+        this.answers.shrink_to(KEPT);
         if closed && this.running.is_empty() {
             Poll::Ready(())
         } else {

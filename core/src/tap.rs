@@ -129,6 +129,47 @@ pub enum Call<'a> {
     },
 }
 
+impl<'a> Call<'a> {
+    /// Which call it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Datagram { .. } => "datagram",
+            Self::Timeout => "timeout",
+            Self::Connect { .. } => "connect",
+            Self::Redirect { .. } => "redirect",
+            Self::Join { .. } => "join",
+            Self::Leave { .. } => "leave",
+            Self::Close { .. } => "close",
+            Self::Drain { .. } => "drain",
+            Self::Admit { .. } => "admit",
+            Self::Refuse { .. } => "refuse",
+            Self::Send { .. } => "send",
+            Self::SendAcked { .. } => "send acked",
+            Self::Request { .. } => "request",
+            Self::SendBestEffort { .. } => "send best effort",
+            Self::Broadcast { .. } => "broadcast",
+            Self::Cancel { .. } => "cancel",
+            Self::Ack { .. } => "ack",
+            Self::Reply { .. } => "reply",
+            Self::Reject { .. } => "reject",
+        }
+    }
+
+    /// What it carries: a datagram's bytes, or a message's body; empty for others.
+    pub fn payload(&self) -> &'a [u8] {
+        match *self {
+            Self::Datagram { data, .. } => data,
+            Self::Send { message, .. }
+            | Self::SendAcked { message, .. }
+            | Self::Request { message, .. }
+            | Self::SendBestEffort { message, .. }
+            | Self::Broadcast { message, .. } => message.body,
+            Self::Reply { body, .. } => body,
+            _ => &[],
+        }
+    }
+}
+
 /// A message that is lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Letter<'a> {

@@ -16,6 +16,7 @@ mod screen;
 mod serve;
 mod signals;
 mod table;
+mod traces;
 mod traffic;
 
 use std::process::ExitCode;

@@ -37,6 +37,14 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The recording cannot be made.
+    #[error("cannot record to {}: {error}{}", path.display(), not_overwritten(error))]
+    Recording {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The address cannot be bound to.
     #[error("cannot bind to {address}: {error}{}", in_use(error))]
     Bind {
@@ -87,6 +95,14 @@ pub enum StartError {
 fn in_use(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::AddrInUse {
         "; stop whoever uses it, or choose another port"
+    } else {
+        ""
+    }
+}
+
+fn not_overwritten(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        "; it is not overwritten: give another path, or remove it"
     } else {
         ""
     }

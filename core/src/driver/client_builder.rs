@@ -16,12 +16,13 @@ use super::build_error::{StartError, identity_from, keep, roots_from};
 use super::client::Client;
 use super::hooks::Hooks;
 use super::peer::State;
+use super::recording::{self, Recording};
 use super::resolve::{Lookup, Resolver, in_reach};
 use super::runtime::{Io, Platform, Task};
 use super::service::{Serve, Service};
 use super::shared::Shared;
 use super::turn::{Driver, Parts};
-use crate::{ClientId, ClientRole, Config, Dial, Identity, Node, Origin, Roles, Roots, Seed};
+use crate::{ClientId, ClientRole, Config, Dial, Identity, Origin, Roles, Roots, Seed};
 
 /// Sets up a client; awaited, it connects. See [`Client::connect`].
 #[must_use = "nothing is dialled before this is awaited"]
@@ -38,6 +39,7 @@ pub struct ClientBuilder<P> {
     hooks: Option<Arc<dyn Hooks>>,
     seed: Option<Seed>,
     patience: Duration,
+    recording: Option<Recording>,
     problem: Option<StartError>,
     platform: Option<P>,
 }
@@ -57,6 +59,7 @@ impl<P: Platform> ClientBuilder<P> {
             hooks: None,
             seed: None,
             patience: Duration::from_secs(30),
+            recording: None,
             problem: None,
             platform: None,
         }
@@ -165,6 +168,17 @@ impl<P: Platform> ClientBuilder<P> {
         self
     }
 
+    /// Records everything that happens to it into a new file, to be replayed with
+    /// `trunkline replay` or [`crate::trace::replay`]: a path, or a [`Recording`].
+    ///
+    /// **Who has the file can decrypt everything that it recorded**, and reads credentials and
+    /// messages in it; the private key is not in it. Only its owner can read it. A disk that is too
+    /// slow, or full, ends the recording, with a warning in the log, and nothing else.
+    pub fn record(mut self, recording: impl Into<Recording>) -> Self {
+        self.recording = Some(recording.into());
+        self
+    }
+
     /// Starts dialling and returns at once, whether or not the server is there: messages that are
     /// sent meanwhile wait in the outbox. Waits only for the server's name to be looked up.
     /// Cancel-safe: dropped, nothing is left behind.
@@ -176,6 +190,7 @@ impl<P: Platform> ClientBuilder<P> {
             identity,
             server_name,
             client,
+            recording,
             problem,
             platform,
             ..
@@ -205,8 +220,8 @@ impl<P: Platform> ClientBuilder<P> {
             server: None,
             client: Some(ClientRole { roots, identity }),
         };
-        let mut node = Node::new(config, roles, origin)?;
         let (io, bound) = bind(&*platform, &found)?;
+        let (mut node, fresh) = recording::start(recording, config, roles, origin)?;
         let ipv6 = bound.is_ipv6();
         let address = in_reach(&found, ipv6)
             .first()
@@ -240,6 +255,7 @@ impl<P: Platform> ClientBuilder<P> {
         let mut driver = Driver::new(node, io, parts);
         driver.end_with_last_session();
         let peer = driver.lodge(session, &client, State::Connecting);
+        fresh.keep();
         platform.spawn(Box::pin(driver));
         Ok(Client::new(peer, bound))
     }

@@ -23,6 +23,7 @@ mod perform;
 mod permits;
 mod promise_error;
 mod queue;
+mod recording;
 mod report;
 mod resolve;
 mod runtime;
@@ -50,6 +51,7 @@ pub use events::{Events, Notice};
 pub use hooks::Hooks;
 pub use peer::{GroupError, Peer, State};
 pub use promise_error::PromiseError;
+pub use recording::Recording;
 pub use runtime::{Io, Platform, Runtime, Task};
 pub use send::{Acked, BestEffort, Outgoing, Request};
 pub use sending::{Acking, Asking, Raw, Reading, Sent, Typed};
@@ -64,8 +66,8 @@ pub mod exports {
     pub use super::{
         Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting, Context,
         Drained, Events, Group, GroupError, Hooks, IntoAck, Notice, Outgoing, Peer, PromiseError,
-        Raw, Reading, Request, Sent, ServerHandle, Service, ServiceError, StartError, State,
-        Stopped, Typed,
+        Raw, Reading, Recording, Request, Sent, ServerHandle, Service, ServiceError, StartError,
+        State, Stopped, Typed,
     };
     pub use crate::{
         AdmissionRequest, Broadcast, ClientId, CloseCode, CommandError, Config, ConfigError,

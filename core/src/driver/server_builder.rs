@@ -9,12 +9,13 @@ use std::sync::Arc;
 use super::admission::{Admit, Policy};
 use super::build_error::{StartError, identity_from, keep};
 use super::hooks::Hooks;
+use super::recording::{self, Recording};
 use super::runtime::{Io, Platform, Runtime, Task};
 use super::server::Server;
 use super::service::{Serve, Service};
 use super::shared::Shared;
 use super::turn::{Driver, Parts};
-use crate::{Admission, Config, Identity, Node, Origin, PersistentKeys, Roles, Seed, ServerRole};
+use crate::{Admission, Config, Identity, Origin, PersistentKeys, Roles, Seed, ServerRole};
 
 /// Sets up a server; awaited, it starts. See [`Server::bind`].
 #[must_use = "nothing starts before this is awaited"]
@@ -27,6 +28,7 @@ pub struct ServerBuilder<P> {
     hooks: Option<Arc<dyn Hooks>>,
     seed: Option<Seed>,
     keys: Option<PersistentKeys>,
+    recording: Option<Recording>,
     problem: Option<StartError>,
     platform: Option<P>,
 }
@@ -42,6 +44,7 @@ impl<P: Platform> ServerBuilder<P> {
             hooks: None,
             seed: None,
             keys: None,
+            recording: None,
             problem: None,
             platform: None,
         }
@@ -111,6 +114,17 @@ impl<P: Platform> ServerBuilder<P> {
         self
     }
 
+    /// Records everything that happens to it into a new file, to be replayed with
+    /// `trunkline replay` or [`crate::trace::replay`]: a path, or a [`Recording`].
+    ///
+    /// **Who has the file can decrypt everything that it recorded**, and reads credentials and
+    /// messages in it; the private key is not in it. Only its owner can read it. A disk that is too
+    /// slow, or full, ends the recording, with a warning in the log, and nothing else.
+    pub fn record(mut self, recording: impl Into<Recording>) -> Self {
+        self.recording = Some(recording.into());
+        self
+    }
+
     /// Starts it.
     fn start(self) -> Result<Server<P>, StartError> {
         let Self {
@@ -122,6 +136,7 @@ impl<P: Platform> ServerBuilder<P> {
             hooks,
             seed,
             keys,
+            recording,
             problem,
             platform,
         } = self;
@@ -151,7 +166,8 @@ impl<P: Platform> ServerBuilder<P> {
             client_roots,
         });
         let (limits, timeouts) = (config.limits, config.timeouts);
-        let node = Node::new(
+        let (node, fresh) = recording::start(
+            recording,
             config,
             Roles {
                 server,
@@ -172,6 +188,7 @@ impl<P: Platform> ServerBuilder<P> {
             resolver: None,
             timeouts,
         };
+        fresh.keep();
         platform.spawn(Box::pin(Driver::new(node, io, parts)));
         Ok(Server::new(shared, bound))
     }

@@ -45,7 +45,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let own = Build::own();
         for (what, here, recorded) in own.differences(&self.recorded_by) {
-            writeln!(f, "another build: {what} is {here}, and was {recorded}")?;
+            writeln!(
+                f,
+                "another build: {what} is {here}, and was {}",
+                recorded.escape_debug()
+            )?;
         }
         match &self.difference {
             None => write!(

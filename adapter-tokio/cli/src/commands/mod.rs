@@ -5,9 +5,11 @@ mod clients;
 mod demo;
 mod impair;
 mod listen;
+mod replay;
 mod request;
 mod send;
 mod serve;
+mod trace;
 
 use clap::Subcommand;
 
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Clients(Box<clients::Arguments>),
     Cert(cert::Arguments),
     Impair(Box<impair::Arguments>),
+    Replay(replay::Arguments),
+    Trace(trace::Arguments),
 }
 
 /// Does what was asked for.
@@ -37,5 +41,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Clients(arguments) => clients::run(*arguments).await,
         Command::Cert(arguments) => cert::run(arguments),
         Command::Impair(arguments) => impair::run(*arguments).await,
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
     }
 }

@@ -42,7 +42,7 @@ pub enum TraceError {
     #[error("the trace ends within its header: nothing was recorded")]
     NoHeader,
     /// The header has what this version cannot use.
-    #[error("the trace's header cannot be used: {entry}: {why}")]
+    #[error("the trace's header cannot be used: {}: {}", entry.escape_debug(), why.escape_debug())]
     Header {
         /// Which entry.
         entry: String,

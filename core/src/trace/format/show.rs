@@ -1,4 +1,4 @@
-//! Records in words, one line each.
+//! Records in words, one line each. What others wrote is quoted, so that it moves no cursor.
 
 use std::fmt;
 
@@ -11,6 +11,22 @@ impl Record<'_> {
         match self {
             Self::Call { at, .. } | Self::Transmit { at, .. } => Some(*at),
             Self::Event(_) | Self::Signature(_) | Self::End(_) => None,
+        }
+    }
+}
+
+impl Record<'_> {
+    /// What kind of record it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Call { call, .. } => call.name(),
+            Self::Transmit { mark: Some(_), .. } => "transmit",
+            Self::Transmit { mark: None, .. } => "transmit, none",
+            Self::Event(Some(_)) => "event",
+            Self::Event(None) => "event, none",
+            Self::Signature(Signature::Scheme(_)) => "signature scheme",
+            Self::Signature(Signature::Made { .. }) => "signature",
+            Self::End(_) => "end",
         }
     }
 }
@@ -47,7 +63,12 @@ impl fmt::Display for TransmitMark {
 
 impl fmt::Display for EventMark<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "event {} ({:016x})", self.name, self.digest)
+        write!(
+            f,
+            "event {} ({:016x})",
+            self.name.escape_debug(),
+            self.digest
+        )
     }
 }
 
@@ -73,22 +94,24 @@ impl fmt::Display for Call<'_> {
                 server_name,
                 client,
                 ..
-            } => write!(f, "connect to {server_name} at {address} as {client}"),
+            } => write!(f, "connect to {server_name:?} at {address} as {client:?}"),
             Self::Redirect { session, address } => {
                 write!(f, "redirect session {:?} to {address}", session.0)
             }
-            Self::Join { session, group } => write!(f, "join: session {:?}, {group}", session.0),
-            Self::Leave { session, group } => write!(f, "leave: session {:?}, {group}", session.0),
+            Self::Join { session, group } => write!(f, "join: session {:?}, {group:?}", session.0),
+            Self::Leave { session, group } => {
+                write!(f, "leave: session {:?}, {group:?}", session.0)
+            }
             Self::Close {
                 session,
                 code,
                 reason,
             } => {
-                write!(f, "close session {:?} ({code}): {reason}", session.0)
+                write!(f, "close session {:?} ({code}): {reason:?}", session.0)
             }
             Self::Drain { deadline, .. } => write!(f, "drain within {deadline:?}"),
             Self::Admit { link } => write!(f, "admit link {:?}", link.0),
-            Self::Refuse { link, reason, .. } => write!(f, "refuse link {:?}: {reason}", link.0),
+            Self::Refuse { link, reason, .. } => write!(f, "refuse link {:?}: {reason:?}", link.0),
             Self::Send { to, message } => write!(f, "send to session {:?}: {message}", to.0),
             Self::SendAcked { to, message, .. } => {
                 write!(f, "send to session {:?}, acked: {message}", to.0)
@@ -99,9 +122,10 @@ impl fmt::Display for Call<'_> {
             Self::SendBestEffort { to, message, .. } => {
                 write!(f, "send to session {:?}, best effort: {message}", to.0)
             }
-            Self::Broadcast { group, message, .. } => {
-                write!(f, "broadcast to {}: {message}", group.unwrap_or("everyone"))
-            }
+            Self::Broadcast { group, message, .. } => match group {
+                Some(group) => write!(f, "broadcast to {group:?}: {message}"),
+                None => write!(f, "broadcast to everyone: {message}"),
+            },
             Self::Cancel { promise } => write!(
                 f,
                 "cancel promise {} of session {:?}",
@@ -129,7 +153,7 @@ impl fmt::Display for Call<'_> {
                 reason,
             } => write!(
                 f,
-                "reject delivery {} of session {:?} ({code}): {reason}",
+                "reject delivery {} of session {:?} ({code}): {reason:?}",
                 delivery.number, delivery.session.0
             ),
         }

@@ -62,6 +62,11 @@ impl<W: Write> Writer<W> {
         self.output.flush()
     }
 
+    /// What it wrote to.
+    pub fn into_inner(self) -> W {
+        self.output
+    }
+
     /// How many bytes have been written.
     pub fn written(&self) -> u64 {
         self.written

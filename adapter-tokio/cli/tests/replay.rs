@@ -1,0 +1,263 @@
+//! A recording of real sockets on a bad network, replayed by another process.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{assert_one_line, run, trunkline};
+use trunkline_core::trace::{Header, Reader, Record, Writer};
+use trunkline_tokio::{
+    Admit, Answer, Client, Config, Identity, Message, Roots, Seed, Server, Service, State, Tag,
+};
+
+const CLIENTS: u64 = 3;
+const MESSAGES: u64 = 3_400;
+
+/// The program as a proxy in front of a server, on a bad network with a tunnel every few seconds.
+fn bad_network(server: SocketAddr) -> (Child, String) {
+    let to = server.to_string();
+    let mut child = trunkline(&["impair", "--listen", "127.0.0.1:0", "--to", &to])
+        .args(["--delay", "2ms", "--loss", "2%", "--reorder", "2%"])
+        .args(["--duplicate", "1%", "--blackout", "2s@4s", "--seed", "7"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().expect("piped"))
+        .read_line(&mut line)
+        .expect("a line");
+    let address = line
+        .split_once("listening on ")
+        .and_then(|(_, rest)| rest.split_once(','))
+        .map(|(address, _)| address.to_owned());
+    (child, address.expect("an address"))
+}
+
+/// Notices within a second that nothing comes any more, and is back soon after.
+fn quick() -> Config {
+    let mut config = Config::default();
+    config.heartbeat.interval = Duration::from_millis(250);
+    config.redial.first = Duration::from_millis(50);
+    config.redial.cap = Duration::from_millis(500);
+    config
+}
+
+/// A server and its clients in one conversation with cuts; each records itself into the directory.
+async fn conversation(directory: &Path) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .and_then(|params| params.self_signed(&key))
+        .expect("a certificate");
+    let (pem, key) = (certificate.pem(), key.serialize_pem());
+    let identity = Identity::from_pem(pem.as_bytes(), key.as_bytes(), "test").expect("a pair");
+    let roots = Roots::from_pem(pem.as_bytes(), "test").expect("a root");
+    let handled = Arc::new(AtomicU64::new(0));
+    let server = Server::bind("127.0.0.1:0".parse().expect("an address"))
+        .identity(identity)
+        .admission(Admit::open())
+        .config(quick())
+        .service(
+            Service::new(handled.clone()).otherwise(|context, _: Message| async move {
+                context.state().fetch_add(1, Ordering::Relaxed);
+                Ok(Answer::Ack)
+            }),
+        )
+        .record(directory.join("server.tlt"))
+        .await
+        .expect("a server");
+    let (mut network, address) = bad_network(server.local_addr());
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let client = Client::connect(address.clone())
+            .server_name("localhost")
+            .roots(roots.clone())
+            .client_id(format!("client-{number}"))
+            .config(quick())
+            .record(directory.join(format!("client-{number}.tlt")));
+        clients.push(client.await.expect("a client"));
+    }
+    let said = |number: u64| Message::new(Tag::of("test.Said"), number.to_be_bytes().to_vec());
+    for half in 0..2 {
+        for client in &clients {
+            for number in 0..MESSAGES / 2 {
+                client.send_raw(said(number)).await.expect("room");
+            }
+        }
+        if half == 0 {
+            for client in &clients {
+                client
+                    .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+                    .await;
+            }
+        }
+    }
+    for client in &clients {
+        // The last of its lane: all before it are handled.
+        client.send_raw(said(0)).acked().await.expect("an ack");
+    }
+    assert_eq!(handled.load(Ordering::Relaxed), CLIENTS * (MESSAGES + 1));
+    for client in &clients {
+        client.close().await;
+    }
+    server.close().await;
+    network.kill().expect("it runs");
+    network.wait().expect("it ends");
+}
+
+/// What the program says of a trace.
+fn replayed(path: &Path) -> (Option<i32>, Value) {
+    let output = run(&["replay", &path.display().to_string(), "--json"]);
+    let said = serde_json::from_slice(&output.stdout);
+    let said = said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_conversation_on_a_bad_network_replays_identical_in_another_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    conversation(directory.path()).await;
+    let names = (0..CLIENTS).map(|number| format!("client-{number}.tlt"));
+    for name in names.chain(["server.tlt".to_owned()]) {
+        let path = directory.path().join(name);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&path).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
+        let (status, said) = replayed(&path);
+        assert_eq!(status, Some(0), "{said}");
+        assert_eq!(said["identical"], true, "{said}");
+        assert_eq!(said["build"], Value::Array(vec![]), "{said}");
+        assert_eq!(said["ending"], "the recording was stopped in order");
+        assert!(said["records"].as_u64() > Some(MESSAGES), "{said}");
+    }
+    let server = directory.path().join("server.tlt");
+    looks_inside(&server);
+    differs_with_another_seed(&server);
+    is_named_where_it_is_damaged(&server);
+}
+
+fn looks_inside(server: &Path) {
+    let path = server.display().to_string();
+    let stats = run(&["trace", "stats", &path, "--json"]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).expect("one object");
+    assert_eq!(stats["role"], "a server");
+    // The first handshakes, and at least one more for each client after the cut.
+    assert!(stats["kinds"]["signature"]["records"].as_u64() >= Some(2 * CLIENTS));
+    assert!(stats["kinds"]["ack"]["records"].as_u64() >= Some(CLIENTS * MESSAGES));
+    let shown = run(&["trace", "show", &path, "--to", "20"]);
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    assert_eq!(shown.lines().count(), 20, "{shown}");
+    assert!(shown.starts_with("1 0."), "{shown}");
+    assert!(
+        shown.contains("datagram of 1200 bytes from 127.0.0.1"),
+        "{shown}"
+    );
+    let timeline = run(&["replay", &path, "--events", "--until", "2000"]);
+    let timeline = String::from_utf8(timeline.stdout).expect("text");
+    assert!(timeline.contains("Connected {"), "{timeline}");
+    assert!(
+        timeline.contains("\nidentical: 2000 records over "),
+        "{timeline}"
+    );
+}
+
+fn differs_with_another_seed(server: &Path) {
+    let mut reader = Reader::new(BufReader::new(File::open(server).unwrap())).unwrap();
+    let header = Header {
+        seed: Seed::new([1; 32]),
+        ..reader.header().clone()
+    };
+    let path = server.with_file_name("other.tlt");
+    let mut writer = Writer::new(Vec::new(), &header).unwrap();
+    for _ in 0..1_000 {
+        let (_, record) = reader.next_record().unwrap().unwrap();
+        writer.write(&record).unwrap();
+    }
+    fs::write(&path, writer.into_inner()).unwrap();
+    let (status, said) = replayed(&path);
+    assert_eq!(status, Some(1), "{said}");
+    assert_eq!(said["identical"], false, "{said}");
+    assert!(said["difference"]["record"].as_u64() < Some(100), "{said}");
+    assert!(said["difference"]["expected"].is_string(), "{said}");
+    let output = run(&["replay", &path.display().to_string()]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.starts_with("different: record "), "{text}");
+    assert!(
+        text.contains("\n  expected ") && text.contains("\n  came "),
+        "{text}"
+    );
+}
+
+fn is_named_where_it_is_damaged(server: &Path) {
+    // In a datagram of the later half.
+    let mut reader = Reader::new(BufReader::new(File::open(server).unwrap())).unwrap();
+    let (number, data) = loop {
+        let (number, record) = reader.next_record().unwrap().expect("more records");
+        if let Record::Call { call, .. } = record
+            && number > MESSAGES
+            && call.payload().len() > 30
+        {
+            break (number, call.payload().to_vec());
+        }
+    };
+    let mut bytes = fs::read(server).unwrap();
+    let at = bytes.windows(data.len()).position(|window| window == data);
+    bytes[at.expect("it is there") + 15] ^= 1;
+    let path = server.with_file_name("damaged.tlt");
+    fs::write(&path, &bytes).unwrap();
+    let path = path.display().to_string();
+    let output = run(&["replay", &path]);
+    let named = format!("record {number} (at byte ");
+    assert_one_line(&output, 2, &["damaged.tlt", &named, "is damaged"]);
+    fs::write(&path, "something else").unwrap();
+    for command in [&["replay"][..], &["trace", "show"], &["trace", "stats"]] {
+        let output = run(&[command, &[&path]].concat());
+        assert_one_line(&output, 2, &["damaged.tlt", "no trace"]);
+    }
+    let output = run(&["replay", "/nowhere/x.tlt"]);
+    assert_one_line(&output, 2, &["cannot read /nowhere/x.tlt"]);
+}
+
+#[tokio::test]
+async fn a_recording_overwrites_nothing_and_leaves_nothing_behind_when_nothing_starts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = directory.path().join("taken.tlt");
+    fs::write(&taken, "mine").unwrap();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .and_then(|params| params.self_signed(&key))
+        .expect("a certificate");
+    let (pem, key) = (certificate.pem(), key.serialize_pem());
+    let identity = Identity::from_pem(pem.as_bytes(), key.as_bytes(), "test").expect("a pair");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = |recording: &Path| {
+        Server::bind(socket.local_addr().unwrap())
+            .identity(identity.clone())
+            .admission(Admit::open())
+            .record(recording)
+    };
+    let error = server(&taken).await.expect_err("refused").to_string();
+    assert!(
+        error.contains("taken.tlt") && error.contains("not overwritten"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&taken).unwrap(), b"mine");
+    // The address is in use.
+    let fresh = directory.path().join("fresh.tlt");
+    let error = server(&fresh).await.expect_err("refused").to_string();
+    assert!(error.contains("cannot bind"), "{error}");
+    assert!(!fresh.exists());
+}

@@ -15,7 +15,7 @@ use trunkline_core::{
     Admission, Audience, CloseCode, DrainPlan, Event, GroupName, Identity, Message, Node, Roots,
     Seed, Tag,
 };
-use trunkline_testkit::{Certificates, NodeIndex, World, assert_replays, echo};
+use trunkline_testkit::{Certificates, NodeIndex, Random, World, assert_replays, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -345,4 +345,50 @@ fn a_trace_file_is_a_test_in_one_line() {
     let cut = std::panic::catch_unwind(|| assert_replays(&path));
     std::fs::remove_file(&path).unwrap();
     assert!(cut.is_err(), "a trace that is cut short is no test");
+}
+
+/// Replays what no node has ever met: records of a real trace left out, doubled, moved in time. A
+/// node takes any calls at any times without a panic, and so does a replay.
+#[test]
+fn no_sequence_of_calls_makes_a_replay_panic() {
+    let traces = conversation(10, &Certificates::new().unwrap());
+    let mut random = Random::new(11);
+    let (mut differed, mut events) = (0, 0);
+    for round in 0..100 {
+        let mut reader = Reader::new(&traces[round % traces.len()][..]).unwrap();
+        let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+        // How far times are off: not at all, seconds ahead or back, or anything.
+        let mut moved = 0_i64;
+        for _ in 0..5_000 {
+            let Some((_, mut record)) = reader.next_record().unwrap() else {
+                break;
+            };
+            if random.next_u64().is_multiple_of(1_000) {
+                moved = match random.next_u64() % 4 {
+                    0 => 0,
+                    1 => 5_000_000_000,
+                    2 => -5_000_000_000,
+                    _ => random.next_u64() as i64 >> (random.next_u64() % 40),
+                };
+            }
+            if let Record::Call { at, .. } | Record::Transmit { at, .. } = &mut record {
+                *at = at.wrapping_add(moved);
+            }
+            let copies = match random.next_u64() % 100 {
+                0 => 0,
+                1 => 2,
+                _ => 1,
+            };
+            for _ in 0..copies {
+                writer.write(&record).unwrap();
+            }
+        }
+        let trace = writer.into_inner();
+        let replay = Replay::new(&trace[..]).unwrap().to_the_end();
+        let report = replay.on_event(|_, _| events += 1).run(Instant::now());
+        let report = report.unwrap();
+        differed += usize::from(!report.is_identical());
+        assert!(report.records > 500, "{report}");
+    }
+    assert!(differed > 90 && events > 1_000, "{differed}, {events}");
 }

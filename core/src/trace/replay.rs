@@ -27,6 +27,7 @@ pub struct Replay<'a, R> {
     reader: Reader<R>,
     seed: Option<Seed>,
     until: u64,
+    to_the_end: bool,
     watcher: Watcher<'a>,
 }
 
@@ -37,6 +38,7 @@ impl<'a, R: Read> Replay<'a, R> {
             reader: Reader::new(input)?,
             seed: None,
             until: u64::MAX,
+            to_the_end: false,
             watcher: Box::new(|_, _| {}),
         })
     }
@@ -62,6 +64,15 @@ impl<'a, R: Read> Replay<'a, R> {
         }
     }
 
+    /// Goes on behind the first record that differs, which the report names all the same. What
+    /// comes then is what this build makes of the same inputs.
+    pub fn to_the_end(self) -> Self {
+        Self {
+            to_the_end: true,
+            ..self
+        }
+    }
+
     /// Is told of every event that comes, and how long after the node's origin.
     pub fn on_event(self, on_event: impl FnMut(Duration, &Event) + 'a) -> Self {
         Self {
@@ -70,12 +81,13 @@ impl<'a, R: Read> Replay<'a, R> {
         }
     }
 
-    /// Replays it, up to the first record that differs.
+    /// Replays it, up to the first record that differs unless told otherwise.
     pub fn run(self, now: Instant) -> Result<Report, TraceError> {
         let Self {
             mut reader,
             seed,
             until,
+            to_the_end,
             watcher,
         } = self;
         let Header {
@@ -115,6 +127,9 @@ impl<'a, R: Read> Replay<'a, R> {
             };
             report.records = number;
             let unlike = stage.play(&record).or_else(|| signatures.unlike());
+            if report.difference.is_some() {
+                continue;
+            }
             if let Record::Call { call, .. } = &record {
                 after = Some((number, call.to_string()));
             }
@@ -123,9 +138,11 @@ impl<'a, R: Read> Replay<'a, R> {
                     record: number,
                     expected,
                     came,
-                    after,
+                    after: after.take(),
                 });
-                break;
+                if !to_the_end {
+                    break;
+                }
             }
         }
         report.time = stage.elapsed();

@@ -59,8 +59,10 @@ const ADMISSIONS: [(Admission, &str); 3] = [
 
 impl Header {
     /// Writes the header's body: entries of a name and a value, each with its length before it.
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Before it stand so many zero bytes.
+    pub(super) fn encode(&self, room: usize) -> Zeroizing<Vec<u8>> {
         let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
+        body.resize(room, 0);
         let mut out = Encoder(&mut body);
         let mut entry = |name: &str, value: &[u8]| {
             out.text(name);
@@ -74,10 +76,6 @@ impl Header {
         let wall = self.wall.duration_since(SystemTime::UNIX_EPOCH);
         let wall = wall.unwrap_or_default().as_nanos().to_string();
         entry(name::WALL, wall.as_bytes());
-        entry(name::SEED, self.seed.bytes());
-        if let Some(keys) = &self.keys {
-            entry(name::KEYS, &*keys.bytes());
-        }
         let mut certificates = |name: &str, chain: &[CertificateDer<'static>]| {
             for certificate in chain {
                 entry(name, certificate);
@@ -108,6 +106,16 @@ impl Header {
         for (field, setting) in settings(&mut self.config.clone()) {
             let field = format!("{}{field}", name::CONFIG);
             entry(&field, setting.text().as_bytes());
+        }
+        // Last, and with room for them, so that no copy of them stays where the body was before.
+        out.0.reserve(512);
+        let mut entry = |name: &str, value: &[u8]| {
+            out.text(name);
+            out.bytes(value);
+        };
+        entry(name::SEED, self.seed.bytes());
+        if let Some(keys) = &self.keys {
+            entry(name::KEYS, &*keys.bytes());
         }
         body
     }

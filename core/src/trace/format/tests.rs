@@ -255,7 +255,7 @@ fn what_this_version_cannot_know_is_named() {
         ("seed", "short"),
         ("colour", "red"),
     ] {
-        let mut body = header().encode().to_vec();
+        let mut body = header().encode(0).to_vec();
         let mut out = codec::Encoder(&mut body);
         out.text(entry);
         out.text(value);
@@ -272,6 +272,17 @@ fn what_this_version_cannot_know_is_named() {
         read(&bytes),
         Err(TraceError::Unknown { record: 1, .. })
     ));
+}
+
+#[test]
+fn lengths_are_as_short_as_can_be() {
+    for size in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
+        let mut record = vec![7; 10 + size];
+        let mut expected = Vec::new();
+        codec::Encoder(&mut expected).bytes(&record[10..]);
+        expected.extend_from_slice(&checksum(3, &record[10..]).to_le_bytes());
+        assert_eq!(writer::frame(3, &mut record), expected);
+    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use super::codec::Encoder;
 use super::{FORMAT, Header, MAGIC, Record, checksum};
 
 /// Writes a trace, record by record, and each record whole or not at all if `output` does.
@@ -11,41 +10,41 @@ pub struct Writer<W> {
     number: u64,
     clock: i64,
     written: u64,
-    body: Vec<u8>,
-    whole: Vec<u8>,
+    /// The latest record, behind room for its length.
+    record: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a trace.
     pub fn new(mut output: W, header: &Header) -> io::Result<Self> {
-        let body = header.encode();
-        let mut whole = zeroize::Zeroizing::new(Vec::with_capacity(body.len() + 32));
-        whole.extend_from_slice(&MAGIC);
-        whole.extend_from_slice(&FORMAT.to_le_bytes());
-        frame(0, &body, &mut whole);
-        output.write_all(&whole)?;
+        let mut start = [0; MAGIC.len() + 2];
+        start[..MAGIC.len()].copy_from_slice(&MAGIC);
+        start[MAGIC.len()..].copy_from_slice(&FORMAT.to_le_bytes());
+        output.write_all(&start)?;
+        let mut body = header.encode(LENGTH_MAX);
+        let whole = frame(0, &mut body);
+        output.write_all(whole)?;
         Ok(Self {
             output,
             number: 0,
             clock: 0,
-            written: whole.len() as u64,
-            body: Vec::new(),
-            whole: Vec::new(),
+            written: (start.len() + whole.len()) as u64,
+            record: Vec::new(),
         })
     }
 
     /// Writes a record, unless the trace would become longer than `limit` bytes by it: `false`.
     pub fn write_within(&mut self, limit: u64, record: &Record<'_>) -> io::Result<bool> {
-        self.body.clear();
-        self.whole.clear();
         let mut clock = self.clock;
-        record.encode(&mut clock, &mut self.body);
-        frame(self.number + 1, &self.body, &mut self.whole);
-        let written = self.written + self.whole.len() as u64;
+        self.record.clear();
+        self.record.resize(LENGTH_MAX, 0);
+        record.encode(&mut clock, &mut self.record);
+        let whole = frame(self.number + 1, &mut self.record);
+        let written = self.written + whole.len() as u64;
         if written > limit {
             return Ok(false);
         }
-        self.output.write_all(&self.whole)?;
+        self.output.write_all(whole)?;
         self.number += 1;
         self.clock = clock;
         self.written = written;
@@ -73,8 +72,20 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// A record as it stands in a trace: length, body, checksum.
-fn frame(number: u64, body: &[u8], out: &mut Vec<u8>) {
-    Encoder(out).bytes(body);
-    out.extend_from_slice(&checksum(number, body).to_le_bytes());
+/// The longest that a length can be, in bytes.
+const LENGTH_MAX: usize = 10;
+
+/// Makes a body, which has room for its length before it, a record as it stands in a trace: length,
+/// body, checksum. So a body is never copied for it.
+pub(super) fn frame(number: u64, record: &mut Vec<u8>) -> &[u8] {
+    let body = record.get(LENGTH_MAX..).unwrap_or_default();
+    let sum = checksum(number, body);
+    let length = body.len() as u64;
+    let start = LENGTH_MAX - (length.max(1).ilog2() as usize / 7 + 1);
+    for (place, byte) in record[start..LENGTH_MAX].iter_mut().enumerate() {
+        let more = start + place + 1 < LENGTH_MAX;
+        *byte = (length >> (7 * place)) as u8 & 0x7f | u8::from(more) << 7;
+    }
+    record.extend_from_slice(&sum.to_le_bytes());
+    &record[start..]
 }

@@ -57,7 +57,7 @@ pub struct DrainPlan {
 }
 
 impl Node {
-    /// Begins a client session. The key is good until [`Event::Closed`].
+    /// Begins a client session. The key is good until [`crate::Event::Closed`].
     pub fn connect(&mut self, now: Instant, dial: Dial) -> Result<SessionKey, CommandError> {
         let call = Call::Connect {
             address: dial.address,
@@ -213,7 +213,7 @@ impl Node {
     }
 
     /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is
-    /// finished, and what is not by the deadline comes back. Ends with [`Event::Drained`].
+    /// finished, and what is not by the deadline comes back. Ends with [`crate::Event::Drained`].
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
         let call = Call::Drain {
             deadline: plan.deadline,

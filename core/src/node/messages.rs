@@ -21,7 +21,7 @@ pub(super) const ENVELOPE: usize = wire::ENVELOPE_OVERHEAD_MAX;
 
 impl Node {
     /// Sends a message reliably. What a lost session leaves undelivered comes back as
-    /// [`Event::Undelivered`].
+    /// [`crate::Event::Undelivered`].
     pub fn send(
         &mut self,
         now: Instant,

@@ -1,7 +1,7 @@
 //! Job dispatch with replies and deadlines, on smol.
 //!
 //! ```text
-//! cargo run -p trunkline-smol --example jobs
+//! cargo run -p trunkline-smol --example jobs_on_smol
 //! ```
 //!
 //! The service, in `adapter-tokio/examples/services/jobs.rs`, names no runtime: it is the same one

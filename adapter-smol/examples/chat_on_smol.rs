@@ -1,7 +1,7 @@
 //! A chat with rooms, on smol.
 //!
 //! ```text
-//! cargo run -p trunkline-smol --example chat
+//! cargo run -p trunkline-smol --example chat_on_smol
 //! ```
 //!
 //! The service, in `adapter-tokio/examples/services/chat.rs`, names no runtime: it is the same one

@@ -1,7 +1,7 @@
 //! Telemetry from many devices, on smol.
 //!
 //! ```text
-//! cargo run -p trunkline-smol --example telemetry
+//! cargo run -p trunkline-smol --example telemetry_on_smol
 //! ```
 //!
 //! The service, in `adapter-tokio/examples/services/telemetry.rs`, names no runtime: it is the same one

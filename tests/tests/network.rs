@@ -218,3 +218,43 @@ fn a_cut_in_one_direction_ends_the_link_and_not_the_session() {
         assert!(world.node(client).metrics(now).sessions_resumed > 0);
     }
 }
+
+/// The server has something in flight to the client's old address, and its timer for that is due
+/// when it learns of the new one: both in the same turn, after a pause.
+#[test]
+fn a_client_that_moves_while_its_server_is_paused_is_followed() {
+    let (mut world, server, client, session) = connected(7);
+    let on_server = world.node(server).sessions().next().unwrap().session;
+    let told = world.send_acked(server, on_server, b"told");
+    world.run(Duration::ZERO, echo);
+    world.pause(server);
+    world.rebind(client);
+    let asked = world.request(client, session, b"asked");
+    world.run(2 * SECOND, echo);
+    world.wake(server);
+    world.run(5 * SECOND, echo);
+    assert_eq!(world.outcome(server, told).as_deref(), Some("Acked"));
+    assert_eq!(
+        world.outcome(client, asked).as_deref(),
+        Some("Replied asked")
+    );
+}
+
+/// The server hears once from a new address, which then does not answer: it goes back to the one
+/// before, and follows the client when that is heard again.
+#[test]
+fn a_new_address_that_does_not_answer_is_given_up() {
+    let (mut world, server, client, session) = connected(8);
+    world.rebind(client);
+    // So much that the server may send more than its challenge before the address is confirmed.
+    let body = [b'x'; 3_000];
+    let asked = world.request(client, session, &body);
+    world.run(Duration::ZERO, echo);
+    world.pause(client);
+    world.run(20 * SECOND, echo);
+    assert_eq!(world.bodies(server), [body.as_slice()]);
+    world.wake(client);
+    world.run(20 * SECOND, echo);
+    let replied = format!("Replied {}", String::from_utf8_lossy(&body));
+    assert_eq!(world.outcome(client, asked), Some(replied));
+}

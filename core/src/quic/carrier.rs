@@ -36,6 +36,8 @@ pub(crate) struct Carrier {
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
+    /// The peer has another address than before, and not all is sent there that can be.
+    moved: bool,
 }
 
 /// What one UDP send takes at most, cut into segments or not: what an IPv4 packet has room for.
@@ -61,6 +63,7 @@ impl Carrier {
             lanes_out: Vec::new(),
             lanes_in: Vec::new(),
             turn: 0,
+            moved: false,
         }
     }
 
@@ -252,7 +255,9 @@ impl Carrier {
     }
 
     pub(crate) fn handle_datagram(&mut self, event: quinn_proto::ConnectionEvent) {
+        let address = self.address();
         self.connection.handle_event(event);
+        self.moved |= self.address() != address;
     }
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
@@ -260,7 +265,19 @@ impl Carrier {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // Its timers are still those of the other path, and it must not meet one that fires with
+        // nothing in flight (quinn issue 2658).
+        if self.moved {
+            return;
+        }
+        let address = self.address();
         self.connection.handle_timeout(now);
+        if self.address() != address {
+            // The peer's new address did not answer, and QUIC is back at the one before, where
+            // nothing is in flight; a probe sets the timers anew.
+            self.moved = true;
+            self.connection.ping();
+        }
     }
 
     pub(crate) fn poll_transmit(
@@ -271,7 +288,9 @@ impl Carrier {
     ) -> Option<Transmit> {
         let fitting = SEND_MAX / usize::from(self.connection.current_mtu()).max(1);
         let segments = max_segments.get().min(fitting.max(1));
-        self.connection.poll_transmit(now, segments, buffer)
+        let transmit = self.connection.poll_transmit(now, segments, buffer);
+        self.moved &= transmit.is_some();
+        transmit
     }
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {

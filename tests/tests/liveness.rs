@@ -152,3 +152,22 @@ fn a_peer_whose_application_has_stopped_answering_is_not_dead() {
     let held = world.bodies(server).len();
     assert!(held < 5_000, "{held}: the lane was never held back");
 }
+
+/// A dial that was begun just before its process was paused is out of time when it goes on. The
+/// world checks that this takes one timeout and no second one at the same instant.
+#[test]
+fn a_dial_that_a_pause_made_too_late_is_given_up_at_once() {
+    let mut world = World::new(4);
+    let server = world.server();
+    let client = world.client();
+    world.connect(client, server, "alice");
+    world.pause(client);
+    world.run(30 * SECOND, echo);
+    world.wake(client);
+    world.run(10 * SECOND, echo);
+    let log = world.log(client);
+    let given_up = |event: &Event| matches!(event, Event::Disconnected { .. });
+    let connected = |event: &Event| matches!(event, Event::Connected { .. });
+    assert!(given_up(&log[0].1), "{log:?}");
+    assert!(connected(&log.last().unwrap().1), "{log:?}");
+}

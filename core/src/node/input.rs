@@ -163,7 +163,16 @@ impl Node {
         // peer's frames and its deadline wait side by side. One visit of each link, so that work
         // stays bounded.
         for _ in 0..self.dirty.len() {
-            self.work_once();
+            let Some(key) = self.dirty.pop() else {
+                break;
+            };
+            self.metrics.links_visited += 1;
+            self.visit(LinkKey(key));
+            // Its timer was set before this, if at all.
+            let entry = self.links.get_mut(LinkKey(key));
+            if entry.is_some_and(|entry| entry.is_due(now)) {
+                self.link_timeout(now, LinkKey(key));
+            }
         }
         while let Some(owner) = self.timers.pop_due(now) {
             match owner {

@@ -20,6 +20,22 @@ pub(super) struct LinkEntry {
     pub(super) half_open: bool,
 }
 
+impl LinkEntry {
+    /// When something is due, of QUIC's or of the link's own.
+    pub(super) fn deadlines(&mut self) -> [Option<Instant>; 2] {
+        let own = if self.link.is_closed() {
+            None
+        } else {
+            self.link.deadline()
+        };
+        [self.carrier.poll_timeout(), own]
+    }
+
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        self.deadlines().into_iter().flatten().any(|at| at <= now)
+    }
+}
+
 /// A session with everything the node holds for it.
 pub(super) struct Session {
     pub(super) client: ClientId,

@@ -126,12 +126,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
-        let LinkEntry {
-            link,
-            carrier,
-            timer,
-            ..
-        } = entry;
+        let LinkEntry { carrier, timer, .. } = entry;
         if let Some(event) = carrier.poll(&mut self.endpoint) {
             // Sending has brought something up: look at it before the link rests.
             self.carrier_event(key, event);
@@ -152,16 +147,13 @@ impl Node {
             self.metrics.links_closed += 1;
             return;
         }
-        let own = if link.is_closed() {
-            None
-        } else {
-            link.deadline()
-        };
         // What QUIC finds overdue by now (probes that waited for a handshake's end) or due at once
         // (its pacer) comes with the next timeout, for one that is due when it is set would make
         // the owner of the node spin.
         let soonest = self.now + SOONEST;
-        let quic = carrier.poll_timeout().map(|at| at.max(soonest));
+        let [quic, own] = entry.deadlines();
+        let quic = quic.map(|at| at.max(soonest));
+        let timer = &mut entry.timer;
         match [quic, own].into_iter().flatten().min() {
             Some(deadline) => self.timers.set(timer, TimeoutReason::Link(key), deadline),
             None => self.timers.cancel(timer),

@@ -160,16 +160,19 @@ mod tests {
     #[test]
     fn the_window_ends_with_its_time() {
         let measurement = Measurement::start(&plan(0, Duration::from_millis(5)));
+        let mut added = 0;
         while !measurement.meter.is_stopped() {
             measurement.meter.add(Counter::Messages, 1);
             measurement.meter.add(Counter::Bulk, 2);
+            added += 1;
         }
+        // How much of it this thread ran in is the scheduler's affair.
         let window = measurement.finish().unwrap();
+        assert!(window.time >= Duration::from_millis(5), "{window:?}");
         assert!(
-            window.time >= Duration::from_millis(5) && window.messages > 0,
+            window.messages <= added && window.bulk <= 2 * added,
             "{window:?}"
         );
-        assert!(window.client.total > 0.0, "{window:?}");
     }
 
     #[test]

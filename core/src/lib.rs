@@ -95,6 +95,7 @@
 
 mod arena;
 mod backoff;
+mod cohorts;
 mod config;
 mod dial;
 mod dirty;

@@ -100,6 +100,13 @@ impl Outbox {
         self.numbered.is_empty() && self.waiting.is_empty()
     }
 
+    /// About how many bytes are unwritten, if all entries are like the first of them.
+    pub(crate) fn unwritten_estimate(&self) -> usize {
+        let next = self.numbered.get(self.written).or(self.waiting.front());
+        let count = self.numbered.len() - self.written + self.waiting.len();
+        next.map_or(0, |entry| entry.weight().saturating_mul(count))
+    }
+
     /// Weight of what is written to the present link and not yet held by the peer.
     pub(crate) fn in_flight(&self) -> usize {
         self.written_bytes

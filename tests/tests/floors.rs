@@ -30,6 +30,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
             "metrics",
             "outbox",
             "promise",
+            "cohorts",
             "timers",
         ],
     );

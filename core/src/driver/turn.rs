@@ -32,6 +32,11 @@ const ERRORS: usize = 64;
 /// How long to leave a socket alone that cannot be used for now.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Having woken so many who waited, the driver looks once more after they have had their turn,
+/// without being woken: they commonly send again, and the first of them would have it run for one
+/// message at a time.
+const CROWD: usize = 4;
+
 /// So many turns may end with datagrams still waiting before timers fire all the same.
 const DEFERRED_TURNS: u32 = 16;
 
@@ -192,6 +197,7 @@ impl<I: Io> Driver<I> {
         let drained = received != Received::Budget;
         self.fire_timers(now, drained);
         let quiet = self.report_events(now);
+        let crowd = self.ledger.settled.len() >= CROWD;
         self.shared
             .mailbox
             .settle(&mut self.ledger.settled, &mut self.woken);
@@ -205,9 +211,14 @@ impl<I: Io> Driver<I> {
             return Poll::Ready(());
         }
         if self.taken.is_empty() {
-            self.shared.mailbox.take(&mut self.taken, Some(cx));
+            let sleeping = (!crowd).then_some(&*cx);
+            self.shared.mailbox.take(&mut self.taken, sleeping);
         }
-        if !idle || !self.taken.is_empty() || self.sleep(cx, now, received, sent).is_ready() {
+        if crowd
+            || !idle
+            || !self.taken.is_empty()
+            || self.sleep(cx, now, received, sent).is_ready()
+        {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -20,6 +20,14 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// A batch with room for about `bytes` bytes of small frames.
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        Self {
+            small: BytesMut::with_capacity(bytes),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

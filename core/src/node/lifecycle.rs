@@ -5,6 +5,7 @@ use std::time::Instant;
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
+use crate::cohorts::Place;
 use crate::dial::Next;
 use crate::error::{CloseCode, CommandError, DisconnectReason};
 use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
@@ -13,7 +14,6 @@ use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
 use crate::promise::Promise;
 use crate::session::{Lanes, Settled, Token, Tokens};
-use crate::timers::TimerSlot;
 
 use super::{Event, Node, TimeoutReason};
 
@@ -288,7 +288,7 @@ impl Node {
         now: Instant,
         key: SessionKey,
         lanes: Lanes,
-        promises: Vec<(u64, Promise<TimerSlot>)>,
+        promises: Vec<(u64, Promise<Option<Place>>)>,
     ) {
         for (number, promise) in promises {
             let maybe_delivered = promise.seq.is_some();
@@ -352,7 +352,11 @@ impl Node {
             promise: mut entry,
             outcome,
         } = settled;
-        self.timers.cancel(&mut entry.timer);
+        if let Some(place) = entry.timer.take()
+            && let Some(mut watch) = self.promise_deadlines.cancel(&place)
+        {
+            self.timers.cancel(&mut watch);
+        }
         self.promises -= 1;
         let after = now.saturating_duration_since(entry.made);
         if matches!(outcome, Outcome::Acked | Outcome::Replied { .. }) {

@@ -122,11 +122,16 @@ impl Node {
             self.promises += 1;
             let promise = session.conversation.promises.get_mut(number);
             if let (Some(promise), Some(deadline)) = (promise, deadline) {
-                let owner = TimeoutReason::Promise(PromiseKey {
+                let owner = PromiseKey {
                     session: to,
                     number,
-                });
-                self.timers.set(&mut promise.timer, owner, deadline);
+                };
+                let (place, watch) = self.promise_deadlines.set(deadline, timeout, owner);
+                promise.timer = Some(place);
+                if let Some(watch) = watch {
+                    let owner = TimeoutReason::Promises(timeout);
+                    self.timers.set(watch, owner, deadline);
+                }
             }
         }
         self.account(to);

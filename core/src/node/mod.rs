@@ -34,9 +34,10 @@ pub use views::{LinkState, SessionInfo};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
+use crate::cohorts::Cohorts;
 use crate::config::Config;
 use crate::dirty::DirtyQueue;
 use crate::error::ConfigError;
@@ -76,6 +77,8 @@ pub struct Node {
     room: Room,
     groups: Groups,
     timers: Timers<Owner>,
+    /// Deadlines of promises; `timers` watches those of each timeout.
+    promise_deadlines: Cohorts<PromiseKey, TimerSlot>,
     /// Links with work to do.
     dirty: DirtyQueue,
     /// Links that may have packets to send.
@@ -100,8 +103,8 @@ pub enum TimeoutReason {
     Close(SessionKey),
     /// What a session has received is to be reported.
     Receipt(SessionKey),
-    /// A promise's deadline.
-    Promise(PromiseKey),
+    /// Promises that were given so much time.
+    Promises(Duration),
     /// The drain's deadline.
     Drain,
     /// Events, packets or work are waiting to be drained.
@@ -167,6 +170,7 @@ impl Node {
             room: Room::default(),
             groups: Groups::new(config.limits.groups, config.limits.groups_per_session),
             timers: Timers::default(),
+            promise_deadlines: Cohorts::default(),
             dirty: DirtyQueue::default(),
             sending: DirtyQueue::default(),
             starved: DirtyQueue::default(),

@@ -343,7 +343,7 @@ fn write_lane(
         if !entry.carrier.lane_is_idle(lane, || lane_open(lane, next)) {
             return frames;
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::with_room(outbox.unwritten_estimate().min(BATCH));
         let has_room = |lanes: &Lanes| {
             lanes
                 .outbox(lane)

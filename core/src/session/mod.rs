@@ -17,19 +17,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::cohorts::Place;
 use crate::config::Limits;
 use crate::error::{CloseCode, DisconnectReason, Status};
 use crate::id::{Lane, Tag};
 use crate::message::Outcome;
 use crate::outbox::{Entry, Kind};
 use crate::promise::{Awaits, Promise, Promises};
-use crate::timers::TimerSlot;
 
 /// The state that both peers hold of their conversation.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     pub(crate) lanes: Lanes,
-    pub(crate) promises: Promises<TimerSlot>,
+    pub(crate) promises: Promises<Option<Place>>,
     pub(crate) deliveries: Deliveries,
     pub(crate) best_effort: BestEffort,
     pub(crate) strays: Strays,
@@ -42,7 +42,7 @@ pub(crate) struct Conversation {
 /// A promise that has come to its end.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    pub(crate) promise: Promise<TimerSlot>,
+    pub(crate) promise: Promise<Option<Place>>,
     pub(crate) outcome: Outcome,
 }
 
@@ -69,7 +69,7 @@ impl Conversation {
 
     /// The conversation that follows this one when its session is lost: nothing goes on but the
     /// numbers that keys are made of. The second part is what is lost.
-    pub(crate) fn renew(&mut self, limits: &Limits) -> (Lanes, Vec<(u64, Promise<TimerSlot>)>) {
+    pub(crate) fn renew(&mut self, limits: &Limits) -> (Lanes, Vec<(u64, Promise<Option<Place>>)>) {
         let old = std::mem::replace(self, Self::new(limits));
         let Self {
             lanes,
@@ -115,7 +115,7 @@ impl Conversation {
                 lane,
                 weight: entry.weight(),
                 seq: None,
-                timer: TimerSlot::default(),
+                timer: None,
             })
         });
         entry.promise = number.unwrap_or(0);

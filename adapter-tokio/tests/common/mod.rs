@@ -7,6 +7,8 @@
     reason = "each test file uses a part"
 )]
 
+pub mod relay;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -69,7 +69,9 @@ impl Cancellations {
             }
             let key = *place.key.get_or_insert((delivery, inner.last + 1));
             inner.last = inner.last.max(key.1);
-            inner.waiting.insert(key, cx.waker().clone());
+            let old = inner.waiting.insert(key, cx.waker().clone());
+            drop(inner);
+            drop(old);
             Poll::Pending
         })
         .await;
@@ -98,7 +100,8 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            lock(&self.cancellations.inner).waiting.remove(&key);
+            let waker = lock(&self.cancellations.inner).waiting.remove(&key);
+            drop(waker);
         }
     }
 }

@@ -65,9 +65,12 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        let mut inner = lock(&self.subscription.inner);
-        inner.over = true;
-        inner.queue = VecDeque::new();
+        let (queue, waker) = {
+            let mut inner = lock(&self.subscription.inner);
+            inner.over = true;
+            (std::mem::take(&mut inner.queue), inner.waker.take())
+        };
+        drop((queue, waker));
     }
 }
 
@@ -206,7 +209,9 @@ impl Subscription {
         if inner.over {
             return Poll::Ready(None);
         }
-        inner.waker = Some(cx.waker().clone());
+        let old = inner.waker.replace(cx.waker().clone());
+        drop(inner);
+        drop(old);
         Poll::Pending
     }
 }

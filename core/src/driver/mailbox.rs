@@ -30,7 +30,8 @@ pub(crate) enum Settlement {
     Stopped,
 }
 
-/// The any-thread half of a driver.
+/// The any-thread half of a driver. Wakers and messages are woken and dropped without its lock:
+/// what that brings about may come back here.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
@@ -124,7 +125,9 @@ impl Mailbox {
             return Poll::Ready(Settlement::Stopped);
         };
         if let State::Waiting(waker) = &mut entry.state {
-            waker.clone_from(cx.waker());
+            let old = std::mem::replace(waker, cx.waker().clone());
+            drop(inner);
+            drop(old);
             return Poll::Pending;
         }
         match inner.leave(ticket) {
@@ -140,12 +143,14 @@ impl Mailbox {
             return;
         }
         let left = inner.leave(ticket);
+        let mut waker = None;
         if matches!(left, State::Waiting(_)) && !inner.closed {
             inner.commands.push_back(Command::Abandon(ticket));
-            let waker = inner.driver.take();
-            drop(inner);
-            wake(waker);
+            waker = inner.driver.take();
         }
+        drop(inner);
+        drop(left);
+        wake(waker);
     }
 
     /// Moves all commands into `commands`, which must be empty. If there are none and the driver is

@@ -179,7 +179,8 @@ impl Peer {
     /// lost or closed, which gives it back as [`crate::Event::Undelivered`]. With
     /// [`acked`](Outgoing::acked) it waits until the peer's application has accepted it.
     ///
-    /// Nothing is sent before the value is awaited.
+    /// Nothing is sent before the value is awaited. Cancel-safe while it waits for room
+    /// ([`Sent`](super::Sent)), but not with `acked` ([`Acking`](super::Acking)).
     pub fn send<M: Encode + Name + 'static>(&self, message: &M) -> Outgoing {
         Outgoing::new(self.clone(), self.message(message))
     }
@@ -206,7 +207,8 @@ impl Peer {
         self.post_unwaited(message)
     }
 
-    /// Sends a request; awaited, it gives the reply, decoded.
+    /// Sends a request; awaited, it gives the reply, decoded. Not cancel-safe: dropped, the request
+    /// is cancelled ([`Asking`](super::Asking)).
     ///
     /// ```
     /// # use trunkline_core::driver::{Peer, PromiseError};

@@ -110,7 +110,9 @@ impl Applicant {
             self.number = None;
             return Some(Permit(permits.clone()));
         }
-        line.waiting.insert(number, cx.waker().clone());
+        let old = line.waiting.insert(number, cx.waker().clone());
+        drop(line);
+        drop(old);
         None
     }
 
@@ -121,9 +123,10 @@ impl Applicant {
         };
         let permits = &self.permits;
         let mut line = lock(&permits.line);
-        line.waiting.remove(&number);
+        let waker = line.waiting.remove(&number);
         let served = line.served.remove(&number);
         drop(line);
+        drop(waker);
         permits.queued.fetch_sub(1, Ordering::SeqCst);
         if served {
             permits.give_back();

@@ -77,8 +77,10 @@ impl JobQueue {
     pub(crate) fn take(&self, jobs: &mut VecDeque<Job>, cx: &Context<'_>) -> (bool, bool) {
         let mut inner = lock(&self.inner);
         let any = !inner.jobs.is_empty();
+        let mut before = None;
         if !any {
-            inner.worker = Worker::Asleep(cx.waker().clone());
+            let asleep = Worker::Asleep(cx.waker().clone());
+            before = Some(std::mem::replace(&mut inner.worker, asleep));
             trim(&mut inner.jobs);
             trim(jobs);
         } else if jobs.is_empty() {
@@ -86,7 +88,10 @@ impl JobQueue {
         } else {
             jobs.append(&mut inner.jobs);
         }
-        (any, inner.closed)
+        let closed = inner.closed;
+        drop(inner);
+        drop(before);
+        (any, closed)
     }
 
     /// The session is gone: what waits is nobody's any more.

@@ -32,7 +32,8 @@ impl Outgoing {
         self
     }
 
-    /// Waits until the peer's application has accepted the message: its handler returned `Ok`.
+    /// Waits until the peer's application has accepted the message: its handler returned `Ok`. Not
+    /// cancel-safe: dropped, the promise is cancelled ([`Acking`]).
     pub fn acked(self) -> Acked {
         Acked {
             outgoing: self,
@@ -75,7 +76,8 @@ impl Acked {
         self
     }
 
-    /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`].
+    /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`]. With
+    /// no time at all it is over at once.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -117,7 +119,8 @@ impl<R> Request<R> {
     }
 
     /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`]. The
-    /// peer learns how much of it is left, and does not start work that comes too late.
+    /// peer learns how much of it is left, and does not start work that comes too late. With no time
+    /// at all it is over at once.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -70,8 +70,8 @@ impl Future for Sent {
     }
 }
 
-/// Waits for an ack. Dropping it cancels the promise: the peer is told and does not start the
-/// work, but may have done it already. What it has sent stays sent.
+/// Waits for an ack. Not cancel-safe: dropping it cancels the promise, so that the peer, which is
+/// told, does not start the work; but it may have done it already.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
 pub struct Acking {
@@ -93,8 +93,8 @@ impl Future for Acking {
     }
 }
 
-/// Waits for a reply. Dropping it cancels the request: the peer is told, does not start the work,
-/// and a running handler sees the cancellation.
+/// Waits for a reply. Not cancel-safe: dropping it cancels the request, so that the peer, which is
+/// told, does not start the work, and a running handler sees the cancellation.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
 pub struct Asking<T> {

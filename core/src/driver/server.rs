@@ -206,7 +206,8 @@ impl ServerHandle {
 
     /// Closes every session, what was sent delivered first, for at most
     /// [`crate::Timeouts::close`], and a second for the last packets; then the server is gone, and
-    /// its address free. Clients are told that it goes away, and dial again. Cancel-safe: dropped
+    /// its address free. Clients are told that it goes away, and dial again. A handler that waits for
+    /// this waits for all of that time, for its message is not answered before. Cancel-safe: dropped
     /// after its first poll, it closes all the same.
     pub async fn close(&self) {
         // If the driver has ended, that is what was asked for.

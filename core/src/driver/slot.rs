@@ -64,7 +64,9 @@ impl<T> Future for Filled<T> {
         if state.abandoned {
             return Poll::Ready(Err(Stopped));
         }
-        state.waker = Some(cx.waker().clone());
+        let old = state.waker.replace(cx.waker().clone());
+        drop(state);
+        drop(old);
         Poll::Pending
     }
 }

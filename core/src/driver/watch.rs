@@ -77,7 +77,9 @@ impl<T: Clone> Watch<T> {
                 if inner.version == version {
                     let number = *place.number.get_or_insert(inner.last + 1);
                     inner.last = inner.last.max(number);
-                    inner.waiting.insert(number, cx.waker().clone());
+                    let old = inner.waiting.insert(number, cx.waker().clone());
+                    drop(inner);
+                    drop(old);
                     return Poll::Pending;
                 }
             }
@@ -95,7 +97,8 @@ struct Place<'a, T> {
 impl<T> Drop for Place<'_, T> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            lock(&self.watch.inner).waiting.remove(&number);
+            let waker = lock(&self.watch.inner).waiting.remove(&number);
+            drop(waker);
         }
     }
 }

@@ -87,3 +87,28 @@ macro_rules! message {
 message!(Note { number: u64 = "1" uint64 });
 message!(Ask { number: u64 = "1" uint64 });
 message!(Answer { number: u64 = "1" uint64 });
+
+#[test]
+fn every_async_function_says_whether_it_is_cancel_safe() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/driver");
+    let mut checked = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut docs = String::new();
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("pub async fn") {
+                assert!(docs.contains("ancel-safe"), "{}: {line}", path.display());
+                checked += 1;
+            }
+            match line.strip_prefix("///") {
+                Some(doc) => docs.push_str(doc),
+                None => docs.clear(),
+            }
+        }
+    }
+    assert!(checked > 20, "does this test still read them? {checked}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join;
 use trunkline_core::driver::{Asking, Context, PromiseError, Service, Typed};
-use trunkline_core::{CommandError, Status};
+use trunkline_core::{CommandError, Lane, Message, Status, Tag};
 
 use super::lab::{Lab, within};
 use super::{Answer, Ask, Certificate, Client, Note, SECOND, Server, config};
@@ -34,7 +34,9 @@ impl Pair {
                 std::future::pending::<Result<Answer, Status>>().await
             });
         let certificate = Certificate::new();
-        let server = certificate.server().service(service).await.unwrap();
+        let lanes = config(|config| config.limits.lanes = 3);
+        let server = certificate.server().config(lanes).service(service);
+        let server = server.await.unwrap();
         let small = config(|config| {
             config.limits.promises = 10;
             config.limits.outbox_messages = 20;
@@ -153,5 +155,74 @@ fn best_effort_comes_back_when_the_driver_has_no_time_for_it() {
         send().unwrap();
         lab.pass(SECOND).await;
         assert_eq!(pair.noted().len(), taken + 1);
+    });
+}
+
+/// Whether nothing counts any more as on its way to the outbox, neither messages nor bytes.
+async fn nothing_is_on_its_way(lab: &Lab, client: &Client) -> bool {
+    lab.pass(SECOND).await;
+    let send = |size: usize| {
+        let message = Message::new(Tag::of("test.v1.Nobody"), vec![0; size]);
+        client.send_raw(message).best_effort().now()
+    };
+    // At most 1 MiB: to the byte, what fits if there is nothing else.
+    let bytes = [1_000_000, 48_575, 1].map(|size| send(size).is_ok());
+    lab.pass(SECOND).await;
+    let messages = (0..2_000).take_while(|_| send(0).is_ok()).count();
+    lab.pass(SECOND).await;
+    (bytes, messages) == ([true, true, true], 1_024)
+}
+
+#[test]
+fn what_is_on_its_way_to_the_outbox_is_counted_down_to_nothing_whatever_becomes_of_it() {
+    Lab::run(async |lab| {
+        let pair = Pair::new().await;
+        let client = &pair.client;
+        assert!(nothing_is_on_its_way(&lab, client).await);
+        // Taken after waiting for room; sent best effort.
+        pair.note(500).await;
+        client
+            .send(&Note { number: 1 })
+            .best_effort()
+            .await
+            .unwrap();
+        assert!(nothing_is_on_its_way(&lab, client).await);
+        // Held up by a link that is down, and by promises that are pending.
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        client.wait_for(|state| !state.is_connected()).await;
+        let pending: Vec<_> = (0..12).map(|_| pair.ask()).collect();
+        pair.note(300).await;
+        lab.pass(SECOND).await;
+        lab.socket(client.local_addr(), |socket| socket.cut = false);
+        client.connected().await.unwrap();
+        drop(pending);
+        assert!(nothing_is_on_its_way(&lab, client).await);
+        // Refused by the node: the other side has fewer lanes than this one.
+        let nowhere = client.send(&Note { number: 2 }).lane(Lane::new(3).unwrap());
+        nowhere.await.unwrap();
+        assert!(nothing_is_on_its_way(&lab, client).await);
+    });
+}
+
+#[test]
+fn a_message_that_waits_for_room_and_is_given_up_is_not_sent() {
+    Lab::run(async |lab| {
+        let pair = Pair::new().await;
+        lab.socket(pair.client.local_addr(), |socket| socket.cut = true);
+        // So many fill the outbox, and what stands before it.
+        pair.note(1_024).await;
+        lab.pass(SECOND).await;
+        pair.note(20).await;
+        let last = Note { number: 99_999 };
+        let mut waiting = pair.client.send(&last).into_future();
+        assert!((&mut waiting).now_or_never().is_none());
+        lab.pass(SECOND).await;
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(waiting);
+        lab.pass(SECOND).await;
+        lab.socket(pair.client.local_addr(), |socket| socket.cut = false);
+        lab.pass(100 * SECOND).await;
+        assert_eq!(pair.noted().len(), 1_044);
+        assert!(!pair.noted().contains(&last.number));
     });
 }

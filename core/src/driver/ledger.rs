@@ -148,8 +148,10 @@ impl Backlog {
         self.entries.insert(number, blocked);
     }
 
-    pub(crate) fn remove(&mut self, number: u64) -> Option<Blocked> {
-        self.entries.remove(&number)
+    /// Takes one out; says whether it was the first, so that another may have its turn.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<(Blocked, bool)> {
+        let first = self.entries.first_key_value()?.0 == &number;
+        Some((self.entries.remove(&number)?, first))
     }
 
     /// The first one.
@@ -248,8 +250,8 @@ mod tests {
                 number
             })
             .collect();
-        assert!(backlog.remove(numbers[0]).is_some());
-        assert!(backlog.remove(numbers[2]).is_some());
+        assert!(backlog.remove(numbers[2]).is_some_and(|(_, first)| !first));
+        assert!(backlog.remove(numbers[0]).is_some_and(|(_, first)| first));
         assert!(backlog.remove(numbers[2]).is_none());
         let (number, first) = backlog.pop().unwrap();
         assert_eq!((number, first.submission.message.tag), (numbers[1], Tag(1)));

@@ -85,16 +85,21 @@ impl<I: Io> Driver<I> {
                     continue;
                 }
             };
-            let blocked = self
-                .lodger(session)
-                .and_then(|lodger| lodger.backlog.remove(number));
+            let blocked = self.take_blocked(now, session, number);
             if let Some(Sender::Waits(ticket)) = blocked.map(|blocked| blocked.submission.sender) {
                 self.ledger
                     .settle(ticket, Settlement::Promise(Outcome::TimedOut));
             }
-            // What it held up may fit.
+        }
+    }
+
+    /// Takes a message out of a backlog; those that it held up may fit.
+    fn take_blocked(&mut self, now: Instant, session: SessionKey, number: u64) -> Option<Blocked> {
+        let (blocked, first) = self.lodger(session)?.backlog.remove(number)?;
+        if first {
             self.resume_backlog(now, session);
         }
+        Some(blocked)
     }
 
     fn send(&mut self, now: Instant, session: SessionKey, submission: Submission) {
@@ -222,13 +227,9 @@ impl<I: Io> Driver<I> {
                 let _ = self.node.cancel(now, promise);
             }
             Place::Backlog(session, number) => {
-                let blocked = self
-                    .lodger(session)
-                    .and_then(|lodger| lodger.backlog.remove(number));
+                let blocked = self.take_blocked(now, session, number);
                 self.ledger
                     .clear_alarm(blocked.and_then(|blocked| blocked.alarm));
-                // What it held up may fit.
-                self.resume_backlog(now, session);
             }
         }
     }

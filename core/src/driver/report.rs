@@ -44,7 +44,7 @@ impl<I: Io> Driver<I> {
             }
             Event::Writable { session } => self.resume_backlog(now, session),
             Event::Admission(request) => match &self.ask {
-                Some(ask) => ask.decide(request, &self.shared),
+                Some(ask) => ask.decide(*request, &self.shared),
                 None => tracing::warn!("nobody decides about admission"),
             },
             Event::Closed {

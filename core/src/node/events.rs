@@ -15,7 +15,7 @@ use crate::message::{Delivery, Message, Outcome};
 #[non_exhaustive]
 pub enum Event {
     /// A client asks to be let in ([`crate::Admission::Ask`]): answer with `admit` or `refuse`.
-    Admission(AdmissionRequest),
+    Admission(Box<AdmissionRequest>),
     /// A session has a link: a new session, a resumed one, or a new one in place of a lost one.
     Connected {
         /// Which session.
@@ -180,4 +180,15 @@ pub struct AdmissionRequest {
     pub certificates: Vec<CertificateDer<'static>>,
     /// Name and version of its software.
     pub agent: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each message that arrives is moved about as an event several times.
+    #[test]
+    fn an_event_is_hardly_larger_than_a_delivery() {
+        assert!(size_of::<Event>() <= size_of::<Delivery>() + 8);
+    }
 }

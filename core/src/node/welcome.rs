@@ -107,14 +107,15 @@ impl Node {
                 self.let_in(now, key, hello)
             }
             Some(Admission::Ask) => {
-                self.events.push(Event::Admission(AdmissionRequest {
+                let request = Box::new(AdmissionRequest {
                     link: key,
                     client: hello.client.clone(),
                     address: entry.carrier.address(),
                     credentials: hello.credentials.clone(),
                     certificates,
                     agent: hello.agent.clone(),
-                }));
+                });
+                self.events.push(Event::Admission(request));
                 entry.link.stage = Stage::AwaitsAdmission(Box::new(hello));
                 Ok(())
             }

@@ -226,7 +226,7 @@ impl<P: Platform> ClientBuilder<P> {
         let address = in_reach(&found, ipv6)
             .first()
             .copied()
-            .ok_or_else(|| not_found(&target))?;
+            .ok_or_else(|| unresolved(&target, io::ErrorKind::NotFound, "it has no address"))?;
         let server_name = server_name.unwrap_or_else(|| host_of(&target).to_owned());
         let (credentials, agent) = (self.credentials, self.agent);
         let dial = Dial {
@@ -321,6 +321,13 @@ async fn lookup(platform: &impl Platform, target: &str) -> Result<Vec<SocketAddr
     if let Ok(address) = target.parse() {
         return Ok(vec![address]);
     }
+    let complete = target.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(':') && port.parse::<u16>().is_ok()
+    });
+    if !complete {
+        let advice = "give it as host:port, an IPv6 address in brackets";
+        return Err(unresolved(target, io::ErrorKind::InvalidInput, advice));
+    }
     let found = platform.resolve(target).await;
     found.map_err(|error| StartError::Resolve {
         target: target.to_owned(),
@@ -328,10 +335,10 @@ async fn lookup(platform: &impl Platform, target: &str) -> Result<Vec<SocketAddr
     })
 }
 
-fn not_found(target: &str) -> StartError {
+fn unresolved(target: &str, kind: io::ErrorKind, reason: &str) -> StartError {
     StartError::Resolve {
         target: target.to_owned(),
-        error: io::Error::new(io::ErrorKind::NotFound, "it has no address"),
+        error: io::Error::new(kind, reason),
     }
 }
 

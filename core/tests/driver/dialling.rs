@@ -61,6 +61,20 @@ fn a_client_goes_where_a_draining_server_sends_it_whatever_it_dialled_at_first()
 }
 
 #[test]
+fn a_target_that_is_no_host_and_port_is_told_what_it_lacks() {
+    Lab::run(async |_| {
+        for target in ["localhost", "::1", ":1", "localhost:http", "[::1]"] {
+            let error = Certificate::new().client_of(target).await.unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains(target) && error.contains("host:port"),
+                "{error}"
+            );
+        }
+    });
+}
+
+#[test]
 fn the_time_for_connecting_includes_the_look_up() {
     Lab::run(async |lab| {
         lab.name("nowhere:1", &[]);

@@ -20,7 +20,7 @@ pub(super) struct Tapped {
 
 impl Node {
     /// As [`Node::new`], but tells `tap` of everything that the node takes in and gives out.
-    /// [`crate::trace::record`] makes a node that is recorded so.
+    /// [`crate::trace::Recorder`] makes a node that is recorded so.
     pub fn tapped(
         config: Config,
         roles: Roles,

@@ -258,3 +258,39 @@ fn a_new_address_that_does_not_answer_is_given_up() {
     let replied = format!("Replied {}", String::from_utf8_lossy(&body));
     assert_eq!(world.outcome(client, asked), Some(replied));
 }
+
+/// The server has finished the handshake and its client does not know: what that says again of it
+/// goes into one datagram with something new, and comes from another address.
+#[test]
+fn a_client_that_moves_before_it_knows_that_it_is_connected_gets_through() {
+    let mut world = World::new(9);
+    world.path.delay = Duration::from_millis(10);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let first = world.request(client, session, b"first");
+    world.run(Duration::from_millis(25), echo);
+    world.direction(server, client).cut = true;
+    world.pause(client);
+    world.rebind(client);
+    world.run(SECOND / 2, echo);
+    let second = world.request(client, session, &[b'x'; 500]);
+    // That one datagram arrives and no other, and the server can send nothing on its account.
+    world.direction(client, server).rate = Some(1_000_000);
+    world.direction(client, server).queue = Some(1);
+    world.wake(client);
+    world.run(SECOND / 50, echo);
+    world.pause(client);
+    world.run(5 * SECOND, echo);
+    *world.direction(client, server) = Path::default();
+    *world.direction(server, client) = Path::default();
+    world.wake(client);
+    world.run(30 * SECOND, echo);
+    for asked in [first, second] {
+        assert!(
+            world
+                .outcome(client, asked)
+                .is_some_and(|o| o.starts_with("Replied"))
+        );
+    }
+}

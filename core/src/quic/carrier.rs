@@ -36,7 +36,7 @@ pub(crate) struct Carrier {
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
-    /// The peer has another address than before, and not all is sent there that can be.
+    /// The peer has another address than before, and nothing was sent to it since.
     moved: bool,
 }
 
@@ -260,22 +260,30 @@ impl Carrier {
         self.moved |= self.address() != address;
     }
 
+    /// QUIC's timers rest until something is sent to the peer's new address: its loss timer is
+    /// still that of the old one, and must not fire with nothing in flight (quinn issue 2658).
+    /// Nothing is lost by it, for what can be sent is sent at once; what cannot, for QUIC has not
+    /// heard enough from there, waits for the peer anyway.
+    fn timers_rest(&self) -> bool {
+        self.moved && !self.connection.is_closed()
+    }
+
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        if self.timers_rest() {
+            return None;
+        }
         self.connection.poll_timeout()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        // Its timers are still those of the other path, and it must not meet one that fires with
-        // nothing in flight (quinn issue 2658).
-        if self.moved {
+        if self.timers_rest() {
             return;
         }
         let address = self.address();
         self.connection.handle_timeout(now);
         if self.address() != address {
-            // The peer's new address did not answer, and QUIC is back at the one before, where
-            // nothing is in flight; a probe sets the timers anew.
-            self.moved = true;
+            // The peer's new address did not answer, and QUIC is back at the one before, with the
+            // loss timer of the other: a probe, which leaves at once, sets it anew.
             self.connection.ping();
         }
     }
@@ -289,7 +297,8 @@ impl Carrier {
         let fitting = SEND_MAX / usize::from(self.connection.current_mtu()).max(1);
         let segments = max_segments.get().min(fitting.max(1));
         let transmit = self.connection.poll_transmit(now, segments, buffer);
-        self.moved &= transmit.is_some();
+        let address = self.address();
+        self.moved &= transmit.as_ref().is_none_or(|t| t.destination != address);
         transmit
     }
 

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
@@ -232,6 +233,12 @@ impl Lab {
         self.lock().has_ipv6 = false;
     }
 
+    /// From now on, whoever is woken by another task runs next, as in tokio's threads; who wakes
+    /// itself, last.
+    pub fn run_latest_first(&self) {
+        self.ready.latest_first.store(true, Ordering::Relaxed);
+    }
+
     /// The time now.
     pub fn now(&self) -> Instant {
         self.lock().now
@@ -439,18 +446,31 @@ impl Drop for LabIo {
 #[derive(Default)]
 struct Ready {
     queue: Mutex<VecDeque<u64>>,
+    /// Who is being polled.
+    running: AtomicU64,
+    /// Whether those that another one wakes are polled next.
+    latest_first: AtomicBool,
 }
 
 impl Ready {
     fn wake(&self, id: u64) {
         let mut queue = self.queue.lock().unwrap();
-        if !queue.contains(&id) {
+        if queue.contains(&id) {
+            return;
+        }
+        let by_another = id != self.running.load(Ordering::Relaxed);
+        if by_another && self.latest_first.load(Ordering::Relaxed) {
+            queue.push_front(id);
+        } else {
             queue.push_back(id);
         }
     }
 
     fn next(&self) -> Option<u64> {
-        self.queue.lock().unwrap().pop_front()
+        let next = self.queue.lock().unwrap().pop_front();
+        self.running
+            .store(next.unwrap_or(u64::MAX), Ordering::Relaxed);
+        next
     }
 
     fn waker(self: &Arc<Self>, id: u64) -> Waker {

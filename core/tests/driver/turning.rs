@@ -1,6 +1,9 @@
 //! Turns: what goes wrong with a socket, or comes in masses, keeps nobody else from their turn.
 
-use trunkline_core::driver::{Context, Service};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use trunkline_core::driver::{Context, Runtime, Service};
 
 use super::lab::{Lab, within};
 use super::{Certificate, MILLISECOND, Note, SECOND};
@@ -50,5 +53,38 @@ fn a_flood_keeps_neither_timers_nor_handles_from_their_turn() {
         assert!(sent.await.is_err());
         assert!(lab.now() - start < SECOND + 100 * MILLISECOND);
         assert_eq!(server.clients().await.unwrap().len(), 1);
+    });
+}
+
+/// A runtime may run next whoever was woken last, as tokio's threads do: then the first of a crowd
+/// that sends again would have the driver run for its message alone.
+#[test]
+fn a_crowd_that_is_woken_together_is_heard_together() {
+    const CROWD: u64 = 100;
+    const ROUNDS: u64 = 20;
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        lab.run_latest_first();
+        let turns = |lab: &Lab| lab.socket(client.local_addr(), |socket| socket.receives);
+        let before = turns(&lab);
+        let done = Arc::new(AtomicU64::new(0));
+        for _ in 0..CROWD {
+            let (client, done) = (client.clone(), done.clone());
+            lab.spawn(Box::pin(async move {
+                for number in 0..ROUNDS {
+                    client.send(&Note { number }).acked().await.unwrap();
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            }));
+        }
+        while done.load(Ordering::Relaxed) < CROWD {
+            lab.pass(MILLISECOND).await;
+        }
+        let turns = turns(&lab) - before;
+        assert!(turns < CROWD * ROUNDS / 4, "{turns} calls of the socket");
     });
 }

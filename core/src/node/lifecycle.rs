@@ -5,15 +5,13 @@ use std::time::Instant;
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::cohorts::Place;
 use crate::dial::Next;
 use crate::error::{CloseCode, CommandError, DisconnectReason};
 use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::link::{Link, Stage};
 use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
-use crate::promise::Promise;
-use crate::session::{Lanes, Settled, Token, Tokens};
+use crate::session::{Lanes, Pending, Settled, Token, Tokens};
 
 use super::{Event, Node, TimeoutReason};
 
@@ -283,13 +281,7 @@ impl Node {
     }
 
     /// Settles every promise of a conversation that is over, and hands back what was not delivered.
-    fn give_back(
-        &mut self,
-        now: Instant,
-        key: SessionKey,
-        lanes: Lanes,
-        promises: Vec<(u64, Promise<Option<Place>>)>,
-    ) {
+    fn give_back(&mut self, now: Instant, key: SessionKey, lanes: Lanes, promises: Pending) {
         for (number, promise) in promises {
             let maybe_delivered = promise.seq.is_some();
             self.metrics.promises_lost += 1;

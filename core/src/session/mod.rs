@@ -39,6 +39,9 @@ pub(crate) struct Conversation {
     later_cancels: Vec<u64>,
 }
 
+/// Promises that have not come to their end, by number.
+pub(crate) type Pending = Vec<(u64, Promise<Option<Place>>)>;
+
 /// A promise that has come to its end.
 #[derive(Debug)]
 pub(crate) struct Settled {
@@ -69,7 +72,7 @@ impl Conversation {
 
     /// The conversation that follows this one when its session is lost: nothing goes on but the
     /// numbers that keys are made of. The second part is what is lost.
-    pub(crate) fn renew(&mut self, limits: &Limits) -> (Lanes, Vec<(u64, Promise<Option<Place>>)>) {
+    pub(crate) fn renew(&mut self, limits: &Limits) -> (Lanes, Pending) {
         let old = std::mem::replace(self, Self::new(limits));
         let Self {
             lanes,

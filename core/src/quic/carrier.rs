@@ -36,7 +36,7 @@ pub(crate) struct Carrier {
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
-    /// The peer has another address than before, and nothing was sent to it since.
+    /// QUIC has another address of the peer than before, and nothing was sent to it since.
     moved: bool,
 }
 
@@ -260,7 +260,7 @@ impl Carrier {
         self.moved |= self.address() != address;
     }
 
-    /// QUIC's timers rest until something is sent to the peer's new address: its loss timer is
+    /// QUIC's timers rest until something is sent to the peer's other address: its loss timer is
     /// still that of the old one, and must not fire with nothing in flight (quinn issue 2658).
     /// Nothing is lost by it, for what can be sent is sent at once; what cannot, for QUIC has not
     /// heard enough from there, waits for the peer anyway.
@@ -283,7 +283,9 @@ impl Carrier {
         self.connection.handle_timeout(now);
         if self.address() != address {
             // The peer's new address did not answer, and QUIC is back at the one before, with the
-            // loss timer of the other: a probe, which leaves at once, sets it anew.
+            // loss timer of the other: a probe sets it anew. It leaves at once, unless that path's
+            // window is full; then there is nothing to do until the peer is heard again.
+            self.moved = true;
             self.connection.ping();
         }
     }

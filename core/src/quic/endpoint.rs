@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 use quinn_proto::{
-    ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint,
-    EndpointConfig, EndpointEvent, ServerConfig, Transmit, VarInt,
+    ClientConfig, ConnectError, Connection, ConnectionEvent, ConnectionHandle, DatagramEvent,
+    EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Transmit, VarInt,
 };
 
 use super::carrier::Carrier;
@@ -150,6 +150,13 @@ impl Endpoint {
                 buffer.clear();
                 match may_begin(incoming.remote_address_validated()) {
                     MayBegin::Yes => match self.inner.accept(incoming, now, &mut buffer, None) {
+                        Ok((handle, connection)) if connection.is_closed() => {
+                            // Its first packet was its last: a client that gave up before it was
+                            // heard. QUIC would keep it until its idle timeout, for the time that
+                            // connections drain in is not started by a first packet.
+                            self.inner.handle_event(handle, EndpointEvent::drained());
+                            Arrived::Failed(ended(connection))
+                        }
                         Ok((handle, connection)) => {
                             Arrived::New(Box::new(Carrier::new(handle, connection)))
                         }
@@ -231,6 +238,16 @@ impl Endpoint {
             self.responses.push((transmit, buffer));
         }
     }
+}
+
+/// Why a connection is over that never was one of a link's.
+fn ended(mut connection: Connection) -> DisconnectReason {
+    while let Some(event) = connection.poll() {
+        if let Event::ConnectionLost { reason } = event {
+            return reasons::reason(reason);
+        }
+    }
+    DisconnectReason::ConnectTimeout
 }
 
 /// Whether a connection may begin.

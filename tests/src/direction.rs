@@ -40,6 +40,10 @@ pub(crate) enum Cause {
 pub(crate) struct Direction {
     /// Its own settings; `None`: those of every path.
     pub(crate) own: Option<Path>,
+    /// After so many more datagrams nothing gets through any more.
+    pub(crate) cut_after: Option<u64>,
+    /// Datagrams that were sent.
+    pub(crate) sent: u64,
     random: Random,
     /// The state of the loss chain: in the bad one everything gets lost.
     bad: bool,
@@ -64,6 +68,8 @@ impl Direction {
     pub(crate) fn new(random: Random, now: Instant) -> Self {
         Self {
             own: None,
+            cut_after: None,
+            sent: 0,
             random,
             bad: false,
             free_at: now,
@@ -74,7 +80,10 @@ impl Direction {
     pub(crate) fn decide(&mut self, path: &Path, now: Instant, length: usize) -> Fate {
         let draws = self.draw();
         let lost = self.is_lost(path, draws.loss);
-        if path.cut {
+        self.sent += 1;
+        let burnt = self.cut_after == Some(0);
+        self.cut_after = self.cut_after.map(|left| left.saturating_sub(1));
+        if path.cut || burnt {
             return Fate::Dropped(Cause::Cut);
         }
         if path.mtu.is_some_and(|mtu| length > mtu) {

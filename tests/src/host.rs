@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use trunkline_core::{Datagram, Event, Input, Node, Outcome, PromiseKey, TimeoutReason, Transmit};
+use trunkline_core::{
+    Datagram, Event, Input, Node, Outcome, PersistentKeys, PromiseKey, TimeoutReason, Transmit,
+};
 
 use crate::Happened;
 
@@ -31,6 +33,10 @@ pub(crate) struct Host {
     pub(crate) log: Vec<Happened>,
     settled: BTreeMap<PromiseKey, Outcome>,
     paused: bool,
+    /// How much later than it wants it the node gets its timeouts.
+    pub(crate) lag: Duration,
+    /// How often the keys were lost that outlive its processes.
+    pub(crate) keys_lost: u8,
     /// What came while the process was paused.
     socket: Vec<Datagram>,
     socket_bytes: usize,
@@ -52,6 +58,8 @@ impl Host {
             log: Vec::new(),
             settled: BTreeMap::new(),
             paused: false,
+            lag: Duration::ZERO,
+            keys_lost: 0,
             socket: Vec::new(),
             socket_bytes: 0,
             deadline: None,
@@ -71,6 +79,13 @@ impl Host {
         self.deadline = None;
         self.fired = None;
         self.fruitless = None;
+    }
+
+    /// The keys of its next process, if it is the host of that number.
+    pub(crate) fn keys(&self, number: u8) -> PersistentKeys {
+        let mut keys = [[number; 32], [!number; 32]];
+        keys.iter_mut().for_each(|key| key[0] ^= self.keys_lost);
+        PersistentKeys::new(keys[0], keys[1])
     }
 
     pub(crate) fn node(&mut self) -> Option<&mut Node> {
@@ -142,6 +157,7 @@ impl Host {
             log,
             settled,
             paused,
+            lag,
             ..
         } = self;
         let Some(node) = node.as_mut().filter(|_| !*paused) else {
@@ -181,14 +197,17 @@ impl Host {
             }
             assert!(before < POLLS, "a node does not run dry at {now:?}");
         }
-        self.deadline = node.poll_timeout();
+        let wanted = node.poll_timeout();
+        // Who is late for a timeout is not later for what happens meanwhile.
+        let late = self.deadline.filter(|_| wanted.is_some_and(|at| at <= now));
+        self.deadline = late.or(wanted.map(|at| at + *lag));
         let reason = node.timeout_reason();
         assert!(
             reason != Some(TimeoutReason::Undrained),
             "a node that was drained says that it was not"
         );
         assert!(
-            self.deadline.is_some() || node.sessions().next().is_none(),
+            wanted.is_some() || node.sessions().next().is_none(),
             "a node has a session and no timer"
         );
         let Some(owner) = self.fired.take() else {
@@ -196,7 +215,7 @@ impl Host {
         };
         // Where the application was told something, it may have asked for something at once.
         assert!(
-            events > 0 || self.deadline.is_none_or(|at| at > now),
+            events > 0 || wanted.is_none_or(|at| at > now),
             "a node wants a timeout at {now:?} for {reason:?} just after one: it spins"
         );
         let earlier = self.fruitless.take();

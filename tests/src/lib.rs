@@ -54,12 +54,16 @@
 //!
 //! Services that are written against handles and typed handlers run on the same network: see
 //! [`simulated`].
+//!
+//! What every application may rely on is checked by one [`oracle`]; [`swarm`] makes whole runs up
+//! from a seed, with all their faults.
 
 mod certificates;
 mod digest;
 mod direction;
 mod host;
 mod network;
+pub mod oracle;
 mod path;
 #[cfg(all(feature = "peers", target_os = "linux"))]
 #[doc(hidden)]
@@ -68,6 +72,7 @@ mod random;
 pub mod raw_peer;
 mod recordings;
 pub mod simulated;
+pub mod swarm;
 mod world;
 
 pub use certificates::{Authority, Certificates, Leaf};

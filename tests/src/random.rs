@@ -23,4 +23,19 @@ impl Random {
     pub fn fraction(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
+
+    /// A number below `end`; 0 if that is 0.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next_u64() % (end as u64).max(1)) as usize
+    }
+
+    /// Whether something happens that does so with that chance.
+    pub(crate) fn chance(&mut self, of_one: f64) -> bool {
+        self.fraction() < of_one
+    }
+
+    /// One of several.
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
 }

@@ -1,5 +1,6 @@
 //! Nodes, the network between them, and virtual time.
 
+mod adversity;
 mod shortcuts;
 
 pub use shortcuts::echo;
@@ -9,8 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use trunkline_core::{
-    Admission, ClientRole, Config, Event, Identity, Node, Origin, PersistentKeys, Roles, Roots,
-    Seed, ServerRole, Transmit,
+    Admission, ClientRole, Config, Event, Identity, Node, Origin, Roles, Roots, Seed, ServerRole,
+    Transmit,
 };
 
 use crate::host::Host;
@@ -42,6 +43,9 @@ pub struct World {
     pub client_roots: Option<Roots>,
     /// The certificate of the clients that are started from now on.
     pub client_identity: Option<Identity>,
+    /// What the wall clock showed, or would have, at the start of the world: processes that are
+    /// started from now on go by it. It is inside the certificates' life, as is a day more or less.
+    pub wall: SystemTime,
     now: Instant,
     start: Instant,
     hosts: Vec<Host>,
@@ -84,6 +88,7 @@ impl World {
             admission: Admission::Open,
             client_roots: None,
             client_identity: None,
+            wall: SystemTime::UNIX_EPOCH + WALL,
             now,
             start: now,
             hosts: Vec::new(),
@@ -176,12 +181,9 @@ impl World {
         };
         let origin = Origin {
             now: self.now,
-            wall: SystemTime::UNIX_EPOCH + WALL + self.elapsed(),
+            wall: self.wall + self.elapsed(),
             seed: Seed::new(seed),
-            keys: Some(PersistentKeys::new(
-                [index.0 as u8; 32],
-                [!(index.0 as u8); 32],
-            )),
+            keys: Some(self.hosts[index.0].keys(index.0 as u8)),
         };
         let config = self.config.clone();
         let node = self.recordings.start(index.0, config, roles, origin);
@@ -194,28 +196,6 @@ impl World {
         }
         self.hosts[index.0].replace(node);
         self.touched.insert(index.0);
-    }
-
-    /// Stops a node's process where it is, as SIGSTOP does: it reads, sends and times out nothing.
-    /// What comes meanwhile waits in its socket, which holds 208 KiB.
-    pub fn pause(&mut self, index: NodeIndex) {
-        self.hosts[index.0].pause();
-    }
-
-    /// Lets a paused process run on: it reads what waits in its socket, and then looks at the
-    /// clock.
-    pub fn wake(&mut self, index: NodeIndex) {
-        self.hosts[index.0].wake(self.now);
-        self.touched.insert(index.0);
-    }
-
-    /// Gives a node another address, as a NAT does that has forgotten a mapping: it sends from
-    /// the new one, does not learn of it, and what is sent to the old one goes nowhere.
-    pub fn rebind(&mut self, index: NodeIndex) {
-        let address = &mut self.hosts[index.0].address;
-        self.network.release(*address);
-        address.set_port(address.port().checked_add(1).unwrap_or(1_024));
-        self.network.assign(*address, index);
     }
 
     /// What happens to datagrams from one node to another, apart from what every other path does:

@@ -1,0 +1,274 @@
+//! Sessions as their applications are told of them: when they come and go, and why.
+
+use std::time::{Duration, Instant};
+
+use trunkline_core::{ClientId, CloseCode, DisconnectReason, SessionKey};
+
+use super::{Oracle, TICK};
+
+/// Faults that only an unsound peer commits.
+const FAULTS: [CloseCode; 9] = [
+    CloseCode::FRAME_TOO_LARGE,
+    CloseCode::UNDECODABLE,
+    CloseCode::SEQUENCE_GAP,
+    CloseCode::UNKNOWN_LANE,
+    CloseCode::WRONG_TOKEN,
+    CloseCode::PROTOCOL_VIOLATION,
+    CloseCode::BAD_RECEIPT,
+    CloseCode::FLOODED,
+    CloseCode::INTERNAL,
+];
+
+/// Draws that come out at their very end happen once in 2^32: so many in a row are no draws.
+const NEVER_DRAWN: u32 = 2;
+
+#[derive(Debug)]
+pub(super) struct SessionState {
+    pub(super) client: ClientId,
+    /// This side dialled it.
+    pub(super) dialled: bool,
+    /// How often it was lost.
+    pub(super) life: u32,
+    /// It has a link.
+    pub(super) up: bool,
+    /// It had one in this life.
+    pub(super) was_up: bool,
+    epoch: u64,
+    /// The last moment at which the peer was heard for sure.
+    heard: Instant,
+    /// When its last link ended, or the session began.
+    away: Instant,
+    /// The same before that link came up: what ends it happens later.
+    since: Instant,
+    /// Its application has closed it, or sent it elsewhere.
+    pub(super) closing: bool,
+    pub(super) redirected: bool,
+    /// The server has said when to come back.
+    pub(super) hinted: bool,
+    /// Redial delays in a row that were as long as can be.
+    undrawn: u32,
+}
+
+impl SessionState {
+    pub(super) fn dialled(now: Instant, client: ClientId) -> Self {
+        Self {
+            client,
+            dialled: true,
+            life: 0,
+            up: false,
+            was_up: false,
+            epoch: 0,
+            heard: now,
+            away: now,
+            since: now,
+            closing: false,
+            redirected: false,
+            hinted: false,
+            undrawn: 0,
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+}
+
+impl Oracle {
+    pub(super) fn connected(
+        &mut self,
+        now: Instant,
+        node: usize,
+        session: SessionKey,
+        client: &ClientId,
+        epoch: u64,
+        resumed: bool,
+    ) {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        let state = process.sessions.entry(session).or_insert_with(|| {
+            let dialled = false;
+            SessionState {
+                dialled,
+                ..SessionState::dialled(now, client.clone())
+            }
+        });
+        let silent = !resumed && state.was_up;
+        let older = resumed && state.was_up && epoch <= state.epoch;
+        state.up = true;
+        state.was_up = true;
+        state.since = state.away;
+        state.epoch = epoch;
+        state.heard(now);
+        state.hinted = false;
+        if silent {
+            self.violation(
+                now,
+                6,
+                format!("{session:?} of node {node} began anew without a word of its loss"),
+            );
+        }
+        if older {
+            self.violation(
+                now,
+                6,
+                format!("{session:?} of node {node} was resumed under the old epoch {epoch}"),
+            );
+        }
+    }
+
+    pub(super) fn disconnected(
+        &mut self,
+        now: Instant,
+        node: usize,
+        session: SessionKey,
+        reason: &DisconnectReason,
+    ) {
+        let process = self.processes.get_mut(&node);
+        if let Some(state) = process.and_then(|p| p.sessions.get_mut(&session)) {
+            if state.up {
+                state.away = now;
+            }
+            state.up = false;
+            let hint = |r: &DisconnectReason| {
+                matches!(
+                    r,
+                    DisconnectReason::Peer {
+                        retry_after: Some(_),
+                        ..
+                    }
+                )
+            };
+            state.hinted |= hint(reason);
+        }
+        let code = match reason {
+            DisconnectReason::Local { code, .. } | DisconnectReason::Peer { code, .. } => *code,
+            _ => return,
+        };
+        if FAULTS.contains(&code) {
+            self.violation(
+                now,
+                6,
+                format!("node {node} and its peer in {session:?}: {reason}"),
+            );
+        }
+    }
+
+    pub(super) fn lost(&mut self, now: Instant, node: usize, session: SessionKey) {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        let Some(state) = process.sessions.get_mut(&session) else {
+            return;
+        };
+        let since = state.since;
+        // A hello that nobody answered leaves open whether there was a session to lose.
+        let told = !state.was_up || state.redirected;
+        state.life += 1;
+        state.was_up = false;
+        let client = state.client.clone();
+        let gone = self.server_gone.is_some_and(|at| at >= since);
+        if !told && !gone && !self.closed_since(&client, since) {
+            self.violation(
+                now,
+                6,
+                format!("{session:?} of node {node} ({client}) was lost without a cause"),
+            );
+        }
+    }
+
+    pub(super) fn closed(
+        &mut self,
+        now: Instant,
+        node: usize,
+        session: SessionKey,
+        reason: &DisconnectReason,
+    ) {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        process.wants_room.remove(&session);
+        let Some(state) = process.sessions.remove(&session) else {
+            return;
+        };
+        let mut justified = state.closing || process.drains;
+        if state.dialled {
+            let gives_up = process.config.redial.max_attempts.is_some();
+            let gone = self.server_gone.is_some_and(|at| at >= state.since);
+            justified |= gives_up || gone || self.closed_since(&state.client, state.since);
+        } else {
+            let retention = process.config.timeouts.retention;
+            justified |= match reason {
+                // It was told so by its client, whose application closed it.
+                DisconnectReason::Peer { .. } => self.closed_since(&state.client, self.start),
+                _ => now + TICK >= state.away + retention && !state.up,
+            };
+        }
+        self.closed.insert(state.client.clone(), now);
+        if !justified {
+            let client = &state.client;
+            let what = format!("{session:?} of node {node} ({client}) ended untimely: {reason}");
+            self.violation(now, 6, what);
+        }
+    }
+
+    fn closed_since(&self, client: &ClientId, since: Instant) -> bool {
+        self.closed.get(client).is_some_and(|at| *at >= since)
+    }
+
+    /// The peer was found dead: not before it was silent for so long.
+    pub(super) fn found_dead(&mut self, now: Instant, node: usize, session: SessionKey) {
+        let Some(process) = self.processes.get(&node) else {
+            return;
+        };
+        let Some(state) = process.sessions.get(&session) else {
+            return;
+        };
+        let own = process.config.heartbeat;
+        let interval = self.shortest_interval.unwrap_or(own.interval);
+        let silence = now.saturating_duration_since(state.heard);
+        if silence + TICK < interval * own.misses {
+            self.violation(
+                now,
+                8,
+                format!(
+                    "node {node} gave {session:?} up that it had heard from {silence:?} before"
+                ),
+            );
+        }
+    }
+
+    pub(super) fn redials(
+        &mut self,
+        now: Instant,
+        node: usize,
+        session: SessionKey,
+        attempt: u32,
+        delay: Duration,
+    ) {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        let redial = process.config.redial;
+        let Some(state) = process.sessions.get_mut(&session) else {
+            return;
+        };
+        let doubled = redial.first.as_secs_f64() * 2_f64.powi(attempt.saturating_sub(1) as i32);
+        let most = doubled.min(redial.cap.as_secs_f64());
+        let least = most * (1.0 - redial.jitter);
+        let (delay, slack) = (delay.as_secs_f64(), 1e-6);
+        let hinted = std::mem::take(&mut state.hinted);
+        let in_envelope = delay + slack >= least && (hinted || delay <= most + slack);
+        if redial.jitter > 0.0 && !hinted {
+            let drawn = delay < most - 1e-9 * most.max(1.0);
+            state.undrawn = if drawn { 0 } else { state.undrawn + 1 };
+        }
+        let undrawn = state.undrawn >= NEVER_DRAWN;
+        if !in_envelope || undrawn {
+            let what = format!(
+                "node {node} redials for {session:?} after {delay} s, attempt {attempt}: {least} to {most} s were to be drawn from"
+            );
+            self.violation(now, 9, what);
+        }
+    }
+}

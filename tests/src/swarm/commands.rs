@@ -1,0 +1,211 @@
+//! What applications ask of their nodes, told to the oracle too.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use trunkline_core::{
+    Audience, ClientId, CloseCode, Dial, DrainPlan, GroupName, Lane, Message, Node, PromiseKey,
+    SessionKey, Tag,
+};
+
+use crate::oracle::Waits;
+
+use super::plan::Kind;
+use super::run::Run;
+
+/// What messages are, one tag for all.
+const TAG: Tag = Tag::of("swarm.v1.Numbered");
+
+impl Run<'_> {
+    fn machine(&mut self, node: usize) -> &mut Node {
+        self.world.node(self.indices[node])
+    }
+
+    pub(super) fn connect(&mut self, client: usize, server: usize) {
+        let Some(client) = self.running(client) else {
+            return;
+        };
+        // Names come back after some time, as those of people do.
+        let name = format!("client-{client}-{}", self.dials % 3);
+        let Ok(name) = ClientId::new(&name) else {
+            return;
+        };
+        self.dials += 1;
+        let now = self.world.now();
+        let dial = Dial {
+            address: self.world.address(self.indices[server]),
+            server_name: "localhost".to_owned(),
+            client: name.clone(),
+            credentials: Bytes::new(),
+            agent: "swarm".to_owned(),
+        };
+        if let Ok(session) = self.machine(client).connect(now, dial) {
+            let mut hall = self.hall.borrow_mut();
+            hall.oracle.connects(now, client, session, &name);
+            hall.desks[client].sessions.push(session);
+        }
+    }
+
+    /// Sends a message; its number, if the node took it.
+    pub(super) fn send(
+        &mut self,
+        node: usize,
+        session: SessionKey,
+        kind: Kind,
+        lane: Option<Lane>,
+        size: usize,
+    ) -> Option<u64> {
+        const BULK: usize = 64 << 10;
+        let now = self.world.now();
+        let body = self.next_body(size);
+        let number = self.numbers;
+        let asks = matches!(kind, Kind::Asked(_));
+        let usual = if asks && body.len() > BULK {
+            Lane::BULK
+        } else {
+            Lane::DEFAULT
+        };
+        let message = Message {
+            lane,
+            tag: TAG,
+            body: body.clone(),
+        };
+        let machine = self.world.node(self.indices[node]);
+        let sent = match kind {
+            Kind::Told => machine.send(now, session, message).map(|()| None),
+            Kind::Acked(timeout) => machine.send_acked(now, session, message, timeout).map(Some),
+            Kind::Asked(timeout) => machine.request(now, session, message, timeout).map(Some),
+        };
+        let config = if node < self.plan.servers {
+            &self.plan.server
+        } else {
+            &self.plan.client
+        };
+        let lasts = |timeout: Option<Duration>| {
+            let timeout = timeout.unwrap_or(config.timeouts.promise);
+            Some(timeout).filter(|timeout| !timeout.is_zero())
+        };
+        let mut hall = self.hall.borrow_mut();
+        match sent {
+            Ok(promise) => {
+                let waits = match (kind, promise) {
+                    (Kind::Acked(timeout), Some(key)) => Waits::ForAck(key, lasts(timeout)),
+                    (Kind::Asked(timeout), Some(key)) => Waits::ForReply(key, lasts(timeout)),
+                    _ => Waits::Not,
+                };
+                let lane = lane.unwrap_or(usual);
+                hall.oracle.sent(now, node, session, lane, &body, waits);
+                hall.desks[node].promises.extend(promise);
+                Some(number)
+            }
+            Err(refused) => {
+                hall.oracle.refused(node, session, &refused.error);
+                None
+            }
+        }
+    }
+
+    pub(super) fn send_best_effort(
+        &mut self,
+        node: usize,
+        session: SessionKey,
+        key: Option<u64>,
+        size: usize,
+    ) {
+        let now = self.world.now();
+        let body = self.next_body(size);
+        let message = Message::new(TAG, body.clone());
+        let sent = self
+            .machine(node)
+            .send_best_effort(now, session, message, key);
+        if sent.is_ok() {
+            let mut hall = self.hall.borrow_mut();
+            hall.oracle.sent_best_effort(node, &[session], &body, key);
+        }
+    }
+
+    /// Broadcasts; the message's number.
+    pub(super) fn broadcast(
+        &mut self,
+        node: usize,
+        group: Option<usize>,
+        key: Option<u64>,
+        size: usize,
+    ) -> u64 {
+        let now = self.world.now();
+        let body = self.next_body(size);
+        let message = Message::new(TAG, body.clone());
+        let (audience, sessions) = {
+            let hall = self.hall.borrow();
+            let desk = &hall.desks[node];
+            match group.and_then(|group| GroupName::new(&name_of(group)).ok()) {
+                None => (Audience::Everyone, desk.sessions.clone()),
+                Some(group) => {
+                    let members = desk.groups.get(group.as_str());
+                    let members = members.cloned().unwrap_or_default();
+                    (Audience::Group(group), members)
+                }
+            }
+        };
+        if self
+            .machine(node)
+            .broadcast(now, &audience, message, key)
+            .is_ok()
+        {
+            let mut hall = self.hall.borrow_mut();
+            hall.oracle.sent_best_effort(node, &sessions, &body, key);
+        }
+        self.numbers
+    }
+
+    pub(super) fn group(&mut self, node: usize, session: usize, group: usize, joins: bool) {
+        let Some((node, session)) = self.session(node, session) else {
+            return;
+        };
+        let Ok(name) = GroupName::new(&name_of(group)) else {
+            return;
+        };
+        let now = self.world.now();
+        let machine = self.machine(node);
+        let done = if joins {
+            machine.join(now, session, &name).is_ok()
+        } else {
+            machine.leave(now, session, &name)
+        };
+        let mut hall = self.hall.borrow_mut();
+        let groups = &mut hall.desks[node].groups;
+        let members = groups.entry(name_of(group)).or_default();
+        members.retain(|member| *member != session || !done);
+        if joins && done {
+            members.push(session);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, node: usize, promise: PromiseKey) {
+        let now = self.world.now();
+        if self.machine(node).cancel(now, promise).is_ok() {
+            self.hall.borrow_mut().oracle.cancelled(node, promise);
+        }
+    }
+
+    pub(super) fn close(&mut self, node: usize, session: SessionKey, code: CloseCode) {
+        let now = self.world.now();
+        // Told first: a session without a link ends in the call itself.
+        self.hall.borrow_mut().oracle.closes(now, node, session);
+        self.machine(node).close(now, session, code, "enough").ok();
+    }
+
+    pub(super) fn drain(&mut self, node: usize, plan: DrainPlan) {
+        if std::mem::replace(&mut self.state[node].draining, true) {
+            return;
+        }
+        let now = self.world.now();
+        let deadline = plan.deadline;
+        self.hall.borrow_mut().oracle.drains(now, node, deadline);
+        self.machine(node).drain(now, plan).ok();
+    }
+}
+
+fn name_of(group: usize) -> String {
+    format!("group-{group}")
+}

@@ -1,0 +1,170 @@
+//! Runs that fail: caught, told in a few lines, cut down to what they need, and traced.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Certificates;
+
+use super::plan::{Plan, Step};
+use super::run::{Ran, run};
+
+/// A run in which something was wrong.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The run.
+    pub plan: Plan,
+    /// What was wrong first: in the oracle's words, or where a node or the world panicked.
+    pub what: String,
+    /// Failures with the same sign are taken for the same.
+    pub sign: String,
+}
+
+/// One run in so many is run twice, and has to be the same.
+const TWICE: u64 = 100;
+
+/// Runs the plan of a seed.
+pub fn try_seed(seed: u64, certificates: &Certificates) -> Result<Ran, Box<Failure>> {
+    let plan = Plan::new(seed);
+    let ran = try_plan(&plan, certificates)?;
+    if seed.is_multiple_of(TWICE) {
+        let again = try_plan(&plan, certificates)?;
+        if again.fingerprint != ran.fingerprint {
+            let what = format!(
+                "two runs differ: {:016x} and {:016x}",
+                ran.fingerprint, again.fingerprint
+            );
+            let sign = "two runs differ".to_owned();
+            return Err(Box::new(Failure { plan, what, sign }));
+        }
+    }
+    Ok(ran)
+}
+
+/// Runs a plan.
+pub fn try_plan(plan: &Plan, certificates: &Certificates) -> Result<Ran, Box<Failure>> {
+    let ran = run(plan, certificates, false);
+    let failure = |what: String, sign: String| {
+        let plan = plan.clone();
+        Box::new(Failure { plan, what, sign })
+    };
+    if let Some(said) = &ran.panicked {
+        // Where it panicked; the numbers in what it says differ.
+        let place = said.split_once(": ").map_or(&**said, |(place, _)| place);
+        return Err(failure(said.clone(), place.to_owned()));
+    }
+    match ran.violations.first() {
+        None => Ok(ran),
+        Some(violation) => {
+            let words = violation.what.split_whitespace();
+            let words: Vec<_> = words
+                .filter(|w| w.chars().all(char::is_alphabetic))
+                .collect();
+            let sign = format!("{} {}", violation.invariant, words.join(" "));
+            Err(failure(violation.to_string(), sign))
+        }
+    }
+}
+
+impl Failure {
+    /// The same with as few steps as it takes, in at most so many runs: delta debugging (Zeller
+    /// and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002).
+    pub fn shrink(self: Box<Self>, certificates: &Certificates, runs: usize) -> Box<Self> {
+        let mut best = self;
+        let mut left = runs;
+        let mut parts = 2;
+        while best.plan.steps.len() > 1 && left > 0 {
+            let length = best.plan.steps.len();
+            let size = length.div_ceil(parts);
+            let mut found = None;
+            for start in (0..length).step_by(size) {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+                let end = (start + size).min(length);
+                if let Some(smaller) = best.without(start..end, certificates) {
+                    found = Some(smaller);
+                    break;
+                }
+            }
+            match found {
+                Some(smaller) => {
+                    best = smaller;
+                    parts = parts.saturating_sub(1).max(2);
+                }
+                None if size == 1 => break,
+                None => parts = (parts * 2).min(length),
+            }
+        }
+        best
+    }
+
+    fn without(
+        &self,
+        steps: std::ops::Range<usize>,
+        certificates: &Certificates,
+    ) -> Option<Box<Self>> {
+        let mut plan = self.plan.clone();
+        let kept = |(at, step): (usize, &Step)| (!steps.contains(&at)).then(|| step.clone());
+        plan.steps = self
+            .plan
+            .steps
+            .iter()
+            .enumerate()
+            .filter_map(kept)
+            .collect();
+        let failure = try_plan(&plan, certificates).err()?;
+        (failure.sign == self.sign).then_some(failure)
+    }
+
+    /// Runs it once more with every node recorded, and writes the traces into a folder of the
+    /// seed's. Returns the folder. A trace holds its node's seed and so all of its secrets; here
+    /// they are a test's.
+    pub fn write_traces(&self, certificates: &Certificates, into: &Path) -> io::Result<PathBuf> {
+        let folder = into.join(format!("seed-{}", self.plan.seed));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("plan.txt"), format!("{self}\n{}", self.plan))?;
+        let Some(recorded) = run(&self.plan, certificates, true).recorded else {
+            return Ok(folder);
+        };
+        fs::write(folder.join("events.txt"), recorded.events)?;
+        for (node, processes) in recorded.traces {
+            for (process, trace) in processes.into_iter().enumerate() {
+                fs::write(folder.join(format!("node-{node}-{process}.tlt")), trace)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// A command that shows the failure again.
+    pub fn repro(&self) -> String {
+        format!(
+            "cargo run --release -p trunkline-testkit --bin soak -- --seed {}",
+            self.plan.seed
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plan, what, .. } = self;
+        writeln!(f, "seed {}, commit {}: {what}", plan.seed, commit())?;
+        writeln!(f, "  {}", self.repro())
+    }
+}
+
+/// The commit that is checked out where the program runs, or what is known instead of it.
+pub fn commit() -> String {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let mut git = Command::new("git");
+    let output = git.args(["-C", folder, "rev-parse", "HEAD"]).output().ok();
+    let output = output.filter(|output| output.status.success());
+    let text = output.and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or_else(
+        || format!("version {}", env!("CARGO_PKG_VERSION")),
+        |text| text.trim().to_owned(),
+    )
+}

@@ -1,0 +1,23 @@
+//! Whole runs from a seed: a random configuration, random nodes, random operations, and a random
+//! subset of all faults. Then the faults heal, and everything has to be well again.
+//!
+//! A seed makes a [`Plan`]: an explicit list of what happens and when. [`run`] runs it in a
+//! [`crate::World`] under the eyes of an [`crate::oracle::Oracle`]. That not every fault is in every
+//! run is what makes rare ones meet (Groce et al., "Swarm testing", 2012). A [`Failure`] is cut
+//! down to the steps that it takes, and the nodes' traces are written.
+
+mod batch;
+mod caught;
+mod commands;
+mod desk;
+mod draw;
+mod examination;
+mod failure;
+mod plan;
+mod run;
+mod settings;
+
+pub use batch::{Batch, Summary, first_of};
+pub use failure::{Failure, commit, try_plan, try_seed};
+pub use plan::{Action, Kind, Plan, Step};
+pub use run::{Ran, Recorded, run};

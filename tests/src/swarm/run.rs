@@ -1,0 +1,397 @@
+//! Runs a plan: the steps while faults last, then the examination of who has healed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use trunkline_core::{Admission, CloseCode, DrainPlan, Lane, SessionKey};
+
+use crate::oracle::{Violation, body};
+use crate::world::NodeIndex;
+use crate::{Certificates, Path, Traffic, World};
+
+use super::caught::caught;
+use super::desk::{Hall, Shared};
+use super::plan::{Action, Plan, Step};
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Ran {
+    /// What the oracle has found, oldest first.
+    pub violations: Vec<Violation>,
+    /// Where something panicked, and with what words: a node, or the world that checks it.
+    pub panicked: Option<String>,
+    /// Stands for every datagram that was sent.
+    pub fingerprint: u64,
+    /// What became of the datagrams.
+    pub traffic: Traffic,
+    /// What was recorded, if that was asked for.
+    pub recorded: Option<Recorded>,
+}
+
+/// What is left of a run that was recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The nodes' recordings: the node's index, and a trace a process.
+    pub traces: Vec<(usize, Vec<Vec<u8>>)>,
+    /// What happened, a line an event, in order.
+    pub events: String,
+}
+
+/// A day.
+const DAY: Duration = Duration::from_secs(86_400);
+pub(super) struct Run<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) world: World,
+    pub(super) hall: Shared,
+    pub(super) indices: Vec<NodeIndex>,
+    pub(super) state: Vec<Process>,
+    cut: Vec<(usize, usize)>,
+    pub(super) numbers: u64,
+    pub(super) dials: u64,
+}
+
+/// What the run did to a node's process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Process {
+    pub(super) killed: bool,
+    pub(super) paused: bool,
+    pub(super) draining: bool,
+    pub(super) lag: Duration,
+}
+
+/// Runs a plan to its end, or to the first thing that is wrong.
+pub fn run(plan: &Plan, certificates: &Certificates, record: bool) -> Ran {
+    let mut run = Run::new(plan, certificates, record);
+    let finished = caught(|| run.steps() && run.examine());
+    Ran {
+        violations: run.hall.borrow().oracle.violations().to_vec(),
+        panicked: finished.err(),
+        fingerprint: run.world.fingerprint(),
+        traffic: run.world.traffic(),
+        recorded: record.then(|| run.recorded()),
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, certificates: &Certificates, record: bool) -> Self {
+        let mut world = World::with_certificates(plan.seed, certificates);
+        if record {
+            world.record();
+        }
+        if plan.asks {
+            world.admission = Admission::Ask;
+        }
+        let hall = Hall::new(world.now(), plan.seed);
+        let mut indices = Vec::new();
+        for node in 0..plan.servers + plan.clients {
+            let serves = node < plan.servers;
+            let config = if serves { &plan.server } else { &plan.client };
+            *world.config() = config.clone();
+            let index = if serves {
+                world.server()
+            } else {
+                world.client()
+            };
+            hall.borrow_mut().oracle.started(world.now(), node, config);
+            Hall::staff(&hall, &mut world, index);
+            indices.push(index);
+        }
+        Self {
+            plan,
+            world,
+            hall,
+            state: vec![Process::default(); indices.len()],
+            indices,
+            cut: Vec::new(),
+            numbers: 0,
+            dials: 0,
+        }
+    }
+
+    fn recorded(&self) -> Recorded {
+        let start = self.world.now() - self.world.elapsed();
+        let mut events = Vec::new();
+        for (node, index) in self.indices.iter().enumerate() {
+            let log = self.world.log(*index).iter();
+            events.extend(log.map(|(at, event)| (*at - start, node, format!("{event:?}"))));
+        }
+        events.sort_by_key(|(at, ..)| *at);
+        let line = |(at, node, event): &(Duration, usize, String)| {
+            let shown: String = event.chars().take(300).collect();
+            format!("{at:?} node {node}: {shown}\n")
+        };
+        let traces = self.indices.iter();
+        Recorded {
+            traces: traces.map(|i| (i.0, self.world.traces(*i))).collect(),
+            events: events.iter().map(line).collect(),
+        }
+    }
+
+    fn steps(&mut self) -> bool {
+        for Step { at, action } in &self.plan.steps {
+            self.pass(at.saturating_sub(self.world.elapsed()));
+            self.perform(action);
+            if !self.is_well() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Lets time pass, and the oracle look at everybody after it.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.world.run(time, |_, _, _| {});
+        let now = self.world.now();
+        let mut hall = self.hall.borrow_mut();
+        for (node, state) in self.state.iter().enumerate() {
+            if state.paused {
+                hall.oracle.stalled(now, node);
+            }
+            if !state.killed && !state.paused {
+                hall.oracle
+                    .look(now, node, self.world.node(self.indices[node]));
+            }
+        }
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        self.hall.borrow().oracle.violations().is_empty()
+    }
+
+    pub(super) fn runs(&self, node: usize) -> bool {
+        let Process { killed, paused, .. } = self.state[node];
+        !killed && !paused
+    }
+
+    /// A node that is meant, if it runs.
+    pub(super) fn running(&self, node: usize) -> Option<usize> {
+        Some(node).filter(|node| self.runs(*node))
+    }
+
+    pub(super) fn session(&self, node: usize, place: usize) -> Option<(usize, SessionKey)> {
+        let node = self.running(node)?;
+        let hall = self.hall.borrow();
+        let sessions = &hall.desks[node].sessions;
+        let session = sessions.get(place.checked_rem(sessions.len())?)?;
+        Some((node, *session))
+    }
+
+    pub(super) fn next_body(&mut self, size: usize) -> Bytes {
+        self.numbers += 1;
+        body(self.numbers, size)
+    }
+
+    pub(super) fn perform(&mut self, action: &Action) {
+        let now = self.world.now();
+        match *action {
+            Action::Connect { client, server } => self.connect(client, server),
+            Action::Send {
+                node,
+                session,
+                kind,
+                lane,
+                size,
+                count,
+            } => {
+                if let Some((node, session)) = self.session(node, session) {
+                    let lane = lane.and_then(Lane::new);
+                    for _ in 0..count {
+                        self.send(node, session, kind, lane, size);
+                    }
+                }
+            }
+            Action::BestEffort {
+                node,
+                session,
+                key,
+                size,
+                count,
+            } => {
+                if let Some((node, session)) = self.session(node, session) {
+                    for _ in 0..count {
+                        self.send_best_effort(node, session, key, size);
+                    }
+                }
+            }
+            Action::Broadcast {
+                node,
+                group,
+                key,
+                size,
+                count,
+            } => {
+                if let Some(node) = self.running(node) {
+                    for _ in 0..count {
+                        self.broadcast(node, group, key, size);
+                    }
+                }
+            }
+            Action::Join {
+                node,
+                session,
+                group,
+            } => self.group(node, session, group, true),
+            Action::Leave {
+                node,
+                session,
+                group,
+            } => self.group(node, session, group, false),
+            Action::Cancel { node, promise } => {
+                let Some(node) = self.running(node) else {
+                    return;
+                };
+                let promises = self.hall.borrow().desks[node].promises.clone();
+                if let Some(place) = promise.checked_rem(promises.len()) {
+                    self.cancel(node, promises[place]);
+                }
+            }
+            Action::Answer {
+                node,
+                count,
+                rejects,
+            } => {
+                if let Some(node) = self.running(node) {
+                    let machine = self.world.node(self.indices[node]);
+                    let mut hall = self.hall.borrow_mut();
+                    hall.admit(now, node, machine, rejects);
+                    hall.answer_aside(now, node, machine, count, rejects);
+                }
+            }
+            Action::Hold { node, holds } => self.hall.borrow_mut().desks[node].holds = holds,
+            Action::Close {
+                node,
+                session,
+                code,
+            } => {
+                if let Some((node, session)) = self.session(node, session) {
+                    self.close(node, session, CloseCode(code));
+                }
+            }
+            Action::Drain {
+                node,
+                deadline,
+                retry_after,
+            } => {
+                let plan = DrainPlan {
+                    deadline,
+                    retry_after,
+                    alternative: None,
+                };
+                if let Some(node) = self.running(node) {
+                    self.drain(node, plan);
+                }
+            }
+            Action::Redirect {
+                client,
+                session,
+                server,
+            } => {
+                if let Some((client, session)) = self.session(client, session) {
+                    let address = self.world.address(self.indices[server]);
+                    let machine = self.world.node(self.indices[client]);
+                    if machine.redirect(now, session, address).is_ok() {
+                        let mut hall = self.hall.borrow_mut();
+                        hall.oracle.redirects(client, session);
+                    }
+                }
+            }
+            _ => self.harm(action),
+        }
+    }
+
+    /// What happens to the network and to processes.
+    fn harm(&mut self, action: &Action) {
+        match *action {
+            Action::Network(path) => self.world.path = path,
+            Action::Cut {
+                from,
+                to,
+                both,
+                cut,
+            } => {
+                let ways = [(from, to), (to, from)];
+                for (from, to) in ways.into_iter().take(if both { 2 } else { 1 }) {
+                    self.cut(from, to, cut);
+                }
+            }
+            Action::Rebind { node } => self.world.rebind(self.indices[node]),
+            Action::Kill { node, keys_lost } => self.kill(node, keys_lost),
+            Action::Start { node } => self.start(node),
+            Action::Pause { node } if self.runs(node) => {
+                self.world.pause(self.indices[node]);
+                self.state[node].paused = true;
+            }
+            Action::Wake { node } => self.wake(node),
+            Action::Lag { node, lag } => self.lag(node, lag),
+            Action::Wall { day_on: true } => self.world.wall += DAY,
+            Action::Wall { day_on: false } => self.world.wall -= DAY,
+            _ => {}
+        }
+    }
+
+    fn cut(&mut self, from: usize, to: usize, cut: bool) {
+        let (one, other) = (self.indices[from], self.indices[to]);
+        if cut {
+            self.world.direction(one, other).cut = true;
+            self.cut.push((from, to));
+        } else if self.cut.contains(&(from, to)) {
+            *self.world.direction(one, other) = self.world.path;
+        }
+    }
+
+    pub(super) fn mend(&mut self) {
+        self.world.path = Path::default();
+        for (from, to) in std::mem::take(&mut self.cut) {
+            *self.world.direction(self.indices[from], self.indices[to]) = Path::default();
+        }
+    }
+
+    pub(super) fn wake(&mut self, node: usize) {
+        if std::mem::take(&mut self.state[node].paused) {
+            let now = self.world.now();
+            self.hall.borrow_mut().oracle.stalled(now, node);
+            self.world.wake(self.indices[node]);
+        }
+    }
+
+    pub(super) fn lag(&mut self, node: usize, lag: Duration) {
+        let now = self.world.now();
+        self.state[node].lag = lag;
+        self.hall.borrow_mut().oracle.lags(now, node, lag);
+        self.world.lag_timers(self.indices[node], lag);
+    }
+
+    pub(super) fn kill(&mut self, node: usize, keys_lost: bool) {
+        if std::mem::replace(&mut self.state[node].killed, true) {
+            return;
+        }
+        let now = self.world.now();
+        let index = self.indices[node];
+        self.world.kill(index);
+        if keys_lost {
+            self.world.lose_keys(index);
+        }
+        self.state[node].paused = false;
+        self.state[node].draining = false;
+        let mut hall = self.hall.borrow_mut();
+        hall.oracle.ended(now, node);
+        hall.desks[node] = Default::default();
+    }
+
+    pub(super) fn start(&mut self, node: usize) {
+        if !std::mem::take(&mut self.state[node].killed) {
+            return;
+        }
+        let config = if node < self.plan.servers {
+            &self.plan.server
+        } else {
+            &self.plan.client
+        };
+        *self.world.config() = config.clone();
+        self.world.start_process(self.indices[node]);
+        let now = self.world.now();
+        let mut hall = self.hall.borrow_mut();
+        hall.oracle.started(now, node, config);
+        hall.oracle.lags(now, node, self.state[node].lag);
+    }
+}

@@ -1,0 +1,81 @@
+//! Random runs: every seed that has found something, and fresh ones of each commit.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::path::Path;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use trunkline_testkit::Certificates;
+use trunkline_testkit::swarm::{Batch, Failure, commit, first_of, try_seed};
+
+/// How many fresh seeds there are, unless the environment says another number.
+const SEEDS: u64 = 2_000;
+/// After so many seconds no other seed is begun, unless the environment says another number.
+const SECONDS: u64 = 180;
+/// Runs that cutting a failure down may take.
+const SHRINK: usize = 300;
+
+fn from_environment<T: FromStr>(name: &str, otherwise: T) -> T {
+    let Ok(given) = std::env::var(name) else {
+        return otherwise;
+    };
+    match given.parse() {
+        Ok(given) => given,
+        Err(_) => panic!("{name} is {given:?}: give a number"),
+    }
+}
+
+/// Ends the test with all that is known of a failure.
+fn tell(failure: Failure, certificates: &Certificates) -> ! {
+    let steps = failure.plan.steps.len();
+    let smallest = Box::new(failure).shrink(certificates, SHRINK);
+    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("swarm");
+    let traces = smallest.write_traces(certificates, &into).unwrap();
+    panic!(
+        "{smallest}cut down from {steps} steps to {}; traces are in {}:\n{}",
+        smallest.plan.steps.len(),
+        traces.display(),
+        smallest.plan
+    );
+}
+
+#[test]
+fn every_seed_that_has_found_something_is_well() {
+    let certificates = Certificates::new().unwrap();
+    let past = include_str!("past_seeds.txt");
+    let lines = past.lines().filter(|line| !line.starts_with('#'));
+    let mut seeds = 0;
+    for line in lines.filter(|line| !line.is_empty()) {
+        let (seed, _) = line.split_once(' ').unwrap();
+        if let Err(failure) = try_seed(seed.parse().unwrap(), &certificates) {
+            println!("{line}");
+            tell(*failure, &certificates);
+        }
+        seeds += 1;
+    }
+    assert!(seeds > 0, "the list is empty");
+}
+
+#[test]
+fn fresh_seeds_of_this_commit_are_well() {
+    let certificates = Certificates::new().unwrap();
+    let commit = commit();
+    let batch = Batch {
+        first: from_environment("TRUNKLINE_FIRST_SEED", first_of(&commit)),
+        seeds: from_environment("TRUNKLINE_SEEDS", SEEDS),
+        threads: available_parallelism().map_or(1, usize::from),
+        budget: Some(Duration::from_secs(from_environment(
+            "TRUNKLINE_SEED_SECONDS",
+            SECONDS,
+        ))),
+        failures: 1,
+    };
+    let summary = batch.run(&certificates, |_| {});
+    println!("{} seeds from {}", summary.seeds, batch.first);
+    if let Some(failure) = summary.failures.into_iter().next() {
+        tell(failure, &certificates);
+    }
+    assert!(summary.seeds > 0);
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Redial;
+use crate::planted::{Bug, planted};
 
 /// The longest delay that a server's hint can ask for.
 pub(crate) const HINT_MAX: Duration = Duration::from_secs(600);
@@ -48,7 +49,11 @@ impl Backoff {
         }
         let full = doubled(self.redial.first, self.attempt).min(self.redial.cap);
         self.attempt = self.attempt.saturating_add(1);
-        let jittered = full - share(full, self.redial.jitter, random);
+        let jittered = if planted(Bug::RedialWithoutJitter) {
+            full
+        } else {
+            full - share(full, self.redial.jitter, random)
+        };
         let hint = std::mem::take(&mut self.hint);
         let delay = if jittered < hint {
             hint + share(hint, self.redial.jitter, random)

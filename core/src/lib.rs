@@ -112,6 +112,7 @@ mod message;
 mod metrics;
 mod node;
 mod outbox;
+mod planted;
 mod promise;
 mod quic;
 mod seed;
@@ -127,5 +128,8 @@ pub use id::*;
 pub use message::*;
 pub use metrics::MetricsSnapshot;
 pub use node::*;
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub use planted::{Bug, plant};
 pub use quic::{Identity, PersistentKeys, Roots};
 pub use seed::Seed;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::error::Status;
 use crate::id::Tag;
+use crate::planted::{Bug, planted};
 
 /// What an entry is on the wire.
 #[derive(Clone, Debug)]
@@ -163,6 +164,12 @@ impl Outbox {
 
     /// A new link: everything that the peer does not hold is written again, oldest first.
     pub(crate) fn rewind(&mut self) {
+        if planted(Bug::ForgetOutboxOnResume) {
+            return;
+        }
+        if planted(Bug::ReplayFromWrongNumber) {
+            self.base = self.base.saturating_sub(1);
+        }
         self.written = 0;
         self.written_bytes = 0;
     }

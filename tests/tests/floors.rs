@@ -15,7 +15,9 @@ fn floors() -> BTreeMap<&'static str, u8> {
     };
     floor(
         0,
-        &["id", "config", "error", "message", "seed", "sliding", "tap"],
+        &[
+            "id", "config", "error", "message", "planted", "seed", "sliding", "tap",
+        ],
     );
     floor(
         1,

@@ -9,6 +9,7 @@ use crate::id::{GroupName, SessionKey};
 use crate::link::Stage;
 use crate::link::lanes::best_effort_frame;
 use crate::message::Message;
+use crate::planted::{Bug, planted};
 use crate::tap::{Call, Letter};
 
 use super::messages::ENVELOPE;
@@ -127,6 +128,9 @@ impl Node {
         };
         let limit = self.config.limits.best_effort_bytes;
         let queue = &mut session.conversation.best_effort;
+        if planted(Bug::BroadcastTwiceAfterResume) && session.tokens.epoch > 1 {
+            queue.offer(frame.clone(), key, limit, self.config.slow_consumer);
+        }
         let offer = queue.offer(frame, key, limit, self.config.slow_consumer);
         outcome.queued += usize::from(offer.queued);
         outcome.dropped += offer.dropped as usize;

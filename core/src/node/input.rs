@@ -10,6 +10,7 @@ use crate::heartbeat::HeartbeatAction;
 use crate::id::LinkKey;
 use crate::link::{Link, Stage};
 use crate::message::Outcome;
+use crate::planted::{Bug, planted};
 use crate::quic::{Arrived, Carrier, EcnCodepoint, MayBegin, TurnedAway};
 use crate::tap::Call;
 use crate::timers::TimerSlot;
@@ -185,6 +186,7 @@ impl Node {
                         self.mark_session(key);
                     }
                 }
+                TimeoutReason::Promises(_) if planted(Bug::KeepExpiredPromise) => {}
                 TimeoutReason::Promises(timeout) => self.promise_timeout(now, timeout),
                 TimeoutReason::Drain => self.drain_is_over(now),
                 TimeoutReason::Undrained => {}

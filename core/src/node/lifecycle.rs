@@ -11,6 +11,7 @@ use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::link::{Link, Stage};
 use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
+use crate::planted::{Bug, planted};
 use crate::session::{Lanes, Pending, Settled, Token, Tokens};
 
 use super::{Event, Node, TimeoutReason};
@@ -228,7 +229,7 @@ impl Node {
         self.timers.cancel(&mut session.receipt_timer);
         self.groups.leave_all(key);
         self.room.forget(key, &session.room);
-        if session.dialing.is_none() {
+        if session.dialing.is_none() && !planted(Bug::LeakSessionSlot) {
             self.by_id.remove(&session.tokens.id);
             if let Some(count) = self.sessions_of.get_mut(&session.client) {
                 *count -= 1;
@@ -283,7 +284,7 @@ impl Node {
     /// Settles every promise of a conversation that is over, and hands back what was not delivered.
     fn give_back(&mut self, now: Instant, key: SessionKey, lanes: Lanes, promises: Pending) {
         for (number, promise) in promises {
-            let maybe_delivered = promise.seq.is_some();
+            let maybe_delivered = promise.seq.is_some() && !planted(Bug::DenyDelivery);
             self.metrics.promises_lost += 1;
             let settled = Settled {
                 promise,
@@ -300,7 +301,8 @@ impl Node {
         }
         for (lane, entry, maybe_delivered) in lanes.into_entries() {
             // What a promise waited for was reported by it.
-            if entry.promise == 0 && matches!(entry.kind, Kind::Message) {
+            let told = entry.promise == 0 && matches!(entry.kind, Kind::Message);
+            if told && !planted(Bug::ForgetUndelivered) {
                 self.metrics.undelivered += 1;
                 let message = Message {
                     lane: Some(lane),
@@ -354,6 +356,13 @@ impl Node {
         if matches!(outcome, Outcome::Acked | Outcome::Replied { .. }) {
             self.metrics.latency.record(after);
         }
+        if planted(Bug::SettleTwice) && matches!(outcome, Outcome::TimedOut) {
+            self.events.push(Event::Settled {
+                promise,
+                outcome: outcome.clone(),
+                after,
+            });
+        }
         self.events.push(Event::Settled {
             promise,
             outcome,
@@ -369,7 +378,8 @@ impl Node {
         };
         let conversation = &mut session.conversation;
         let pending = conversation.promises.get(promise.number);
-        if pending.is_none_or(|pending| pending.seq.is_none()) {
+        let written = pending.is_some_and(|pending| pending.seq.is_some());
+        if !written || planted(Bug::ForgetCancel) {
             return;
         }
         let up = |link: &LinkKey| {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::id::SessionKey;
+use crate::planted::{Bug, planted};
 
 use super::{Event, Node};
 
@@ -163,6 +164,9 @@ impl Node {
                 outbox: wants.outbox && !found.outbox,
                 promises: wants.promises && !found.promises,
             };
+        }
+        if planted(Bug::LoseWritable) && found.promises {
+            return;
         }
         self.events.push(Event::Writable { session: key });
     }

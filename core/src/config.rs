@@ -103,7 +103,8 @@ pub struct Limits {
     pub event_messages: usize,
     /// Bytes of these messages (64 MiB).
     pub event_bytes: usize,
-    /// Best-effort bytes that wait for a session (1 MiB): see [`SlowConsumer`].
+    /// Best-effort bytes that wait for a session (1 MiB): see [`SlowConsumer`]. A best-effort message
+    /// that is longer is refused.
     pub best_effort_bytes: usize,
     /// Sessions that the server keeps, with or without a link (100,000).
     pub sessions: usize,
@@ -156,7 +157,7 @@ pub enum SlowConsumer {
     DropOldest,
     /// A message replaces the waiting one of the same key, in its place, so that no key waits for
     /// ever: messages of one key stay in order, those of different keys may not. Without a waiting
-    /// one, the oldest are dropped.
+    /// one, or if there is no room for it in that place, the oldest are dropped.
     KeepLatest,
     /// The link is closed; the session can be resumed.
     Disconnect,

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use trunkline_core::{
-    Audience, CloseCode, DisconnectReason, Event, Lane, Message, Outcome, SessionInfo, SessionKey,
-    SlowConsumer, Tag,
+    Audience, CloseCode, CommandError, DisconnectReason, Event, Lane, Message, Outcome,
+    SessionInfo, SessionKey, SlowConsumer, Tag,
 };
 use trunkline_testkit::{NodeIndex, World, echo};
 
@@ -263,4 +263,66 @@ fn a_close_that_leaves_broadcasts_unsent_says_how_many() {
     let dropped = world.node(server).metrics(now).best_effort_dropped;
     assert!(dropped > 0);
     assert_eq!(told_of_drops(&world, server, session), dropped);
+}
+
+#[test]
+fn a_broadcast_that_is_too_long_for_a_client_is_dropped_for_it_alone() {
+    let mut world = World::new(3);
+    let server = world.server();
+    let large = world.client();
+    world.config().limits.frame_bytes = 8_192;
+    let small = world.client();
+    world.connect(large, server, "large");
+    world.connect(small, server, "small");
+    world.run(SECOND, echo);
+    for (size, queued) in [(10_000, 1), (1_000, 2)] {
+        let now = world.now();
+        let message = Message::new(Tag::of("test.Said"), vec![0; size]);
+        let everyone = Audience::Everyone;
+        let told = world.node(server).broadcast(now, &everyone, message, None);
+        let told = told.unwrap();
+        assert_eq!((told.queued, told.dropped), (queued, 2 - queued));
+        world.run(SECOND, echo);
+    }
+    assert_eq!(world.bodies(large).len(), 2);
+    assert_eq!(world.bodies(small).len(), 1);
+    let is_small = |s: &SessionInfo| s.client.as_str() == "small";
+    let session = world.node(server).sessions().find(is_small).unwrap();
+    let session = session.session;
+    assert_eq!(told_of_drops(&world, server, session), 1);
+    let now = world.now();
+    let message = Message::new(Tag::of("test.Said"), vec![0; 10_000]);
+    let refused = world
+        .node(server)
+        .send_best_effort(now, session, message, None)
+        .unwrap_err();
+    assert!(
+        matches!(refused.error, CommandError::TooLarge { limit: 8_192, .. }),
+        "{refused:?}"
+    );
+    world.run(SECOND, echo);
+    let closed = |(_, event): &(_, Event)| matches!(event, Event::Disconnected { .. });
+    assert!(!world.log(small).iter().any(closed));
+}
+
+#[test]
+fn a_broadcast_that_no_queue_takes_drops_nothing_and_disconnects_nobody() {
+    for policy in [SlowConsumer::DropOldest, SlowConsumer::Disconnect] {
+        let mut world = World::new(4);
+        world.config().slow_consumer = policy;
+        world.config().limits.best_effort_bytes = 5_000;
+        let server = world.server();
+        let client = world.client();
+        world.connect(client, server, "alice");
+        world.run(SECOND, echo);
+        for (size, fits) in [(4_000, true), (10_000, false)] {
+            let now = world.now();
+            let message = Message::new(Tag::of("test.Said"), vec![0; size]);
+            let everyone = Audience::Everyone;
+            let told = world.node(server).broadcast(now, &everyone, message, None);
+            assert_eq!(told.is_ok(), fits, "{policy:?}: {told:?}");
+        }
+        world.run(SECOND, echo);
+        assert_eq!(world.bodies(client).len(), 1, "{policy:?}");
+    }
 }

@@ -29,7 +29,8 @@ pub enum Audience {
 pub struct Broadcast {
     /// Sessions for which it was queued.
     pub queued: usize,
-    /// Messages that were dropped for it, by the policy for slow consumers.
+    /// Messages that were dropped for it: by the policy for slow consumers, or this one where it is
+    /// longer than what the peer takes.
     pub dropped: usize,
     /// Sessions without a link, which miss it.
     pub away: usize,
@@ -50,13 +51,14 @@ impl Node {
             key,
         };
         let now = self.enter(now, call);
-        if self.sessions.get(to).is_none() {
+        let Some(session) = self.sessions.get(to) else {
             return Err(SendError {
                 message,
                 error: CommandError::UnknownSession,
             });
-        }
-        let frame = self.best_effort_frame(message)?;
+        };
+        let limit = session.peer.frame_bytes;
+        let frame = self.best_effort_frame(message, limit)?;
         self.offer(now, to, frame, key, &mut Broadcast::default());
         Ok(())
     }
@@ -78,7 +80,7 @@ impl Node {
             key,
         };
         let now = self.enter(now, call);
-        let frame = self.best_effort_frame(message)?;
+        let frame = self.best_effort_frame(message, usize::MAX)?;
         self.metrics.broadcasts += 1;
         let members: Vec<SessionKey> = match audience {
             Audience::Everyone => self.sessions.iter().map(|(key, _)| key).collect(),
@@ -91,11 +93,16 @@ impl Node {
         Ok(outcome)
     }
 
-    fn best_effort_frame(&self, message: Message) -> Result<Bytes, SendError<Message>> {
-        let (size, limit) = (
-            message.body.len() + ENVELOPE,
-            self.config.limits.frame_bytes,
-        );
+    /// `limit`: what the peer takes, if there is one.
+    fn best_effort_frame(
+        &self,
+        message: Message,
+        limit: usize,
+    ) -> Result<Bytes, SendError<Message>> {
+        let limits = &self.config.limits;
+        // What no queue takes, were it empty, must not push out or disconnect anybody.
+        let limit = limit.min(limits.frame_bytes).min(limits.best_effort_bytes);
+        let size = message.body.len() + ENVELOPE;
         if size > limit {
             return Err(SendError {
                 message,
@@ -126,6 +133,14 @@ impl Node {
             self.metrics.best_effort_away += 1;
             return;
         };
+        if frame.len() > session.peer.frame_bytes {
+            // The peer would end the link for it, and the session with it.
+            outcome.dropped += 1;
+            self.metrics.best_effort_dropped += 1;
+            session.dropped += 1;
+            self.mark(link);
+            return;
+        }
         let limit = self.config.limits.best_effort_bytes;
         let queue = &mut session.conversation.best_effort;
         if planted(Bug::BroadcastTwiceAfterResume) && session.tokens.epoch > 1 {

@@ -42,7 +42,10 @@ pub(crate) fn client_transport(config: &Config) -> Arc<TransportConfig> {
 fn transport(config: &Config) -> TransportConfig {
     let streams = u32::from(config.limits.lanes) + OTHER_STREAMS;
     let window = config.transport.stream_receive_window;
-    let lane_window = (config.limits.lane_window_bytes + config.limits.frame_bytes) as u64;
+    let lane_window = config
+        .limits
+        .lane_window_bytes
+        .saturating_add(config.limits.frame_bytes) as u64;
     let mut transport = TransportConfig::default();
     transport
         // Only clients open one, for control.

@@ -45,19 +45,27 @@ impl BestEffort {
         limit: usize,
         policy: SlowConsumer,
     ) -> Offer {
+        let mut dropped = 0;
         if policy == SlowConsumer::KeepLatest
             && key.is_some()
-            && let Some(earlier) = self.waiting.iter_mut().find(|w| w.key == key)
+            && let Some(place) = self.waiting.iter().position(|w| w.key == key)
+            && let Some(earlier) = self.waiting.get_mut(place)
         {
-            self.waiting_bytes = self.waiting_bytes - earlier.frame.len() + frame.len();
-            earlier.frame = frame;
-            return Offer {
-                queued: true,
-                dropped: 1,
-                disconnect: false,
-            };
+            let bytes = self.waiting_bytes - earlier.frame.len() + frame.len();
+            if bytes <= limit {
+                self.waiting_bytes = bytes;
+                earlier.frame = frame;
+                return Offer {
+                    queued: true,
+                    dropped: 1,
+                    disconnect: false,
+                };
+            }
+            // Longer than the earlier one by more than there is room for: it is queued as if new.
+            self.waiting_bytes -= earlier.frame.len();
+            self.waiting.remove(place);
+            dropped += 1;
         }
-        let mut dropped = 0;
         if self.waiting_bytes + frame.len() > limit {
             match policy {
                 SlowConsumer::DropNewest => {
@@ -188,6 +196,24 @@ mod tests {
             queue.offer(frame(n), Some(key), 1_000, SlowConsumer::KeepLatest);
         }
         assert_eq!(contents(&mut queue), [3, 2]);
+    }
+
+    #[test]
+    fn the_latest_of_a_key_keeps_to_the_limit_when_it_is_longer_than_what_it_replaces() {
+        let mut queue = BestEffort::default();
+        for key in 0..3 {
+            queue.offer(frame(1), Some(key), 30, SlowConsumer::KeepLatest);
+        }
+        let longer = Bytes::from(vec![2; 20]);
+        let offer = queue.offer(longer, Some(1), 30, SlowConsumer::KeepLatest);
+        let expected = Offer {
+            queued: true,
+            dropped: 2,
+            disconnect: false,
+        };
+        assert_eq!(offer, expected, "the one of its key, and the oldest");
+        assert_eq!(queue.waiting_bytes(), 30);
+        assert_eq!(contents(&mut queue), [1, 2]);
     }
 
     #[test]

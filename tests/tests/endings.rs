@@ -279,6 +279,29 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
 }
 
 #[test]
+fn when_both_sides_close_at_once_the_servers_code_counts() {
+    let (mut world, server, client) = pair(8);
+    let own = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let session = world.node(server).sessions().next().unwrap().session;
+    let now = world.now();
+    let (of_server, of_client) = (CloseCode(1_001), CloseCode(1_002));
+    let node = world.node(server);
+    node.close(now, session, of_server, "server").unwrap();
+    let node = world.node(client);
+    node.close(now, own, of_client, "client").unwrap();
+    world.run(10 * SECOND, silent);
+    let reason = DisconnectReason::Local {
+        code: of_server,
+        reason: "server".into(),
+    };
+    let closed = Event::Closed { session, reason };
+    assert_eq!(world.log(server).last().unwrap().1, closed);
+    let closed = |event: &Event| matches!(event, Event::Closed { .. });
+    assert!(closed(&world.log(client).last().unwrap().1));
+}
+
+#[test]
 fn a_broadcast_reaches_the_group_alone_and_in_order() {
     let mut world = World::new(7);
     let server = world.server();

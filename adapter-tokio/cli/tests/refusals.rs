@@ -102,6 +102,14 @@ fn certificates_that_cannot_be_used_are_one_line() {
         2,
         &["junk.pem", "no certificate"],
     );
+    let cut_off = certificates.file("cut-off.pem");
+    let whole = fs::read(&certificate).expect("readable");
+    fs::write(&cut_off, &whole[..100]).expect("written");
+    assert_one_line(
+        &serve(&cut_off, &key, &OPEN),
+        2,
+        &["cut-off.pem", "no END line"],
+    );
     assert_one_line(
         &run(&["serve", "--dev", "no/such/directory", "--admission", "open"]),
         2,

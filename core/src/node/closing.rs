@@ -123,11 +123,21 @@ impl Node {
         if has_more && now < close.by {
             return;
         }
-        let code = close.code;
-        let reason = DisconnectReason::Peer {
-            code,
-            reason: close.reason.clone(),
-            retry_after: close.retry_after,
+        let own = session
+            .filter(|session| session.dialing.is_none())
+            .and_then(|session| session.closing.as_ref())
+            .filter(|closing| closing.said);
+        let (code, reason) = match own {
+            // Both have said Close: the server's code counts.
+            Some(closing) => (closing.code, closing.disconnect_reason()),
+            None => {
+                let reason = DisconnectReason::Peer {
+                    code: close.code,
+                    reason: close.reason.clone(),
+                    retry_after: close.retry_after,
+                };
+                (close.code, reason)
+            }
         };
         entry.carrier.close(now, code, "");
         self.sending.mark(key.0);

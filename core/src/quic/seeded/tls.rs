@@ -50,7 +50,7 @@ impl Identity {
                     what: what.to_owned(),
                 });
             }
-            Err(error) => return Err(unreadable(what, error)),
+            Err(error) => return Err(unreadable_pem(what, error)),
         };
         Self::from_der(chain, key, what)
     }
@@ -217,7 +217,7 @@ fn certificates_from_pem(
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
-        .map_err(|error| unreadable(what, error))?;
+        .map_err(|error| unreadable_pem(what, error))?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate {
             what: what.to_owned(),
@@ -229,6 +229,19 @@ fn certificates_from_pem(
 fn holds_encrypted_key(text: &[u8]) -> bool {
     let mark = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
     text.windows(mark.len()).any(|window| window == mark)
+}
+
+/// What the PEM parser says names bytes where it means words.
+fn unreadable_pem(what: &str, error: pem::Error) -> TlsError {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            unreadable(what, "its last block has no END line: the file was cut off")
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            unreadable(what, "a BEGIN line in it is not whole")
+        }
+        other => unreadable(what, other),
+    }
 }
 
 fn unreadable(what: &str, why: impl fmt::Display) -> TlsError {

@@ -96,6 +96,49 @@ fn a_refused_client_learns_why_and_comes_back_only_if_asked_to() {
     }
 }
 
+/// The first Hello made a session whose Welcome was lost; the next one, which asks for it, is
+/// refused for a while.
+#[test]
+fn a_client_that_is_refused_when_it_asks_for_its_session_asks_for_it_again() {
+    let (mut world, server, client) = asking(3);
+    let session = world.connect(client, server, "alice");
+    let promise = world.request(client, session, b"ping");
+    let mut asked = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Admission(request) = event {
+            asked = Some(request.link);
+        }
+    });
+    world.direction(server, client).cut = true;
+    let now = world.now();
+    world.node(server).admit(now, asked.unwrap()).unwrap();
+    // The client waits for Welcome until its deadline, and dials again.
+    world.run(9 * SECOND, echo);
+    world.direction(server, client).cut = false;
+    let mut times = 0;
+    world.run(30 * SECOND, |node, now, event| {
+        if let Event::Admission(request) = event {
+            times += 1;
+            let refusal = Refusal {
+                reason: "later".into(),
+                retry_after: Some(SECOND),
+            };
+            if times == 1 {
+                node.refuse(now, request.link, refusal).unwrap();
+            } else {
+                node.admit(now, request.link).unwrap();
+            }
+        }
+        echo(node, now, event);
+    });
+    assert_eq!(times, 2, "{:?}", world.log(client));
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied ping")
+    );
+    assert_eq!(world.bodies(server).len(), 1);
+}
+
 #[test]
 fn a_client_that_is_never_answered_is_sent_away_after_the_deadline() {
     let (mut world, server, client) = asking(3);

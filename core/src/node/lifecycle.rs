@@ -145,6 +145,7 @@ impl Node {
             return;
         };
         if session.tokens.epoch == 0
+            && session.next.is_none()
             && matches!(
                 &reason,
                 DisconnectReason::Peer {
@@ -153,7 +154,8 @@ impl Node {
                 }
             )
         {
-            // Whoever refuses a first hello has made no session for it.
+            // Whoever refuses a first hello has made no session for it; of one that asks for a
+            // session again, the first may have.
             dialing.asked = false;
         }
         let next = dialing.after(now, &reason, random);

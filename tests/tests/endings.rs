@@ -279,6 +279,43 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
 }
 
 #[test]
+fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_where_nobody_does() {
+    let (mut world, server, client) = pair(7);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    // Work that is never done holds the drain up.
+    world.request(client, session, b"work");
+    world.run(SECOND, silent);
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: None,
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(SECOND, silent);
+    let (before, now) = (world.log(server).len(), world.now());
+    let late = [
+        world.request(client, session, b"late"),
+        world.send_acked(client, session, b"late too"),
+    ];
+    let unwatched = message(&b"unwatched"[..]);
+    world.node(client).send(now, session, unwatched).unwrap();
+    world.run(SECOND, silent);
+    for promise in late {
+        let outcome = world.outcome(client, promise).unwrap();
+        assert!(outcome.contains("going away"), "{outcome}");
+    }
+    let bodies = world.log(server)[before..]
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Message(delivery) => Some(delivery.body.clone()),
+            _ => None,
+        });
+    assert_eq!(bodies.collect::<Vec<_>>(), [&b"unwatched"[..]]);
+}
+
+#[test]
 fn when_both_sides_close_at_once_the_servers_code_counts() {
     let (mut world, server, client) = pair(8);
     let own = world.connect(client, server, "alice");

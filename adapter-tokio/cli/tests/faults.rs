@@ -16,9 +16,9 @@ use program::{Certificates, Program, free_address};
 use serde_json::Value;
 
 /// What holds whatever happened: each request is counted once, none was lost without a report,
-/// handled twice or out of order.
+/// handled twice or out of order. Some may have been rejected.
 #[track_caller]
-fn assert_whole(summary: &Value) {
+fn assert_whole_but_rejected(summary: &Value) {
     let count = |key: &str| {
         summary[key]
             .as_u64()
@@ -42,11 +42,17 @@ fn assert_whole(summary: &Value) {
         "mismatched",
         "duplicated",
         "reordered",
-        "rejected",
         "timed_out",
     ] {
         assert_eq!(count(key), 0, "{key} in {summary}");
     }
+}
+
+/// The same where no server goes away in order: that rejects what comes to it too late.
+#[track_caller]
+fn assert_whole(summary: &Value) {
+    assert_whole_but_rejected(summary);
+    assert_eq!(summary["rejected"], 0, "{summary}");
 }
 
 #[test]
@@ -153,10 +159,12 @@ fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_t
     server.line(&[" request "]);
     client.signal("INT");
     let summary = client.end().summary();
-    assert_whole(&summary);
-    // What it had, it finished; what came too late was sent to the next one.
+    assert_whole_but_rejected(&summary);
+    // What it had, it finished; what was on its way when it said so, it rejected; and what came
+    // later was sent to the next one.
     assert_eq!(summary["lost"], 0, "{summary}");
-    assert_eq!(summary["sent"], summary["replied"], "{summary}");
+    let rejected = summary["rejected"].as_u64();
+    assert!(rejected.is_some_and(|count| count <= 10), "{summary}");
 }
 
 #[test]

@@ -181,8 +181,9 @@ impl ServerHandle {
     }
 
     /// Goes away gracefully: accepts nothing new, tells clients to come back later, or to come to
-    /// another place, and finishes what is under way within the deadline. Messages that still wait
-    /// for room in an outbox come back. Afterwards, [`close`](Self::close) ends it; called before,
+    /// another place, and finishes what is under way within the deadline. Requests and acked messages
+    /// that come meanwhile are rejected as [`crate::StatusCode::UNAVAILABLE`]; messages that still
+    /// wait for room in an outbox come back. Afterwards, [`close`](Self::close) ends it; called before,
     /// it cuts the drain short. A second drain changes nothing, and waits for the first one's end.
     /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {

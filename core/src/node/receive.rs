@@ -7,13 +7,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use trunkline_proto as wire;
 
-use crate::error::{CloseCode, DisconnectReason, Status, from_peer};
+use crate::error::{CloseCode, DisconnectReason, Status, StatusCode, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, Fault};
-use crate::session::{Conversation, Owed, Stray, is_answers};
+use crate::session::{Answer, Conversation, Owed, Stray, is_answers};
 
 use super::{Event, Node};
 
@@ -275,6 +275,17 @@ impl Node {
         };
         if let Some(inbox) = session.conversation.lanes.inbox_mut(lane) {
             inbox.owe(bytes);
+        }
+        let draining = session.closing.as_ref().is_some_and(|c| c.draining);
+        if draining && promise != 0 {
+            // Whoever waits is told to ask again elsewhere; what nobody waits for is taken still.
+            let reason = "the server is going away, and has not started";
+            let status = Status::new(StatusCode::UNAVAILABLE, reason);
+            if let Some(owed) = session.conversation.deliveries.take(number) {
+                session.conversation.answer(&owed, Answer::Reject(status));
+            }
+            self.metrics.rejects_sent += 1;
+            return;
         }
         match (is_request, lane) {
             (true, _) => self.metrics.requests_received += 1,

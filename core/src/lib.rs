@@ -88,6 +88,7 @@
 //! without `std` is below it: quinn-proto (std hash maps and `Instant`) and rustls with aws-lc-rs,
 //! whose C code needs a C library.
 
+#![warn(clippy::iter_over_hash_type)]
 #![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "tests begin at some instant")

@@ -200,7 +200,8 @@ impl Host {
         let wanted = node.poll_timeout();
         // Who is late for a timeout is not later for what happens meanwhile.
         let late = self.deadline.filter(|_| wanted.is_some_and(|at| at <= now));
-        self.deadline = late.or(wanted.map(|at| at + *lag));
+        let anew = wanted.map(|at| at + *lag);
+        self.deadline = late.min(anew).or(anew);
         let reason = node.timeout_reason();
         assert!(
             reason != Some(TimeoutReason::Undrained),

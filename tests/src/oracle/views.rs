@@ -24,11 +24,12 @@ impl Oracle {
                 wrong.push((5, format!("{what}: {is}, and at most {limit} may be")));
             }
         };
-        let (mut sessions, mut promises) = (0, 0);
+        let (mut sessions, mut promises, mut queued_bytes) = (0, 0, 0);
         for info in shown.sessions() {
             let session = info.session;
             sessions += 1;
             promises += info.promises;
+            queued_bytes += info.queued_bytes;
             let queued = limits.outbox_bytes + limits.best_effort_bytes + SLACK;
             bound(&format!("bytes of {session:?}"), info.queued_bytes, queued);
             bound(
@@ -52,6 +53,12 @@ impl Oracle {
             "bytes in all outboxes",
             metrics.outbox_bytes,
             limits.outbox_bytes_total + SLACK,
+        );
+        // What is queued is in outboxes, or waits as best effort.
+        bound(
+            "bytes of best effort",
+            queued_bytes.saturating_sub(metrics.outbox_bytes),
+            limits.best_effort_bytes * sessions,
         );
         let patience = heartbeat.interval * heartbeat.misses;
         for info in shown.sessions() {

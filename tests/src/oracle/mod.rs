@@ -417,6 +417,17 @@ impl Oracle {
         self.letters.get(&number).map_or(0, |l| l.handed.len())
     }
 
+    /// Whether a reliable message was handed over, or was given up by its node with a word of that.
+    pub fn is_done(&self, number: u64) -> bool {
+        self.handed(number) > 0
+            || self.letters.get(&number).is_some_and(|letter| {
+                let Way::Reliable { given_up, .. } = letter.way else {
+                    return false;
+                };
+                given_up.is_some()
+            })
+    }
+
     /// How a promise of a node's present process has settled.
     pub fn outcome(&self, node: usize, promise: PromiseKey) -> Option<&Outcome> {
         let process = self.processes.get(&node)?;

@@ -150,7 +150,7 @@ impl Run<'_> {
     }
 
     /// Messages come, and all is settled again. It takes a heartbeat where a server does not know yet
-    /// that its client has moved.
+    /// that its client has moved, and a session that has no retention may be lost by that.
     fn arrives(&mut self, numbers: &[u64]) -> bool {
         let mut waited = Duration::ZERO;
         loop {
@@ -159,8 +159,8 @@ impl Run<'_> {
             if !self.is_well() {
                 return false;
             }
-            let handed = |number: &&u64| self.hall.borrow().oracle.handed(**number) > 0;
-            let missing = numbers.iter().find(|number| !handed(number)).copied();
+            let done = |number: &&u64| self.hall.borrow().oracle.is_done(**number);
+            let missing = numbers.iter().find(|number| !done(number)).copied();
             let open = self.open();
             if missing.is_none() && open.is_none() {
                 return true;

@@ -150,6 +150,8 @@ impl Oracle {
     /// What the oracle has to say of a promise's outcome, if it is wrong; and the message is done
     /// with.
     pub(super) fn judge(&mut self, number: u64, outcome: &Outcome) -> Result<(), &'static str> {
+        // A node rejects by itself what comes to it too late, when it drains.
+        let drains = self.server_gone.is_some();
         let Some(letter) = self.letters.get_mut(&number) else {
             return Ok(());
         };
@@ -172,13 +174,11 @@ impl Oracle {
             (Outcome::Rejected(status), Some(Answer::Reject(code))) if status.code == *code => {
                 Ok(())
             }
-            (Outcome::Rejected(status), None) if !came => {
-                if status.code == StatusCode::INVALID_ARGUMENT {
-                    Ok(())
-                } else {
-                    Err("nobody rejected it")
-                }
-            }
+            (Outcome::Rejected(status), None) if !came => match status.code {
+                StatusCode::INVALID_ARGUMENT => Ok(()),
+                StatusCode::UNAVAILABLE if drains => Ok(()),
+                _ => Err("nobody rejected it"),
+            },
             (Outcome::Rejected(_), _) => Err("nobody rejected it so"),
             (
                 Outcome::Lost {

@@ -213,7 +213,10 @@ impl Oracle {
     }
 
     fn closed_since(&self, client: &ClientId, since: Instant) -> bool {
-        self.closed.get(client).is_some_and(|at| *at >= since)
+        // A session that is being closed may be resumed meanwhile, and is told on the new link.
+        let states = self.processes.values().flat_map(|p| p.sessions.values());
+        let mut served = states.filter(|state| !state.dialled && state.client == *client);
+        self.closed.get(client).is_some_and(|at| *at >= since) || served.any(|s| s.closing)
     }
 
     /// The peer was found dead: not before it was silent for so long.

@@ -156,7 +156,7 @@ impl Plan {
     /// The plan that follows from a seed.
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x7377_6172_6d00_0001);
-        let [server, client] = settings::draw(&mut random);
+        let [mut server, client] = settings::draw(&mut random);
         let servers = random.pick(&[1, 1, 1, 2, 3]);
         let clients = match random.below(400) {
             0 => 100 + random.below(100),
@@ -164,6 +164,9 @@ impl Plan {
             20..160 => 4 + random.below(9),
             _ => 1 + random.below(3),
         };
+        // Where hundreds come at once, a few at a time would take more than the minute they have.
+        let half_open = &mut server.limits.half_open;
+        *half_open = clients.div_ceil(2).max(*half_open);
         let asks = random.chance(0.2);
         let steps = draw::steps(&mut random, servers, clients);
         Self {

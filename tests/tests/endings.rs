@@ -1,12 +1,12 @@
-//! How things end: refusals, limits, close, drain, cancel, slow consumers.
+//! How things end: promises, limits, cancels, slow consumers, lost sessions.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
 use std::time::{Duration, Instant};
 
 use trunkline_core::{
-    Audience, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Expects, GroupName,
-    Message, Node, Outcome, Status, StatusCode, Tag,
+    Audience, CommandError, DisconnectReason, Event, Expects, GroupName, Message, Node, Outcome,
+    Status, StatusCode, Tag,
 };
 use trunkline_testkit::{NodeIndex, World, echo};
 
@@ -180,162 +180,6 @@ fn a_message_over_a_mebibyte_is_refused_before_it_is_queued() {
     world.run(5 * SECOND, echo);
     assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
     assert_eq!(world.bodies(server), [bytes::Bytes::from(largest)]);
-}
-
-#[test]
-fn closing_loses_nothing_that_was_sent_before() {
-    let (mut world, server, client) = pair(5);
-    world.path.loss = 0.2;
-    world.path.delay = Duration::from_millis(20);
-    let session = world.connect(client, server, "alice");
-    let now = world.now();
-    for n in 0..200_u32 {
-        world
-            .node(client)
-            .send(now, session, message(n.to_be_bytes().to_vec()))
-            .unwrap();
-    }
-    world.run(SECOND, echo);
-    let now = world.now();
-    world
-        .node(client)
-        .close(now, session, CloseCode::NORMAL, "done")
-        .unwrap();
-    let late = world
-        .node(client)
-        .send(now, session, message("late"))
-        .unwrap_err();
-    assert_eq!(late.error, CommandError::Closing);
-    world.run(20 * SECOND, echo);
-    let got: Vec<_> = world.bodies(server).iter().map(|b| b.to_vec()).collect();
-    assert_eq!(
-        got,
-        (0..200_u32)
-            .map(|n| n.to_be_bytes().to_vec())
-            .collect::<Vec<_>>()
-    );
-    for node in [client, server] {
-        assert!(
-            world
-                .log(node)
-                .iter()
-                .any(|(_, e)| matches!(e, Event::Closed { .. }))
-        );
-        assert_eq!(world.node(node).sessions().count(), 0);
-    }
-}
-
-#[test]
-fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsewhere() {
-    let (mut world, server, client) = pair(6);
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    let promise = world.request(client, session, b"work");
-    let mut open = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Message(delivery) = event {
-            open = Some(delivery.key);
-        }
-    });
-    let now = world.now();
-    let plan = DrainPlan {
-        deadline: 10 * SECOND,
-        retry_after: Some(5 * SECOND),
-        alternative: Some("elsewhere:1".into()),
-    };
-    world.node(server).drain(now, plan).unwrap();
-    world.run(SECOND, silent);
-    let now = world.now();
-    world
-        .node(server)
-        .reply(now, open.unwrap(), Tag(1), "done")
-        .unwrap();
-    world.run(SECOND, silent);
-    assert_eq!(
-        world.outcome(client, promise).as_deref(),
-        Some("Replied done")
-    );
-    let drained = Event::Drained {
-        finished: 1,
-        cut_off: 0,
-    };
-    assert!(
-        world.log(server).iter().any(|(_, e)| *e == drained),
-        "{:?}",
-        world.log(server)
-    );
-    let delays: Vec<_> = world
-        .log(client)
-        .iter()
-        .filter_map(|(_, e)| match e {
-            Event::Reconnecting { delay, .. } => Some(*delay),
-            _ => None,
-        })
-        .collect();
-    assert!(
-        delays.first().is_some_and(|delay| *delay >= 5 * SECOND),
-        "{delays:?}"
-    );
-}
-
-#[test]
-fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_where_nobody_does() {
-    let (mut world, server, client) = pair(7);
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    // Work that is never done holds the drain up.
-    world.request(client, session, b"work");
-    world.run(SECOND, silent);
-    let now = world.now();
-    let plan = DrainPlan {
-        deadline: 10 * SECOND,
-        retry_after: None,
-        alternative: None,
-    };
-    world.node(server).drain(now, plan).unwrap();
-    world.run(SECOND, silent);
-    let (before, now) = (world.log(server).len(), world.now());
-    let late = [
-        world.request(client, session, b"late"),
-        world.send_acked(client, session, b"late too"),
-    ];
-    let unwatched = message(&b"unwatched"[..]);
-    world.node(client).send(now, session, unwatched).unwrap();
-    world.run(SECOND, silent);
-    for promise in late {
-        let outcome = world.outcome(client, promise).unwrap();
-        assert!(outcome.contains("going away"), "{outcome}");
-    }
-    let bodies = world.log(server)[before..]
-        .iter()
-        .filter_map(|(_, e)| match e {
-            Event::Message(delivery) => Some(delivery.body.clone()),
-            _ => None,
-        });
-    assert_eq!(bodies.collect::<Vec<_>>(), [&b"unwatched"[..]]);
-}
-
-#[test]
-fn when_both_sides_close_at_once_the_servers_code_counts() {
-    let (mut world, server, client) = pair(8);
-    let own = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    let session = world.node(server).sessions().next().unwrap().session;
-    let now = world.now();
-    let (of_server, of_client) = (CloseCode(1_001), CloseCode(1_002));
-    let node = world.node(server);
-    node.close(now, session, of_server, "server").unwrap();
-    let node = world.node(client);
-    node.close(now, own, of_client, "client").unwrap();
-    world.run(10 * SECOND, silent);
-    let reason = DisconnectReason::Local {
-        code: of_server,
-        reason: "server".into(),
-    };
-    let closed = Event::Closed { session, reason };
-    assert_eq!(world.log(server).last().unwrap().1, closed);
-    let closed = |event: &Event| matches!(event, Event::Closed { .. });
-    assert!(closed(&world.log(client).last().unwrap().1));
 }
 
 #[test]

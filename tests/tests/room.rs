@@ -4,9 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_core::{
-    CommandError, DisconnectReason, Event, Message, Node, PromisesFull, SessionKey, Tag,
-};
+use trunkline_core::{CommandError, Event, Message, Node, PromisesFull, SessionKey, Tag};
 use trunkline_testkit::{NodeIndex, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -146,110 +144,6 @@ fn a_promise_given_up_without_a_link_is_cancelled_at_the_peer_on_the_next() {
     assert_eq!(happened(&world, server, resumed), 1);
     let told = |e: &Event| matches!(e, Event::Cancelled { .. });
     assert_eq!(happened(&world, server, told), 1);
-}
-
-/// A world whose links die and come back within fractions of a second.
-fn quick(seed: u64) -> World {
-    let mut world = World::new(seed);
-    world.config().heartbeat.interval = Duration::from_millis(100);
-    world.config().redial.first = Duration::from_millis(100);
-    world
-}
-
-#[test]
-fn closing_goes_on_over_the_next_link_when_one_breaks() {
-    let mut world = quick(6);
-    let server = world.server();
-    let client = world.client();
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    world.path.cut = true;
-    for n in 0..20 {
-        send(&mut world, client, session, vec![n]).unwrap();
-    }
-    let now = world.now();
-    let code = trunkline_core::CloseCode::NORMAL;
-    world
-        .node(client)
-        .close(now, session, code, "done")
-        .unwrap();
-    world.run(SECOND, echo);
-    let broke = |e: &Event| matches!(e, Event::Disconnected { retained: true, .. });
-    assert!(happened(&world, client, broke) > 0);
-    world.path.cut = false;
-    world.run(10 * SECOND, echo);
-    let got: Vec<_> = world.bodies(server).iter().map(|b| b[0]).collect();
-    assert_eq!(got, (0..20).collect::<Vec<_>>());
-    for node in [client, server] {
-        assert_eq!(world.node(node).sessions().count(), 0);
-    }
-    let back = |e: &Event| matches!(e, Event::Undelivered { .. });
-    assert_eq!(happened(&world, client, back), 0);
-}
-
-#[test]
-fn closing_gives_up_in_time_when_no_link_comes_back() {
-    let mut world = quick(7);
-    let server = world.server();
-    let client = world.client();
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    world.path.cut = true;
-    send(&mut world, client, session, vec![1]).unwrap();
-    let now = world.now();
-    let code = trunkline_core::CloseCode::NORMAL;
-    world
-        .node(client)
-        .close(now, session, code, "done")
-        .unwrap();
-    world.run(5 * SECOND + Duration::from_millis(1), echo);
-    let (closed, end) = world.log(client).last().unwrap().clone();
-    assert_eq!(closed - now, 5 * SECOND);
-    let local = DisconnectReason::Local {
-        code,
-        reason: "done".into(),
-    };
-    let reason = local;
-    assert_eq!(end, Event::Closed { session, reason });
-    let back = |e: &Event| {
-        matches!(
-            e,
-            Event::Undelivered {
-                maybe_delivered: true,
-                ..
-            }
-        )
-    };
-    assert_eq!(happened(&world, client, back), 1);
-}
-
-#[test]
-fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
-    let mut world = World::new(8);
-    world.path.delay = Duration::from_millis(50);
-    world.path.loss = 0.1;
-    let server = world.server();
-    let client = world.client();
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    let now = world.now();
-    let code = trunkline_core::CloseCode::NORMAL;
-    let there = world.node(server).sessions().next().unwrap().session;
-    for n in 0..500_u16 {
-        send(&mut world, server, there, n.to_be_bytes().to_vec()).unwrap();
-    }
-    world
-        .node(client)
-        .close(now, session, code, "done")
-        .unwrap();
-    world.run(10 * SECOND, echo);
-    let expected: Vec<_> = (0..500_u16).map(|n| n.to_be_bytes().to_vec()).collect();
-    assert_eq!(world.bodies(client), expected);
-    let back = |e: &Event| matches!(e, Event::Undelivered { .. });
-    assert_eq!(happened(&world, server, back), 0);
-    for node in [client, server] {
-        assert_eq!(world.node(node).sessions().count(), 0);
-    }
 }
 
 /// Whether the session hears of room once its outbox is empty, while so many of its ten promises

@@ -1,0 +1,300 @@
+//! How sessions end in order: close, and drain.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::time::{Duration, Instant};
+
+use trunkline_core::{
+    CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Message, Node, SessionKey, Tag,
+};
+use trunkline_testkit::{NodeIndex, World, echo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
+    let mut world = World::new(seed);
+    let server = world.server();
+    let client = world.client();
+    (world, server, client)
+}
+
+fn silent(_: &mut Node, _: Instant, _: &Event) {}
+
+fn message(body: impl Into<bytes::Bytes>) -> Message {
+    Message::new(Tag::of("test.Said"), body)
+}
+
+fn happened(world: &World, node: NodeIndex, wanted: impl Fn(&Event) -> bool) -> usize {
+    world.log(node).iter().filter(|(_, e)| wanted(e)).count()
+}
+
+fn send(
+    world: &mut World,
+    from: NodeIndex,
+    to: SessionKey,
+    body: Vec<u8>,
+) -> Result<(), CommandError> {
+    let now = world.now();
+    let sent = world.node(from).send(now, to, message(body));
+    sent.map_err(|refused| refused.error)
+}
+
+#[test]
+fn closing_loses_nothing_that_was_sent_before() {
+    let (mut world, server, client) = pair(5);
+    world.path.loss = 0.2;
+    world.path.delay = Duration::from_millis(20);
+    let session = world.connect(client, server, "alice");
+    let now = world.now();
+    for n in 0..200_u32 {
+        world
+            .node(client)
+            .send(now, session, message(n.to_be_bytes().to_vec()))
+            .unwrap();
+    }
+    world.run(SECOND, echo);
+    let now = world.now();
+    world
+        .node(client)
+        .close(now, session, CloseCode::NORMAL, "done")
+        .unwrap();
+    let late = world
+        .node(client)
+        .send(now, session, message("late"))
+        .unwrap_err();
+    assert_eq!(late.error, CommandError::Closing);
+    world.run(20 * SECOND, echo);
+    let got: Vec<_> = world.bodies(server).iter().map(|b| b.to_vec()).collect();
+    assert_eq!(
+        got,
+        (0..200_u32)
+            .map(|n| n.to_be_bytes().to_vec())
+            .collect::<Vec<_>>()
+    );
+    for node in [client, server] {
+        assert!(
+            world
+                .log(node)
+                .iter()
+                .any(|(_, e)| matches!(e, Event::Closed { .. }))
+        );
+        assert_eq!(world.node(node).sessions().count(), 0);
+    }
+}
+
+#[test]
+fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsewhere() {
+    let (mut world, server, client) = pair(6);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let promise = world.request(client, session, b"work");
+    let mut open = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Message(delivery) = event {
+            open = Some(delivery.key);
+        }
+    });
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: Some(5 * SECOND),
+        alternative: Some("elsewhere:1".into()),
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(SECOND, silent);
+    let now = world.now();
+    world
+        .node(server)
+        .reply(now, open.unwrap(), Tag(1), "done")
+        .unwrap();
+    world.run(SECOND, silent);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied done")
+    );
+    let drained = Event::Drained {
+        finished: 1,
+        cut_off: 0,
+    };
+    assert!(
+        world.log(server).iter().any(|(_, e)| *e == drained),
+        "{:?}",
+        world.log(server)
+    );
+    let delays: Vec<_> = world
+        .log(client)
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Reconnecting { delay, .. } => Some(*delay),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        delays.first().is_some_and(|delay| *delay >= 5 * SECOND),
+        "{delays:?}"
+    );
+}
+
+#[test]
+fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_where_nobody_does() {
+    let (mut world, server, client) = pair(7);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    // Work that is never done holds the drain up.
+    world.request(client, session, b"work");
+    world.run(SECOND, silent);
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: None,
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(SECOND, silent);
+    let (before, now) = (world.log(server).len(), world.now());
+    let late = [
+        world.request(client, session, b"late"),
+        world.send_acked(client, session, b"late too"),
+    ];
+    let unwatched = message(&b"unwatched"[..]);
+    world.node(client).send(now, session, unwatched).unwrap();
+    world.run(SECOND, silent);
+    for promise in late {
+        let outcome = world.outcome(client, promise).unwrap();
+        assert!(outcome.contains("going away"), "{outcome}");
+    }
+    let bodies = world.log(server)[before..]
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Message(delivery) => Some(delivery.body.clone()),
+            _ => None,
+        });
+    assert_eq!(bodies.collect::<Vec<_>>(), [&b"unwatched"[..]]);
+}
+
+#[test]
+fn when_both_sides_close_at_once_the_servers_code_counts() {
+    let (mut world, server, client) = pair(8);
+    let own = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let session = world.node(server).sessions().next().unwrap().session;
+    let now = world.now();
+    let (of_server, of_client) = (CloseCode(1_001), CloseCode(1_002));
+    let node = world.node(server);
+    node.close(now, session, of_server, "server").unwrap();
+    let node = world.node(client);
+    node.close(now, own, of_client, "client").unwrap();
+    world.run(10 * SECOND, silent);
+    let reason = DisconnectReason::Local {
+        code: of_server,
+        reason: "server".into(),
+    };
+    let closed = Event::Closed { session, reason };
+    assert_eq!(world.log(server).last().unwrap().1, closed);
+    let closed = |event: &Event| matches!(event, Event::Closed { .. });
+    assert!(closed(&world.log(client).last().unwrap().1));
+}
+
+/// A world whose links die and come back within fractions of a second.
+fn quick(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.config().heartbeat.interval = Duration::from_millis(100);
+    world.config().redial.first = Duration::from_millis(100);
+    world
+}
+
+#[test]
+fn closing_goes_on_over_the_next_link_when_one_breaks() {
+    let mut world = quick(6);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    for n in 0..20 {
+        send(&mut world, client, session, vec![n]).unwrap();
+    }
+    let now = world.now();
+    let code = CloseCode::NORMAL;
+    world
+        .node(client)
+        .close(now, session, code, "done")
+        .unwrap();
+    world.run(SECOND, echo);
+    let broke = |e: &Event| matches!(e, Event::Disconnected { retained: true, .. });
+    assert!(happened(&world, client, broke) > 0);
+    world.path.cut = false;
+    world.run(10 * SECOND, echo);
+    let got: Vec<_> = world.bodies(server).iter().map(|b| b[0]).collect();
+    assert_eq!(got, (0..20).collect::<Vec<_>>());
+    for node in [client, server] {
+        assert_eq!(world.node(node).sessions().count(), 0);
+    }
+    let back = |e: &Event| matches!(e, Event::Undelivered { .. });
+    assert_eq!(happened(&world, client, back), 0);
+}
+
+#[test]
+fn closing_gives_up_in_time_when_no_link_comes_back() {
+    let mut world = quick(7);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    send(&mut world, client, session, vec![1]).unwrap();
+    let now = world.now();
+    let code = CloseCode::NORMAL;
+    world
+        .node(client)
+        .close(now, session, code, "done")
+        .unwrap();
+    world.run(5 * SECOND + Duration::from_millis(1), echo);
+    let (closed, end) = world.log(client).last().unwrap().clone();
+    assert_eq!(closed - now, 5 * SECOND);
+    let local = DisconnectReason::Local {
+        code,
+        reason: "done".into(),
+    };
+    let reason = local;
+    assert_eq!(end, Event::Closed { session, reason });
+    let back = |e: &Event| {
+        matches!(
+            e,
+            Event::Undelivered {
+                maybe_delivered: true,
+                ..
+            }
+        )
+    };
+    assert_eq!(happened(&world, client, back), 1);
+}
+
+#[test]
+fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
+    let mut world = World::new(8);
+    world.path.delay = Duration::from_millis(50);
+    world.path.loss = 0.1;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let now = world.now();
+    let code = CloseCode::NORMAL;
+    let there = world.node(server).sessions().next().unwrap().session;
+    for n in 0..500_u16 {
+        send(&mut world, server, there, n.to_be_bytes().to_vec()).unwrap();
+    }
+    world
+        .node(client)
+        .close(now, session, code, "done")
+        .unwrap();
+    world.run(10 * SECOND, echo);
+    let expected: Vec<_> = (0..500_u16).map(|n| n.to_be_bytes().to_vec()).collect();
+    assert_eq!(world.bodies(client), expected);
+    let back = |e: &Event| matches!(e, Event::Undelivered { .. });
+    assert_eq!(happened(&world, server, back), 0);
+    for node in [client, server] {
+        assert_eq!(world.node(node).sessions().count(), 0);
+    }
+}

@@ -87,7 +87,6 @@ impl<T> SlidingTable<T> {
         self.in_ring + self.stragglers.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,6 +1,6 @@
 //! Messages that the application was handed and owes an answer for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::Lane;
 use crate::sliding::SlidingTable;
@@ -22,6 +22,9 @@ pub(crate) struct Owed {
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     owed: SlidingTable<Owed>,
+    /// Where promises stand in `owed`. It is made by a cancel and kept until nothing is owed, so that
+    /// peers that never cancel do not pay for it, and those that do nothing else are cheap.
+    by_promise: Option<BTreeMap<u64, u64>>,
     /// Cancels that overtook their message, oldest first.
     early_cancels: VecDeque<u64>,
     /// The highest promise of the peer that was seen.
@@ -44,7 +47,13 @@ impl Deliveries {
             self.early_cancels.remove(at);
             return None;
         }
-        Some(self.owed.push(owed))
+        let number = self.owed.push(owed);
+        if let Some(by_promise) = &mut self.by_promise
+            && owed.promise != 0
+        {
+            by_promise.entry(owed.promise).or_insert(number);
+        }
+        Some(number)
     }
 
     /// Those of the session that follows a lost one. Numbers go on, so that a key of the lost
@@ -62,19 +71,22 @@ impl Deliveries {
     }
 
     pub(crate) fn take(&mut self, number: u64) -> Option<Owed> {
-        self.owed.remove(number)
+        let taken = self.owed.remove(number)?;
+        if self.owed.is_empty() {
+            self.by_promise = None;
+        } else if let Some(by_promise) = &mut self.by_promise
+            && by_promise.get(&taken.promise) == Some(&number)
+        {
+            by_promise.remove(&taken.promise);
+        }
+        Some(taken)
     }
 
     /// The peer does not wait for `promise` any more. Returns the delivery to be told, if any.
     pub(crate) fn cancel(&mut self, promise: u64) -> Option<u64> {
-        let found = self
-            .owed
-            .iter()
-            .find(|(_, o)| o.promise == promise && !o.cancelled);
-        if let Some((number, _)) = found {
-            if let Some(owed) = self.owed.get_mut(number) {
-                owed.cancelled = true;
-            }
+        if let Some(number) = self.place_of(promise) {
+            let owed = self.owed.get_mut(number).filter(|o| !o.cancelled)?;
+            owed.cancelled = true;
             return Some(number);
         }
         if promise > self.seen {
@@ -88,6 +100,20 @@ impl Deliveries {
 
     pub(crate) fn len(&self) -> usize {
         self.owed.len()
+    }
+
+    /// Which delivery the peer's promise waits for; the oldest, if a peer uses one twice.
+    fn place_of(&mut self, promise: u64) -> Option<u64> {
+        if self.owed.is_empty() {
+            return None;
+        }
+        let owed = &self.owed;
+        let by_promise = self.by_promise.get_or_insert_with(|| {
+            let newest_first = owed.iter().collect::<Vec<_>>().into_iter().rev();
+            let waited_for = newest_first.filter(|(_, owed)| owed.promise != 0);
+            waited_for.map(|(at, owed)| (owed.promise, at)).collect()
+        });
+        by_promise.get(&promise).copied()
     }
 }
 
@@ -113,6 +139,40 @@ mod tests {
         assert_eq!(deliveries.cancel(7), Some(number));
         assert_eq!(deliveries.cancel(7), None);
         assert!(deliveries.take(number).unwrap().cancelled);
+    }
+
+    #[test]
+    fn cancels_find_what_came_before_and_after_the_first_of_them() {
+        let mut deliveries = Deliveries::default();
+        let first = deliveries.add(owed(1)).unwrap();
+        let second = deliveries.add(owed(2)).unwrap();
+        deliveries.add(owed(0)).unwrap();
+        assert_eq!(deliveries.cancel(2), Some(second));
+        let third = deliveries.add(owed(3)).unwrap();
+        assert_eq!(deliveries.cancel(3), Some(third));
+        deliveries.take(first).unwrap();
+        assert_eq!(deliveries.cancel(1), None, "it was answered");
+        assert_eq!(deliveries.cancel(0), None, "nobody waits for it");
+    }
+
+    #[test]
+    fn a_promise_that_a_peer_uses_twice_means_its_oldest_delivery() {
+        let mut deliveries = Deliveries::default();
+        let first = deliveries.add(owed(1)).unwrap();
+        deliveries.add(owed(1)).unwrap();
+        assert_eq!(deliveries.cancel(1), Some(first));
+        deliveries.add(owed(1)).unwrap();
+        assert_eq!(deliveries.cancel(1), None);
+    }
+
+    #[test]
+    fn where_promises_stand_is_forgotten_once_nothing_is_owed() {
+        let mut deliveries = Deliveries::default();
+        let number = deliveries.add(owed(1)).unwrap();
+        assert_eq!(deliveries.cancel(1), Some(number));
+        assert_eq!(deliveries.by_promise.as_ref().unwrap().len(), 1);
+        deliveries.take(number).unwrap();
+        assert!(deliveries.by_promise.is_none());
     }
 
     #[test]

@@ -37,6 +37,24 @@ impl Envelope {
             frame: &frame,
             at: 0,
         };
+        // Writers write fields in the order of their numbers, so that these few questions mostly read
+        // all there is. The loop knows every field and order, and reads what is left.
+        let header = &mut envelope.header;
+        if let Some(field) = reader.pass(key::SEQ) {
+            header.seq = reader.varint(field)?;
+        }
+        if let Some(field) = reader.pass(key::KIND) {
+            kind = reader.varint(field)? as i32;
+        }
+        if let Some(field) = reader.pass(key::TAG) {
+            header.tag = u64::from_le_bytes(reader.array(field)?);
+        }
+        if let Some(field) = reader.pass(key::PROMISE) {
+            header.promise = reader.varint(field)?;
+        }
+        if let Some(field) = reader.pass(key::TIMEOUT_MS) {
+            header.timeout_ms = reader.varint(field)? as u32;
+        }
         while let Some((field, wire_type)) = reader.key()? {
             // A known key is below 128; anything above takes the way of unknown fields.
             match u8::try_from(field << 3 | u32::from(wire_type)) {
@@ -97,6 +115,13 @@ impl<'a> Reader<'a> {
             Ok(key) if key >= 1 << 3 => Ok(Some((key >> 3, key as u8 & 7))),
             _ => Err(DecodeError::FieldNumber { key }),
         }
+    }
+
+    /// Passes that key, if it comes next, and says its field.
+    fn pass(&mut self, key: u8) -> Option<u32> {
+        let comes = self.frame.get(self.at) == Some(&key);
+        self.at += usize::from(comes);
+        comes.then_some(u32::from(key >> 3))
     }
 
     fn varint(&mut self, field: u32) -> Result<u64, DecodeError> {

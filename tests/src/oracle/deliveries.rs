@@ -90,22 +90,30 @@ impl Oracle {
         }
         let missing = skipped
             .into_iter()
-            .find(|number| !self.need_not_come(*number));
+            .find(|number| !self.need_not_come(*number, to));
         if let Some(missing) = missing {
             let what = format!("message {number} came to node {node} before {missing} of its lane");
             self.violation(now, 3, what);
         }
     }
 
-    /// Whether nobody misses a message that has not come.
-    fn need_not_come(&self, number: u64) -> bool {
+    /// Whether nobody misses a message that has not come to this side.
+    fn need_not_come(&self, number: u64, to: Side) -> bool {
         let Some(letter) = self.letters.get(&number) else {
             return true;
         };
         match letter.way {
-            Way::Reliable { given_up, .. } => given_up.is_some(),
+            // A node that drains rejects what somebody waits for, and the word of it is under way.
+            Way::Reliable {
+                given_up, promise, ..
+            } => given_up.is_some() || promise.is_some() && self.drains_now(to),
             Way::BestEffort { .. } => true,
         }
+    }
+
+    fn drains_now(&self, side: Side) -> bool {
+        let process = self.processes.get(&side.node);
+        process.is_some_and(|p| p.number == side.process && p.drains)
     }
 
     /// A session's two sides belong together for as long as they live.

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use trunkline_core::Event;
 use trunkline_testkit::{World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,4 +31,44 @@ fn a_dial_that_is_heard_of_when_it_is_given_up_leaves_nothing_behind() {
     assert!(metrics.datagrams_in > 0, "the end came through");
     assert_eq!(metrics.links_opened, metrics.links_closed);
     assert_eq!(world.node(server).poll_timeout(), None);
+}
+
+/// One flipped bit had made a server's answer a Version Negotiation, which nothing protects.
+#[test]
+fn a_version_negotiation_that_anybody_can_make_does_not_end_a_session() {
+    let mut world = World::new(2);
+    world.path.delay = SECOND / 10;
+    let server = world.server();
+    let client = world.client();
+    let first = Rc::new(RefCell::new(Vec::new()));
+    let seen = first.clone();
+    world.observe(move |observed| {
+        let mut seen = seen.borrow_mut();
+        if seen.is_empty() {
+            seen.extend_from_slice(observed.payload);
+        }
+    });
+    world.connect(client, server, "alice");
+    world.run(SECOND / 20, echo);
+    // The answer to the client's Initial (RFC 9000 §17.2.1): its connection ids in reverse, and a
+    // version that is not ours.
+    let first = first.take();
+    let (to, rest) = first[6..].split_at(usize::from(first[5]));
+    let from = &rest[1..=usize::from(rest[0])];
+    let mut negotiation = vec![0xc0, 0, 0, 0, 0];
+    for id in [from, to] {
+        negotiation.push(id.len() as u8);
+        negotiation.extend_from_slice(id);
+    }
+    negotiation.extend_from_slice(&[0xff, 0, 0, 29]);
+    let address = world.address(server);
+    world.inject(address, client, &negotiation);
+    world.run(5 * SECOND, echo);
+    let log = || world.log(client).iter().map(|(_, event)| event);
+    assert!(
+        log().any(|event| matches!(event, Event::Disconnected { .. })),
+        "the packet was taken for what it says"
+    );
+    assert!(!log().any(|event| matches!(event, Event::Closed { .. })));
+    assert!(matches!(log().last(), Some(Event::Connected { .. })));
 }

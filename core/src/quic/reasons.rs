@@ -41,7 +41,11 @@ pub(crate) fn reason(error: ConnectionError) -> DisconnectReason {
         }
         ConnectionError::Reset => DisconnectReason::Reset,
         ConnectionError::TimedOut => DisconnectReason::ConnectTimeout,
-        ConnectionError::VersionMismatch => DisconnectReason::NoCommonProtocol,
+        // Nothing protects such a packet: one bit that flipped, or anybody on the way, makes it. It
+        // ends an attempt (RFC 9000 §6.2), and says nothing for sure of the peer.
+        ConnectionError::VersionMismatch => DisconnectReason::Transport(
+            "a packet that nothing protects says that the peer speaks no QUIC version 1".into(),
+        ),
         other => DisconnectReason::Transport(from_peer(&other.to_string(), REASON_MAX)),
     }
 }

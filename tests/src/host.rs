@@ -11,6 +11,7 @@ use trunkline_core::{
 };
 
 use crate::Happened;
+use crate::amplification::Amplification;
 
 /// What answers a node's events.
 pub(crate) type Application = Box<dyn FnMut(&mut Node, Instant, &Event)>;
@@ -28,6 +29,10 @@ pub(crate) struct Host {
     /// `None`: its process is not running.
     node: Option<Node>,
     pub(crate) serves: bool,
+    /// The number of its process among all that were started.
+    pub(crate) process: u64,
+    /// What its process, if it serves, sent to whom.
+    pub(crate) amplification: Amplification,
     pub(crate) address: SocketAddr,
     pub(crate) application: Option<Application>,
     pub(crate) log: Vec<Happened>,
@@ -53,6 +58,8 @@ impl Host {
         Self {
             node: None,
             serves,
+            process: 0,
+            amplification: Amplification::default(),
             address,
             application: None,
             log: Vec::new(),
@@ -70,8 +77,10 @@ impl Host {
 
     /// Puts a new process in the place of the old one, or none. What the network has for it waits
     /// for nobody.
-    pub(crate) fn replace(&mut self, node: Option<Node>) {
+    pub(crate) fn replace(&mut self, node: Option<Node>, process: u64) {
         self.node = node;
+        self.process = process;
+        self.amplification = Amplification::default();
         self.settled.clear();
         self.paused = false;
         self.socket.clear();

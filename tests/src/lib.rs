@@ -58,6 +58,7 @@
 //! What every application may rely on is checked by one [`oracle`]; [`swarm`] makes whole runs up
 //! from a seed, with all their faults.
 
+mod amplification;
 mod certificates;
 mod digest;
 mod direction;

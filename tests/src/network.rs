@@ -55,6 +55,8 @@ pub struct Observed<'a> {
 /// A datagram that a node sends.
 pub(crate) struct Outgoing<'a> {
     pub(crate) from: NodeIndex,
+    /// Which of all processes sends it, if that matters.
+    pub(crate) process: u64,
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
     pub(crate) ecn: Option<Ecn>,
@@ -64,7 +66,21 @@ pub(crate) struct Outgoing<'a> {
 /// A datagram under way.
 struct Flight {
     to: SocketAddr,
+    /// Who sent it, if it is known, and by which of all processes; and from which one at its
+    /// destination the latest datagram was that had come to its source.
+    sender: Option<NodeIndex>,
+    process: u64,
+    answers: u64,
     datagram: Datagram,
+}
+
+/// A datagram that has arrived.
+pub(crate) struct Arrival {
+    pub(crate) to: NodeIndex,
+    pub(crate) sender: Option<NodeIndex>,
+    /// Which process its sender had heard where it was sent from.
+    pub(crate) answers: u64,
+    pub(crate) datagram: Datagram,
 }
 
 pub(crate) struct Network {
@@ -72,6 +88,8 @@ pub(crate) struct Network {
     seed: u64,
     addresses: BTreeMap<SocketAddr, NodeIndex>,
     directions: BTreeMap<(NodeIndex, NodeIndex), Direction>,
+    /// Which process at the second address was last heard at the first.
+    heard: BTreeMap<(SocketAddr, SocketAddr), u64>,
     /// By the time of arrival, and among those of one instant in the order of sending.
     in_flight: BTreeMap<(Instant, u64), Flight>,
     order: u64,
@@ -86,6 +104,7 @@ impl Network {
             seed,
             addresses: BTreeMap::new(),
             directions: BTreeMap::new(),
+            heard: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             order: 0,
             digest: Digest::default(),
@@ -129,6 +148,7 @@ impl Network {
     pub(crate) fn send(&mut self, now: Instant, path: &Path, outgoing: &Outgoing<'_>) {
         let Outgoing {
             from,
+            process,
             source,
             destination,
             ecn,
@@ -168,36 +188,53 @@ impl Network {
                 (at, flipped, copy)
             }
         };
+        let heard = self.heard.get(&(source, destination));
+        let answers = heard.copied().unwrap_or_default();
         let mut data = BytesMut::from(payload);
+        let flight = |data| Flight {
+            to: destination,
+            sender: Some(from),
+            process,
+            answers,
+            datagram: Datagram {
+                remote: source,
+                local_ip: None,
+                ecn,
+                data,
+            },
+        };
         if let Some(at) = copy {
             self.traffic.duplicated += 1;
-            self.fly(at, source, destination, ecn, data.clone());
+            self.fly(at, flight(data.clone()));
         }
         if let Some(bit) = flipped {
             self.traffic.corrupted += 1;
             data[bit / 8] ^= 1 << (bit % 8);
         }
-        self.fly(at, source, destination, ecn, data);
+        self.fly(at, flight(data));
     }
 
-    /// Puts a datagram on its way to arrive at that time.
-    pub(crate) fn fly(
-        &mut self,
-        at: Instant,
-        source: SocketAddr,
-        to: SocketAddr,
-        ecn: Option<Ecn>,
-        data: BytesMut,
-    ) {
+    fn fly(&mut self, at: Instant, flight: Flight) {
         self.order += 1;
+        self.in_flight.insert((at, self.order), flight);
+    }
+
+    /// Puts a datagram of nobody's on its way, to arrive at once.
+    pub(crate) fn inject(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let datagram = Datagram {
-            remote: source,
+            remote: from,
             local_ip: None,
-            ecn,
-            data,
+            ecn: None,
+            data: bytes.into(),
         };
-        self.in_flight
-            .insert((at, self.order), Flight { to, datagram });
+        let flight = Flight {
+            to,
+            sender: None,
+            process: 0,
+            answers: 0,
+            datagram,
+        };
+        self.fly(now, flight);
     }
 
     /// When the next datagram arrives.
@@ -205,15 +242,28 @@ impl Network {
         self.in_flight.keys().next().map(|(at, _)| *at)
     }
 
-    /// The next datagram that has arrived by now, and whose it is.
-    pub(crate) fn arrived(&mut self, now: Instant) -> Option<(NodeIndex, Datagram)> {
+    /// The next datagram that has arrived by now.
+    pub(crate) fn arrived(&mut self, now: Instant) -> Option<Arrival> {
         loop {
             let entry = self.in_flight.first_entry().filter(|e| e.key().0 <= now)?;
-            let Flight { to, datagram } = entry.remove();
-            match self.owner(to) {
-                Some(node) => return Some((node, datagram)),
-                None => self.traffic.unreachable += 1,
-            }
+            let Flight {
+                to: address,
+                sender,
+                process,
+                answers,
+                datagram,
+            } = entry.remove();
+            let Some(to) = self.owner(address) else {
+                self.traffic.unreachable += 1;
+                continue;
+            };
+            self.heard.insert((address, datagram.remote), process);
+            return Some(Arrival {
+                to,
+                sender,
+                answers,
+                datagram,
+            });
         }
     }
 

@@ -247,8 +247,8 @@ impl Simulation {
             return false;
         };
         *now = next.max(*now);
-        while let Some((to, datagram)) = network.arrived(*now) {
-            let taken = sockets.receive(to, datagram);
+        while let Some(arrival) = network.arrived(*now) {
+            let taken = sockets.receive(arrival.to, arrival.datagram);
             network.traffic.socket_full += u64::from(!taken);
         }
         while let Some(entry) = timers.first_entry().filter(|entry| entry.key().0 <= *now) {

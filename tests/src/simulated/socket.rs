@@ -153,6 +153,7 @@ impl Io for SimulatedSocket {
         for payload in contents.chunks(size) {
             let outgoing = Outgoing {
                 from: self.node,
+                process: 0,
                 source: self.address,
                 destination: transmit.destination,
                 ecn: transmit.ecn,

@@ -14,8 +14,9 @@ use trunkline_core::{
     Transmit,
 };
 
+use crate::amplification::Sender;
 use crate::host::Host;
-use crate::network::{Network, Observed, Outgoing};
+use crate::network::{Arrival, Network, Observed, Outgoing};
 use crate::recordings::Recordings;
 use crate::{Certificates, Path, Random, Traffic};
 
@@ -49,6 +50,8 @@ pub struct World {
     now: Instant,
     start: Instant,
     hosts: Vec<Host>,
+    /// Processes that were started or ended so far.
+    processes: u64,
     raw_peers: raw::RawPeers,
     /// Hosts that may have something to give.
     touched: BTreeSet<usize>,
@@ -92,6 +95,7 @@ impl World {
             now,
             start: now,
             hosts: Vec::new(),
+            processes: 0,
             raw_peers: raw::RawPeers::default(),
             touched: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -194,7 +198,8 @@ impl World {
         if let Some(deadline) = self.hosts[index.0].deadline {
             self.deadlines.remove(&(deadline, index.0));
         }
-        self.hosts[index.0].replace(node);
+        self.processes += 1;
+        self.hosts[index.0].replace(node, self.processes);
         self.touched.insert(index.0);
     }
 
@@ -250,7 +255,9 @@ impl World {
     /// * drained after a timeout, it wants another one at once; or more than 64 steps go by without
     ///   time advancing, or as many timeouts of one owner that bring nothing: it would spin;
     /// * it has a session, and no timer;
-    /// * it settles a promise twice.
+    /// * it settles a promise twice;
+    /// * it sends more than three times what came from an address to there, before that was shown to
+    ///   be its peer's (RFC 9000 §8).
     pub fn run(&mut self, time: Duration, mut application: impl FnMut(&mut Node, Instant, &Event)) {
         let end = self.now + time;
         let mut steps = 0;
@@ -290,7 +297,9 @@ impl World {
         } = self;
         for index in std::mem::take(&mut self.touched) {
             let host = &mut hosts[index];
-            let source = host.address;
+            let (source, process) = (host.address, host.process);
+            let mut amplification = std::mem::take(&mut host.amplification);
+            let serves = host.serves;
             let mut send = |transmit: &Transmit, bytes: &[u8]| {
                 let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
                 for payload in bytes.chunks(size) {
@@ -304,8 +313,13 @@ impl World {
                             payload,
                         });
                     }
+                    if serves {
+                        let fits = amplification.sent(transmit.destination, payload);
+                        assert!(fits.is_ok(), "node {index} amplifies: {fits:?}");
+                    }
                     let outgoing = Outgoing {
                         from: NodeIndex(index),
+                        process,
                         source,
                         destination: transmit.destination,
                         ecn: transmit.ecn,
@@ -316,6 +330,7 @@ impl World {
             };
             let before = host.deadline;
             host.drain(*now, application, &mut send);
+            host.amplification = amplification;
             if before != host.deadline {
                 if let Some(at) = before {
                     deadlines.remove(&(at, index));
@@ -329,12 +344,26 @@ impl World {
 
     /// Hands over the datagrams that are due.
     fn arrive(&mut self) {
-        while let Some((to, datagram)) = self.network.arrived(self.now) {
+        while let Some(arrival) = self.network.arrived(self.now) {
+            let Arrival {
+                to,
+                sender,
+                answers,
+                datagram,
+            } = arrival;
             if let Some(peer) = self.raw_peers.get_mut(to) {
                 peer.receive(self.now, datagram.remote, datagram.data);
                 continue;
             }
-            let taken = self.hosts[to.0].receive(self.now, datagram);
+            let host = &mut self.hosts[to.0];
+            if host.serves {
+                let from = datagram.remote;
+                let answers = answers == host.process;
+                let sender = sender.map_or(Sender::At(from), |sender| Sender::Peer(sender.0));
+                let amplification = &mut host.amplification;
+                amplification.received(sender, from, &datagram.data, answers);
+            }
+            let taken = host.receive(self.now, datagram);
             self.network.traffic.socket_full += u64::from(!taken);
             self.touched.insert(to.0);
         }

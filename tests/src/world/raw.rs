@@ -75,7 +75,7 @@ impl World {
     /// Hands a node a datagram at once, from whatever address: bytes of nobody's connection.
     pub fn inject(&mut self, from: SocketAddr, to: NodeIndex, datagram: &[u8]) {
         let (now, address) = (self.now, self.address(to));
-        self.network.fly(now, from, address, None, datagram.into());
+        self.network.inject(now, from, address, datagram);
     }
 
     /// What issues the world's certificates.
@@ -90,6 +90,7 @@ impl World {
             while let Some((destination, payload)) = peer.poll_transmit(self.now) {
                 let outgoing = Outgoing {
                     from: NodeIndex(from),
+                    process: 0,
                     source: peer.address(),
                     destination,
                     ecn: None,

@@ -2,9 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+#[path = "support/program.rs"]
+mod program;
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -132,6 +134,39 @@ fn an_interrupt_ends_it_with_a_summary() {
         said.contains("client to server") && said.contains("1 seen"),
         "{said}"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn orders_on_standard_input_are_carried_out_and_told_and_wrong_ones_are_told_only() {
+    let mut proxy = program::Program::start_with(
+        &[
+            "impair",
+            "--listen",
+            "127.0.0.1:0",
+            "--to",
+            "127.0.0.1:9",
+            "--stdin",
+            "--json",
+        ],
+        Stdio::piped(),
+    );
+    let address = proxy.address();
+    let mut input = proxy.child().stdin.take().expect("piped");
+    input.write_all(b"cut sideways\ncut up\n").expect("written");
+    proxy.line(&["'cut sideways'", "cut up"]);
+    proxy.line(&["the path is cut, client to server"]);
+    socket().send_to(b"into the dark", &address).expect("sent");
+    input.write_all(b"rebind\nheal\n").expect("written");
+    proxy.line(&["every client has a new port"]);
+    proxy.line(&["what was ordered is undone"]);
+    // The end of its input is not its own.
+    drop(input);
+    socket().send_to(b"into the light", &address).expect("sent");
+    proxy.signal("INT");
+    let summary = proxy.end().summary();
+    assert_eq!(summary["rebinds"], 1, "{summary}");
+    assert_eq!(summary["cut_now"], false, "{summary}");
 }
 
 #[test]

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::failure::{Failure, cannot_listen};
 use crate::impair::{
-    Blackout, Cut, Directions, Handle, Impairments, ProxySettings, Rate, Share, Summary,
+    Blackout, Cut, Directions, Handle, Impairments, Order, ProxySettings, Rate, Share, Summary,
 };
 use crate::{output, parse, signals};
 
@@ -18,6 +19,9 @@ const EXAMPLES: &str = "\
 Without options packets pass unharmed. Percentages are of packets; rates and sizes count UDP payload.
 Units: us ms s m h; %; kbit mbit gbit a second; b kb mb (1,000s) kib mib (1,024s).
 Ctrl-C ends it with a summary; the same --seed and order of packets meet the same fate again.
+With --stdin it takes orders, one a line: cut, cut up, cut down, delay TIME, jitter TIME, loss SHARE [BURST],
+reorder SHARE, duplicate SHARE, corrupt SHARE, rebind (each client gets a new port towards the server), and
+heal, which undoes what was ordered. It goes on when standard input ends.
 
 EXAMPLES
   A bad mobile network: the server listens on 4433, clients connect to 4500
@@ -28,7 +32,10 @@ EXAMPLES
     trunkline impair --listen 127.0.0.1:4500 --to 127.0.0.1:4433 --blackout 5s@20s --rebind-every 5s
   One cut of 20 s, on the way back only, the same each time, counted for a script
     trunkline impair --listen 127.0.0.1:4500 --to 127.0.0.1:4433 --cut-after 10s --cut-for 20s \\
-        --direction down --seed 7 --for 60s --json";
+        --direction down --seed 7 --for 60s --json
+  What a script decides, as it goes: orders on standard input, each told as done on standard error
+    (sleep 5; echo cut down; sleep 3; echo heal; echo loss 20% 3; sleep 5; echo rebind) | \\
+        trunkline impair --listen 127.0.0.1:4500 --to 127.0.0.1:4433 --stdin --for 60s";
 
 /// Put a bad network between clients and a server: a UDP proxy that delays, loses and cuts.
 #[derive(Debug, Args)]
@@ -88,6 +95,9 @@ pub(crate) struct Arguments {
     /// Give each client a new port towards the server, again and again, as a NAT may: 5s
     #[arg(long, value_name = "DURATION", value_parser = parse::positive_duration, help_heading = "Impairments")]
     rebind_every: Option<Duration>,
+    /// Take orders from standard input, one a line: cut, heal, loss 20%, rebind
+    #[arg(long)]
+    stdin: bool,
     /// Repeat the decisions of an earlier run [default: a new seed, which is shown]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -127,6 +137,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         () = finished => Ok(()),
         () = signals::stop_requested() => Ok(()),
         error = show_progress(&proxy) => Err(error),
+        error = take_orders(&proxy), if arguments.stdin => Err(error),
     };
     let summary = match shown {
         Ok(()) => proxy.stop().await,
@@ -198,6 +209,27 @@ async fn show_progress(proxy: &Handle) -> std::io::Error {
             Err(error) => return error,
         }
         bar.tick();
+    }
+}
+
+/// Carries out what standard input says, line by line, and tells of each. Ends when the proxy does.
+async fn take_orders(proxy: &Handle) -> std::io::Error {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    loop {
+        match lines.next_line().await {
+            Ok(Some(line)) => match Order::parse(&line) {
+                Ok(order) => match proxy.obey(order).await {
+                    Ok(_) => output::note(&order.to_string()),
+                    Err(error) => return error,
+                },
+                Err(wrong) => output::note(&output::printable(&wrong)),
+            },
+            Ok(None) => return pending().await,
+            Err(error) => {
+                output::note(&format!("standard input cannot be read: {error}"));
+                return pending().await;
+            }
+        }
     }
 }
 

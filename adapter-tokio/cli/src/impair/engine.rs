@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::bottleneck::Bottleneck;
 use super::draws::{Dice, Draw, Draws};
 use super::loss::Loss;
+use super::orders::Change;
 use super::settings::{Direction, Directions, Impairments};
 
 /// A packet that is to be overtaken is held back between this and [`HOLD_MOST`], and the packets
@@ -79,6 +80,8 @@ pub(crate) struct Counts {
 pub(crate) struct Engine {
     start: Instant,
     impairments: Impairments,
+    /// Those that it began with.
+    configured: Impairments,
     cut: Option<Directions>,
     up: Way,
     down: Way,
@@ -109,6 +112,7 @@ impl Engine {
         Self {
             start,
             impairments,
+            configured: impairments,
             cut: None,
             up: way(Direction::Up),
             down: way(Direction::Down),
@@ -146,9 +150,25 @@ impl Engine {
         self.cut = Some(ways);
     }
 
-    /// Ends what [`Engine::cut`] began.
+    /// Makes one impairment another, until [`Engine::heal`]. What is under way already is not touched.
+    pub(crate) fn change(&mut self, change: Change) {
+        self.impair(change.made_in(self.impairments));
+    }
+
+    /// Ends what [`Engine::cut`] and [`Engine::change`] began.
     pub(crate) fn heal(&mut self) {
         self.cut = None;
+        self.impair(self.configured);
+    }
+
+    fn impair(&mut self, impairments: Impairments) {
+        let Impairments { loss, burst, .. } = self.impairments;
+        if (loss, burst) != (impairments.loss, impairments.burst) {
+            for way in [&mut self.up, &mut self.down] {
+                way.loss = Loss::new(impairments.loss, impairments.burst);
+            }
+        }
+        self.impairments = impairments;
     }
 
     /// Whether packets of that direction are being dropped by a cut.

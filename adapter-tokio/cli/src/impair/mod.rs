@@ -8,11 +8,13 @@ mod delay_line;
 mod draws;
 mod engine;
 mod loss;
+mod orders;
 mod proxy;
 mod settings;
 mod summary;
 mod upstream;
 
+pub(crate) use orders::Order;
 pub(crate) use proxy::{Handle, ProxySettings};
 pub(crate) use settings::{Blackout, Cut, Direction, Directions, Impairments, Rate, Share};
 pub(crate) use summary::Summary;

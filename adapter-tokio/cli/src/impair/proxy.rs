@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::delay_line::DelayLine;
 use super::engine::{Engine, Fate, Flip};
+use super::orders;
 use super::settings::{Direction, Directions, Impairments};
 use super::summary::{ClientCounts, Summary, Traffic};
 use super::upstream::{Answer, Clients, DATAGRAM_MAX, open_socket, pause_after};
@@ -59,8 +60,7 @@ struct Order {
 
 #[derive(Debug)]
 enum What {
-    Cut(Directions),
-    Heal,
+    Obey(orders::Order),
     Report,
     Stop,
 }
@@ -83,12 +83,17 @@ impl Handle {
     /// Cuts these ways, and no others; they are cut when this returns. What is under way still
     /// arrives.
     pub(crate) async fn cut(&self, ways: Directions) -> io::Result<Summary> {
-        self.order(What::Cut(ways)).await
+        self.obey(orders::Order::Cut(ways)).await
     }
 
-    /// Ends what [`Handle::cut`] began.
+    /// Ends what [`Handle::cut`] began, and undoes what else was ordered.
     pub(crate) async fn heal(&self) -> io::Result<Summary> {
-        self.order(What::Heal).await
+        self.obey(orders::Order::Heal).await
+    }
+
+    /// Carries an order out; it is when this returns. What is under way still arrives.
+    pub(crate) async fn obey(&self, order: orders::Order) -> io::Result<Summary> {
+        self.order(What::Obey(order)).await
     }
 
     /// What the proxy has done so far.
@@ -194,7 +199,7 @@ impl Proxy {
                         let _ = done.send(self.report());
                         return;
                     }
-                    Some(order) => self.obey(order),
+                    Some(order) => self.obey(order).await,
                 },
                 Some(answer) = self.answers.recv() => self.take_answers(answer),
                 received = self.listener.recv_from(&mut buffer) => match received {
@@ -229,11 +234,14 @@ impl Proxy {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order.what {
-            What::Cut(ways) => self.engine.cut(ways),
-            What::Heal => self.engine.heal(),
-            What::Report | What::Stop => {}
+    async fn obey(&mut self, order: Order) {
+        if let What::Obey(order) = order.what {
+            match order {
+                orders::Order::Cut(ways) => self.engine.cut(ways),
+                orders::Order::Impair(change) => self.engine.change(change),
+                orders::Order::Rebind => self.rebind().await,
+                orders::Order::Heal => self.engine.heal(),
+            }
         }
         // Whoever gave the order may have stopped waiting.
         let _ = order.done.send(self.report());

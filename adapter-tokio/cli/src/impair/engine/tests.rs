@@ -1,5 +1,6 @@
 //! The engine in virtual time.
 
+use super::super::orders::Change;
 use super::super::settings::{Blackout, Cut, Directions, Rate, Share};
 use super::*;
 
@@ -352,4 +353,33 @@ fn one_direction_can_be_spared() {
     // Cut by hand, a way is cut whichever way is impaired.
     path.engine.cut(Directions::Both);
     assert_eq!(path.up(1, millis(1)), [Fate::Dropped(Cause::Cut)]);
+}
+
+#[test]
+fn a_change_holds_until_the_path_is_healed_and_leaves_the_rest_as_it_was() {
+    let delayed = Impairments {
+        delay: millis(50),
+        ..nothing()
+    };
+    let mut path = Path::new(delayed, 1);
+    path.engine.change(Change::Loss(Share::new(1.0), None));
+    path.engine.change(Change::Jitter(millis(1)));
+    assert!(
+        path.up(100, millis(1))
+            .iter()
+            .all(|fate| arrival(fate).is_none())
+    );
+    path.engine.change(Change::Loss(Share::new(0.0), None));
+    let arrivals: Vec<_> = path.up(100, millis(5)).iter().filter_map(arrival).collect();
+    assert_eq!(arrivals.len(), 100);
+    assert!(
+        arrivals
+            .iter()
+            .all(|after| (49..=51).contains(&after.as_millis()))
+    );
+    assert!(arrivals.iter().any(|after| *after != millis(50)));
+    path.engine.change(Change::Loss(Share::new(1.0), None));
+    path.engine.heal();
+    let arrivals: Vec<_> = path.up(100, millis(5)).iter().filter_map(arrival).collect();
+    assert_eq!(arrivals, [millis(50); 100]);
 }

@@ -152,6 +152,25 @@ async fn rebinding_changes_the_port_that_the_server_sees_and_answers_still_arriv
 }
 
 #[tokio::test]
+async fn an_order_to_rebind_gives_a_new_port_at_once() {
+    let server = socket().await;
+    let proxy = start(&server, |_| {});
+    let client = socket().await;
+    let port = async || {
+        client
+            .send_to(b"who am I?", proxy.address())
+            .await
+            .expect("sent");
+        receive(&server).await.1.port()
+    };
+    let before = port().await;
+    assert_eq!(port().await, before);
+    let summary = proxy.obey(orders::Order::Rebind).await.expect("obeyed");
+    assert_eq!(summary.rebinds, 1);
+    assert_ne!(port().await, before);
+}
+
+#[tokio::test]
 async fn a_delayed_packet_takes_its_time() {
     let server = socket().await;
     let delay = Duration::from_millis(40);

@@ -10,7 +10,7 @@ use trunkline_tokio::{Admit, ClientId, Config, Drained, Server};
 
 use crate::cert_files::{self, SERVER, development_roots, nothing_made};
 use crate::failure::{Failure, cannot_start};
-use crate::serve::{Entry, Journal, State, Summary, Telling, keys, service};
+use crate::serve::{Entry, Journal, Manner, State, Summary, Telling, keys, service};
 use crate::signals::StopSignals;
 use crate::{output, parse};
 
@@ -85,6 +85,10 @@ pub(crate) struct Arguments {
     /// Tell of connections only, not of messages
     #[arg(long)]
     quiet: bool,
+    /// Accept a message only once its line is written, so that a server that was killed has told of
+    /// all that it acked
+    #[arg(long, conflicts_with = "quiet")]
+    write_first: bool,
     /// Print what happens as JSON, one object a line; the last one is the summary
     #[arg(long)]
     json: bool,
@@ -100,7 +104,11 @@ enum Admission {
 /// Serves until the user has seen enough.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut stop = StopSignals::listen();
-    let (journal, mut writer) = Journal::start(arguments.json, arguments.quiet);
+    let (journal, mut writer) = Journal::start(Manner {
+        json: arguments.json,
+        quiet: arguments.quiet,
+        write_first: arguments.write_first,
+    });
     let state = State::new(journal.clone(), arguments.delay, arguments.admins.clone());
     let server = start(&arguments, &state).await?;
     let address = server.local_addr();

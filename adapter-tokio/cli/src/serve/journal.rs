@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
@@ -195,13 +195,33 @@ struct Line {
     entry: Entry,
 }
 
+/// How a journal is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// As JSON.
+    pub(crate) json: bool,
+    /// Tell nothing of messages.
+    pub(crate) quiet: bool,
+    /// Whoever records a message waits until it is written.
+    pub(crate) write_first: bool,
+}
+
 /// Where entries go; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
-    lines: mpsc::Sender<Option<Line>>,
+    waiting: mpsc::Sender<Waiting>,
     missing: Arc<AtomicU64>,
-    quiet: bool,
+    manner: Manner,
     start: Instant,
+}
+
+/// What waits for the writer.
+#[derive(Debug)]
+enum Waiting {
+    /// A line, and who is told when it is written.
+    Line(Line, Option<oneshot::Sender<()>>),
+    /// The end.
+    End,
 }
 
 /// Writes the lines; ends with the journal, or when nobody reads them any more.
@@ -209,18 +229,19 @@ pub(crate) struct Journal {
 pub(crate) struct Writer(JoinHandle<Result<(), Failure>>);
 
 impl Journal {
-    /// A journal on standard output. A quiet one tells nothing of messages.
-    pub(crate) fn start(json: bool, quiet: bool) -> (Self, Writer) {
-        let (lines, received) = mpsc::channel(WAITING);
+    /// A journal on standard output.
+    pub(crate) fn start(manner: Manner) -> (Self, Writer) {
+        let (waiting, received) = mpsc::channel(WAITING);
         let (missing, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
         let journal = Self {
-            lines,
+            waiting,
             missing: missing.clone(),
-            quiet,
+            manner,
             start,
         };
         // On a thread of its own: whoever reads our output may be slow.
-        let writer = tokio::task::spawn_blocking(move || write(received, &missing, start, json));
+        let writer =
+            tokio::task::spawn_blocking(move || write(received, &missing, start, manner.json));
         (journal, Writer(writer))
     }
 
@@ -231,30 +252,38 @@ impl Journal {
 
     /// Tells, without waiting.
     pub(crate) fn tell(&self, entry: Entry) {
-        if self
-            .lines
-            .try_send(Some(Line::now(self.start, entry)))
-            .is_err()
-        {
+        let line = Waiting::Line(Line::now(self.start, entry), None);
+        if self.waiting.try_send(line).is_err() {
             self.missing.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Tells of a message, unless this is a quiet journal: waits until there is room.
+    /// Tells of a message, unless this is a quiet journal: waits until there is room, and, if that
+    /// is its manner, until it is written.
     pub(crate) async fn record(&self, entry: impl FnOnce() -> Entry) {
-        if self.quiet {
+        if self.manner.quiet {
             return;
         }
         let line = Line::now(self.start, entry());
-        if self.lines.send(Some(line)).await.is_err() {
+        let (written, told) = oneshot::channel();
+        let written = self.manner.write_first.then_some(written);
+        if self
+            .waiting
+            .send(Waiting::Line(line, written))
+            .await
+            .is_err()
+        {
             self.missing.fetch_add(1, Ordering::Relaxed);
+        } else if self.manner.write_first {
+            // If it cannot be written, the server ends.
+            let _ = told.await;
         }
     }
 
     /// Ends it: what was told is written.
     pub(crate) async fn end(&self, mut writer: Writer) -> Result<(), Failure> {
         // If the writer has ended, it says why.
-        let _ = self.lines.send(None).await;
+        let _ = self.waiting.send(Waiting::End).await;
         writer.ended().await
     }
 }
@@ -285,19 +314,23 @@ impl Writer {
 }
 
 fn write(
-    mut lines: mpsc::Receiver<Option<Line>>,
+    mut waiting: mpsc::Receiver<Waiting>,
     missing: &AtomicU64,
     start: Instant,
     json: bool,
 ) -> Result<(), Failure> {
     let mut batch = Vec::with_capacity(BATCH);
-    while lines.blocking_recv_many(&mut batch, BATCH) > 0 {
+    let mut written = Vec::new();
+    while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut over = false;
         let mut text = String::new();
-        for line in batch.drain(..) {
-            match line {
-                Some(line) => add(&mut text, &line, json)?,
-                None => over = true,
+        for next in batch.drain(..) {
+            match next {
+                Waiting::Line(line, told) => {
+                    add(&mut text, &line, json)?;
+                    written.extend(told);
+                }
+                Waiting::End => over = true,
             }
         }
         let lost = missing.swap(0, Ordering::Relaxed);
@@ -307,6 +340,10 @@ fn write(
         }
         if let Some(text) = text.strip_suffix('\n') {
             output::result(text)?;
+        }
+        for told in written.drain(..) {
+            // Its message may have been given up meanwhile.
+            let _ = told.send(());
         }
         if over {
             break;

@@ -6,7 +6,7 @@ mod restart;
 mod service;
 mod summary;
 
-pub(crate) use journal::{Entry, Journal};
+pub(crate) use journal::{Entry, Journal, Manner};
 pub(crate) use restart::keys;
 pub(crate) use service::{State, Telling, service};
 pub(crate) use summary::Summary;

@@ -52,6 +52,49 @@ fn requests_are_answered_and_counted() {
 }
 
 #[test]
+fn each_message_is_told_of_when_it_is_sent_and_when_it_has_settled() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&["--write-first", "--json"]);
+    for (command, options, outcome) in [
+        ("request", &["hi", "--count", "2"][..], "replied"),
+        ("send", &["hi", "--count", "2", "--ack"], "acked"),
+        ("send", &["hi", "--count", "2"], "queued"),
+    ] {
+        let options = [options, &["--client-id", outcome, "--json", "--each"]].concat();
+        let ended = certificates.client(command, &address, &options).end();
+        assert!(ended.status.success(), "{ended:?}");
+        let lines: Vec<Value> = ended
+            .results
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("an object"))
+            .collect();
+        let [told @ .., summary] = lines.as_slice() else {
+            panic!("nothing in {ended:?}");
+        };
+        assert_eq!(
+            (&summary["event"], &summary["sent"]),
+            (&"summary".into(), &2.into())
+        );
+        let (mut sent, mut settled) = (Vec::new(), Vec::new());
+        for line in told {
+            let number = line["number"].as_u64().expect("a number");
+            if line["event"] == "sent" {
+                sent.push(number);
+            } else {
+                assert_eq!(
+                    (&line["event"], &line["outcome"]),
+                    (&"settled".into(), &outcome.into())
+                );
+                settled.push(number);
+            }
+        }
+        settled.sort_unstable();
+        assert_eq!((sent, settled), (vec![1, 2], vec![1, 2]));
+        server.line(&[&format!("\"{outcome}\""), "\"number\":2"]);
+    }
+}
+
+#[test]
 fn a_request_that_nobody_answers_in_time_is_told_and_the_server_sees_it_given_up() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&["--delay", "10m"]);

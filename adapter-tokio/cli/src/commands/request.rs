@@ -8,7 +8,7 @@ use crate::connection::{Connection, ConnectionOptions, PATIENCE};
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
-use crate::traffic::{Kind, Plan, Run, Summary, Texts, Wanted, any_run};
+use crate::traffic::{Kind, Plan, Run, Summary, Texts, Told, Wanted, any_run};
 use crate::{output, parse};
 
 const EXAMPLES: &str = "\
@@ -68,6 +68,10 @@ pub(crate) struct Arguments {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
+    /// With --json: print as well what becomes of each message as it happens (sent, settled, the loss
+    /// of a session), one object a line; the last one is the summary
+    #[arg(long, requires = "json")]
+    each: bool,
 }
 
 /// Without a count it goes on until somebody stops it: a pace that nobody minds.
@@ -85,6 +89,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         timeout: arguments.timeout,
         run: any_run(),
         print: arguments.print,
+        each: arguments.each,
     };
     let mut stop = StopSignals::listen();
     let screen = Screen::with_progress(count);
@@ -117,7 +122,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         finished.metrics.as_ref(),
         took,
     );
-    if arguments.json {
+    if arguments.each {
+        output::json(&Told::Summary(&summary))?;
+    } else if arguments.json {
         output::json(&summary)?;
     } else {
         output::result(&summary.table().to_string())?;

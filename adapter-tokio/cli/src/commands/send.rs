@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::grouped;
-use crate::traffic::{Kind, Plan, Run, Summary, Texts, any_run};
+use crate::traffic::{Kind, Plan, Run, Summary, Texts, Told, any_run};
 use crate::{output, parse};
 
 const EXAMPLES: &str = "\
@@ -73,6 +73,10 @@ pub(crate) struct Arguments {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
+    /// With --json: print as well what becomes of each message as it happens (sent, settled, the loss
+    /// of a session), one object a line; the last one is the summary
+    #[arg(long, requires = "json")]
+    each: bool,
 }
 
 /// Sends everything, and waits until the server holds it.
@@ -106,6 +110,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         timeout: arguments.timeout,
         run: any_run(),
         print: false,
+        each: arguments.each,
     };
     let mut stop = StopSignals::listen();
     let screen = Screen::with_progress(total);
@@ -130,7 +135,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let record = &connection.record;
     let metrics = finished.metrics.as_ref();
     let summary = Summary::new(outcomes, wanted, record, metrics, took);
-    if arguments.json {
+    if arguments.each {
+        output::json(&Told::Summary(&summary))?;
+    } else if arguments.json {
         output::json(&summary)?;
     } else {
         output::result(&summary.table().to_string())?;

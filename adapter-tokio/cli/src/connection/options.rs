@@ -67,6 +67,14 @@ pub(crate) struct ConnectionOptions {
         help_heading = "Connection"
     )]
     heartbeat: Option<Duration>,
+    /// Wait no longer than that between two dials [default: 60s]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse::positive_duration,
+        help_heading = "Connection"
+    )]
+    redial_cap: Option<Duration>,
 }
 
 impl ConnectionOptions {
@@ -84,6 +92,10 @@ impl ConnectionOptions {
         let mut config = Config::default();
         if let Some(interval) = self.heartbeat {
             config.heartbeat.interval = interval;
+        }
+        if let Some(cap) = self.redial_cap {
+            config.redial.cap = cap;
+            config.redial.first = config.redial.first.min(cap);
         }
         config.validate().map_err(Failure::usage)?;
         let mut builder = dial(&self.server)

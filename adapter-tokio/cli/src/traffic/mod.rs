@@ -4,8 +4,10 @@
 mod losses;
 mod outcomes;
 mod run;
+mod telling;
 mod texts;
 
 pub(crate) use outcomes::{Summary, Wanted};
 pub(crate) use run::{Kind, Plan, Run, any_run};
+pub(crate) use telling::Told;
 pub(crate) use texts::Texts;

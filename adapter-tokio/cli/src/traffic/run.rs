@@ -12,11 +12,12 @@ use trunkline_tokio::{Client, CommandError, MetricsSnapshot, PromiseError, Statu
 
 use super::losses::Losses;
 use super::outcomes::{Outcomes, Wanted};
+use super::telling::{Fate, Told};
 use super::texts::Texts;
 use crate::connection::{Connection, Happening, explained};
 use crate::failure::Failure;
 use crate::messages::{Account, AccountRequest, EchoReply, EchoRequest, Note, Relay};
-use crate::output::printable;
+use crate::output::{self, printable};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::grouped;
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) run: u64,
     /// Print each reply.
     pub(crate) print: bool,
+    /// Print as JSON what becomes of each message, as it happens.
+    pub(crate) each: bool,
 }
 
 /// What a message is.
@@ -207,6 +210,9 @@ impl<'a> Run<'a> {
     async fn send(&mut self, item: Item) {
         self.sendings += 1;
         self.outcomes.sent += 1;
+        self.tell_each(&Told::Sent {
+            number: item.number,
+        });
         let mut pending = dispatch(&self.connection.client, &self.plan, item, self.sendings);
         match poll_fn(|cx| Poll::Ready(pending.as_mut().poll(cx))).await {
             Poll::Ready(done) => self.settle(done),
@@ -219,6 +225,7 @@ impl<'a> Run<'a> {
             Happening::Connected(_) | Happening::Resumed(_) => self.held = false,
             Happening::Draining { .. } => self.held = true,
             Happening::SessionLost => {
+                self.tell_each(&Told::SessionLost);
                 self.losses.session_lost(self.sendings, self.pending.len());
             }
             _ => {}
@@ -238,24 +245,35 @@ impl<'a> Run<'a> {
             result,
         } = done;
         let number = item.number;
-        match result {
-            Some(Ok(Answer::Accepted)) => self.outcomes.answered += 1,
-            Some(Ok(Answer::Reply(reply))) => self.replied(&item, reply, took),
+        let fate = match result {
+            Some(Ok(Answer::Accepted)) => {
+                self.outcomes.answered += 1;
+                match self.plan.kind.wanted() {
+                    Wanted::Nothing => Fate::Queued,
+                    Wanted::Ack | Wanted::Reply => Fate::Acked,
+                }
+            }
+            Some(Ok(Answer::Reply(reply))) => {
+                self.replied(&item, reply, took);
+                Fate::Replied
+            }
             Some(Err(PromiseError::Rejected(status)))
                 if self.held && status.code == StatusCode::UNAVAILABLE =>
             {
-                self.give_back(item);
+                self.give_back(item)
             }
             Some(Err(PromiseError::Rejected(status))) => {
                 self.outcomes.rejected += 1;
                 self.tell(&format!("{number} was rejected: {status}"));
+                Fate::Rejected
             }
             Some(Err(PromiseError::TimedOut)) => {
                 self.outcomes.timed_out += 1;
                 self.tell(&format!("{number} was not answered in time"));
+                Fate::TimedOut
             }
             Some(Err(PromiseError::Lost { maybe_delivered })) => {
-                self.lost(number, sending, maybe_delivered);
+                self.lost(number, sending, maybe_delivered)
             }
             Some(Err(PromiseError::Stopped(_))) => self.lost(number, sending, true),
             Some(Err(PromiseError::Refused(refused))) => {
@@ -266,21 +284,25 @@ impl<'a> Run<'a> {
                 if !gone && self.problem.is_none() {
                     self.problem = Some(Failure::failed(refused.error));
                 }
-                self.give_back(item);
+                self.give_back(item)
             }
             Some(Err(PromiseError::Undecodable { .. })) => {
                 self.outcomes.answered += 1;
                 self.outcomes.mismatched += 1;
+                Fate::Replied
             }
             Some(Err(error)) => {
                 self.outcomes.cancelled += 1;
                 self.tell(&format!("{number}: {error}"));
+                Fate::Cancelled
             }
             None => {
                 self.outcomes.unreported += 1;
                 self.tell(&format!("{number} never settled"));
+                Fate::Unreported
             }
-        }
+        };
+        self.tell_each(&Told::Settled { number, fate });
         if let Some(total) = self.losses.settled(sending) {
             self.screen.note(&format!(
                 "{} {} under way were lost with the session; the server may have handled {} of them",
@@ -313,21 +335,34 @@ impl<'a> Run<'a> {
     }
 
     /// A loss has been reported if the loss or the end of its session was told.
-    fn lost(&mut self, number: u64, sending: u64, maybe_delivered: bool) {
+    fn lost(&mut self, number: u64, sending: u64, maybe_delivered: bool) -> Fate {
         if !self.losses.was_told(sending) && self.connection.record.closed.is_none() {
             self.outcomes.unreported += 1;
             self.tell(&format!("{number} was lost, though its session was not"));
-            return;
+            return Fate::Unreported;
         }
         self.outcomes.lost += 1;
         self.outcomes.maybe_handled += u64::from(maybe_delivered);
         self.losses.count(maybe_delivered);
+        Fate::Lost {
+            maybe_handled: maybe_delivered,
+        }
     }
 
     /// It was not taken: it is sent again, if there is a connection to send it over.
-    fn give_back(&mut self, item: Item) {
+    fn give_back(&mut self, item: Item) -> Fate {
         self.outcomes.sent -= 1;
         self.returned.insert(item.number, item.text);
+        Fate::Returned
+    }
+
+    /// Tells of one message, if each is to be told of.
+    fn tell_each(&mut self, told: &Told<'_>) {
+        if self.plan.each
+            && let Err(failure) = output::json(told)
+        {
+            self.problem = Some(failure);
+        }
     }
 
     fn tell(&mut self, what: &str) {

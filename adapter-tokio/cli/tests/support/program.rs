@@ -68,19 +68,38 @@ impl Program {
     /// Waits for a line, of either stream, that has all these parts and was not waited for yet.
     #[track_caller]
     pub(crate) fn line(&mut self, parts: &[&str]) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.line_where(PATIENCE, &format!("{parts:?}"), |line| {
+            parts.iter().all(|part| line.contains(part))
+        })
+    }
+
+    /// Waits for so long for a line, of either stream, that is the one and was not waited for yet.
+    #[track_caller]
+    pub(crate) fn line_where(
+        &mut self,
+        patience: Duration,
+        wanted: &str,
+        is_it: impl Fn(&str) -> bool,
+    ) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if parts.iter().all(|part| line.text.contains(part)) {
+                    if is_it(&line.text) {
                         return line.text;
                     }
                 }
-                Err(_) => panic!("no line with {parts:?}; {}", self.told()),
+                Err(_) => panic!("no line with {wanted}; {}", self.told()),
             }
         }
+    }
+
+    /// All lines that have come so far; they count as waited for.
+    pub(crate) fn told_so_far(&mut self) -> impl Iterator<Item = &str> {
+        self.seen.extend(self.lines.try_iter());
+        self.seen.iter().map(|line| line.text.as_str())
     }
 
     /// The address that it says it listens on.
@@ -103,8 +122,14 @@ impl Program {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn end(self) -> Ended {
+        self.end_within(PATIENCE)
+    }
+
+    /// Waits for its end for so long.
+    #[track_caller]
+    pub(crate) fn end_within(mut self, patience: Duration) -> Ended {
+        let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {

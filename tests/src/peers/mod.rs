@@ -7,10 +7,12 @@
 //! that have nothing else in common. `benches/README.md` says what the workloads are, and how to
 //! run them by hand.
 //!
-//! Here are the command line, the measuring window, the processes' CPU and memory, and the report.
-//! How messages are carried is each program's own matter.
+//! Here are the command line, the measuring window, the processes' CPU and memory, and the report;
+//! and in [`bare`] the loop that drives nodes by hand, which `endurance` uses too. How messages are
+//! carried is each program's own matter otherwise.
 
 mod arguments;
+pub mod bare;
 mod credentials;
 mod files;
 mod latencies;

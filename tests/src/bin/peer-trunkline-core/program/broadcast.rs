@@ -5,31 +5,30 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use prost::Message as _;
 use trunkline_core::{Event, Message, Node, Outcome, SendError};
+use trunkline_testkit::peers::bare::{
+    self, Application, Moment, Place, close, dial, ensure_intact, rest,
+};
 use trunkline_testkit::peers::{
     self, Broadcasting, Latencies, Plan, Report, Snapshot, Start, clock_ns, tag,
 };
 
-use super::closing::close;
-use super::dialing::{dial, endpoints};
-use super::event_loop::{self, Application, Moment};
+use super::endpoints;
 use super::load::note;
-use super::rest::rest;
-use super::{Place, ensure_intact};
 
 /// Subscribers that connect at a time.
 const AT_ONCE: usize = 32;
 
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
-    let mut endpoints = endpoints(plan, plan.endpoints.min(plan.conns))?;
-    let control = dial(plan, &mut endpoints[..1], 1, 1, note(16))?.places;
+    let mut endpoints = endpoints(plan.connect, plan.endpoints.min(plan.conns))?;
+    let control = dial(plan.connect, &mut endpoints[..1], 1, 1, note(16))?.places;
     let subscribe = Message::new(tag::SUBSCRIBE, Vec::new());
-    let mut places = dial(plan, &mut endpoints, plan.conns, AT_ONCE, subscribe)?.places;
+    let mut places = dial(plan.connect, &mut endpoints, plan.conns, AT_ONCE, subscribe)?.places;
     // Whatever the set-up left behind is to be over.
     rest(&mut endpoints, Duration::from_millis(500))?;
 
     let before = Snapshot::take(&plan.server_pids)?;
     let mut deliveries = Deliveries::new(plan, control[0], before.at);
-    event_loop::run(&mut endpoints, &mut deliveries)?;
+    bare::run(&mut endpoints, &mut deliveries)?;
     let mut window = before.until(&Snapshot::take(&plan.server_pids)?);
     let Deliveries {
         came,

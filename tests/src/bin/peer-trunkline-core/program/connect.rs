@@ -3,19 +3,24 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use trunkline_testkit::peers::bare::{close, dial, rest};
 use trunkline_testkit::peers::{Connecting, Plan, Report, Snapshot, resident_kib};
 
-use super::closing::close;
-use super::dialing::{dial, endpoints};
+use super::endpoints;
 use super::load::note;
-use super::rest::rest;
 
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let own = [i32::try_from(std::process::id())?];
-    let mut endpoints = endpoints(plan, plan.endpoints.min(plan.conns))?;
+    let mut endpoints = endpoints(plan.connect, plan.endpoints.min(plan.conns))?;
     let kib_before = (resident_kib(&plan.server_pids)?, resident_kib(&own)?);
     let before = Snapshot::take(&plan.server_pids)?;
-    let dialed = dial(plan, &mut endpoints, plan.conns, plan.concurrency, note(16))?;
+    let dialed = dial(
+        plan.connect,
+        &mut endpoints,
+        plan.conns,
+        plan.concurrency,
+        note(16),
+    )?;
     let mut window = before.until(&Snapshot::take(&plan.server_pids)?);
     window.messages = dialed.places.len() as u64;
 

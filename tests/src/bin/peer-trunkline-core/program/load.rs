@@ -7,24 +7,24 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use prost::Message as _;
 use trunkline_core::{CommandError, Event, Message, Node, Outcome, SendError, SessionKey};
+use trunkline_testkit::peers::bare::{
+    self, Application, Moment, Place, close, dial, ensure_intact,
+};
 use trunkline_testkit::peers::{
     Counter, Echo, Latencies, Measurement, Meter, Note, Plan, Report, Workload, note_lane, tag,
 };
 
-use super::closing::close;
-use super::dialing::{dial, endpoints};
-use super::event_loop::{self, Application, Moment};
-use super::{Place, ensure_intact};
+use super::endpoints;
 
 /// How often it is looked whether the window is over, should nothing happen.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
-    let mut endpoints = endpoints(plan, plan.conns)?;
-    let places = dial(plan, &mut endpoints, plan.conns, 1, note(16))?.places;
+    let mut endpoints = endpoints(plan.connect, plan.conns)?;
+    let places = dial(plan.connect, &mut endpoints, plan.conns, 1, note(16))?.places;
     let measurement = Measurement::start(plan);
     let mut load = Load::new(plan, &measurement.meter, &places);
-    event_loop::run(&mut endpoints, &mut load)?;
+    bare::run(&mut endpoints, &mut load)?;
     let (latencies, bulk_latencies) = (load.small.latencies, load.bulk.latencies);
     let window = measurement.finish()?;
     let report = Report::load(plan, &window, latencies, bulk_latencies);

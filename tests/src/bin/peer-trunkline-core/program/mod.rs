@@ -1,21 +1,16 @@
 //! The program, where it runs.
 
 mod broadcast;
-mod closing;
 mod connect;
-mod dialing;
-mod endpoint;
-mod event_loop;
 mod load;
-mod rest;
 mod server;
-mod socket;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use trunkline_core::{Event, SessionKey};
-use trunkline_testkit::peers::{self, Plan, Report, Workload};
+use anyhow::Result;
+use trunkline_testkit::peers::bare::{self, Endpoint};
+use trunkline_testkit::peers::{self, Plan, Report, Workload, config, roots};
 
 pub(crate) fn main() -> ExitCode {
     peers::run("peer-trunkline-core", server::serve, measure)
@@ -30,20 +25,7 @@ fn measure(plan: &Plan) -> Result<Report> {
     }
 }
 
-/// A session, and the number of the endpoint that it is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    endpoint: usize,
-    session: SessionKey,
-}
-
-/// A client's measurement is void once a link has broken or something was dropped.
-fn ensure_intact(event: &Event) -> Result<()> {
-    match event {
-        Event::Disconnected { reason, .. } | Event::Closed { reason, .. } => {
-            bail!("a link ended: {reason}")
-        }
-        Event::Dropped { messages, .. } => bail!("{messages} best-effort messages were dropped"),
-        _ => Ok(()),
-    }
+/// So many client endpoints.
+fn endpoints(server: SocketAddr, count: usize) -> Result<Vec<Endpoint>> {
+    bare::endpoints(server, roots()?, &config(), count)
 }

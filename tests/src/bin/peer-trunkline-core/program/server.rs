@@ -8,12 +8,10 @@ use trunkline_core::{
     Admission, Audience, CommandError, Delivery, Event, GroupName, Message, Node, Roles,
     ServerRole, Status, StatusCode,
 };
+use trunkline_testkit::peers::bare::{Application, Endpoint, Moment, Setup, run};
 use trunkline_testkit::peers::{
-    self, SUBSCRIBERS, ServerArguments, Start, announce, identity, tag,
+    self, SUBSCRIBERS, ServerArguments, Start, announce, config, identity, tag,
 };
-
-use super::endpoint::Endpoint;
-use super::event_loop::{Application, Moment, run};
 
 /// Events of one broadcast that a turn sends at most, before packets come and go again.
 const EVENTS: usize = 64;
@@ -27,7 +25,12 @@ pub(crate) fn serve(arguments: ServerArguments) -> Result<()> {
         }),
         client: None,
     };
-    let endpoint = Endpoint::bind(arguments.listen, roles)?;
+    let setup = Setup {
+        config: config(),
+        roles,
+        keys: None,
+    };
+    let endpoint = Endpoint::bind(arguments.listen, setup)?;
     announce(endpoint.local_address()?, arguments.max_secs)?;
     let mut server = Server {
         subscribers: GroupName::new(SUBSCRIBERS)?,

@@ -12,7 +12,7 @@ use trunkline_core::{Event, Node};
 use super::endpoint::Endpoint;
 
 /// What is done on top of the endpoints.
-pub(crate) trait Application {
+pub trait Application {
     /// Something happened on endpoint `number`.
     fn event(&mut self, number: usize, node: &mut Node, moment: Moment, event: Event)
     -> Result<()>;
@@ -29,16 +29,16 @@ pub(crate) trait Application {
 
 /// When an event is looked at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// Now; one reading of the clock serves all events of a turn.
-    pub(crate) now: Instant,
+    pub now: Instant,
     /// How long ago the node was told what the event follows from. Whatever the node has measured
     /// ended then: the application, which has the event only now, has waited for so much longer.
-    pub(crate) lag: Duration,
+    pub lag: Duration,
 }
 
 /// Drives the endpoints until the application is done.
-pub(crate) fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Result<()> {
+pub fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Result<()> {
     while !application.is_done() {
         for (number, endpoint) in endpoints.iter_mut().enumerate() {
             turn(number, endpoint, application)?;

@@ -10,7 +10,7 @@ use super::ensure_intact;
 use super::event_loop::{Application, Moment, run};
 
 /// Lets the endpoints rest for so long.
-pub(crate) fn rest(endpoints: &mut [Endpoint], time: Duration) -> Result<()> {
+pub fn rest(endpoints: &mut [Endpoint], time: Duration) -> Result<()> {
     let mut rest = Rest {
         until: Instant::now() + time,
         over: false,

@@ -16,18 +16,19 @@ const SOCKET_BUFFER: usize = 2 << 20;
 const RECEIVE_BUFFER: usize = 64 << 10;
 
 /// A UDP socket that never blocks.
-pub(crate) struct Socket {
+pub(super) struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
     received: Box<[u8]>,
     /// System calls that received something.
-    pub(crate) receives: u64,
+    pub(super) receives: u64,
     /// System calls that sent something.
-    pub(crate) sends: u64,
+    pub(super) sends: u64,
 }
 
 impl Socket {
-    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Opens one at that address.
+    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(address)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // The kernel's own limit may be lower; then that is what there is.
@@ -42,18 +43,19 @@ impl Socket {
         })
     }
 
-    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+    /// Where it is.
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     /// How many datagrams one system call sends at most.
-    pub(crate) fn max_segments(&self) -> NonZeroUsize {
+    pub(super) fn max_segments(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Takes what one system call receives; the datagrams are then in `datagrams`. Returns whether
     /// there may be more.
-    pub(crate) fn receive(&mut self, datagrams: &mut Vec<Datagram>) -> io::Result<bool> {
+    pub(super) fn receive(&mut self, datagrams: &mut Vec<Datagram>) -> io::Result<bool> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let mut chunks = self.received.chunks_exact_mut(RECEIVE_BUFFER);
         let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
@@ -82,7 +84,7 @@ impl Socket {
     }
 
     /// Sends datagrams with one system call.
-    pub(crate) fn send(&mut self, transmit: &Transmit, contents: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, transmit: &Transmit, contents: &[u8]) -> io::Result<()> {
         let ecn = transmit
             .ecn
             .and_then(|ecn| EcnCodepoint::from_bits(ecn.bits()));

@@ -13,7 +13,7 @@ use super::event_loop::{Application, Moment, run};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Closes the sessions. The measurement is over: one that does not close in time does not matter.
-pub(crate) fn close(endpoints: &mut [Endpoint], places: &[Place]) -> Result<()> {
+pub fn close(endpoints: &mut [Endpoint], places: &[Place]) -> Result<()> {
     let now = Instant::now();
     for place in places {
         let node = &mut endpoints[place.endpoint].node;

@@ -5,54 +5,69 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use trunkline_core::{ClientRole, Dial, Event, Message, Node, Outcome, Roles, SendError};
-use trunkline_testkit::peers::{Latencies, Plan, SERVER_NAME, roots};
+use trunkline_core::{
+    ClientRole, Config, Dial, Event, Message, Node, Outcome, Roles, Roots, SendError,
+};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Setup};
 use super::event_loop::{Application, Moment, run};
 use super::{Place, ensure_intact};
+use crate::peers::{Latencies, SERVER_NAME};
 
-/// Makes client endpoints, each with a socket of its own.
-pub(crate) fn endpoints(plan: &Plan, count: usize) -> Result<Vec<Endpoint>> {
+/// Makes client endpoints for that server, each with a socket of its own.
+pub fn endpoints(
+    server: SocketAddr,
+    roots: Roots,
+    config: &Config,
+    count: usize,
+) -> Result<Vec<Endpoint>> {
     let roles = Roles {
         server: None,
         client: Some(ClientRole {
-            roots: roots()?,
+            roots,
             identity: None,
         }),
     };
-    let local: IpAddr = match (plan.connect, plan.connect.ip().is_loopback()) {
+    let local: IpAddr = match (server, server.ip().is_loopback()) {
         (SocketAddr::V4(_), true) => Ipv4Addr::LOCALHOST.into(),
         (SocketAddr::V4(_), false) => Ipv4Addr::UNSPECIFIED.into(),
         (SocketAddr::V6(_), true) => Ipv6Addr::LOCALHOST.into(),
         (SocketAddr::V6(_), false) => Ipv6Addr::UNSPECIFIED.into(),
     };
     (0..count)
-        .map(|_| Endpoint::bind((local, 0).into(), roles.clone()))
+        .map(|_| {
+            let setup = Setup {
+                config: config.clone(),
+                roles: roles.clone(),
+                keys: None,
+            };
+            Endpoint::bind((local, 0).into(), setup)
+        })
         .collect()
 }
 
 /// What came up.
 #[derive(Debug, Default)]
-pub(crate) struct Dialed {
-    pub(crate) places: Vec<Place>,
+pub struct Dialed {
+    /// The sessions.
+    pub places: Vec<Place>,
     /// From a dial until the session had its link.
-    pub(crate) handshakes: Latencies,
+    pub handshakes: Latencies,
     /// From a dial until the first message was acked.
-    pub(crate) ready: Latencies,
+    pub ready: Latencies,
 }
 
 /// Brings `count` sessions up, `at_once` at a time, spread over the endpoints. Each sends `first`
 /// with its hello, and is up once that is acked.
-pub(crate) fn dial(
-    plan: &Plan,
+pub fn dial(
+    server: SocketAddr,
     endpoints: &mut [Endpoint],
     count: usize,
     at_once: usize,
     first: Message,
 ) -> Result<Dialed> {
     let mut dialing = Dialing {
-        server: plan.connect,
+        server,
         endpoints: endpoints.len(),
         count,
         at_once,
@@ -63,6 +78,18 @@ pub(crate) fn dial(
     };
     run(endpoints, &mut dialing)?;
     Ok(dialing.dialed)
+}
+
+/// What the how-manieth session of an endpoint is dialled with.
+pub fn dial_of(server: SocketAddr, endpoint: usize, session: usize) -> Result<Dial> {
+    Ok(Dial {
+        address: server,
+        server_name: SERVER_NAME.into(),
+        // New even to a server that has served other runs.
+        client: format!("{}-{endpoint}-{session}", std::process::id()).parse()?,
+        credentials: Default::default(),
+        agent: concat!("trunkline-testkit/", env!("CARGO_PKG_VERSION")).into(),
+    })
 }
 
 struct Dialing {
@@ -83,15 +110,7 @@ impl Dialing {
     }
 
     fn begin(&mut self, number: usize, node: &mut Node, now: Instant) -> Result<()> {
-        let dial = Dial {
-            address: self.server,
-            server_name: SERVER_NAME.into(),
-            // New even to a server that has served other runs.
-            client: format!("{}-{number}-{}", std::process::id(), self.begun).parse()?,
-            credentials: Default::default(),
-            agent: concat!("peer-trunkline-core/", env!("CARGO_PKG_VERSION")).into(),
-        };
-        let session = node.connect(now, dial)?;
+        let session = node.connect(now, dial_of(self.server, number, self.begun)?)?;
         node.send_acked(now, session, self.first.clone(), None)
             .map_err(|SendError { error, .. }| error)?;
         let place = Place {

@@ -1,0 +1,100 @@
+//! The program `endurance` measures what it says, and its judgement depends on it. The figures
+//! themselves take ten thousand connections and minutes: here are some connections and moments.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_endurance"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The report of a figure that was reached.
+#[track_caller]
+fn passed(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.trim_end().ends_with(": pass"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["pass"], true, "{report}");
+    report
+}
+
+#[test]
+fn messages_outlive_their_links_on_both_servers() {
+    for engine in ["tokio", "core"] {
+        let report = passed(&[
+            "s2",
+            "--engine",
+            engine,
+            "--connections",
+            "3",
+            "--count",
+            "600",
+            "--cuts",
+            "2",
+            "--window",
+            "16",
+        ]);
+        assert_eq!(report["engine"], engine);
+        assert_eq!(
+            (&report["acked"], &report["handled"]),
+            (&600.into(), &600.into())
+        );
+        assert!(report["links_resumed"].as_u64() >= Some(6), "{report}");
+    }
+}
+
+#[test]
+fn connections_that_came_and_went_are_all_counted() {
+    let report = passed(&["s7", "--count", "200"]);
+    assert_eq!(report["server_sessions_opened"], 200);
+    let tenths = report["server_kib_after_each_tenth"].as_array().unwrap();
+    assert_eq!(tenths.len(), 10);
+}
+
+#[test]
+fn clients_of_a_killed_server_are_told_and_come_back() {
+    // They notice with their next heartbeat.
+    let report = passed(&["s3", "--connections", "6", "--away", "0.1"]);
+    assert_eq!(report["sessions_lost_told"], 6);
+    assert!(
+        report["all_back_after_seconds"].as_f64() > Some(0.0),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_figure_that_is_missed_fails() {
+    // What a process takes by itself is more than a few connections may.
+    let output = run(&["s1", "--connections", "2", "--minutes", "0.01"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("S1: fail: server_kib_per_connection"),
+        "{said}"
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["pass"], &report["false_timeouts"]),
+        (&false.into(), &0.into())
+    );
+}
+
+#[test]
+fn a_bad_command_line_is_told() {
+    let output = run(&["s1", "--minutes", "long"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--minutes") && said.contains("0.5"), "{said}");
+}

@@ -75,6 +75,19 @@ impl fmt::Display for Totals {
     }
 }
 
+/// Why links and sessions may end when processes and paths do what they do here.
+const EXPECTED_ENDS: [&str; 6] = [
+    "heartbeat timeout",
+    "(HEARTBEAT_TIMEOUT (13))",
+    // A client has given the link up, and says so to what still comes over it.
+    "the peer does not know the connection",
+    // By a later one, when the client found the earlier one dead.
+    "(SUPERSEDED",
+    "it has closed the session",
+    // At the end, to sessions of clients that were killed.
+    "(GOING_AWAY",
+];
+
 /// A message: who sent it, and its number.
 type Key<'a> = (&'a str, u64);
 
@@ -96,6 +109,7 @@ impl Books {
         let mut totals = Totals::default();
         let handled = self.handled(&mut wrong);
         totals.handled = handled.len() as u64;
+        self.check_ends(&mut wrong);
         let entries = self.journals.iter().flatten();
         totals.resumed = entries.filter(|entry| entry["event"] == "resumed").count() as u64;
 
@@ -159,6 +173,32 @@ impl Books {
             }
         }
         handled
+    }
+
+    /// How often links and sessions ended, by why, as the servers have it.
+    pub(crate) fn ends(&self) -> BTreeMap<&str, u64> {
+        let mut ends = BTreeMap::new();
+        for entry in self.journals.iter().flatten() {
+            if let ("disconnected" | "closed", Some(reason)) = (
+                entry["event"].as_str().unwrap_or_default(),
+                entry["reason"].as_str(),
+            ) {
+                *ends.entry(reason).or_default() += 1;
+            }
+        }
+        ends
+    }
+
+    /// No link ends because a peer did something that the protocol does not allow.
+    fn check_ends(&self, wrong: &mut Vec<String>) {
+        for (reason, count) in self.ends() {
+            if !EXPECTED_ENDS
+                .iter()
+                .any(|expected| reason.contains(expected))
+            {
+                wrong.push(format!("{count} links ended so: {reason}"));
+            }
+        }
     }
 
     /// One-way messages of a lane are handled in the order of their sending.
@@ -444,6 +484,18 @@ mod tests {
         assert_eq!(said, "dora heard 1 of bob after 1");
         let said = found(|books| books.accounts[3].lines.push(heard(3)));
         assert_eq!(said, "dora heard 3 of bob, never sent");
+    }
+
+    #[test]
+    fn a_link_that_ended_by_a_fault_is_found_and_one_that_a_fault_ended_is_not() {
+        let ended =
+            |reason: &str| json!({"event": "disconnected", "client": "anna", "reason": reason});
+        let mut silent = books();
+        silent.journals[0].push(ended("heartbeat timeout: the peer has gone silent"));
+        assert!(silent.check().is_ok());
+        let reason = "closed here (SEQUENCE_GAP (8)): 7 is due";
+        let said = found(|books| books.journals[0].push(ended(reason)));
+        assert_eq!(said, format!("1 links ended so: {reason}"));
     }
 
     #[test]

@@ -59,6 +59,7 @@ fn nothing_is_lost_doubled_or_disordered_while_everything_breaks() {
         Instant::now() - healed
     );
     let books = stage.close();
+    println!("links and sessions ended: {:?}", books.ends());
     let totals = match books.check() {
         Ok(totals) => totals,
         Err(wrong) => panic!(

@@ -6,6 +6,11 @@ use std::time::Duration;
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
+/// The longest gaps between two faults of a process and of a path, in milliseconds. Processes fail
+/// more rarely: what is killed resumes nothing.
+const PROCESS_GAP: u64 = 14_000;
+const PATH_GAP: u64 = 4_000;
+
 /// Something that is done to a process or a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -52,8 +57,8 @@ pub(crate) fn plan(seed: u64, length: Duration, clients: usize, paths: usize) ->
         // However short the run, the server is killed in it.
         let mut must_kill = who == Who::Server;
         let mut chance = Chance::new(seed, stream as u64);
-        faults(&mut chance, length, &mut steps, |chance| {
-            if std::mem::take(&mut must_kill) || chance.below(2) == 0 {
+        faults(&mut chance, length, PROCESS_GAP, &mut steps, |chance| {
+            if std::mem::take(&mut must_kill) || chance.below(4) == 0 {
                 let dead = chance.millis(0, 1_000);
                 (vec![Act::Kill(who)], dead, Some(Act::Start(who)))
             } else {
@@ -67,6 +72,7 @@ pub(crate) fn plan(seed: u64, length: Duration, clients: usize, paths: usize) ->
         faults(
             &mut Chance::new(seed, stream),
             length,
+            PATH_GAP,
             &mut steps,
             |chance| {
                 let heal = Some(Act::Order(path, "heal"));
@@ -79,7 +85,7 @@ pub(crate) fn plan(seed: u64, length: Duration, clients: usize, paths: usize) ->
                     _ => return (vec![Act::Order(path, "rebind")], Duration::ZERO, None),
                 };
                 let acts = orders.iter().map(|order| Act::Order(path, order));
-                (acts.collect(), chance.millis(100, 3_000), heal)
+                (acts.collect(), chance.millis(100, 4_000), heal)
             },
         );
     }
@@ -87,10 +93,12 @@ pub(crate) fn plan(seed: u64, length: Duration, clients: usize, paths: usize) ->
     steps
 }
 
-/// One actor's faults: what begins each, how long it lasts, and what ends it.
+/// One actor's faults, with gaps of so many milliseconds at most between them: what begins each, how
+/// long it lasts, and what ends it.
 fn faults(
     chance: &mut Chance,
     length: Duration,
+    gap: u64,
     steps: &mut Vec<Step>,
     mut next: impl FnMut(&mut Chance) -> (Vec<Act>, Duration, Option<Act>),
 ) {
@@ -103,7 +111,7 @@ fn faults(
         steps.extend(begin.into_iter().map(|act| Step { at, act }));
         at += lasts;
         steps.extend(end.map(|act| Step { at, act }));
-        at += chance.millis(200, 8_000);
+        at += chance.millis(200, gap);
     }
 }
 

@@ -14,8 +14,8 @@ use crate::program::{Certificates, Program, free_address};
 /// has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Dead after 1.5 s of silence. What was acked is in the journal, also of a server that was killed.
-const SERVER: [&str; 4] = ["--json", "--write-first", "--heartbeat", "500ms"];
+/// Dead after 0.9 s of silence. What was acked is in the journal, also of a server that was killed.
+const SERVER: [&str; 4] = ["--json", "--write-first", "--heartbeat", "300ms"];
 
 /// The clients, by what they do.
 pub(crate) const TRADES: [Trade; 7] = [

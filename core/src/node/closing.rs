@@ -86,8 +86,8 @@ impl Node {
         self.end_session(now, key, local);
     }
 
-    /// The peer is done, and reads on: what this side has to say gets through first, for a time.
-    /// Then this side closes the connection.
+    /// The peer is done, and reads on: what this side has to say gets through first, and its
+    /// application deals with what it was sent, for a time. Then this side closes the connection.
     pub(super) fn peer_closes(&mut self, now: Instant, key: LinkKey, close: wire::Close) {
         let wire::Close {
             code,
@@ -119,7 +119,11 @@ impl Node {
         let session_key = entry.link.session;
         let session = session_key.and_then(|session| self.sessions.get(session));
         let up = matches!(entry.link.stage, Stage::Up);
-        let has_more = up && session.is_some_and(|s| !s.conversation.has_said_all());
+        // What the peer sent without waiting for an answer it takes to be delivered.
+        let has_more = session.is_some_and(|session| {
+            let conversation = &session.conversation;
+            up && !conversation.has_said_all() || conversation.deliveries.has_unawaited()
+        });
         if has_more && now < close.by {
             return;
         }

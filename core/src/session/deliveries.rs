@@ -29,6 +29,8 @@ pub(crate) struct Deliveries {
     early_cancels: VecDeque<u64>,
     /// The highest promise of the peer that was seen.
     seen: u64,
+    /// How many of `owed` nobody waits for.
+    unawaited: usize,
 }
 
 /// How many cancels that overtook their message are remembered.
@@ -47,6 +49,7 @@ impl Deliveries {
             self.early_cancels.remove(at);
             return None;
         }
+        self.unawaited += usize::from(owed.promise == 0);
         let number = self.owed.push(owed);
         if let Some(by_promise) = &mut self.by_promise
             && owed.promise != 0
@@ -72,6 +75,7 @@ impl Deliveries {
 
     pub(crate) fn take(&mut self, number: u64) -> Option<Owed> {
         let taken = self.owed.remove(number)?;
+        self.unawaited -= usize::from(taken.promise == 0);
         if self.owed.is_empty() {
             self.by_promise = None;
         } else if let Some(by_promise) = &mut self.by_promise
@@ -100,6 +104,12 @@ impl Deliveries {
 
     pub(crate) fn len(&self) -> usize {
         self.owed.len()
+    }
+
+    /// Whether the application has still to deal with messages whose sender does not wait: it counts
+    /// on them all the same.
+    pub(crate) fn has_unawaited(&self) -> bool {
+        self.unawaited > 0
     }
 
     /// Which delivery the peer's promise waits for; the oldest, if a peer uses one twice.
@@ -173,6 +183,19 @@ mod tests {
         assert_eq!(deliveries.by_promise.as_ref().unwrap().len(), 1);
         deliveries.take(number).unwrap();
         assert!(deliveries.by_promise.is_none());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_known_until_it_is_dealt_with() {
+        let mut deliveries = Deliveries::default();
+        deliveries.add(owed(1)).unwrap();
+        assert!(!deliveries.has_unawaited());
+        let number = deliveries.add(owed(0)).unwrap();
+        assert!(deliveries.has_unawaited());
+        assert!(deliveries.take(number).is_some() && deliveries.take(number).is_none());
+        assert!(!deliveries.has_unawaited());
+        deliveries.add(owed(0)).unwrap();
+        assert!(!deliveries.renewed().has_unawaited());
     }
 
     #[test]

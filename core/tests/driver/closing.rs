@@ -47,6 +47,30 @@ fn a_close_delivers_what_was_taken_on_behalf_of_a_full_outbox() {
 }
 
 #[test]
+fn a_close_waits_for_handlers_that_have_not_come_to_what_was_sent() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let numbers = Numbers::default();
+        let state = (numbers.clone(), lab.clone());
+        let service = Service::new(state).on(async |context: Context<_>, note: Note| {
+            let (numbers, lab): &(Numbers, Lab) = context.state();
+            lab.pass(10 * MILLISECOND).await;
+            numbers.lock().unwrap().push(note.number);
+        });
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        for number in 0..100 {
+            client.send(&Note { number }).await.unwrap();
+        }
+        // It does not wait for acks, and is gone when the server has them all.
+        client.close().await;
+        lab.pass(SECOND).await;
+        assert_eq!(*numbers.lock().unwrap(), (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn a_close_gives_back_what_no_link_comes_for() {
     Lab::run(async |lab| {
         let certificate = Certificate::new();

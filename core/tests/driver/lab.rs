@@ -309,12 +309,16 @@ impl Platform for Lab {
 
     fn sleep(&self, time: Duration) -> Task {
         let (lab, deadline) = (self.clone(), self.now() + time);
-        let mut booked = false;
+        let mut booked: Option<Waker> = None;
         Box::pin(std::future::poll_fn(move |cx| {
             if lab.now() >= deadline {
                 return Poll::Ready(());
             }
-            if !std::mem::replace(&mut booked, true) {
+            if !booked
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                booked = Some(cx.waker().clone());
                 lab.later(deadline, Later::Wake(cx.waker().clone()));
             }
             Poll::Pending

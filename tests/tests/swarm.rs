@@ -7,13 +7,13 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use trunkline_testkit::swarm::{Batch, Failure, commit, first_of, try_seed, try_twice};
 use trunkline_testkit::Certificates;
-use trunkline_testkit::swarm::{Batch, Failure, commit, first_of, try_seed};
 
-/// How many fresh seeds there are, unless the environment says another number. Few, as long as not
-/// every failure that hundreds of thousands of them show has been understood: a change must not be
-/// held up by what others left to find. `soak` looks for that.
-const SEEDS: u64 = 200;
+/// How many fresh seeds there are, unless the environment says another number.
+const SEEDS: u64 = 2_000;
+/// Runs one seed in a hundred in another process.
+const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 /// After so many seconds no other seed is begun, unless the environment says another number.
 const SECONDS: u64 = 180;
 /// Runs that cutting a failure down may take.
@@ -32,6 +32,7 @@ fn from_environment<T: FromStr>(name: &str, otherwise: T) -> T {
 /// Ends the test with all that is known of a failure.
 fn tell(failure: Failure, certificates: &Certificates) -> ! {
     let steps = failure.plan.steps.len();
+    println!("{failure}");
     let smallest = Box::new(failure).shrink(certificates, SHRINK);
     let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("swarm");
     let traces = smallest.write_traces(certificates, &into).unwrap();
@@ -73,6 +74,7 @@ fn fresh_seeds_of_this_commit_are_well() {
             SECONDS,
         ))),
         failures: 1,
+        other: SOAK.into(),
     };
     let summary = batch.run(&certificates, |_| {});
     println!("{} seeds from {}", summary.seeds, batch.first);
@@ -80,4 +82,17 @@ fn fresh_seeds_of_this_commit_are_well() {
         tell(failure, &certificates);
     }
     assert!(summary.seeds > 0);
+}
+
+#[test]
+fn another_process_runs_a_seed_in_the_same_way_and_no_other_seed() {
+    let certificates = Certificates::new().unwrap();
+    let soak = Path::new(SOAK);
+    let ran = try_twice(4, &certificates, soak).unwrap();
+    let other = try_seed(5, &certificates).unwrap();
+    assert_ne!(ran.fingerprint, other.fingerprint);
+    // A program that says something else is one that differs.
+    let this = std::env::current_exe().unwrap();
+    let failed = try_twice(4, &certificates, &this).unwrap_err();
+    assert!(failed.what.starts_with("two runs differ"), "{failed}");
 }

@@ -1,5 +1,6 @@
 //! Many seeds on many threads.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::Certificates;
 use crate::digest::Digest;
 
-use super::failure::{Failure, try_seed};
+use super::failure::{Failure, TWICE, try_seed, try_twice};
+use super::run::Ran;
 
 /// A batch of seeds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     /// The first one; the others follow it.
     pub first: u64,
@@ -22,6 +24,8 @@ pub struct Batch {
     pub budget: Option<Duration>,
     /// No seed is begun after so many failures.
     pub failures: usize,
+    /// Every hundredth seed is run by this program as well: see [`try_twice`].
+    pub other: PathBuf,
 }
 
 /// What came of a batch.
@@ -54,7 +58,7 @@ impl Batch {
                         if stop || seed >= self.seeds {
                             break;
                         }
-                        let ran = try_seed(self.first.wrapping_add(seed), certificates);
+                        let ran = self.try_one(self.first.wrapping_add(seed), certificates);
                         let failure = ran.err();
                         each(failure.as_deref());
                         let mut summary = summary
@@ -73,6 +77,16 @@ impl Batch {
         summary
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Batch {
+    fn try_one(&self, seed: u64, certificates: &Certificates) -> Result<Ran, Box<Failure>> {
+        if seed.is_multiple_of(TWICE) {
+            try_twice(seed, certificates, &self.other)
+        } else {
+            try_seed(seed, certificates)
+        }
     }
 }
 

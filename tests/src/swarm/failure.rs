@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::Certificates;
 
-use super::plan::{Plan, Step};
+use super::plan::Plan;
 use super::run::{Ran, run};
 
 /// A run in which something was wrong.
@@ -23,24 +23,34 @@ pub struct Failure {
 }
 
 /// One run in so many is run twice, and has to be the same.
-const TWICE: u64 = 100;
+pub(super) const TWICE: u64 = 100;
 
 /// Runs the plan of a seed.
 pub fn try_seed(seed: u64, certificates: &Certificates) -> Result<Ran, Box<Failure>> {
+    try_plan(&Plan::new(seed), certificates)
+}
+
+/// Runs the plan of a seed, and has another process run it too: `program`, which prints a run's
+/// fingerprint when it is asked for `--fingerprint SEED`. Both have to be the same, datagram by
+/// datagram.
+pub fn try_twice(
+    seed: u64,
+    certificates: &Certificates,
+    program: &Path,
+) -> Result<Ran, Box<Failure>> {
     let plan = Plan::new(seed);
     let ran = try_plan(&plan, certificates)?;
-    if seed.is_multiple_of(TWICE) {
-        let again = try_plan(&plan, certificates)?;
-        if again.fingerprint != ran.fingerprint {
-            let what = format!(
-                "two runs differ: {:016x} and {:016x}",
-                ran.fingerprint, again.fingerprint
-            );
-            let sign = "two runs differ".to_owned();
-            return Err(Box::new(Failure { plan, what, sign }));
-        }
-    }
-    Ok(ran)
+    let here = format!("{:016x}", ran.fingerprint);
+    let mut other = Command::new(program);
+    let what = match other.arg("--fingerprint").arg(seed.to_string()).output() {
+        Err(error) => format!("{} cannot be run: {error}", program.display()),
+        Ok(output) => match String::from_utf8_lossy(&output.stdout).trim() {
+            there if there == here => return Ok(ran),
+            there => format!("two runs differ: {here} here and {there:?} in another process"),
+        },
+    };
+    let sign = "two runs differ".to_owned();
+    Err(Box::new(Failure { plan, what, sign }))
 }
 
 /// Runs a plan.
@@ -69,57 +79,6 @@ pub fn try_plan(plan: &Plan, certificates: &Certificates) -> Result<Ran, Box<Fai
 }
 
 impl Failure {
-    /// The same with as few steps as it takes, in at most so many runs: delta debugging (Zeller
-    /// and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002).
-    pub fn shrink(self: Box<Self>, certificates: &Certificates, runs: usize) -> Box<Self> {
-        let mut best = self;
-        let mut left = runs;
-        let mut parts = 2;
-        while best.plan.steps.len() > 1 && left > 0 {
-            let length = best.plan.steps.len();
-            let size = length.div_ceil(parts);
-            let mut found = None;
-            for start in (0..length).step_by(size) {
-                if left == 0 {
-                    break;
-                }
-                left -= 1;
-                let end = (start + size).min(length);
-                if let Some(smaller) = best.without(start..end, certificates) {
-                    found = Some(smaller);
-                    break;
-                }
-            }
-            match found {
-                Some(smaller) => {
-                    best = smaller;
-                    parts = parts.saturating_sub(1).max(2);
-                }
-                None if size == 1 => break,
-                None => parts = (parts * 2).min(length),
-            }
-        }
-        best
-    }
-
-    fn without(
-        &self,
-        steps: std::ops::Range<usize>,
-        certificates: &Certificates,
-    ) -> Option<Box<Self>> {
-        let mut plan = self.plan.clone();
-        let kept = |(at, step): (usize, &Step)| (!steps.contains(&at)).then(|| step.clone());
-        plan.steps = self
-            .plan
-            .steps
-            .iter()
-            .enumerate()
-            .filter_map(kept)
-            .collect();
-        let failure = try_plan(&plan, certificates).err()?;
-        (failure.sign == self.sign).then_some(failure)
-    }
-
     /// Runs it once more with every node recorded, and writes the traces into a folder of the
     /// seed's. Returns the folder. A trace holds its node's seed and so all of its secrets; here
     /// they are a test's.
@@ -152,6 +111,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plan, what, .. } = self;
         writeln!(f, "seed {}, commit {}: {what}", plan.seed, commit())?;
+        write!(f, "{}", plan.settings())?;
         writeln!(f, "  {}", self.repro())
     }
 }

@@ -4,7 +4,7 @@
 //! A seed makes a [`Plan`]: an explicit list of what happens and when. [`run`] runs it in a
 //! [`crate::World`] under the eyes of an [`crate::oracle::Oracle`]. That not every fault is in every
 //! run is what makes rare ones meet (Groce et al., "Swarm testing", 2012). A [`Failure`] is cut
-//! down to the steps that it takes, and the nodes' traces are written.
+//! down to the steps, nodes and settings that it takes, and the nodes' traces are written.
 
 mod batch;
 mod caught;
@@ -13,11 +13,13 @@ mod desk;
 mod draw;
 mod examination;
 mod failure;
+mod fields;
 mod plan;
 mod run;
 mod settings;
+mod shrink;
 
 pub use batch::{Batch, Summary, first_of};
-pub use failure::{Failure, commit, try_plan, try_seed};
+pub use failure::{Failure, commit, try_plan, try_seed, try_twice};
 pub use plan::{Action, Kind, Plan, Step};
 pub use run::{Ran, Recorded, run};

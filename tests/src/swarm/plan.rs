@@ -7,6 +7,7 @@ use trunkline_core::Config;
 
 use crate::{Path, Random};
 
+use super::fields::differences;
 use super::{draw, settings};
 
 /// A whole run: its nodes, and what happens to them and when.
@@ -38,8 +39,8 @@ pub struct Step {
 }
 
 /// What can happen. Nodes are meant by their index, sessions by their place in a node's list at
-/// that time, promises and deliveries likewise; all of them modulo how many there are, so that a
-/// list from which something is taken away still means something.
+/// that time, promises and deliveries likewise; these modulo how many there are, so that a list from
+/// which something is taken away still means something.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Action {
@@ -181,22 +182,87 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Nodes and configuration, where that is not the default, in some lines.
+    pub fn settings(&self) -> String {
+        let Self {
+            servers,
+            clients,
+            asks,
+            ..
+        } = self;
+        let [server, client] = [&self.server, &self.client].map(differences);
+        let nodes = format!("  {servers} servers, {clients} clients, asks: {asks}\n");
+        if server == client {
+            return format!("{nodes}  configuration: {server}\n");
+        }
+        format!("{nodes}  servers' configuration: {server}\n  clients' configuration: {client}\n")
+    }
+
+    /// Whether anything happens to a node.
+    pub(super) fn mentions(&self, node: usize) -> bool {
+        let mut steps = self.steps.clone();
+        let mut nodes = steps.iter_mut().flat_map(|step| step.action.nodes());
+        nodes.any(|mentioned| *mentioned == node)
+    }
+
+    /// The same without a node and what happens to it; as it is, if that was the last of its kind.
+    pub(super) fn without_node(mut self, node: usize) -> Self {
+        let kind = if node < self.servers {
+            &mut self.servers
+        } else {
+            &mut self.clients
+        };
+        if *kind == 1 {
+            return self;
+        }
+        *kind -= 1;
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.retain_mut(|step| {
+            let mut kept = true;
+            for mentioned in step.action.nodes() {
+                kept &= *mentioned != node;
+                *mentioned -= usize::from(*mentioned > node);
+            }
+            kept
+        });
+        self.steps = steps;
+        self
+    }
+}
+
+impl Action {
+    /// The nodes that it happens to.
+    fn nodes(&mut self) -> Vec<&mut usize> {
+        match self {
+            Self::Connect { client, server } | Self::Redirect { client, server, .. } => {
+                vec![client, server]
+            }
+            Self::Cut { from, to, .. } => vec![from, to],
+            Self::Send { node, .. }
+            | Self::BestEffort { node, .. }
+            | Self::Broadcast { node, .. }
+            | Self::Join { node, .. }
+            | Self::Leave { node, .. }
+            | Self::Cancel { node, .. }
+            | Self::Answer { node, .. }
+            | Self::Hold { node, .. }
+            | Self::Close { node, .. }
+            | Self::Drain { node, .. }
+            | Self::Rebind { node }
+            | Self::Kill { node, .. }
+            | Self::Start { node }
+            | Self::Pause { node }
+            | Self::Wake { node }
+            | Self::Lag { node, .. } => vec![node],
+            Self::Network(_) | Self::Wall { .. } => Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            servers, clients, ..
-        } = self;
-        writeln!(
-            f,
-            "{servers} servers, {clients} clients, asks: {}",
-            self.asks
-        )?;
-        if format!("{:?}", self.server) == format!("{:?}", self.client) {
-            writeln!(f, "configuration: {:?}", self.server)?;
-        } else {
-            writeln!(f, "servers' configuration: {:?}", self.server)?;
-            writeln!(f, "clients' configuration: {:?}", self.client)?;
-        }
+        write!(f, "{}", self.settings())?;
         for Step { at, action } in &self.steps {
             writeln!(f, "  {at:?}: {action:?}")?;
         }

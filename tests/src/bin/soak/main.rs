@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use trunkline_testkit::swarm::{Batch, Failure, Plan, commit, first_of, run, try_plan};
 use trunkline_testkit::Certificates;
-use trunkline_testkit::swarm::{Batch, Failure, Plan, commit, first_of, try_plan};
 
 /// Runs simulated worlds from seeds, with random faults, until something is wrong.
 #[derive(Parser)]
@@ -23,6 +23,10 @@ struct Arguments {
     /// Run this seed alone: print its plan, and if it fails, cut it down and write traces.
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
+    /// Print the fingerprint of this seed's run, and nothing else: how a soak starts itself, to see
+    /// that two processes do the same.
+    #[arg(long, hide = true, conflicts_with_all = ["seeds", "first", "seed"])]
+    fingerprint: Option<u64>,
     /// How many threads; unless it is given, as many as there are cores.
     #[arg(long)]
     threads: Option<usize>,
@@ -40,6 +44,11 @@ struct Arguments {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let certificates = Certificates::new().map_err(|error| anyhow::anyhow!("{error}"))?;
+    if let Some(seed) = arguments.fingerprint {
+        let ran = run(&Plan::new(seed), &certificates, false);
+        println!("{:016x}", ran.fingerprint);
+        return Ok(ExitCode::SUCCESS);
+    }
     match arguments.seed {
         Some(seed) => one(&arguments, seed, &certificates),
         None => many(&arguments, &certificates),
@@ -65,7 +74,9 @@ fn many(arguments: &Arguments, certificates: &Certificates) -> anyhow::Result<Ex
     let cores = available_parallelism().map_or(1, usize::from);
     let commit = commit();
     let first = arguments.first.unwrap_or_else(|| first_of(&commit));
+    let other = std::env::current_exe().context("this program cannot be started again")?;
     let batch = Batch {
+        other,
         first,
         seeds: arguments.seeds,
         threads: arguments.threads.unwrap_or(cores),
@@ -114,11 +125,12 @@ fn tell(
     certificates: &Certificates,
 ) -> anyhow::Result<()> {
     let steps = failure.plan.steps.len();
+    println!("\n{failure}");
     let smallest = failure.shrink(certificates, arguments.shrink);
     let left = smallest.plan.steps.len();
     println!(
-        "\n{smallest}  cut down from {steps} steps to {left}:\n{}",
-        smallest.plan
+        "cut down from {steps} steps to {left}: {}\n{}",
+        smallest.what, smallest.plan
     );
     let folder = smallest
         .write_traces(certificates, &arguments.traces)

@@ -1,0 +1,154 @@
+//! A failure cut down to what it takes: steps, settings and nodes.
+
+use std::ops::Range;
+
+use crate::Certificates;
+
+use super::failure::{Failure, try_plan};
+use super::fields::FIELDS;
+use super::plan::{Plan, Step};
+
+/// A failure that is being cut down, and how many runs that may still take.
+struct Shrinking<'a> {
+    best: Box<Failure>,
+    certificates: &'a Certificates,
+    left: usize,
+}
+
+impl Failure {
+    /// The same with as little as it takes, in at most so many runs: as few steps, as few nodes, and
+    /// as few settings that are not the defaults.
+    pub fn shrink(self: Box<Self>, certificates: &Certificates, runs: usize) -> Box<Self> {
+        let mut shrinking = Shrinking {
+            best: self,
+            certificates,
+            left: runs,
+        };
+        shrinking.steps();
+        shrinking.nodes();
+        shrinking.settings();
+        shrinking.steps();
+        shrinking.best
+    }
+}
+
+impl Shrinking<'_> {
+    /// Takes a plan if it fails in the same way.
+    fn accept(&mut self, plan: Plan) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        let failure = try_plan(&plan, self.certificates).err();
+        let Some(failure) = failure.filter(|failure| failure.sign == self.best.sign) else {
+            return false;
+        };
+        self.best = failure;
+        true
+    }
+
+    /// Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
+    /// 2002).
+    fn steps(&mut self) {
+        let mut parts = 2;
+        while self.best.plan.steps.len() > 1 && self.left > 0 {
+            let length = self.best.plan.steps.len();
+            let size = length.div_ceil(parts);
+            let found = (0..length).step_by(size).any(|start| {
+                let plan = without(&self.best.plan, start..(start + size).min(length));
+                self.accept(plan)
+            });
+            if found {
+                parts = parts.saturating_sub(1).max(2);
+            } else if size == 1 {
+                break;
+            } else {
+                parts = (parts * 2).min(length);
+            }
+        }
+    }
+
+    /// Without all that nothing happens to, or else without one after the other.
+    fn nodes(&mut self) {
+        let plan = &self.best.plan;
+        let idle = (0..plan.servers + plan.clients).rev();
+        let idle = idle.filter(|node| !plan.mentions(*node));
+        let fewer = idle.fold(plan.clone(), |plan, node| plan.without_node(node));
+        self.accept(fewer);
+        for node in (0..self.best.plan.servers + self.best.plan.clients).rev() {
+            let plan = self.best.plan.clone().without_node(node);
+            if plan.servers + plan.clients < self.best.plan.servers + self.best.plan.clients {
+                self.accept(plan);
+            }
+        }
+    }
+
+    fn settings(&mut self) {
+        let mut plan = self.best.plan.clone();
+        plan.server = Default::default();
+        plan.client = Default::default();
+        plan.asks = false;
+        if self.accept(plan) {
+            return;
+        }
+        for field in FIELDS {
+            let sides: [fn(&mut Plan) -> &mut _; 2] = [|p| &mut p.server, |p| &mut p.client];
+            for side in sides {
+                let mut plan = self.best.plan.clone();
+                let config = side(&mut plan);
+                if !field.is_default(config) {
+                    field.reset(config);
+                    self.accept(plan);
+                }
+            }
+        }
+        if self.best.plan.asks {
+            let mut plan = self.best.plan.clone();
+            plan.asks = false;
+            self.accept(plan);
+        }
+    }
+}
+
+fn without(plan: &Plan, steps: Range<usize>) -> Plan {
+    let kept = |(at, step): (usize, &Step)| (!steps.contains(&at)).then(|| step.clone());
+    let steps = plan.steps.iter().enumerate().filter_map(kept).collect();
+    Plan {
+        steps,
+        ..plan.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_core::{Bug, plant};
+
+    use super::super::try_seed;
+    use super::*;
+
+    /// It takes a session that is lost with a message under way, and no more than that.
+    #[test]
+    fn a_failure_is_cut_down_to_few_steps_nodes_and_settings() {
+        let certificates = Certificates::new().unwrap();
+        plant(Some(Bug::DenyDelivery));
+        let found = (0..200).find_map(|seed| {
+            let failure = try_seed(seed, &certificates).err()?;
+            (failure.plan.clients > 3).then_some(failure)
+        });
+        let found = found.expect("the bug shows soon");
+        let before = found.plan.clone();
+        let smallest = found.shrink(&certificates, 150);
+        plant(None);
+        let Plan {
+            servers, clients, ..
+        } = smallest.plan;
+        assert!(smallest.plan.steps.len() < before.steps.len() / 2);
+        assert!(servers + clients < before.servers + before.clients);
+        let settings = |plan: &Plan| {
+            let configs = [&plan.server, &plan.client];
+            let fields = configs.map(|c| FIELDS.iter().filter(|f| !f.is_default(c)).count());
+            fields[0] + fields[1]
+        };
+        assert!(settings(&smallest.plan) < settings(&before));
+    }
+}

@@ -142,13 +142,18 @@ impl Node {
 
     pub(super) fn add_link(&mut self, link: Link, carrier: Carrier, half_open: bool) -> LinkKey {
         let handle = carrier.handle;
-        let entry = LinkEntry {
+        let mut entry = LinkEntry {
             link,
             carrier,
             timer: TimerSlot::default(),
             half_open,
         };
-        let key = self.links.insert_with(|_| entry);
+        let key = self.links.insert_with(|key| {
+            if let Some(script) = entry.carrier.script() {
+                script.name(key);
+            }
+            entry
+        });
         if self.by_handle.len() <= handle.0 {
             self.by_handle.resize(handle.0 + 1, None);
         }

@@ -16,6 +16,11 @@ mod queue;
 mod receive;
 mod roles;
 mod room;
+#[cfg_attr(
+    not(feature = "planted"),
+    allow(dead_code, reason = "tests alone play links")
+)]
+mod scripted;
 mod tables;
 mod tapped;
 #[cfg(test)]
@@ -24,11 +29,16 @@ mod transmit;
 mod views;
 mod welcome;
 
+pub use crate::quic::{Said, ScriptEvent, ScriptStream};
 pub use broadcast::{Audience, Broadcast};
 pub use commands::{Dial, DrainPlan, Refusal};
 pub use events::{AdmissionRequest, Event};
 pub use input::{Datagram, Ecn, Input};
 pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub use scripted::ScriptedNode;
+pub use scripted::ScriptedRoles;
 pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
 
@@ -120,6 +130,10 @@ struct Draining {
     reported: bool,
 }
 
+/// Names what a node draws for itself, sessions' names and tokens and jitter, among all that comes
+/// from its seed.
+const RANDOM: &str = "node";
+
 impl Node {
     /// Makes a node. `origin` is all that it ever learns of clocks and randomness by itself: the
     /// same configuration, origin and inputs give the same outputs, byte for byte.
@@ -156,8 +170,20 @@ impl Node {
             signatures,
         };
         let endpoint = Endpoint::new(&config, &keys)?;
-        Ok(Self {
-            admission: roles.server.map(|s| s.admission),
+        let admission = roles.server.map(|s| s.admission);
+        let random = seed.rng(RANDOM, 0);
+        Ok(Self::assembled(config, admission, endpoint, random, now))
+    }
+
+    fn assembled(
+        config: Config,
+        admission: Option<Admission>,
+        endpoint: Endpoint,
+        random: SeededRng,
+        now: Instant,
+    ) -> Self {
+        Self {
+            admission,
             now,
             endpoint,
             links: Arena::default(),
@@ -176,11 +202,11 @@ impl Node {
             starved: DirtyQueue::default(),
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
             metrics: Metrics::new(now),
-            random: seed.rng("node", 0),
+            random,
             draining: None,
             tap: None,
             config,
-        })
+        }
     }
 
     /// When to call [`handle_input`](Self::handle_input) with [`Input::Timeout`], unless something

@@ -5,14 +5,13 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{
-    Connection, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, Transmit,
-};
+use quinn_proto::{ConnectionHandle, Dir, Side, StreamId, Transmit};
 use rustls_pki_types::CertificateDer;
 
+use super::connection::{Connection, ConnectionEvent};
 use super::endpoint::Endpoint;
-use super::reasons;
-use super::streams::{Fault, Incoming, Outgoing, refuse, stream_ended};
+use super::script::Script;
+use super::streams::{Fault, Incoming, Outgoing, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::Lane;
 
@@ -40,10 +39,6 @@ pub(crate) struct Carrier {
     moved: bool,
 }
 
-/// What one UDP send takes at most, cut into segments or not: what an IPv4 packet has room for.
-/// Kernels refuse more, and commonly without a word. Bytes.
-const SEND_MAX: usize = 65_507;
-
 /// Order in which QUIC sends what streams hold; higher goes first.
 mod priority {
     pub(super) const CONTROL: i32 = 100;
@@ -67,58 +62,52 @@ impl Carrier {
         }
     }
 
+    /// The connection's script, if it is no connection of QUIC's.
+    pub(crate) fn script(&mut self) -> Option<&mut Script> {
+        match &mut self.connection {
+            Connection::Quic(_) => None,
+            Connection::Scripted(script) => Some(script),
+        }
+    }
+
     /// Carries events between connection and endpoint, and says what happened.
     pub(crate) fn poll(&mut self, endpoint: &mut Endpoint) -> Option<CarrierEvent> {
-        while let Some(event) = self.connection.poll_endpoint_events() {
-            if let Some(event) = endpoint.handle_event(self.handle, event) {
-                self.connection.handle_event(event);
-            }
-        }
+        self.connection.exchange(self.handle, endpoint);
         while let Some(event) = self.connection.poll() {
             match event {
-                Event::Connected => return Some(CarrierEvent::Up),
-                Event::ConnectionLost { reason } => {
-                    return Some(CarrierEvent::Down(reasons::reason(reason)));
-                }
-                Event::Stream(StreamEvent::Stopped { id, error_code }) if self.writes(id) => {
-                    let how = format!("stopped by its reader (code {error_code})");
+                ConnectionEvent::Connected => return Some(CarrierEvent::Up),
+                ConnectionEvent::Lost(reason) => return Some(CarrierEvent::Down(reason)),
+                ConnectionEvent::Stopped(id, code) if self.writes(id) => {
+                    let how = format!("stopped by its reader (code {code})");
                     return Some(CarrierEvent::Fault(stream_ended(&how)));
                 }
-                Event::Stream(event) => self.stream_event(event),
-                Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {
+                ConnectionEvent::Stopped(..) => {}
+                ConnectionEvent::Opened(Dir::Bi) => self.accept_control(),
+                ConnectionEvent::Opened(Dir::Uni) => self.accept_lanes(),
+                ConnectionEvent::Readable(id) => {
+                    if let Some(stream) = self.incoming(id) {
+                        stream.readable = true;
+                    }
                 }
+                ConnectionEvent::Writable(id) => self.flush(id),
             }
         }
         None
     }
 
-    fn stream_event(&mut self, event: StreamEvent) {
-        match event {
-            StreamEvent::Opened { dir: Dir::Bi } => self.accept_control(),
-            StreamEvent::Opened { dir: Dir::Uni } => self.accept_lanes(),
-            StreamEvent::Readable { id } => {
-                if let Some(stream) = self.incoming(id) {
-                    stream.readable = true;
-                }
-            }
-            StreamEvent::Writable { id } => {
-                let Self {
-                    connection,
-                    control,
-                    lanes_out,
-                    ..
-                } = self;
-                let control = control.iter_mut().map(|(out, _)| out);
-                if let Some(out) = control
-                    .chain(lanes_out.iter_mut().map(|(_, out)| out))
-                    .find(|out| out.id == id)
-                {
-                    out.flush(connection);
-                }
-            }
-            StreamEvent::Finished { .. }
-            | StreamEvent::Stopped { .. }
-            | StreamEvent::Available { .. } => {}
+    fn flush(&mut self, id: StreamId) {
+        let Self {
+            connection,
+            control,
+            lanes_out,
+            ..
+        } = self;
+        let control = control.iter_mut().map(|(out, _)| out);
+        if let Some(out) = control
+            .chain(lanes_out.iter_mut().map(|(_, out)| out))
+            .find(|out| out.id == id)
+        {
+            out.flush(connection);
         }
     }
 
@@ -131,21 +120,18 @@ impl Carrier {
     }
 
     fn accept_control(&mut self) {
-        while let Some(id) = self.connection.streams().accept(Dir::Bi) {
+        while let Some(id) = self.connection.accept(Dir::Bi) {
             if self.control.is_some() {
-                refuse(&mut self.connection, id);
+                self.connection.refuse(id);
                 continue;
             }
-            self.connection
-                .send_stream(id)
-                .set_priority(priority::CONTROL)
-                .ok();
+            self.connection.prioritize(id, priority::CONTROL);
             self.control = Some((Outgoing::new(id), Incoming::new(id)));
         }
     }
 
     fn accept_lanes(&mut self) {
-        while let Some(id) = self.connection.streams().accept(Dir::Uni) {
+        while let Some(id) = self.connection.accept(Dir::Uni) {
             self.lanes_in.push(Incoming::new(id));
         }
     }
@@ -161,12 +147,8 @@ impl Carrier {
     pub(crate) fn write_control(&mut self, frames: Bytes) {
         if self.control.is_none()
             && self.connection.side() == Side::Client
-            && let Some(id) = self.connection.streams().open(Dir::Bi)
+            && let Some(id) = self.connection.open(Dir::Bi, priority::CONTROL)
         {
-            self.connection
-                .send_stream(id)
-                .set_priority(priority::CONTROL)
-                .ok();
             self.control = Some((Outgoing::new(id), Incoming::new(id)));
         }
         if let Some((out, _)) = &mut self.control {
@@ -192,13 +174,9 @@ impl Carrier {
         if let Some((_, out)) = self.lanes_out.iter().find(|(own, _)| *own == lane) {
             return out.is_idle();
         }
-        let Some(id) = self.connection.streams().open(Dir::Uni) else {
+        let Some(id) = self.connection.open(Dir::Uni, lane_priority(lane)) else {
             return false;
         };
-        self.connection
-            .send_stream(id)
-            .set_priority(lane_priority(lane))
-            .ok();
         let mut out = Outgoing::new(id);
         out.write(&mut self.connection, [opening()]);
         let idle = out.is_idle();
@@ -296,23 +274,19 @@ impl Carrier {
         max_segments: NonZeroUsize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let fitting = SEND_MAX / usize::from(self.connection.current_mtu()).max(1);
-        let segments = max_segments.get().min(fitting.max(1));
-        let transmit = self.connection.poll_transmit(now, segments, buffer);
+        let transmit = self.connection.poll_transmit(now, max_segments, buffer);
         let address = self.address();
         self.moved &= transmit.as_ref().is_none_or(|t| t.destination != address);
         transmit
     }
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
-        let reason = Bytes::copy_from_slice(reason.as_bytes());
-        self.connection.close(now, reasons::var_int(code), reason);
+        self.connection.close(now, code, reason);
     }
 
     /// The client is admitted: it may send ahead as much as anybody.
     pub(crate) fn admit(&mut self, endpoint: &Endpoint) {
-        self.connection
-            .set_receive_window(endpoint.receive_window());
+        self.connection.widen(endpoint);
     }
 
     /// Nothing more will come of this connection; its slot may be forgotten.
@@ -321,20 +295,16 @@ impl Carrier {
     }
 
     pub(crate) fn round_trip_time(&self) -> Duration {
-        self.connection.rtt()
+        self.connection.round_trip_time()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.address()
     }
 
     /// The peer's certificates, verified during the handshake.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        self.connection
-            .crypto_session()
-            .peer_identity()
-            .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-            .map_or_else(Vec::new, |certificates| *certificates)
+        self.connection.certificates()
     }
 }
 

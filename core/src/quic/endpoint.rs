@@ -6,17 +6,21 @@ use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 use quinn_proto::{
-    ClientConfig, ConnectError, Connection, ConnectionEvent, ConnectionHandle, DatagramEvent,
-    EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Transmit, VarInt,
+    ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint,
+    EndpointConfig, EndpointEvent, Event, ServerConfig, Side, Transmit, VarInt,
 };
+use rustls_pki_types::CertificateDer;
 
 use super::carrier::Carrier;
+use super::connection::Connection;
 use super::reasons;
+use super::script::{Said, Script};
 use super::seeded::tls::{Identity, Roots};
 use super::seeded::{self, ClientCertificates, PersistentKeys, SignatureTap, Sources, WallClock};
 use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
 use crate::error::{CommandError, ConfigError, DisconnectReason};
+use crate::id::LinkKey;
 use crate::seed::Seed;
 
 /// What the endpoint's cryptography is made from.
@@ -59,8 +63,17 @@ pub(crate) struct Endpoint {
     client: Option<ClientConfig>,
     wall: WallClock,
     receive_window: VarInt,
+    /// In place of QUIC.
+    scripts: Option<Scripts>,
     /// Datagrams that are no connection's: Retry, stateless reset, refusals.
     pub(crate) responses: Vec<(Transmit, Vec<u8>)>,
+}
+
+/// What stands in place of QUIC where connections are scripted.
+struct Scripts {
+    dials: bool,
+    begun: usize,
+    said: Vec<(LinkKey, Said)>,
 }
 
 /// Datagrams that wait to be sent outside of connections; beyond it they are not made (RFC 9000
@@ -115,8 +128,56 @@ impl Endpoint {
             client,
             wall,
             receive_window: receive_window(config),
+            scripts: None,
             responses: Vec::new(),
         })
+    }
+
+    #[cfg_attr(
+        not(feature = "planted"),
+        allow(dead_code, reason = "tests alone play links")
+    )]
+    /// From here on all connections are scripted, also those that it dials, if it does.
+    pub(crate) fn scripted(self, dials: bool) -> Self {
+        Self {
+            scripts: Some(Scripts {
+                dials,
+                begun: 0,
+                said: Vec::new(),
+            }),
+            ..self
+        }
+    }
+
+    #[cfg_attr(
+        not(feature = "planted"),
+        allow(dead_code, reason = "tests alone play links")
+    )]
+    /// A peer begins a scripted connection; `None`: none are.
+    pub(crate) fn accept_scripted(
+        &mut self,
+        address: SocketAddr,
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> Option<Carrier> {
+        let script = Script::new(Side::Server, address, certificates);
+        self.scripts.as_mut().map(|scripts| scripts.begin(script))
+    }
+
+    /// Scripted connections have said this.
+    pub(crate) fn hear(&mut self, said: Vec<(LinkKey, Said)>) {
+        if let Some(scripts) = &mut self.scripts {
+            scripts.said.extend(said);
+        }
+    }
+
+    #[cfg_attr(
+        not(feature = "planted"),
+        allow(dead_code, reason = "tests alone play links")
+    )]
+    /// What scripted connections have said since this was asked last.
+    pub(crate) fn take_said(&mut self) -> Vec<(LinkKey, Said)> {
+        let scripts = self.scripts.as_mut();
+        scripts.map_or_else(Vec::new, |scripts| std::mem::take(&mut scripts.said))
     }
 
     /// Moves the wall clock that certificates and tokens are judged by.
@@ -135,6 +196,9 @@ impl Endpoint {
         data: BytesMut,
         may_begin: impl FnOnce(bool) -> MayBegin,
     ) -> Arrived {
+        if self.scripts.is_some() {
+            return Arrived::Handled(TurnedAway::No);
+        }
         let mut buffer = Vec::new();
         match self
             .inner
@@ -158,6 +222,7 @@ impl Endpoint {
                             Arrived::Failed(ended(connection))
                         }
                         Ok((handle, connection)) => {
+                            let connection = Connection::Quic(connection);
                             Arrived::New(Box::new(Carrier::new(handle, connection)))
                         }
                         Err(error) => {
@@ -193,12 +258,15 @@ impl Endpoint {
         address: SocketAddr,
         server_name: &str,
     ) -> Result<Carrier, CommandError> {
+        if let Some(scripts) = &mut self.scripts {
+            return Ok(scripts.begin(Script::new(Side::Client, address, Vec::new())));
+        }
         let config = self
             .client
             .clone()
             .ok_or(CommandError::NotConfigured("client role"))?;
         match self.inner.connect(now, config, address, server_name) {
-            Ok((handle, connection)) => Ok(Carrier::new(handle, connection)),
+            Ok((handle, connection)) => Ok(Carrier::new(handle, Connection::Quic(connection))),
             Err(ConnectError::InvalidServerName(_)) => Err(CommandError::InvalidServerName),
             Err(ConnectError::InvalidRemoteAddress(address)) => {
                 Err(CommandError::UndialableAddress(address))
@@ -216,7 +284,10 @@ impl Endpoint {
     }
 
     pub(crate) fn has_client_role(&self) -> bool {
-        self.client.is_some()
+        match &self.scripts {
+            Some(scripts) => scripts.dials,
+            None => self.client.is_some(),
+        }
     }
 
     pub(crate) fn check_server_name(server_name: &str) -> Result<(), CommandError> {
@@ -240,8 +311,16 @@ impl Endpoint {
     }
 }
 
+impl Scripts {
+    fn begin(&mut self, script: Script) -> Carrier {
+        let handle = ConnectionHandle(self.begun);
+        self.begun += 1;
+        Carrier::new(handle, Connection::Scripted(Box::new(script)))
+    }
+}
+
 /// Why a connection is over that never was one of a link's.
-fn ended(mut connection: Connection) -> DisconnectReason {
+fn ended(mut connection: quinn_proto::Connection) -> DisconnectReason {
     while let Some(event) = connection.poll() {
         if let Event::ConnectionLost { reason } = event {
             return reasons::reason(reason);

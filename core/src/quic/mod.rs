@@ -1,8 +1,14 @@
 //! QUIC: the only place that names types of quinn-proto or rustls.
 
 mod carrier;
+mod connection;
 mod endpoint;
 mod reasons;
+#[cfg_attr(
+    not(feature = "planted"),
+    allow(dead_code, reason = "tests alone play links")
+)]
+mod script;
 mod seeded;
 mod streams;
 mod transport;
@@ -11,6 +17,7 @@ pub(crate) use carrier::{Carrier, CarrierEvent};
 pub(crate) use endpoint::{Arrived, Endpoint, Keys, MayBegin, TurnedAway};
 pub(crate) use quinn_proto::EcnCodepoint;
 pub(crate) use quinn_proto::Transmit as QuicTransmit;
+pub use script::{Said, ScriptEvent, ScriptStream};
 pub use seeded::PersistentKeys;
 pub use seeded::tls::{Identity, Roots};
 pub(crate) use seeded::{

@@ -2,8 +2,9 @@
 //! and direction.
 
 use bytes::Bytes;
-use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
+use quinn_proto::StreamId;
 
+use super::connection::{Connection, Taken};
 use crate::error::CloseCode;
 use crate::frame::{FrameError, FrameReader};
 use crate::id::Lane;
@@ -62,16 +63,13 @@ impl Outgoing {
     /// Hands on what the stream takes now.
     pub(crate) fn flush(&mut self, connection: &mut Connection) {
         while !self.pending.is_empty() {
-            match connection
-                .send_stream(self.id)
-                .write_chunks(&mut self.pending)
-            {
-                Ok(written) => {
-                    self.pending.drain(..written.chunks);
+            match connection.write(self.id, &mut self.pending) {
+                Taken::Chunks(count) => {
+                    self.pending.drain(..count);
                 }
-                Err(WriteError::Blocked) => return,
+                Taken::Nothing => return,
                 // The link is about to end: nothing more gets through.
-                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => self.pending.clear(),
+                Taken::Ended => self.pending.clear(),
             }
         }
         self.pending = Vec::new();
@@ -88,9 +86,6 @@ pub(crate) struct Incoming {
     /// There may be bytes in QUIC that were not looked at.
     pub(crate) readable: bool,
 }
-
-/// How much is taken out of QUIC at a time, in bytes.
-const CHUNK: usize = 64 << 10;
 
 impl Incoming {
     pub(crate) fn new(id: StreamId) -> Self {
@@ -117,27 +112,11 @@ impl Incoming {
             if !self.readable {
                 return Ok(None);
             }
-            match read_chunk(connection, self.id)? {
+            match connection.read(self.id)? {
                 Some(chunk) => self.reader.push(chunk),
                 None => self.readable = false,
             }
         }
-    }
-}
-
-fn read_chunk(connection: &mut Connection, id: StreamId) -> Result<Option<Bytes>, Fault> {
-    let mut stream = connection.recv_stream(id);
-    let Ok(mut chunks) = stream.read(true) else {
-        return Ok(None);
-    };
-    let read = chunks.next(CHUNK);
-    // Whether credit is sent is seen when packets are made; nothing to do for us.
-    let _ = chunks.finalize();
-    match read {
-        Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
-        Err(ReadError::Blocked) => Ok(None),
-        Ok(None) => Err(stream_ended("finished")),
-        Err(ReadError::Reset(code)) => Err(stream_ended(&format!("reset (code {code})"))),
     }
 }
 
@@ -156,10 +135,4 @@ fn frame_fault(error: &FrameError) -> Fault {
         FrameError::BadLength => CloseCode::UNDECODABLE,
     };
     Fault::new(code, error.to_string())
-}
-
-/// Tells the peer that a stream is not wanted.
-pub(crate) fn refuse(connection: &mut Connection, id: StreamId) {
-    let code = VarInt::from_u32(CloseCode::PROTOCOL_VIOLATION.0);
-    connection.recv_stream(id).stop(code).ok();
 }

@@ -1,0 +1,243 @@
+//! What a scripted link shows of a node, bytes in and bytes out.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use trunkline_proto as wire;
+use wire::control::Frame;
+
+use super::*;
+use crate::error::{CloseCode, DisconnectReason};
+use crate::frame::encode_frame;
+use crate::message::{Message, Outcome};
+use crate::node::Event;
+use crate::quic::{Said, ScriptStream};
+
+const CONTROL: ScriptStream = ScriptStream::Bidirectional(0);
+
+fn server() -> (Node, Instant) {
+    let roles = ScriptedRoles {
+        admission: Some(Admission::Open),
+        client: false,
+    };
+    let now = Instant::now();
+    let random = Seed::new([7; 32]).rng("test", 0);
+    let node = Node::scripted(Config::default(), roles, random, now).unwrap();
+    (node, now)
+}
+
+fn control(frame: Frame) -> Bytes {
+    framed(&wire::Control { frame: Some(frame) })
+}
+
+fn framed(message: &impl prost::Message) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_frame(message, &mut out);
+    out.freeze()
+}
+
+fn hello() -> Bytes {
+    control(Frame::Hello(wire::Hello {
+        version: wire::VERSION,
+        client_id: "anna".into(),
+        session_id: vec![1; 16].into(),
+        token: vec![2; 16].into(),
+        resume: None,
+        credentials: Bytes::new(),
+        limits: None,
+        agent: "script".into(),
+    }))
+}
+
+/// Everything that a node has to say for now.
+fn drain(node: &mut Node, now: Instant) -> (Vec<Event>, Vec<(LinkKey, Said)>) {
+    let mut events = Vec::new();
+    let mut buffer = Vec::new();
+    loop {
+        let transmit = node.poll_transmit(now, std::num::NonZeroUsize::MIN, &mut buffer);
+        assert_eq!(transmit, None, "there are no packets");
+        match node.poll_event() {
+            Some(event) => events.push(event),
+            None => return (events, node.endpoint.take_said()),
+        }
+    }
+}
+
+fn begin(node: &mut Node, now: Instant) -> LinkKey {
+    let address = "192.0.2.1:5".parse().unwrap();
+    let link = node.begin_scripted(now, address, Vec::new()).unwrap();
+    assert!(node.play(now, link, ScriptEvent::Up));
+    link
+}
+
+#[test]
+fn bytes_in_any_chunks_are_what_they_are_whole() {
+    let envelope = wire::EnvelopeHeader {
+        tag: 9,
+        promise: 1,
+        ..wire::EnvelopeHeader::default()
+    };
+    let lane = {
+        let mut out = BytesMut::new();
+        encode_frame(&wire::LaneOpen { lane: 0, next: 0 }, &mut out);
+        envelope.encode_frame_header(3, &mut out);
+        out.extend_from_slice(b"abc");
+        out.freeze()
+    };
+    for size in [1, 2, 7, 1_000] {
+        let (mut node, now) = server();
+        let link = begin(&mut node, now);
+        for (stream, bytes) in [(CONTROL, hello()), (ScriptStream::Lane(0), lane.clone())] {
+            for chunk in bytes.chunks(size) {
+                let chunk = Bytes::copy_from_slice(chunk);
+                assert!(node.play(now, link, ScriptEvent::Bytes(stream, chunk)));
+            }
+        }
+        let (events, said) = drain(&mut node, now);
+        let [
+            Event::Connected { resumed: false, .. },
+            Event::Message(delivery),
+        ] = &events[..]
+        else {
+            panic!("{size}: {events:?}")
+        };
+        assert_eq!(&delivery.body[..], b"abc");
+        let [(at, Said::Bytes(CONTROL, welcome))] = &said[..] else {
+            panic!("{size}: {said:?}")
+        };
+        assert_eq!(*at, link);
+        let welcome = wire::Control::decode_length_delimited(&welcome[..]).unwrap();
+        assert!(matches!(welcome.frame, Some(Frame::Welcome(_))));
+        node.ack(now, delivery.key).unwrap();
+        let (events, said) = drain(&mut node, now);
+        assert!(events.is_empty(), "{events:?}");
+        assert!(
+            said.iter()
+                .any(|(_, said)| matches!(said, Said::Bytes(ScriptStream::Lane(0), _))),
+            "the ack is in {said:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_peer_does_wrong_closes_its_link() {
+    for (event, code) in [
+        (
+            ScriptEvent::Bytes(CONTROL, Bytes::from_static(&[0xff; 8])),
+            CloseCode::UNDECODABLE,
+        ),
+        (ScriptEvent::Finish(CONTROL), CloseCode::PROTOCOL_VIOLATION),
+        (
+            ScriptEvent::Reset(CONTROL, 3),
+            CloseCode::PROTOCOL_VIOLATION,
+        ),
+        (ScriptEvent::Stop(CONTROL, 3), CloseCode::PROTOCOL_VIOLATION),
+    ] {
+        let (mut node, now) = server();
+        let link = begin(&mut node, now);
+        node.play(now, link, ScriptEvent::Bytes(CONTROL, hello()));
+        drain(&mut node, now);
+        assert!(node.play(now, link, event.clone()));
+        let (events, said) = drain(&mut node, now);
+        assert!(
+            matches!(&said[..], [(_, Said::Closed(closed, _))] if *closed == code),
+            "{event:?}: {said:?}"
+        );
+        assert!(
+            matches!(&events[..], [Event::Disconnected { retained: true, .. }]),
+            "{events:?}"
+        );
+        assert!(!node.play(now, link, ScriptEvent::Up), "the link is gone");
+    }
+}
+
+#[test]
+fn a_second_control_stream_is_refused_and_a_stalled_one_goes_on() {
+    let (mut node, now) = server();
+    let link = begin(&mut node, now);
+    node.play(now, link, ScriptEvent::Stall);
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, hello()));
+    let second = ScriptStream::Bidirectional(1);
+    node.play(now, link, ScriptEvent::Bytes(second, hello()));
+    let (_, said) = drain(&mut node, now);
+    assert_eq!(said, [(link, Said::Refused(second))]);
+    node.play(now, link, ScriptEvent::Flow);
+    let (_, said) = drain(&mut node, now);
+    assert!(
+        matches!(&said[..], [(_, Said::Bytes(CONTROL, _))]),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_client_dials_again_when_its_link_is_down() {
+    let roles = ScriptedRoles {
+        admission: None,
+        client: true,
+    };
+    let mut now = Instant::now();
+    let random = Seed::new([7; 32]).rng("test", 0);
+    let mut node = Node::scripted(Config::default(), roles, random, now).unwrap();
+    let dial = crate::node::Dial {
+        address: "192.0.2.1:4433".parse().unwrap(),
+        server_name: "localhost".into(),
+        client: "anna".parse().unwrap(),
+        credentials: Bytes::new(),
+        agent: "test".into(),
+    };
+    let session = node.connect(now, dial).unwrap();
+    let message = Message::new(crate::id::Tag(1), "hello");
+    let promise = node.request(now, session, message, None).unwrap();
+    let link = |node: &Node| node.links.keys().next();
+    let first = link(&node).unwrap();
+    node.play(now, first, ScriptEvent::Up);
+    let (_, said) = drain(&mut node, now);
+    // Hello, and what may go ahead of Welcome: the lane's opening and the request.
+    assert!(said.len() >= 2, "{said:?}");
+    node.play(now, first, ScriptEvent::Down(DisconnectReason::Reset));
+    drain(&mut node, now);
+    assert_eq!(link(&node), None);
+    now += Duration::from_secs(2);
+    node.handle_input(now, crate::node::Input::Timeout);
+    let second = link(&node).unwrap();
+    assert_ne!(first, second);
+    node.play(now, second, ScriptEvent::Up);
+    let (_, said) = drain(&mut node, now);
+    let Some((_, Said::Bytes(CONTROL, hello))) = said.first() else {
+        panic!("{said:?}")
+    };
+    let hello = wire::Control::decode_length_delimited(&hello[..]).unwrap();
+    let Some(Frame::Hello(hello)) = hello.frame else {
+        panic!("{hello:?}")
+    };
+    let welcome = control(Frame::Welcome(wire::Welcome {
+        version: wire::VERSION,
+        session_id: hello.resume.unwrap().session_id,
+        token: hello.token,
+        epoch: 2,
+        resumed: true,
+        ..wire::Welcome::default()
+    }));
+    node.play(now, second, ScriptEvent::Bytes(CONTROL, welcome));
+    let mut answers = BytesMut::new();
+    let lane = u32::from(wire::LANE_ANSWERS);
+    encode_frame(&wire::LaneOpen { lane, next: 0 }, &mut answers);
+    let header = wire::EnvelopeHeader {
+        kind: wire::Kind::Reply,
+        promise: promise.number,
+        ..wire::EnvelopeHeader::default()
+    };
+    header.encode_frame_header(2, &mut answers);
+    answers.extend_from_slice(b"hi");
+    let reply = ScriptEvent::Bytes(ScriptStream::Lane(0), answers.freeze());
+    node.play(now, second, reply);
+    let (events, _) = drain(&mut node, now);
+    let [.., Event::Connected { .. }, Event::Settled { outcome, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(
+        matches!(outcome, Outcome::Replied { body, .. } if body == "hi"),
+        "{outcome:?}"
+    );
+}

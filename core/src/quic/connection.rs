@@ -1,0 +1,276 @@
+//! What a carrier runs over: a connection of QUIC's, or a script that stands in its place.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn_proto::{
+    ConnectionHandle, Dir, Event, ReadError, Side, StreamEvent, StreamId, Transmit, WriteError,
+};
+use rustls_pki_types::CertificateDer;
+
+use super::endpoint::Endpoint;
+use super::reasons;
+use super::script::Script;
+use super::streams::{Fault, stream_ended};
+use crate::error::{CloseCode, DisconnectReason};
+
+/// How much is taken out of QUIC at a time, in bytes.
+const CHUNK: usize = 64 << 10;
+
+/// What one UDP send takes at most, cut into segments or not: what an IPv4 packet has room for.
+/// Kernels refuse more, and commonly without a word. Bytes.
+const SEND_MAX: usize = 65_507;
+
+/// What happened to a connection, or to one of its streams.
+#[derive(Debug)]
+pub(crate) enum ConnectionEvent {
+    /// The handshake is done.
+    Connected,
+    /// It is over.
+    Lost(DisconnectReason),
+    /// The peer has opened streams.
+    Opened(Dir),
+    /// There is something to read.
+    Readable(StreamId),
+    /// A stream that was full takes more.
+    Writable(StreamId),
+    /// The peer does not read it any more, and says a code.
+    Stopped(StreamId, u64),
+}
+
+/// What a stream took of what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// So many chunks, of which the last may be one that was given in parts.
+    Chunks(usize),
+    /// Nothing: it is full.
+    Nothing,
+    /// Nothing ever again.
+    Ended,
+}
+
+/// A connection of QUIC's, or a script in its place.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "all of a node's are of the same kind, and a box would cost the common one"
+)]
+pub(crate) enum Connection {
+    Quic(quinn_proto::Connection),
+    Scripted(Box<Script>),
+}
+
+impl Connection {
+    /// Carries events between the connection and its endpoint.
+    pub(crate) fn exchange(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
+        match self {
+            Self::Quic(connection) => {
+                while let Some(event) = connection.poll_endpoint_events() {
+                    if let Some(event) = endpoint.handle_event(handle, event) {
+                        connection.handle_event(event);
+                    }
+                }
+            }
+            Self::Scripted(script) => endpoint.hear(script.take_said()),
+        }
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<ConnectionEvent> {
+        let connection = match self {
+            Self::Quic(connection) => connection,
+            Self::Scripted(script) => return script.poll(),
+        };
+        loop {
+            return Some(match connection.poll()? {
+                Event::Connected => ConnectionEvent::Connected,
+                Event::ConnectionLost { reason } => ConnectionEvent::Lost(reasons::reason(reason)),
+                Event::Stream(StreamEvent::Opened { dir }) => ConnectionEvent::Opened(dir),
+                Event::Stream(StreamEvent::Readable { id }) => ConnectionEvent::Readable(id),
+                Event::Stream(StreamEvent::Writable { id }) => ConnectionEvent::Writable(id),
+                Event::Stream(StreamEvent::Stopped { id, error_code }) => {
+                    ConnectionEvent::Stopped(id, error_code.into_inner())
+                }
+                Event::Stream(StreamEvent::Finished { .. } | StreamEvent::Available { .. })
+                | Event::HandshakeDataReady
+                | Event::DatagramReceived
+                | Event::DatagramsUnblocked => continue,
+            });
+        }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        match self {
+            Self::Quic(connection) => connection.side(),
+            Self::Scripted(script) => script.side(),
+        }
+    }
+
+    /// Opens a stream of that priority; `None`: the peer allows no more.
+    pub(crate) fn open(&mut self, dir: Dir, priority: i32) -> Option<StreamId> {
+        match self {
+            Self::Quic(connection) => {
+                let id = connection.streams().open(dir)?;
+                connection.send_stream(id).set_priority(priority).ok();
+                Some(id)
+            }
+            Self::Scripted(script) => script.open(dir),
+        }
+    }
+
+    /// The next stream that the peer has opened.
+    pub(crate) fn accept(&mut self, dir: Dir) -> Option<StreamId> {
+        match self {
+            Self::Quic(connection) => connection.streams().accept(dir),
+            Self::Scripted(script) => script.accept(dir),
+        }
+    }
+
+    /// In which order QUIC sends what streams hold; higher goes first.
+    pub(crate) fn prioritize(&mut self, id: StreamId, priority: i32) {
+        if let Self::Quic(connection) = self {
+            connection.send_stream(id).set_priority(priority).ok();
+        }
+    }
+
+    /// Gives a stream chunks to send. What it has taken is left empty, or without its beginning.
+    pub(crate) fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Taken {
+        match self {
+            Self::Quic(connection) => match connection.send_stream(id).write_chunks(chunks) {
+                Ok(written) => Taken::Chunks(written.chunks),
+                Err(WriteError::Blocked) => Taken::Nothing,
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => Taken::Ended,
+            },
+            Self::Scripted(script) => script.write(id, chunks),
+        }
+    }
+
+    /// What came next in a stream; `None`: nothing yet.
+    pub(crate) fn read(&mut self, id: StreamId) -> Result<Option<Bytes>, Fault> {
+        let connection = match self {
+            Self::Quic(connection) => connection,
+            Self::Scripted(script) => return script.read(id),
+        };
+        let mut stream = connection.recv_stream(id);
+        let Ok(mut chunks) = stream.read(true) else {
+            return Ok(None);
+        };
+        let read = chunks.next(CHUNK);
+        // Whether credit is sent is seen when packets are made; nothing to do for us.
+        let _ = chunks.finalize();
+        match read {
+            Ok(Some(chunk)) => Ok(Some(chunk.bytes)),
+            Err(ReadError::Blocked) => Ok(None),
+            Ok(None) => Err(stream_ended("finished")),
+            Err(ReadError::Reset(code)) => Err(stream_ended(&format!("reset (code {code})"))),
+        }
+    }
+
+    /// Tells the peer that a stream is not wanted.
+    pub(crate) fn refuse(&mut self, id: StreamId) {
+        match self {
+            Self::Quic(connection) => {
+                let code = reasons::var_int(CloseCode::PROTOCOL_VIOLATION);
+                connection.recv_stream(id).stop(code).ok();
+            }
+            Self::Scripted(script) => script.refuse(id),
+        }
+    }
+
+    pub(crate) fn handle_event(&mut self, event: quinn_proto::ConnectionEvent) {
+        if let Self::Quic(connection) = self {
+            connection.handle_event(event);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        match self {
+            Self::Quic(connection) => connection.poll_timeout(),
+            Self::Scripted(_) => None,
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Self::Quic(connection) = self {
+            connection.handle_timeout(now);
+        }
+    }
+
+    /// Has the peer answer.
+    pub(crate) fn ping(&mut self) {
+        if let Self::Quic(connection) = self {
+            connection.ping();
+        }
+    }
+
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: NonZeroUsize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let Self::Quic(connection) = self else {
+            return None;
+        };
+        let fitting = SEND_MAX / usize::from(connection.current_mtu()).max(1);
+        let segments = max_segments.get().min(fitting.max(1));
+        connection.poll_transmit(now, segments, buffer)
+    }
+
+    pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
+        match self {
+            Self::Quic(connection) => {
+                let reason = Bytes::copy_from_slice(reason.as_bytes());
+                connection.close(now, reasons::var_int(code), reason);
+            }
+            Self::Scripted(script) => script.close(code, reason),
+        }
+    }
+
+    /// It may receive so much ahead, as its endpoint has it for peers that are known.
+    pub(crate) fn widen(&mut self, endpoint: &Endpoint) {
+        if let Self::Quic(connection) = self {
+            connection.set_receive_window(endpoint.receive_window());
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.is_closed(),
+            Self::Scripted(script) => script.is_closed(),
+        }
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.is_drained(),
+            Self::Scripted(script) => script.is_drained(),
+        }
+    }
+
+    pub(crate) fn round_trip_time(&self) -> Duration {
+        match self {
+            Self::Quic(connection) => connection.rtt(),
+            Self::Scripted(_) => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Quic(connection) => connection.remote_address(),
+            Self::Scripted(script) => script.address(),
+        }
+    }
+
+    /// The peer's certificates, verified during the handshake.
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        match self {
+            Self::Quic(connection) => connection
+                .crypto_session()
+                .peer_identity()
+                .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+                .map_or_else(Vec::new, |certificates| *certificates),
+            Self::Scripted(script) => script.certificates().to_vec(),
+        }
+    }
+}

@@ -56,6 +56,32 @@ impl Seed {
     }
 }
 
+/// The key of one consumer's draws: it says nothing of what others of the same seed draw.
+#[derive(Clone)]
+pub(crate) struct DrawKey(Zeroizing<[u8; 32]>);
+
+impl DrawKey {
+    pub(crate) fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Its bytes, for a recording.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The consumer's generator, from its beginning.
+    pub(crate) fn rng(&self) -> SeededRng {
+        SeededRng(ChaCha20Rng::from_seed(*self.0))
+    }
+}
+
+impl fmt::Debug for DrawKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DrawKey(redacted)")
+    }
+}
+
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seed(redacted)")

@@ -80,5 +80,5 @@ pub use certificates::{Authority, Certificates, Leaf};
 pub use network::{Observed, Traffic};
 pub use path::Path;
 pub use random::Random;
-pub use recordings::assert_replays;
+pub use recordings::{Recording, assert_replays};
 pub use world::{Happened, NodeIndex, World, echo};

@@ -13,9 +13,20 @@ use trunkline_core::{Config, Node, Origin, Roles};
 /// The recordings of a world's nodes, in memory.
 #[derive(Default)]
 pub(crate) struct Recordings {
-    /// Whether nodes that start from now on are recorded.
-    pub(crate) on: bool,
+    /// How nodes that start from now on are recorded, if they are.
+    pub(crate) on: Option<Recording>,
     of: BTreeMap<usize, Vec<Memory>>,
+}
+
+/// How much of a simulated node is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    /// Every datagram.
+    Wire,
+    /// What comes and goes above QUIC, without what bodies hold.
+    Link,
+    /// The same with it.
+    LinkWithBodies,
 }
 
 #[derive(Clone, Default)]
@@ -46,12 +57,18 @@ impl Recordings {
         roles: Roles,
         origin: Origin,
     ) -> Node {
-        if !self.on {
+        let Some(recording) = self.on else {
             return Node::new(config, roles, origin).expect("the configuration is valid");
-        }
+        };
         let memory = Memory::default();
         self.of.entry(index).or_default().push(memory.clone());
-        Recorder::to(memory)
+        let recorder = Recorder::to(memory);
+        let recorder = match recording {
+            Recording::Wire => recorder,
+            Recording::Link => recorder.link(),
+            Recording::LinkWithBodies => recorder.link().bodies(),
+        };
+        recorder
             .start(config, roles, origin)
             .expect("the configuration is valid")
     }

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{assert_one_line, run, trunkline};
-use trunkline_core::trace::{Header, Reader, Record, Writer};
+use trunkline_core::tap::Body;
+use trunkline_core::trace::{Reader, Record, Recorded, Writer};
 use trunkline_tokio::{
     Admit, Answer, Client, Config, Identity, Message, Roots, Seed, Server, Service, State, Tag,
 };
@@ -176,10 +177,11 @@ fn looks_inside(server: &Path) {
 
 fn differs_with_another_seed(server: &Path) {
     let mut reader = Reader::new(BufReader::new(File::open(server).unwrap())).unwrap();
-    let header = Header {
-        seed: Seed::new([1; 32]),
-        ..reader.header().clone()
+    let mut header = reader.header().clone();
+    let Recorded::Wire { seed, .. } = &mut header.recorded else {
+        panic!("another level")
     };
+    *seed = Seed::new([1; 32]);
     let path = server.with_file_name("other.tlt");
     let mut writer = Writer::new(Vec::new(), &header).unwrap();
     for _ in 0..1_000 {
@@ -208,9 +210,10 @@ fn is_named_where_it_is_damaged(server: &Path) {
         let (number, record) = reader.next_record().unwrap().expect("more records");
         if let Record::Call { call, .. } = record
             && number > MESSAGES
-            && call.payload().len() > 30
+            && let Body::Whole(data) = call.payload()
+            && data.len() > 30
         {
-            break (number, call.payload().to_vec());
+            break (number, data.to_vec());
         }
     };
     let mut bytes = fs::read(server).unwrap();

@@ -18,6 +18,14 @@ use crate::{Config, Node, Origin, Roles};
 pub struct Recording {
     path: PathBuf,
     limit: u64,
+    what: What,
+}
+
+/// How much is recorded.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Wire,
+    Link { bodies: bool },
 }
 
 /// What a recording may have unless told otherwise.
@@ -33,12 +41,34 @@ const LINGER: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Recording {
-    /// A recording to a new file, which only its owner can read. A file that is there already is
-    /// not overwritten.
+    /// A recording of every datagram to a new file, which only its owner can read. A file that is
+    /// there already is not overwritten. **Who has it can decrypt everything that it recorded.**
     pub fn to(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             limit: LIMIT,
+            what: What::Wire,
+        }
+    }
+
+    /// A recording of what comes and goes above QUIC, to a new file of the same kind. Nothing can be
+    /// decrypted by it, and of bodies and credentials only the lengths stand in it, and of bodies
+    /// hashes. What it does hold is in [`Recorder::link`].
+    pub fn link(path: impl Into<PathBuf>) -> Self {
+        Self {
+            what: What::Link { bodies: false },
+            ..Self::to(path)
+        }
+    }
+
+    /// Keeps bodies and credentials, too, in a recording above QUIC.
+    pub fn bodies(self) -> Self {
+        match self.what {
+            What::Wire => self,
+            What::Link { .. } => Self {
+                what: What::Link { bodies: true },
+                ..self
+            },
         }
     }
 
@@ -58,7 +88,7 @@ impl Recording {
         roles: Roles,
         origin: Origin,
     ) -> Result<(Node, Fresh), StartError> {
-        let Self { path, limit } = self;
+        let Self { path, limit, what } = self;
         let failed = |error| StartError::Recording {
             path: path.clone(),
             error,
@@ -67,6 +97,11 @@ impl Recording {
         let fresh = Fresh(Some(path.clone()));
         let spool = Spool::to(file).map_err(failed)?;
         let recorder = Recorder::to(spool).limit(limit);
+        let recorder = match what {
+            What::Wire => recorder,
+            What::Link { bodies: false } => recorder.link(),
+            What::Link { bodies: true } => recorder.link().bodies(),
+        };
         match recorder.start(config, roles, origin) {
             Ok(node) => Ok((node, fresh)),
             Err(trace::StartError::Config(error)) => Err(error.into()),

@@ -117,9 +117,11 @@ impl<P: Platform> ServerBuilder<P> {
     /// Records everything that happens to it into a new file, to be replayed with
     /// `trunkline replay` or [`crate::trace::replay`]: a path, or a [`Recording`].
     ///
-    /// **Who has the file can decrypt everything that it recorded**, and reads credentials and
-    /// messages in it; the private key is not in it. Only its owner can read it. A disk that is too
-    /// slow, or full, ends the recording, with a warning in the log, and nothing else.
+    /// By a path alone, every datagram: **who has the file can decrypt everything that it recorded**,
+    /// and reads credentials and messages in it; the private key is not in it. With
+    /// [`Recording::link`], what comes and goes above QUIC, without any of that. Only its owner can
+    /// read the file. A disk that is too slow, or full, ends the recording, with a warning in the
+    /// log, and nothing else.
     pub fn record(mut self, recording: impl Into<Recording>) -> Self {
         self.recording = Some(recording.into());
         self

@@ -14,7 +14,7 @@ use crate::groups::GroupsFull;
 use crate::id::{ClientId, GroupName, SessionKey};
 use crate::quic::Endpoint;
 use crate::session::Closing;
-use crate::tap::Call;
+use crate::tap::{Body, Call};
 use crate::timers::TimerSlot;
 
 use super::tables::Session;
@@ -63,7 +63,7 @@ impl Node {
             address: dial.address,
             server_name: &dial.server_name,
             client: dial.client.as_str(),
-            credentials: &dial.credentials,
+            credentials: Body::Whole(&dial.credentials),
             agent: &dial.agent,
         };
         let now = self.enter(now, call);

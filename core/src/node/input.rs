@@ -16,6 +16,7 @@ use crate::tap::Call;
 use crate::timers::TimerSlot;
 
 use super::tables::LinkEntry;
+use super::tapped::Tapped;
 use super::{Event, Node, TimeoutReason};
 
 /// What a node is driven by, commands aside.
@@ -154,6 +155,11 @@ impl Node {
             }
             entry
         });
+        if let Some(log) = self.tap.as_ref().and_then(Tapped::links)
+            && let Some(entry) = self.links.get_mut(key)
+        {
+            entry.carrier.note(key, log);
+        }
         if self.by_handle.len() <= handle.0 {
             self.by_handle.resize(handle.0 + 1, None);
         }
@@ -222,9 +228,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
-        if entry.carrier.poll_timeout().is_some_and(|at| at <= now) {
-            entry.carrier.handle_timeout(now);
-        }
+        entry.carrier.handle_timeout(now);
         self.mark(key);
         let Some(entry) = self.links.get_mut(key) else {
             return;

@@ -11,7 +11,7 @@ use crate::id::{DeliveryKey, Lane, PromiseKey, SessionKey, Tag};
 use crate::message::{Message, Outcome};
 use crate::promise::Awaits;
 use crate::session::{Answer, BULK_ABOVE};
-use crate::tap::{Call, Letter};
+use crate::tap::{Body, Call, Letter};
 
 use super::room::Wants;
 use super::{Node, TimeoutReason};
@@ -255,7 +255,7 @@ impl Node {
         let call = Call::Reply {
             delivery,
             tag,
-            body: &body,
+            body: Body::Whole(&body),
         };
         self.enter(now, call);
         let limit = self.config.limits.frame_bytes;

@@ -16,10 +16,6 @@ mod queue;
 mod receive;
 mod roles;
 mod room;
-#[cfg_attr(
-    not(feature = "planted"),
-    allow(dead_code, reason = "tests alone play links")
-)]
 mod scripted;
 mod tables;
 mod tapped;
@@ -132,7 +128,7 @@ struct Draining {
 
 /// Names what a node draws for itself, sessions' names and tokens and jitter, among all that comes
 /// from its seed.
-const RANDOM: &str = "node";
+pub(crate) const RANDOM: &str = "node";
 
 impl Node {
     /// Makes a node. `origin` is all that it ever learns of clocks and randomness by itself: the
@@ -233,6 +229,9 @@ impl Node {
     pub fn poll_event(&mut self) -> Option<Event> {
         if self.events.is_empty() && self.dirty.is_empty() {
             return None;
+        }
+        if let Some(tapped) = &mut self.tap {
+            tapped.before_poll();
         }
         let event = self.next_event();
         if let Some(tapped) = &mut self.tap {

@@ -21,18 +21,17 @@ pub(super) struct LinkEntry {
 }
 
 impl LinkEntry {
-    /// When something is due, of QUIC's or of the link's own.
-    pub(super) fn deadlines(&mut self) -> [Option<Instant>; 2] {
-        let own = if self.link.is_closed() {
-            None
-        } else {
-            self.link.deadline()
-        };
-        [self.carrier.poll_timeout(), own]
+    /// When something of the link's own is due, QUIC aside.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.link.is_closed() {
+            return None;
+        }
+        self.link.deadline()
     }
 
+    /// Whether something is due, of QUIC's or of the link's own.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        self.deadlines().into_iter().flatten().any(|at| at <= now)
+        self.carrier.is_due(now) || self.deadline().is_some_and(|at| at <= now)
     }
 }
 

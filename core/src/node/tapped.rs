@@ -7,15 +7,18 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::ConfigError;
-use crate::quic::{SignatureLog, SignatureTap};
-use crate::tap::{Call, Digest, EventMark, Tap, TransmitMark};
+use crate::message::{Delivery, Message, Outcome};
+use crate::quic::{LinkLog, SignatureLog, SignatureTap};
+use crate::tap::{Call, Digest, EventMark, Level, Tap, TransmitMark};
 
-use super::{Event, Node, Origin, Roles, Transmit};
+use super::{AdmissionRequest, Event, Node, Origin, Roles, Transmit};
 
 /// A tap, and the signatures that it is to be told of.
 pub(super) struct Tapped {
     tap: Box<dyn Tap>,
     signatures: Arc<SignatureLog>,
+    /// What links' connections answer, if it is to be told of that.
+    links: Option<Arc<LinkLog>>,
 }
 
 impl Node {
@@ -29,8 +32,13 @@ impl Node {
     ) -> Result<Self, ConfigError> {
         let signatures = Arc::<SignatureLog>::default();
         let mut node = Self::with_signatures(config, roles, origin, Some(signatures.clone()))?;
-        node.tap = Some(Tapped { tap, signatures });
+        node.tap = Some(Tapped::new(tap, signatures));
         Ok(node)
+    }
+
+    /// Tells `tap` of a node that has done nothing yet.
+    pub(crate) fn tell(&mut self, tap: Box<dyn Tap>) {
+        self.tap = Some(Tapped::new(tap, Arc::default()));
     }
 
     /// As [`Node::new`], with signatures from elsewhere: keys may be absent.
@@ -43,25 +51,61 @@ impl Node {
         Self::with_signatures(config, roles, origin, Some(signatures))
     }
 
+    /// Tells the tap what links have noted until now.
+    pub(crate) fn tell_answers(&mut self) {
+        if let Some(tapped) = &mut self.tap {
+            tapped.before_poll();
+        }
+    }
+
     /// Removes the tap: it is told nothing more.
     pub fn untap(&mut self) {
         if let Some(mut tapped) = self.tap.take() {
-            tapped.tell_signatures();
+            tapped.tell(false);
+            if let Some(links) = &tapped.links {
+                links.stop();
+            }
         }
     }
 }
 
 impl Tapped {
+    fn new(tap: Box<dyn Tap>, signatures: Arc<SignatureLog>) -> Self {
+        let links = match tap.level() {
+            Level::Wire => None,
+            Level::Link => Some(Arc::default()),
+        };
+        Self {
+            tap,
+            signatures,
+            links,
+        }
+    }
+
+    /// Where links note what their connections answer.
+    pub(super) fn links(&self) -> Option<&Arc<LinkLog>> {
+        self.links.as_ref()
+    }
+
     pub(super) fn call(&mut self, now: Instant, call: Call<'_>) {
-        self.tell_signatures();
+        self.tell(false);
         self.tap.call(now, call);
     }
 
+    /// What was noted until now belongs to the latest call.
+    pub(super) fn before_poll(&mut self) {
+        self.tell_links(false);
+    }
+
     pub(super) fn event(&mut self, event: Option<&Event>) {
-        self.tell_signatures();
+        self.tell(true);
+        let digest = match self.links {
+            None => Event::digest,
+            Some(_) => Event::head_digest,
+        };
         self.tap.event(event.map(|event| EventMark {
             name: event.name(),
-            digest: event.digest(),
+            digest: digest(event),
         }));
     }
 
@@ -71,14 +115,27 @@ impl Tapped {
         max_segments: NonZeroUsize,
         transmit: Option<(&Transmit, &[u8])>,
     ) {
-        self.tell_signatures();
-        let mark = transmit.map(|(transmit, bytes)| transmit.mark(bytes));
+        self.tell(true);
+        let mark = transmit.map(|(transmit, bytes)| match self.links {
+            None => transmit.mark(bytes),
+            // What is in them is QUIC's.
+            Some(_) => TransmitMark { size: 0, digest: 0 },
+        });
         self.tap.transmit(now, max_segments, mark);
     }
 
-    fn tell_signatures(&mut self) {
+    fn tell(&mut self, polled: bool) {
         while let Some(signature) = self.signatures.take() {
             self.tap.signature(signature);
+        }
+        self.tell_links(polled);
+    }
+
+    fn tell_links(&mut self, polled: bool) {
+        let Some(links) = &self.links else { return };
+        let notes = links.take();
+        if !notes.is_empty() {
+            self.tap.answers(polled, notes);
         }
     }
 }
@@ -101,6 +158,58 @@ impl Event {
     pub(crate) fn digest(&self) -> u64 {
         let mut digest = Digest::default();
         self.hash(&mut digest);
+        digest.finish()
+    }
+
+    /// The same above QUIC: of bodies and credentials it covers the lengths alone.
+    pub(crate) fn head_digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        let out = &mut digest;
+        match self {
+            Self::Message(delivery) => {
+                let Delivery {
+                    key,
+                    lane,
+                    tag,
+                    body,
+                    expects,
+                    timeout,
+                } = delivery;
+                (self.name(), key, lane, tag, body.len(), expects, timeout).hash(out);
+            }
+            Self::Settled {
+                promise,
+                outcome: Outcome::Replied { tag, body },
+                after,
+            } => (self.name(), promise, tag, body.len(), after).hash(out),
+            Self::Undelivered {
+                session,
+                message: Message { lane, tag, body },
+                maybe_delivered,
+            } => (self.name(), session, lane, tag, body.len(), maybe_delivered).hash(out),
+            Self::Admission(request) => {
+                let AdmissionRequest {
+                    link,
+                    client,
+                    address,
+                    credentials,
+                    certificates,
+                    agent,
+                } = &**request;
+                let shown = credentials.len();
+                (
+                    self.name(),
+                    link,
+                    client,
+                    address,
+                    shown,
+                    certificates,
+                    agent,
+                )
+                    .hash(out);
+            }
+            other => other.hash(out),
+        }
         digest.finish()
     }
 }

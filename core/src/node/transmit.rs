@@ -13,7 +13,7 @@ use crate::id::{Lane, LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::lanes::Batch;
 use crate::outbox::{Entry, Kind};
-use crate::quic::QuicTransmit;
+use crate::quic::{QuicTransmit, Settled};
 use crate::session::{Conversation, Lanes};
 
 use super::messages::ENVELOPE;
@@ -57,6 +57,9 @@ impl Node {
     ) -> Option<Transmit> {
         if now == self.now && !self.has_output() {
             return None;
+        }
+        if let Some(tapped) = &mut self.tap {
+            tapped.before_poll();
         }
         let start = buffer.len();
         let transmit = self.next_transmit(now, max_segments, buffer);
@@ -127,32 +130,34 @@ impl Node {
             return;
         };
         let LinkEntry { carrier, timer, .. } = entry;
-        if let Some(event) = carrier.poll(&mut self.endpoint) {
-            // Sending has brought something up: look at it before the link rests.
-            self.carrier_event(key, event);
-            self.mark(key);
-            return;
-        }
-        if carrier.is_drained() {
-            let handle = carrier.handle;
-            self.timers.cancel(timer);
-            if let Some(entry) = self.links.remove(key) {
-                self.half_open -= usize::from(entry.half_open);
+        let quic = match carrier.settle(self.now, &mut self.endpoint) {
+            Settled::Rests(deadline) => deadline,
+            Settled::Event(event) => {
+                self.carrier_event(key, event);
+                self.mark(key);
+                return;
             }
-            if let Some(slot) = self.by_handle.get_mut(handle.0)
-                && *slot == Some(key)
-            {
-                *slot = None;
+            Settled::Drained => {
+                let handle = carrier.handle;
+                self.timers.cancel(timer);
+                if let Some(entry) = self.links.remove(key) {
+                    self.half_open -= usize::from(entry.half_open);
+                }
+                if let Some(slot) = self.by_handle.get_mut(handle.0)
+                    && *slot == Some(key)
+                {
+                    *slot = None;
+                }
+                self.metrics.links_closed += 1;
+                return;
             }
-            self.metrics.links_closed += 1;
-            return;
-        }
+        };
         // What QUIC finds overdue by now (probes that waited for a handshake's end) or due at once
         // (its pacer) comes with the next timeout, for one that is due when it is set would make
         // the owner of the node spin.
         let soonest = self.now + SOONEST;
-        let [quic, own] = entry.deadlines();
         let quic = quic.map(|at| at.max(soonest));
+        let own = entry.deadline();
         let timer = &mut entry.timer;
         match [quic, own].into_iter().flatten().min() {
             Some(deadline) => self.timers.set(timer, TimeoutReason::Link(key), deadline),

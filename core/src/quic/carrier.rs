@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,10 +11,13 @@ use rustls_pki_types::CertificateDer;
 
 use super::connection::{Connection, ConnectionEvent};
 use super::endpoint::Endpoint;
+use super::log::{LinkLog, Notes};
 use super::script::Script;
 use super::streams::{Fault, Incoming, Outgoing, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
-use crate::id::Lane;
+use crate::id::{Lane, LinkKey};
+use crate::link::heads;
+use crate::tap::{LinkNote, LinkStream};
 
 /// What happened to a connection.
 #[derive(Debug)]
@@ -26,10 +30,22 @@ pub(crate) enum CarrierEvent {
     Down(DisconnectReason),
 }
 
+/// What there is of a connection that has no datagrams to send.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// Making them has brought something up: look at it before the link rests.
+    Event(CarrierEvent),
+    /// It is over, and may be forgotten.
+    Drained,
+    /// When it wants its timeout.
+    Rests(Option<Instant>),
+}
+
 /// One QUIC connection.
 pub(crate) struct Carrier {
     pub(crate) handle: ConnectionHandle,
     connection: Connection,
+    notes: Notes,
     control: Option<(Outgoing, Incoming)>,
     lanes_out: Vec<(Lane, Outgoing)>,
     lanes_in: Vec<Incoming>,
@@ -54,12 +70,47 @@ impl Carrier {
         Self {
             handle,
             connection,
+            notes: Notes::default(),
             control: None,
             lanes_out: Vec::new(),
             lanes_in: Vec::new(),
             turn: 0,
             moved: false,
         }
+    }
+
+    /// From here on the connection's answers are noted, as those of the link of that key.
+    pub(crate) fn note(&mut self, link: LinkKey, log: &Arc<LinkLog>) {
+        self.notes = Notes::of(link, log);
+        self.notes.note(|| LinkNote::Began {
+            address: self.connection.address(),
+            dialled: self.connection.side().is_client(),
+        });
+    }
+
+    /// Something that was noted comes again.
+    pub(crate) fn dictate(&mut self, note: &LinkNote) {
+        let stream = match note {
+            LinkNote::Flushed { stream, .. } => self.outgoing(*stream),
+            _ => None,
+        };
+        if let LinkNote::Came = note {
+            self.notes.note(|| LinkNote::Came);
+        }
+        if let Some(script) = self.script() {
+            script.dictate(note, stream);
+        }
+    }
+
+    fn outgoing(&self, stream: LinkStream) -> Option<StreamId> {
+        let out = match stream {
+            LinkStream::Control => self.control.as_ref().map(|(out, _)| out),
+            LinkStream::Lane(lane) => {
+                let mut lanes = self.lanes_out.iter();
+                lanes.find(|(own, _)| *own == lane).map(|(_, out)| out)
+            }
+        };
+        out.map(|out| out.id)
     }
 
     /// The connection's script, if it is no connection of QUIC's.
@@ -74,25 +125,59 @@ impl Carrier {
     pub(crate) fn poll(&mut self, endpoint: &mut Endpoint) -> Option<CarrierEvent> {
         self.connection.exchange(self.handle, endpoint);
         while let Some(event) = self.connection.poll() {
-            match event {
-                ConnectionEvent::Connected => return Some(CarrierEvent::Up),
-                ConnectionEvent::Lost(reason) => return Some(CarrierEvent::Down(reason)),
-                ConnectionEvent::Stopped(id, code) if self.writes(id) => {
-                    let how = format!("stopped by its reader (code {code})");
-                    return Some(CarrierEvent::Fault(stream_ended(&how)));
-                }
-                ConnectionEvent::Stopped(..) => {}
-                ConnectionEvent::Opened(Dir::Bi) => self.accept_control(),
-                ConnectionEvent::Opened(Dir::Uni) => self.accept_lanes(),
-                ConnectionEvent::Readable(id) => {
-                    if let Some(stream) = self.incoming(id) {
-                        stream.readable = true;
-                    }
-                }
-                ConnectionEvent::Writable(id) => self.flush(id),
+            if let Some(event) = self.take(event) {
+                self.notes.note(|| note_of(&event));
+                return Some(event);
             }
         }
         None
+    }
+
+    /// Does what a connection's event asks for, unless that is the node's to do.
+    fn take(&mut self, event: ConnectionEvent) -> Option<CarrierEvent> {
+        match event {
+            ConnectionEvent::Connected => return Some(CarrierEvent::Up),
+            ConnectionEvent::Lost(reason) => return Some(CarrierEvent::Down(reason)),
+            ConnectionEvent::Fault(fault) => return Some(CarrierEvent::Fault(fault)),
+            ConnectionEvent::Stopped(id, code) if self.writes(id) => {
+                let how = format!("stopped by its reader (code {code})");
+                return Some(CarrierEvent::Fault(stream_ended(&how)));
+            }
+            ConnectionEvent::Stopped(..) => {}
+            ConnectionEvent::Opened(Dir::Bi) => self.accept_control(),
+            ConnectionEvent::Opened(Dir::Uni) => self.accept_lanes(),
+            ConnectionEvent::Readable(id) => {
+                if let Some(stream) = self.incoming(id) {
+                    stream.readable = true;
+                }
+            }
+            ConnectionEvent::Writable(id) => self.flush(id),
+        }
+        None
+    }
+
+    /// There are no datagrams to send: what there is besides.
+    pub(crate) fn settle(&mut self, now: Instant, endpoint: &mut Endpoint) -> Settled {
+        self.connection.exchange(self.handle, endpoint);
+        while let Some(event) = self.connection.settled_with() {
+            if let Some(event) = self.take(event) {
+                self.notes.note(|| LinkNote::Late);
+                self.notes.note(|| note_of(&event));
+                return Settled::Event(event);
+            }
+        }
+        if self.connection.is_drained() {
+            self.notes.note(|| LinkNote::Drained);
+            return Settled::Drained;
+        }
+        let deadline = if self.timers_rest() {
+            None
+        } else {
+            self.connection.poll_timeout(now)
+        };
+        self.notes
+            .note(|| LinkNote::Rests(deadline.map(|at| nanoseconds(now, at))));
+        Settled::Rests(deadline)
     }
 
     fn flush(&mut self, id: StreamId) {
@@ -100,14 +185,23 @@ impl Carrier {
             connection,
             control,
             lanes_out,
+            notes,
             ..
         } = self;
-        let control = control.iter_mut().map(|(out, _)| out);
-        if let Some(out) = control
-            .chain(lanes_out.iter_mut().map(|(_, out)| out))
-            .find(|out| out.id == id)
+        let control = control
+            .iter_mut()
+            .map(|(out, _)| (LinkStream::Control, out));
+        let lanes = lanes_out
+            .iter_mut()
+            .map(|(lane, out)| (LinkStream::Lane(*lane), out));
+        if let Some((stream, out)) = control.chain(lanes).find(|(_, out)| out.id == id)
+            && !out.is_idle()
         {
             out.flush(connection);
+            notes.note(|| LinkNote::Flushed {
+                stream,
+                left: count(out.backlog()),
+            });
         }
     }
 
@@ -131,8 +225,13 @@ impl Carrier {
     }
 
     fn accept_lanes(&mut self) {
+        let before = self.lanes_in.len();
         while let Some(id) = self.connection.accept(Dir::Uni) {
             self.lanes_in.push(Incoming::new(id));
+        }
+        let opened = self.lanes_in.len() - before;
+        if opened > 0 {
+            self.notes.note(|| LinkNote::Streams(count(opened)));
         }
     }
 
@@ -145,14 +244,23 @@ impl Carrier {
 
     /// Writes to the control stream; a client opens it with its first frame.
     pub(crate) fn write_control(&mut self, frames: Bytes) {
-        if self.control.is_none()
-            && self.connection.side() == Side::Client
-            && let Some(id) = self.connection.open(Dir::Bi, priority::CONTROL)
-        {
+        let mut opening = false;
+        if self.control.is_none() && self.connection.side() == Side::Client {
+            let Some(id) = self.connection.open(Dir::Bi, priority::CONTROL) else {
+                self.notes.note(|| LinkNote::Unopened(LinkStream::Control));
+                return;
+            };
+            opening = true;
             self.control = Some((Outgoing::new(id), Incoming::new(id)));
         }
         if let Some((out, _)) = &mut self.control {
-            out.write(&mut self.connection, [frames]);
+            out.write(&mut self.connection, [frames.clone()]);
+            self.notes.note(|| LinkNote::Wrote {
+                stream: LinkStream::Control,
+                opening,
+                digest: heads::control_digest(&frames),
+                left: count(out.backlog()),
+            });
         }
     }
 
@@ -163,10 +271,16 @@ impl Carrier {
 
     /// The next frame of the control stream.
     pub(crate) fn read_control(&mut self, limit: usize) -> Result<Option<Bytes>, Fault> {
-        match &mut self.control {
-            Some((_, incoming)) => incoming.next(&mut self.connection, limit),
-            None => Ok(None),
+        let Some((_, incoming)) = &mut self.control else {
+            return Ok(None);
+        };
+        let read = incoming.next(&mut self.connection, limit);
+        match &read {
+            Ok(None) => {}
+            Ok(Some(frame)) => self.notes.note(|| LinkNote::Control(frame.clone())),
+            Err(fault) => self.notes.note(|| broken(None, fault)),
         }
+        read
     }
 
     /// Whether the lane's stream takes more; opens it with `opening` on first use.
@@ -175,18 +289,34 @@ impl Carrier {
             return out.is_idle();
         }
         let Some(id) = self.connection.open(Dir::Uni, lane_priority(lane)) else {
+            self.notes
+                .note(|| LinkNote::Unopened(LinkStream::Lane(lane)));
             return false;
         };
         let mut out = Outgoing::new(id);
-        out.write(&mut self.connection, [opening()]);
+        let opening = opening();
+        out.write(&mut self.connection, [opening.clone()]);
         let idle = out.is_idle();
+        self.notes.note(|| LinkNote::Wrote {
+            stream: LinkStream::Lane(lane),
+            opening: true,
+            digest: heads::lane_digest(&[opening]),
+            left: count(out.backlog()),
+        });
         self.lanes_out.push((lane, out));
         idle
     }
 
     pub(crate) fn write_lane(&mut self, lane: Lane, chunks: Vec<Bytes>) {
         if let Some((_, out)) = self.lanes_out.iter_mut().find(|(own, _)| *own == lane) {
+            let digest = self.notes.on().then(|| heads::lane_digest(&chunks));
             out.write(&mut self.connection, chunks);
+            self.notes.note(|| LinkNote::Wrote {
+                stream: LinkStream::Lane(lane),
+                opening: false,
+                digest: digest.unwrap_or_default(),
+                left: count(out.backlog()),
+            });
         }
     }
 
@@ -197,16 +327,26 @@ impl Carrier {
         limit: usize,
         mut allowed: impl FnMut(Option<Lane>) -> bool,
     ) -> Result<Option<(usize, Option<Lane>, Bytes)>, Fault> {
-        let count = self.lanes_in.len();
-        for offset in 0..count {
-            let slot = (self.turn + offset) % count;
+        let slots = self.lanes_in.len();
+        for offset in 0..slots {
+            let slot = (self.turn + offset) % slots;
             let Some(stream) = self.lanes_in.get_mut(slot) else {
                 continue;
             };
             if !allowed(stream.lane) {
                 continue;
             }
-            if let Some(frame) = stream.next(&mut self.connection, limit)? {
+            let read = stream.next(&mut self.connection, limit);
+            if let Err(fault) = &read {
+                self.notes.note(|| broken(Some(count(slot)), fault));
+            }
+            if let Some(frame) = read? {
+                self.notes.note(|| LinkNote::Lane {
+                    slot: count(slot),
+                    opening: stream.lane.is_none(),
+                    frame: frame.clone(),
+                    marked: None,
+                });
                 // Stay with a lane while it has frames; others get theirs when it runs dry or is
                 // no longer allowed.
                 self.turn = slot;
@@ -234,8 +374,12 @@ impl Carrier {
 
     pub(crate) fn handle_datagram(&mut self, event: quinn_proto::ConnectionEvent) {
         let address = self.address();
+        self.notes.note(|| LinkNote::Came);
         self.connection.handle_event(event);
-        self.moved |= self.address() != address;
+        if self.address() != address {
+            self.moved = true;
+            self.notes.note(|| LinkNote::Moved(self.address()));
+        }
     }
 
     /// QUIC's timers rest until something is sent to the peer's other address: its loss timer is
@@ -246,13 +390,16 @@ impl Carrier {
         self.moved && !self.connection.is_closed()
     }
 
-    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
-        if self.timers_rest() {
-            return None;
+    /// Whether it wants its timeout by now.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let due = !self.timers_rest() && self.connection.is_due(now);
+        if due {
+            self.notes.note(|| LinkNote::Due);
         }
-        self.connection.poll_timeout()
+        due
     }
 
+    /// Does what is due by now.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.timers_rest() {
             return;
@@ -264,6 +411,7 @@ impl Carrier {
             // loss timer of the other: a probe sets it anew. It leaves at once, unless that path's
             // window is full; then there is nothing to do until the peer is heard again.
             self.moved = true;
+            self.notes.note(|| LinkNote::Moved(self.address()));
             self.connection.ping();
         }
     }
@@ -275,6 +423,9 @@ impl Carrier {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let transmit = self.connection.poll_transmit(now, max_segments, buffer);
+        if transmit.is_some() {
+            self.notes.note(|| LinkNote::Sent);
+        }
         let address = self.address();
         self.moved &= transmit.as_ref().is_none_or(|t| t.destination != address);
         transmit
@@ -282,16 +433,13 @@ impl Carrier {
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
         self.connection.close(now, code, reason);
+        self.notes
+            .note(|| LinkNote::Closed(code, reason.to_owned()));
     }
 
     /// The client is admitted: it may send ahead as much as anybody.
     pub(crate) fn admit(&mut self, endpoint: &Endpoint) {
         self.connection.widen(endpoint);
-    }
-
-    /// Nothing more will come of this connection; its slot may be forgotten.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.connection.is_drained()
     }
 
     pub(crate) fn round_trip_time(&self) -> Duration {
@@ -304,8 +452,45 @@ impl Carrier {
 
     /// The peer's certificates, verified during the handshake.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        self.connection.certificates()
+        let certificates = self.connection.certificates();
+        if !certificates.is_empty() {
+            self.notes
+                .note(|| LinkNote::Certificates(certificates.clone()));
+        }
+        certificates
     }
+}
+
+fn note_of(event: &CarrierEvent) -> LinkNote {
+    match event {
+        CarrierEvent::Up => LinkNote::Up,
+        CarrierEvent::Down(reason) => LinkNote::Down(reason.clone()),
+        CarrierEvent::Fault(fault) => LinkNote::Fault(fault.code, fault.reason.clone()),
+    }
+}
+
+fn broken(slot: Option<u32>, fault: &Fault) -> LinkNote {
+    LinkNote::Broken {
+        slot,
+        code: fault.code,
+        reason: fault.reason.clone(),
+    }
+}
+
+/// How long after `now` it is.
+fn nanoseconds(now: Instant, at: Instant) -> i64 {
+    let span = |from: Instant, to: Instant| {
+        i64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(i64::MAX)
+    };
+    match span(now, at) {
+        0 => -span(at, now),
+        later => later,
+    }
+}
+
+/// A number of streams or chunks, of which there are never so many.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn lane_priority(lane: Lane) -> i32 {

@@ -38,6 +38,8 @@ pub(crate) enum ConnectionEvent {
     Writable(StreamId),
     /// The peer does not read it any more, and says a code.
     Stopped(StreamId, u64),
+    /// The peer did what no link survives; scripts alone say so.
+    Fault(Fault),
 }
 
 /// What a stream took of what it was given.
@@ -183,15 +185,26 @@ impl Connection {
         }
     }
 
-    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+    /// When it wants its timeout.
+    pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         match self {
             Self::Quic(connection) => connection.poll_timeout(),
-            Self::Scripted(_) => None,
+            Self::Scripted(script) => script.poll_timeout(now),
+        }
+    }
+
+    /// Whether it wants its timeout by now.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Quic(connection) => connection.poll_timeout().is_some_and(|at| at <= now),
+            Self::Scripted(script) => script.is_due(),
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Self::Quic(connection) = self {
+        if let Self::Quic(connection) = self
+            && connection.poll_timeout().is_some_and(|at| at <= now)
+        {
             connection.handle_timeout(now);
         }
     }
@@ -209,8 +222,9 @@ impl Connection {
         max_segments: NonZeroUsize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let Self::Quic(connection) = self else {
-            return None;
+        let connection = match self {
+            Self::Quic(connection) => connection,
+            Self::Scripted(script) => return script.poll_transmit(),
         };
         let fitting = SEND_MAX / usize::from(connection.current_mtu()).max(1);
         let segments = max_segments.get().min(fitting.max(1));
@@ -241,7 +255,15 @@ impl Connection {
         }
     }
 
-    pub(crate) fn is_drained(&self) -> bool {
+    /// What making datagrams has brought up.
+    pub(crate) fn settled_with(&mut self) -> Option<ConnectionEvent> {
+        match self {
+            Self::Quic(_) => self.poll(),
+            Self::Scripted(script) => script.settled_with(),
+        }
+    }
+
+    pub(crate) fn is_drained(&mut self) -> bool {
         match self {
             Self::Quic(connection) => connection.is_drained(),
             Self::Scripted(script) => script.is_drained(),

@@ -3,6 +3,7 @@
 mod carrier;
 mod connection;
 mod endpoint;
+mod log;
 mod reasons;
 #[cfg_attr(
     not(feature = "planted"),
@@ -13,8 +14,9 @@ mod seeded;
 mod streams;
 mod transport;
 
-pub(crate) use carrier::{Carrier, CarrierEvent};
+pub(crate) use carrier::{Carrier, CarrierEvent, Settled};
 pub(crate) use endpoint::{Arrived, Endpoint, Keys, MayBegin, TurnedAway};
+pub(crate) use log::LinkLog;
 pub(crate) use quinn_proto::EcnCodepoint;
 pub(crate) use quinn_proto::Transmit as QuicTransmit;
 pub use script::{Said, ScriptEvent, ScriptStream};

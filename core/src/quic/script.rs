@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{Dir, Side, StreamId};
+use quinn_proto::{Dir, Side, StreamId, Transmit};
 use rustls_pki_types::CertificateDer;
 
 use super::connection::{ConnectionEvent, Taken};
 use super::streams::{Fault, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
+use crate::link::heads::with_length;
+use crate::tap::LinkNote;
 
 /// A stream of a scripted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +77,32 @@ pub(crate) struct Script {
     waiting: Vec<StreamId>,
     said: Vec<(LinkKey, Said)>,
     closed: bool,
+    dictated: Option<Dictated>,
+}
+
+/// What is left of the answers that a recorded connection gave in one call.
+#[derive(Debug, Default)]
+struct Dictated {
+    /// What comes up while datagrams are made: the next event is that.
+    late: bool,
+    outlook: VecDeque<Outlook>,
+    /// Whether streams can be opened.
+    opens: VecDeque<bool>,
+    /// How many chunks stay behind, write by write.
+    left: VecDeque<u32>,
+    /// A stream that takes no more of this write.
+    full: Option<StreamId>,
+    due: u32,
+    deadline: Option<Instant>,
+}
+
+/// What comes of asking for datagrams.
+#[derive(Debug)]
+enum Outlook {
+    Sent,
+    Event(ConnectionEvent),
+    Rests(Option<i64>),
+    Drained,
 }
 
 impl Script {
@@ -96,6 +125,7 @@ impl Script {
             waiting: Vec::new(),
             said: Vec::new(),
             closed: false,
+            dictated: None,
         }
     }
 
@@ -138,16 +168,133 @@ impl Script {
     fn arrive(&mut self, stream: ScriptStream, what: Result<Bytes, Fault>) {
         let id = self.id(stream, !self.side);
         if id.initiator() != self.side {
-            let peers = &mut self.peers[id.dir() as usize];
-            while u64::from(*peers) <= id.index() {
-                let opened = StreamId::new(!self.side, id.dir(), u64::from(*peers));
-                self.opened_by_peer[id.dir() as usize].push_back(opened);
-                *peers += 1;
-                self.events.push_back(ConnectionEvent::Opened(id.dir()));
-            }
+            let beyond = u32::try_from(id.index() + 1).unwrap_or(u32::MAX);
+            self.peer_opens(id.dir(), beyond);
         }
         self.incoming.entry(id).or_default().push_back(what);
         self.events.push_back(ConnectionEvent::Readable(id));
+    }
+
+    /// The peer has opened so many streams by now.
+    fn peer_opens(&mut self, dir: Dir, count: u32) {
+        let peers = &mut self.peers[dir as usize];
+        while *peers < count {
+            let opened = StreamId::new(!self.side, dir, u64::from(*peers));
+            self.opened_by_peer[dir as usize].push_back(opened);
+            *peers += 1;
+            self.events.push_back(ConnectionEvent::Opened(dir));
+        }
+    }
+
+    /// What a recorded connection answered is answered again. `flushed` is the stream that it speaks
+    /// of, if it does. From the first such call on, everything is dictated.
+    pub(crate) fn dictate(&mut self, note: &LinkNote, flushed: Option<StreamId>) {
+        let dictated = self.dictated.get_or_insert_default();
+        let control = ScriptStream::Bidirectional(0);
+        let event = match note {
+            LinkNote::Up => ConnectionEvent::Connected,
+            LinkNote::Down(reason) => ConnectionEvent::Lost(reason.clone()),
+            LinkNote::Fault(code, reason) => {
+                ConnectionEvent::Fault(Fault::new(*code, reason.clone()))
+            }
+            LinkNote::Moved(address) => {
+                self.address = *address;
+                return;
+            }
+            LinkNote::Certificates(certificates) => {
+                self.certificates.clone_from(certificates);
+                return;
+            }
+            LinkNote::Streams(count) => {
+                let lanes = self.peers[Dir::Uni as usize];
+                return self.peer_opens(Dir::Uni, lanes.saturating_add(*count));
+            }
+            LinkNote::Control(frame) => return self.arrive(control, Ok(with_length(frame))),
+            LinkNote::Lane { slot, frame, .. } => {
+                return self.arrive(ScriptStream::Lane(*slot), Ok(with_length(frame)));
+            }
+            LinkNote::Broken { slot, code, reason } => {
+                let stream = slot.map_or(control, ScriptStream::Lane);
+                return self.arrive(stream, Err(Fault::new(*code, reason.clone())));
+            }
+            LinkNote::Unopened(_) => return dictated.opens.push_back(false),
+            LinkNote::Wrote { opening, left, .. } => {
+                if *opening {
+                    dictated.opens.push_back(true);
+                }
+                return dictated.left.push_back(*left);
+            }
+            LinkNote::Flushed { left, .. } => {
+                dictated.left.push_back(*left);
+                self.events.extend(flushed.map(ConnectionEvent::Writable));
+                return;
+            }
+            LinkNote::Due => {
+                dictated.due += 1;
+                return;
+            }
+            LinkNote::Late => {
+                dictated.late = true;
+                return;
+            }
+            LinkNote::Sent => return dictated.outlook.push_back(Outlook::Sent),
+            LinkNote::Rests(at) => return dictated.outlook.push_back(Outlook::Rests(*at)),
+            LinkNote::Drained => return dictated.outlook.push_back(Outlook::Drained),
+            LinkNote::Began { .. } | LinkNote::Came | LinkNote::Closed(..) => return,
+        };
+        if std::mem::take(&mut dictated.late) {
+            dictated.outlook.push_back(Outlook::Event(event));
+        } else {
+            self.events.push_back(event);
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        let outlook = &mut self.dictated.as_mut()?.outlook;
+        outlook.pop_front_if(|next| matches!(next, Outlook::Sent))?;
+        Some(Transmit {
+            destination: self.address,
+            ecn: None,
+            size: 0,
+            segment_size: None,
+            src_ip: None,
+        })
+    }
+
+    pub(crate) fn settled_with(&mut self) -> Option<ConnectionEvent> {
+        let Some(dictated) = &mut self.dictated else {
+            return self.events.pop_front();
+        };
+        let event = |next: &mut Outlook| matches!(next, Outlook::Event(_));
+        match dictated.outlook.pop_front_if(event)? {
+            Outlook::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let dictated = self.dictated.as_mut()?;
+        let rests = |next: &mut Outlook| matches!(next, Outlook::Rests(_));
+        if let Some(Outlook::Rests(deadline)) = dictated.outlook.pop_front_if(rests) {
+            dictated.deadline = deadline.and_then(|nanos| {
+                let span = Duration::from_nanos(nanos.unsigned_abs());
+                if nanos < 0 {
+                    now.checked_sub(span)
+                } else {
+                    now.checked_add(span)
+                }
+            });
+        }
+        dictated.deadline
+    }
+
+    pub(crate) fn is_due(&mut self) -> bool {
+        let Some(dictated) = &mut self.dictated else {
+            return false;
+        };
+        let due = dictated.due > 0;
+        dictated.due -= u32::from(due);
+        due
     }
 
     fn id(&self, stream: ScriptStream, writer: Side) -> StreamId {
@@ -183,6 +330,10 @@ impl Script {
     }
 
     pub(crate) fn open(&mut self, dir: Dir) -> Option<StreamId> {
+        let opens = |dictated: &mut Dictated| dictated.opens.pop_front();
+        if self.dictated.as_mut().and_then(opens) == Some(false) {
+            return None;
+        }
         let own = &mut self.own[dir as usize];
         let id = StreamId::new(self.side, dir, u64::from(*own));
         *own += 1;
@@ -194,6 +345,9 @@ impl Script {
     }
 
     pub(crate) fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Taken {
+        if let Some(dictated) = &mut self.dictated {
+            return dictated.write(id, chunks.len());
+        }
         if self.closed {
             return Taken::Ended;
         }
@@ -221,7 +375,7 @@ impl Script {
     }
 
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
-        if !self.closed {
+        if self.dictated.is_none() && !self.closed {
             self.closed = true;
             self.say(Said::Closed(code, reason.to_owned()));
         }
@@ -232,7 +386,11 @@ impl Script {
     }
 
     /// Nothing is under way that could come late.
-    pub(crate) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&mut self) -> bool {
+        if let Some(dictated) = &mut self.dictated {
+            let drained = |next: &mut Outlook| matches!(next, Outlook::Drained);
+            return dictated.outlook.pop_front_if(drained).is_some();
+        }
         self.closed && self.events.is_empty() && self.said.is_empty()
     }
 
@@ -242,6 +400,22 @@ impl Script {
 
     pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+}
+
+impl Dictated {
+    fn write(&mut self, id: StreamId, chunks: usize) -> Taken {
+        if self.full.take() == Some(id) {
+            return Taken::Nothing;
+        }
+        let left = self.left.pop_front().unwrap_or(0) as usize;
+        match chunks.saturating_sub(left) {
+            0 => Taken::Nothing,
+            taken => {
+                self.full = (left > 0).then_some(id);
+                Taken::Chunks(taken)
+            }
+        }
     }
 }
 

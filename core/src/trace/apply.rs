@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::error::Status;
 use crate::id::{ClientId, GroupName, InvalidName};
 use crate::message::Message;
@@ -13,11 +11,10 @@ use crate::tap::{Call, Letter};
 /// Gives the node an input or a command. Whether the node refused it is not compared here: it shows
 /// in what comes after. Says why the call cannot have been made as it was recorded.
 pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<String> {
-    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     let message = |letter: &Letter<'_>| Message {
         lane: letter.lane,
         tag: letter.tag,
-        body: copy(letter.body),
+        body: letter.body.to_bytes(),
     };
     let unusable = |error: InvalidName| Some(error.to_string());
     match *call {
@@ -51,7 +48,7 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
                 address,
                 server_name: server_name.into(),
                 client,
-                credentials: copy(credentials),
+                credentials: credentials.to_bytes(),
                 agent: agent.into(),
             };
             node.connect(now, dial).ok();
@@ -154,7 +151,7 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
             tag,
             body,
         } => {
-            node.reply(now, delivery, tag, copy(body)).ok();
+            node.reply(now, delivery, tag, body.to_bytes()).ok();
         }
         Call::Reject {
             delivery,

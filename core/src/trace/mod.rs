@@ -37,13 +37,23 @@
 //! ```
 
 mod apply;
+mod ddmin;
 mod format;
+mod link_replay;
 mod record;
+mod redact;
 mod replay;
 mod report;
+mod shrink;
 mod signatures;
+mod what_if;
 
-pub use format::{Build, End, Ending, FORMAT, Header, Reader, Record, TraceError, Writer};
+pub use format::{
+    Build, Draws, End, Ending, FORMAT, Header, Reader, Record, Recorded, TraceError, Writer,
+};
 pub use record::{Recorder, StartError};
+pub use redact::{RedactError, redact};
 pub use replay::{Replay, replay};
 pub use report::{Difference, Report};
+pub use shrink::{ShrinkError, Shrunk, shrink, shrink_while};
+pub use what_if::{Comparison, Timeline, WhatIfError, what_if};

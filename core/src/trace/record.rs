@@ -4,19 +4,23 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use super::format::{Build, End, Header, Record, Writer};
+use super::format::{Build, Draws, End, Header, Record, Recorded, Writer};
 use crate::config::Config;
 use crate::error::ConfigError;
-use crate::node::{Node, Origin, Roles};
-use crate::tap::{Call, EventMark, Signature, Tap, TransmitMark};
+use crate::id::LinkKey;
+use crate::node::{Node, Origin, RANDOM, Roles, ScriptedRoles};
+use crate::seed::DrawKey;
+use crate::tap::{Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
 
 /// How a node is recorded, and where to.
 ///
-/// What it writes **decrypts all that it recorded**: keep it as secret as what travels, in a file
-/// that only its owner can read.
+/// Unless told otherwise, on wire level: what it writes then **decrypts all that it recorded**. Keep
+/// it as secret as what travels, in a file that only its owner can read.
 pub struct Recorder<W> {
     output: W,
     limit: u64,
+    level: Level,
+    bodies: bool,
 }
 
 /// Why a recorded node did not start.
@@ -39,6 +43,27 @@ impl<W: Write + Send + 'static> Recorder<W> {
         Self {
             output,
             limit: u64::MAX,
+            level: Level::Wire,
+            bodies: false,
+        }
+    }
+
+    /// Records what comes and goes above QUIC, and no datagrams. Nothing can be decrypted by it; of
+    /// bodies and credentials, lengths are kept, and of bodies salted hashes. It does hold who
+    /// talked with whom, groups and reasons, and what the tokens of sessions are drawn from that
+    /// have not ended yet: only its owner should read it.
+    pub fn link(self) -> Self {
+        Self {
+            level: Level::Link,
+            ..self
+        }
+    }
+
+    /// Above QUIC: keeps bodies and credentials, too.
+    pub fn bodies(self) -> Self {
+        Self {
+            bodies: true,
+            ..self
         }
     }
 
@@ -50,23 +75,49 @@ impl<W: Write + Send + 'static> Recorder<W> {
     /// Makes a node and records it from its beginning to its end, or until [`Node::untap`].
     pub fn start(self, config: Config, roles: Roles, origin: Origin) -> Result<Node, StartError> {
         config.validate()?;
+        let seed = &origin.seed;
+        let recorded = match self.level {
+            Level::Wire => Recorded::Wire {
+                seed: seed.clone(),
+                keys: origin.keys.clone(),
+                roles: Box::new(roles.clone()),
+            },
+            Level::Link => Recorded::Link {
+                draws: Draws(DrawKey::new(seed.derive(RANDOM, 0))),
+                roles: ScriptedRoles {
+                    admission: roles.server.as_ref().map(|server| server.admission),
+                    client: roles.client.is_some(),
+                },
+                bodies: self.bodies,
+            },
+        };
+        let salt = u64::from_le_bytes(first(&seed.derive(BODY_SALT, 0)));
         let header = Header {
             build: Build::own(),
             config,
             wall: origin.wall,
-            seed: origin.seed.clone(),
-            keys: origin.keys.clone(),
-            roles,
+            recorded,
         };
         let recording = Recording {
             writer: Some(Writer::new(self.output, &header)?),
+            level: self.level,
+            salt: (!self.bodies).then_some(salt),
             start: origin.now,
             // Room for the record that says why it ends.
             limit: self.limit.saturating_sub(END_SIZE),
         };
-        let Header { config, roles, .. } = header;
+        let Header { config, .. } = header;
         Ok(Node::tapped(config, roles, origin, Box::new(recording))?)
     }
+}
+
+/// Names what the hashes of bodies are salted with, among all that comes from a seed.
+const BODY_SALT: &str = "trace bodies";
+
+fn first(bytes: &[u8; 32]) -> [u8; 8] {
+    let mut out = [0; 8];
+    out.copy_from_slice(&bytes[..8]);
+    out
 }
 
 /// The bytes of a record that says why a recording ends.
@@ -75,6 +126,9 @@ const END_SIZE: u64 = 7;
 struct Recording<W: Write> {
     /// `None`: the recording has ended.
     writer: Option<Writer<W>>,
+    level: Level,
+    /// By which bodies are hashed that are not kept.
+    salt: Option<u64>,
     start: Instant,
     limit: u64,
 }
@@ -96,6 +150,15 @@ impl<W: Write> Recording<W> {
                 self.writer = None;
             }
         }
+    }
+
+    /// Writes a record, without bodies if they are not to be kept.
+    fn write_kept(&mut self, record: Record<'_>) {
+        let record = match self.salt {
+            Some(salt) => record.redacted(salt),
+            None => record,
+        };
+        self.write(&record);
     }
 
     fn end(&mut self, end: End) {
@@ -123,16 +186,36 @@ impl<W: Write> Recording<W> {
 impl<W: Write + Send> Tap for Recording<W> {
     fn call(&mut self, now: Instant, call: Call<'_>) {
         let at = self.at(now);
-        self.write(&Record::Call { at, call });
+        if self.level == Level::Wire {
+            return self.write(&Record::Call { at, call });
+        }
+        match call {
+            Call::Datagram { .. } => self.write(&Record::Arrival { at }),
+            call => self.write_kept(Record::Call { at, call }),
+        }
     }
 
     fn transmit(&mut self, now: Instant, max_segments: NonZeroUsize, mark: Option<TransmitMark>) {
         let at = self.at(now);
-        self.write(&Record::Transmit {
-            at,
-            max_segments,
-            mark,
+        self.write(&match self.level {
+            Level::Wire => Record::Transmit {
+                at,
+                max_segments,
+                mark,
+            },
+            Level::Link => Record::Asked {
+                at,
+                sent: mark.is_some(),
+            },
         });
+    }
+
+    fn level(&self) -> Level {
+        self.level
+    }
+
+    fn answers(&mut self, polled: bool, notes: Vec<(LinkKey, LinkNote)>) {
+        self.write_kept(Record::Answers { polled, notes });
     }
 
     fn event(&mut self, mark: Option<EventMark<'_>>) {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::apply;
-use super::format::{Header, Reader, Record, TraceError};
+use super::format::{Answered, Draws, Header, Reader, Record, Recorded, TraceError};
+use super::link_replay::{LinkStage, Place};
 use super::report::{Difference, Report};
 use super::signatures::Signatures;
-use crate::node::{Event, Node, Origin};
-use crate::seed::Seed;
+use crate::error::ConfigError;
+use crate::node::{Event, Node, Origin, RANDOM};
+use crate::seed::{Seed, SeededRng};
 use crate::tap::{EventMark, TransmitMark};
 
 /// Replays a trace and says whether everything is the same, or what differs first. `now` is any
@@ -20,7 +22,7 @@ pub fn replay(input: impl Read, now: Instant) -> Result<Report, TraceError> {
 }
 
 /// Is told of events, and how long after the node's origin they came.
-type Watcher<'a> = Box<dyn FnMut(Duration, &Event) + 'a>;
+pub(super) type Watcher<'a> = Box<dyn FnMut(Duration, &Event) + 'a>;
 
 /// A replay that can be watched, or given something else than what was recorded.
 pub struct Replay<'a, R> {
@@ -83,42 +85,55 @@ impl<'a, R: Read> Replay<'a, R> {
 
     /// Replays it, up to the first record that differs unless told otherwise.
     pub fn run(self, now: Instant) -> Result<Report, TraceError> {
+        let Header {
+            config,
+            wall,
+            recorded,
+            ..
+        } = self.reader.header().clone();
+        match recorded {
+            Recorded::Wire { seed, keys, roles } => {
+                let seed = self.seed.clone().unwrap_or(seed);
+                let origin = Origin {
+                    now,
+                    wall,
+                    seed,
+                    keys,
+                };
+                let signatures = Arc::<Signatures>::default();
+                let node = Node::replayed(config, *roles, origin, signatures.clone())?;
+                self.run_wire(node, now, &signatures)
+            }
+            Recorded::Link { draws, roles, .. } => {
+                let random = match &self.seed {
+                    Some(seed) => seed.rng(RANDOM, 0),
+                    None => draws.rng(),
+                };
+                self.run_link(|watcher| LinkStage::new(config, roles, random, now, watcher))
+            }
+        }
+    }
+
+    fn run_wire(
+        self,
+        node: Node,
+        now: Instant,
+        signatures: &Signatures,
+    ) -> Result<Report, TraceError> {
         let Self {
             mut reader,
-            seed,
             until,
             to_the_end,
             watcher,
+            ..
         } = self;
-        let Header {
-            build,
-            config,
-            wall,
-            seed: recorded,
-            keys,
-            roles,
-        } = reader.header().clone();
-        let origin = Origin {
-            now,
-            wall,
-            seed: seed.unwrap_or(recorded),
-            keys,
-        };
-        let signatures = Arc::<Signatures>::default();
         let mut stage = Stage {
-            node: Node::replayed(config, roles, origin, signatures.clone())?,
-            start: now,
-            time: 0,
+            node,
+            clock: Clock::new(now),
             buffer: Vec::new(),
             watcher,
         };
-        let mut report = Report {
-            records: 0,
-            time: Duration::ZERO,
-            difference: None,
-            ending: None,
-            recorded_by: build,
-        };
+        let mut report = Report::of(reader.header().build.clone());
         let mut after = None;
         while report.records < until {
             let next = reader.next_with_signatures(|signature| signatures.add(signature))?;
@@ -133,13 +148,58 @@ impl<'a, R: Read> Replay<'a, R> {
             if let Record::Call { call, .. } = &record {
                 after = Some((number, call.to_string()));
             }
-            if let Some((expected, came)) = unlike {
-                report.difference = Some(Difference {
-                    record: number,
-                    expected,
-                    came,
-                    after: after.take(),
-                });
+            if let Some(unlike) = unlike {
+                report.difference = Some(Difference::at(number, unlike, after.take()));
+                if !to_the_end {
+                    break;
+                }
+            }
+        }
+        report.time = stage.clock.elapsed();
+        report.ending = reader.ending();
+        Ok(report)
+    }
+
+    fn run_link(
+        self,
+        stage: impl FnOnce(Watcher<'a>) -> Result<LinkStage<'a>, ConfigError>,
+    ) -> Result<Report, TraceError> {
+        let Self {
+            mut reader,
+            until,
+            to_the_end,
+            watcher,
+            ..
+        } = self;
+        let mut stage = stage(watcher)?;
+        let mut report = Report::of(reader.header().build.clone());
+        let mut after = None;
+        while report.records < until {
+            let Some(next) = reader.next_with_answers()? else {
+                break;
+            };
+            let Answered {
+                number,
+                record,
+                answers,
+                last,
+            } = next;
+            report.records = last;
+            let unlike = stage.play(&record, &answers.notes);
+            if report.difference.is_some() {
+                continue;
+            }
+            match &record {
+                Record::Call { call, .. } => after = Some((number, call.to_string())),
+                Record::Arrival { .. } => after = Some((number, record.to_string())),
+                _ => {}
+            }
+            if let Some((place, unlike)) = unlike {
+                let number = match place {
+                    Place::Answers => answers.number.unwrap_or(number),
+                    Place::Record => number,
+                };
+                report.difference = Some(Difference::at(number, unlike, after.take()));
                 if !to_the_end {
                     break;
                 }
@@ -151,12 +211,65 @@ impl<'a, R: Read> Replay<'a, R> {
     }
 }
 
-/// The node on its way through the trace.
-struct Stage<'a> {
-    node: Node,
+impl Draws {
+    fn rng(&self) -> SeededRng {
+        self.0.rng()
+    }
+}
+
+/// The recorded times as instants.
+pub(super) struct Clock {
     start: Instant,
     /// Nanoseconds since the start.
     time: i64,
+}
+
+impl Clock {
+    pub(super) fn new(start: Instant) -> Self {
+        Self { start, time: 0 }
+    }
+
+    /// The time of a record, or of the last one that had one.
+    pub(super) fn set(&mut self, at: Option<i64>) -> Instant {
+        self.time = at.unwrap_or(self.time);
+        let offset = Duration::from_nanos(self.time.unsigned_abs());
+        let moved = if self.time < 0 {
+            self.start.checked_sub(offset)
+        } else {
+            self.start.checked_add(offset)
+        };
+        // The node clamps a time before its origin to it.
+        moved.unwrap_or(self.start)
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.time).unwrap_or(0))
+    }
+}
+
+/// How the event that came differs from the one that was expected.
+pub(super) fn event_unlike(
+    expected: Option<EventMark<'_>>,
+    came: Option<&Event>,
+    digest: impl FnOnce(&Event) -> u64,
+) -> Option<Unlike> {
+    let found = came.map(|event| EventMark {
+        name: event.name(),
+        digest: digest(event),
+    });
+    let none = || "no more events".to_owned();
+    (found != expected).then(|| {
+        (
+            expected.map_or_else(none, |mark| mark.to_string()),
+            came.map_or_else(none, |event| format!("event {event:?}")),
+        )
+    })
+}
+
+/// The node on its way through the trace.
+struct Stage<'a> {
+    node: Node,
+    clock: Clock,
     buffer: Vec<u8>,
     watcher: Watcher<'a>,
 }
@@ -167,21 +280,13 @@ pub(super) type Unlike = (String, String);
 impl Stage<'_> {
     /// Does what the record says, and compares what comes of it.
     fn play(&mut self, record: &Record<'_>) -> Option<Unlike> {
-        if let Some(at) = record.at() {
-            self.time = at;
-        }
+        let now = self.clock.set(record.at());
         match record {
-            Record::Call { at, call } => {
-                let now = self.instant(*at);
-                apply(&mut self.node, now, call)
-                    .map(|why| (call.to_string(), format!("a refusal: {why}")))
-            }
+            Record::Call { call, .. } => apply(&mut self.node, now, call)
+                .map(|why| (call.to_string(), format!("a refusal: {why}"))),
             Record::Transmit {
-                at,
-                max_segments,
-                mark,
+                max_segments, mark, ..
             } => {
-                let now = self.instant(*at);
                 let came = self.transmit(now, *max_segments);
                 let words = |mark: Option<TransmitMark>| match mark {
                     Some(mark) => mark.to_string(),
@@ -192,23 +297,16 @@ impl Stage<'_> {
             Record::Event(mark) => {
                 let came = self.node.poll_event();
                 if let Some(event) = &came {
-                    let elapsed = self.elapsed();
-                    (self.watcher)(elapsed, event);
+                    (self.watcher)(self.clock.elapsed(), event);
                 }
-                let found = came.as_ref().map(|event| EventMark {
-                    name: event.name(),
-                    digest: event.digest(),
-                });
-                let none = || "no more events".to_owned();
-                (found != *mark).then(|| {
-                    (
-                        mark.map_or_else(none, |mark| mark.to_string()),
-                        came.map_or_else(none, |event| format!("event {event:?}")),
-                    )
-                })
+                event_unlike(*mark, came.as_ref(), Event::digest)
             }
-            // The reader hands signatures to the node's tap.
-            Record::Signature(_) | Record::End(_) => None,
+            // The reader hands signatures to the node's tap; the others are of link level.
+            Record::Signature(_)
+            | Record::End(_)
+            | Record::Arrival { .. }
+            | Record::Answers { .. }
+            | Record::Asked { .. } => None,
         }
     }
 
@@ -218,20 +316,5 @@ impl Stage<'_> {
             .node
             .poll_transmit(now, max_segments, &mut self.buffer)?;
         Some(transmit.mark(&self.buffer))
-    }
-
-    fn instant(&self, at: i64) -> Instant {
-        let offset = Duration::from_nanos(at.unsigned_abs());
-        let moved = if at < 0 {
-            self.start.checked_sub(offset)
-        } else {
-            self.start.checked_add(offset)
-        };
-        // The node clamps a time before its origin to it.
-        moved.unwrap_or(self.start)
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_nanos(u64::try_from(self.time).unwrap_or(0))
     }
 }

@@ -34,9 +34,35 @@ pub struct Difference {
 }
 
 impl Report {
+    /// Of nothing yet.
+    pub(super) fn of(recorded_by: Build) -> Self {
+        Self {
+            records: 0,
+            time: Duration::ZERO,
+            difference: None,
+            ending: None,
+            recorded_by,
+        }
+    }
+
     /// Whether everything that came out was the same.
     pub fn is_identical(&self) -> bool {
         self.difference.is_none()
+    }
+}
+
+impl Difference {
+    pub(super) fn at(
+        record: u64,
+        (expected, came): (String, String),
+        after: Option<(u64, String)>,
+    ) -> Self {
+        Self {
+            record,
+            expected,
+            came,
+            after,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use trunkline_core::{
 use crate::amplification::Sender;
 use crate::host::Host;
 use crate::network::{Arrival, Network, Observed, Outgoing};
-use crate::recordings::Recordings;
+use crate::recordings::{Recording, Recordings};
 use crate::{Certificates, Path, Random, Traffic};
 
 mod raw;
@@ -115,7 +115,12 @@ impl World {
 
     /// Records the nodes that are started from now on.
     pub fn record(&mut self) {
-        self.recordings.on = true;
+        self.record_at(Recording::Wire);
+    }
+
+    /// Nodes that start from now on are recorded so.
+    pub fn record_at(&mut self, recording: Recording) {
+        self.recordings.on = Some(recording);
     }
 
     /// What was recorded of a node so far: a trace for each of its processes, the latest last.

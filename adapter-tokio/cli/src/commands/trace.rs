@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use trunkline_core::trace::{Header, Reader, Record};
+use trunkline_core::trace::{Reader, Record};
 
 use crate::failure::Failure;
 use crate::output;
@@ -154,17 +154,18 @@ fn count(file: &Path) -> Result<Counts, Failure> {
         kind.records += 1;
         kind.bytes += bytes(&record);
     }
-    let Header { build, roles, .. } = reader.header();
+    let header = reader.header();
+    let (build, role) = (&header.build, header.role());
     Ok(Counts {
         version: build.version.clone(),
         rustc: build.rustc.clone(),
         target: build.target.clone(),
         lock: build.lock.clone(),
-        role: match (&roles.server, &roles.client) {
-            (Some(_), Some(_)) => "a server and client",
-            (Some(_), None) => "a server",
-            (None, Some(_)) => "a client",
-            (None, None) => "a node without a role",
+        role: match (role.admission, role.client) {
+            (Some(_), true) => "a server and client",
+            (Some(_), false) => "a server",
+            (None, true) => "a client",
+            (None, false) => "a node without a role",
         },
         records,
         seconds: since(last).as_secs_f64(),

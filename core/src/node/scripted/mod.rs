@@ -14,6 +14,7 @@ use crate::link::Link;
 use crate::quic::Said;
 use crate::quic::{Endpoint, Keys, ScriptEvent};
 use crate::seed::{Seed, SeededRng};
+use crate::tap::LinkNote;
 
 use super::{Admission, Node};
 
@@ -66,6 +67,44 @@ impl Node {
         let carrier = self.endpoint.accept_scripted(address, certificates)?;
         let link = Link::new(now, self.config.timeouts.admission, None);
         Some(self.add_link(link, carrier, true))
+    }
+
+    /// What was noted of its links comes again, in the call or poll that follows. `arrived`: a
+    /// datagram was it that came.
+    pub(crate) fn dictate(&mut self, now: Instant, arrived: bool, notes: &[(LinkKey, LinkNote)]) {
+        if arrived {
+            self.set_time(now);
+        }
+        for (link, note) in notes {
+            match note {
+                LinkNote::Began {
+                    address,
+                    dialled: false,
+                } if arrived => {
+                    self.begin_scripted(now, *address, Vec::new());
+                }
+                note => {
+                    let Some(entry) = self.links.get_mut(*link) else {
+                        // Where it is missing, what is noted now differs from what was.
+                        continue;
+                    };
+                    entry.carrier.dictate(note);
+                    if arrived && matches!(note, LinkNote::Came) {
+                        self.mark(*link);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&mut self, now: Instant) {
+        self.set_time(now);
+    }
+
+    /// Lets go of what was said.
+    pub(crate) fn forget_said(&mut self) {
+        self.endpoint.take_said();
     }
 
     /// A link's peer, or the network before it, does something. `false`: there is no such link.

@@ -3,7 +3,7 @@
 use super::codec::{Decoder, Encoder};
 use crate::error::{CloseCode, StatusCode};
 use crate::id::Tag;
-use crate::tap::Call;
+use crate::tap::{Call, Level};
 
 /// The numbers of the kinds of calls.
 mod kind {
@@ -54,7 +54,7 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
 }
 
 /// Writes what follows a call's kind and time.
-pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
+pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) {
     match *call {
         Call::Datagram {
             remote,
@@ -78,7 +78,7 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
             out.address(address);
             out.text(server_name);
             out.text(client);
-            out.bytes(credentials);
+            out.body(credentials, level);
             out.text(agent);
         }
         Call::Redirect { session, address } => {
@@ -125,7 +125,7 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
         }
         Call::Send { to, message } => {
             out.session(to);
-            out.letter(&message);
+            out.letter(&message, level);
         }
         Call::SendAcked {
             to,
@@ -133,7 +133,7 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
             timeout,
         } => {
             out.session(to);
-            out.letter(&message);
+            out.letter(&message, level);
             out.optional(timeout, Encoder::span);
         }
         Call::Request {
@@ -142,12 +142,12 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
             timeout,
         } => {
             out.session(to);
-            out.letter(&message);
+            out.letter(&message, level);
             out.optional(timeout, Encoder::span);
         }
         Call::SendBestEffort { to, message, key } => {
             out.session(to);
-            out.letter(&message);
+            out.letter(&message, level);
             out.optional(key, Encoder::fixed);
         }
         Call::Broadcast {
@@ -156,7 +156,7 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
             key,
         } => {
             out.optional(group, Encoder::text);
-            out.letter(&message);
+            out.letter(&message, level);
             out.optional(key, Encoder::fixed);
         }
         Call::Cancel { promise } => {
@@ -172,7 +172,7 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
         } => {
             out.delivery(delivery);
             out.fixed(tag.0);
-            out.bytes(body);
+            out.body(body, level);
         }
         Call::Reject {
             delivery,
@@ -187,7 +187,7 @@ pub(super) fn encode_call(call: &Call<'_>, out: &mut Encoder<'_>) {
 }
 
 /// Reads what follows a call's kind and time.
-pub(super) fn decode_call<'a>(kind: u8, from: &mut Decoder<'a>) -> Option<Call<'a>> {
+pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) -> Option<Call<'a>> {
     Some(match kind {
         kind::DATAGRAM => Call::Datagram {
             remote: from.address()?,
@@ -200,7 +200,7 @@ pub(super) fn decode_call<'a>(kind: u8, from: &mut Decoder<'a>) -> Option<Call<'
             address: from.address()?,
             server_name: from.text()?,
             client: from.text()?,
-            credentials: from.bytes()?,
+            credentials: from.body(level)?,
             agent: from.text()?,
         },
         kind::REDIRECT => Call::Redirect {
@@ -233,26 +233,26 @@ pub(super) fn decode_call<'a>(kind: u8, from: &mut Decoder<'a>) -> Option<Call<'
         },
         kind::SEND => Call::Send {
             to: from.session()?,
-            message: from.letter()?,
+            message: from.letter(level)?,
         },
         kind::SEND_ACKED => Call::SendAcked {
             to: from.session()?,
-            message: from.letter()?,
+            message: from.letter(level)?,
             timeout: from.optional(Decoder::span)?,
         },
         kind::REQUEST => Call::Request {
             to: from.session()?,
-            message: from.letter()?,
+            message: from.letter(level)?,
             timeout: from.optional(Decoder::span)?,
         },
         kind::SEND_BEST_EFFORT => Call::SendBestEffort {
             to: from.session()?,
-            message: from.letter()?,
+            message: from.letter(level)?,
             key: from.optional(Decoder::fixed)?,
         },
         kind::BROADCAST => Call::Broadcast {
             group: from.optional(Decoder::text)?,
-            message: from.letter()?,
+            message: from.letter(level)?,
             key: from.optional(Decoder::fixed)?,
         },
         kind::CANCEL => Call::Cancel {
@@ -264,7 +264,7 @@ pub(super) fn decode_call<'a>(kind: u8, from: &mut Decoder<'a>) -> Option<Call<'
         kind::REPLY => Call::Reply {
             delivery: from.delivery()?,
             tag: Tag(from.fixed()?),
-            body: from.bytes()?,
+            body: from.body(level)?,
         },
         kind::REJECT => Call::Reject {
             delivery: from.delivery()?,

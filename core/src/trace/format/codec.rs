@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use crate::id::{DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
-use crate::tap::Letter;
+use crate::tap::{Body, Letter, Level};
 
 /// Writes fields one after another.
 pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
@@ -98,10 +98,29 @@ impl Encoder<'_> {
         self.number(delivery.number);
     }
 
-    pub(super) fn letter(&mut self, letter: &Letter<'_>) {
-        self.optional(letter.lane, |out, lane| out.byte(lane.number()));
+    pub(super) fn lane(&mut self, lane: Lane) {
+        self.byte(lane.number());
+    }
+
+    /// On wire level, bytes. Above it twice the length, and the bytes, or one more, and a hash.
+    pub(super) fn body(&mut self, body: Body<'_>, level: Level) {
+        match (level, body) {
+            (Level::Wire, Body::Whole(bytes)) => self.bytes(bytes),
+            (Level::Link, Body::Whole(bytes)) => {
+                self.number((bytes.len() as u64) << 1);
+                self.0.extend_from_slice(bytes);
+            }
+            (_, Body::Marked { length, hash }) => {
+                self.number((length.min(MARKED_MAX) as u64) << 1 | 1);
+                self.fixed(hash);
+            }
+        }
+    }
+
+    pub(super) fn letter(&mut self, letter: &Letter<'_>, level: Level) {
+        self.optional(letter.lane, Self::lane);
         self.fixed(letter.tag.0);
-        self.bytes(letter.body);
+        self.body(letter.body, level);
     }
 }
 
@@ -113,7 +132,7 @@ impl<'a> Decoder<'a> {
         self.0.is_empty()
     }
 
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
@@ -228,14 +247,36 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    pub(super) fn letter(&mut self) -> Option<Letter<'a>> {
+    pub(super) fn lane(&mut self) -> Option<Lane> {
+        self.byte().and_then(lane)
+    }
+
+    pub(super) fn body(&mut self, level: Level) -> Option<Body<'a>> {
+        if level == Level::Wire {
+            return self.bytes().map(Body::Whole);
+        }
+        let length = self.number()?;
+        let marked = length & 1 == 1;
+        let length = usize::try_from(length >> 1).ok()?;
+        if marked {
+            let hash = self.fixed()?;
+            return (length <= MARKED_MAX).then_some(Body::Marked { length, hash });
+        }
+        self.take(length).map(Body::Whole)
+    }
+
+    pub(super) fn letter(&mut self, level: Level) -> Option<Letter<'a>> {
         Some(Letter {
-            lane: self.optional(|from| from.byte().and_then(lane))?,
+            lane: self.optional(Self::lane)?,
             tag: Tag(self.fixed()?),
-            body: self.bytes()?,
+            body: self.body(level)?,
         })
     }
 }
+
+/// How long a body may be of which only that is known: what is longer is refused by every node, and
+/// as long as this would be, too.
+const MARKED_MAX: usize = trunkline_proto::FRAME_MAX + 1;
 
 /// Any lane that there is, and not only those that an application may ask for.
 fn lane(number: u8) -> Option<Lane> {

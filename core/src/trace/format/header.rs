@@ -10,12 +10,12 @@ use super::settings::settings;
 use super::{Build, TraceError};
 use crate::config::Config;
 use crate::error::TlsError;
-use crate::node::{Admission, ClientRole, Roles, ServerRole};
+use crate::node::{Admission, ClientRole, Roles, ScriptedRoles, ServerRole};
 use crate::quic::{Identity, PersistentKeys, Roots};
-use crate::seed::Seed;
+use crate::seed::{DrawKey, Seed};
+use crate::tap::Level;
 
-/// What a node was made of, and what made it. The private keys are not in it; **the seed is, and it
-/// decrypts what was recorded.**
+/// What a node was made of, and what made it. The private keys are not in it.
 #[derive(Clone, Debug)]
 pub struct Header {
     /// What the recorded program was built from.
@@ -24,13 +24,38 @@ pub struct Header {
     pub config: Config,
     /// The wall clock at the node's origin.
     pub wall: SystemTime,
-    /// Where its randomness came from.
-    pub seed: Seed,
-    /// Keys that outlive the process, if it was given any.
-    pub keys: Option<PersistentKeys>,
-    /// Its certificates, without their keys, and whom it trusts.
-    pub roles: Roles,
+    /// The level of the recording, and what that needs.
+    pub recorded: Recorded,
 }
+
+/// How much was recorded, and what a replay of that begins with.
+#[derive(Clone, Debug)]
+pub enum Recorded {
+    /// Every datagram. **Its seed decrypts them.**
+    Wire {
+        /// Where the node's randomness came from.
+        seed: Seed,
+        /// Keys that outlive the process, if it was given any.
+        keys: Option<PersistentKeys>,
+        /// Its certificates, without their keys, and whom it trusts.
+        roles: Box<Roles>,
+    },
+    /// What came and went above QUIC, with nothing that decrypts anything.
+    Link {
+        /// What the node draws its sessions' names and tokens from, and its jitter.
+        draws: Draws,
+        /// What it does.
+        roles: ScriptedRoles,
+        /// Whether bodies and credentials stand in it, and not only that they were there.
+        bodies: bool,
+    },
+}
+
+/// What a node draws its sessions' names and tokens from, and its jitter: a key of its own, derived
+/// from the node's seed, from which that cannot be found. Who knows it knows the tokens of sessions
+/// that have not ended yet.
+#[derive(Clone, Debug)]
+pub struct Draws(pub(in crate::trace) DrawKey);
 
 /// Names of entries. Those of the configuration are the fields' names behind `config.`.
 mod name {
@@ -42,6 +67,9 @@ mod name {
     pub(super) const WALL: &str = "wall";
     pub(super) const SEED: &str = "seed";
     pub(super) const KEYS: &str = "keys";
+    pub(super) const DRAWS: &str = "draws";
+    pub(super) const BODIES: &str = "bodies";
+    pub(super) const CLIENT: &str = "client";
     pub(super) const ADMISSION: &str = "server.admission";
     pub(super) const SERVER_CERTIFICATE: &str = "server.certificate";
     pub(super) const CLIENT_ROOT: &str = "server.client_root";
@@ -51,6 +79,9 @@ mod name {
 }
 
 const WIRE: &str = "wire";
+const LINK: &str = "link";
+const KEPT: &str = "kept";
+const MARKED: &str = "marked";
 const ADMISSIONS: [(Admission, &str); 3] = [
     (Admission::Open, "open"),
     (Admission::MutualTls, "mutual-tls"),
@@ -68,7 +99,11 @@ impl Header {
             out.text(name);
             out.bytes(value);
         };
-        entry(name::LEVEL, WIRE.as_bytes());
+        let level = match self.level() {
+            Level::Wire => WIRE,
+            Level::Link => LINK,
+        };
+        entry(name::LEVEL, level.as_bytes());
         entry(name::CRATE, self.build.version.as_bytes());
         entry(name::RUSTC, self.build.rustc.as_bytes());
         entry(name::TARGET, self.build.target.as_bytes());
@@ -76,32 +111,26 @@ impl Header {
         let wall = self.wall.duration_since(SystemTime::UNIX_EPOCH);
         let wall = wall.unwrap_or_default().as_nanos().to_string();
         entry(name::WALL, wall.as_bytes());
-        let mut certificates = |name: &str, chain: &[CertificateDer<'static>]| {
-            for certificate in chain {
-                entry(name, certificate);
-            }
+        if let Recorded::Wire { roles, .. } = &self.recorded {
+            encode_certificates(roles, &mut out);
+        }
+        let (admission, dials) = match &self.recorded {
+            Recorded::Wire { roles, .. } => (roles.server.as_ref().map(|s| s.admission), false),
+            Recorded::Link { roles, .. } => (roles.admission, roles.client),
         };
-        let Roles { server, client } = &self.roles;
-        if let Some(server) = server {
-            certificates(name::SERVER_CERTIFICATE, server.identity.chain());
-            if let Some(roots) = &server.client_roots {
-                certificates(name::CLIENT_ROOT, roots.certificates());
-            }
-        }
-        if let Some(client) = client {
-            certificates(name::ROOT, client.roots.certificates());
-            if let Some(identity) = &client.identity {
-                certificates(name::CLIENT_CERTIFICATE, identity.chain());
-            }
-        }
-        if let Some(server) = server {
-            let text = ADMISSIONS
-                .iter()
-                .find(|(kind, _)| *kind == server.admission);
+        let mut entry = |name: &str, value: &[u8]| {
+            out.text(name);
+            out.bytes(value);
+        };
+        if let Some(admission) = admission {
+            let text = ADMISSIONS.iter().find(|(kind, _)| *kind == admission);
             entry(
                 name::ADMISSION,
                 text.map_or("", |(_, text)| text).as_bytes(),
             );
+        }
+        if dials {
+            entry(name::CLIENT, b"true");
         }
         for (field, setting) in settings(&mut self.config.clone()) {
             let field = format!("{}{field}", name::CONFIG);
@@ -113,11 +142,38 @@ impl Header {
             out.text(name);
             out.bytes(value);
         };
-        entry(name::SEED, self.seed.bytes());
-        if let Some(keys) = &self.keys {
-            entry(name::KEYS, &*keys.bytes());
+        match &self.recorded {
+            Recorded::Wire { seed, keys, .. } => {
+                entry(name::SEED, seed.bytes());
+                if let Some(keys) = keys {
+                    entry(name::KEYS, &*keys.bytes());
+                }
+            }
+            Recorded::Link { draws, bodies, .. } => {
+                entry(name::BODIES, if *bodies { KEPT } else { MARKED }.as_bytes());
+                entry(name::DRAWS, draws.0.bytes());
+            }
         }
         body
+    }
+
+    /// How much was recorded.
+    pub fn level(&self) -> Level {
+        match self.recorded {
+            Recorded::Wire { .. } => Level::Wire,
+            Recorded::Link { .. } => Level::Link,
+        }
+    }
+
+    /// What the node was: a server's admission, and whether it was a client.
+    pub fn role(&self) -> ScriptedRoles {
+        match &self.recorded {
+            Recorded::Wire { roles, .. } => ScriptedRoles {
+                admission: roles.server.as_ref().map(|server| server.admission),
+                client: roles.client.is_some(),
+            },
+            Recorded::Link { roles, .. } => *roles,
+        }
     }
 
     /// Reads a header's body.
@@ -130,6 +186,28 @@ impl Header {
             parts.take(name, value)?;
         }
         parts.into_header()
+    }
+}
+
+fn encode_certificates(roles: &Roles, out: &mut Encoder<'_>) {
+    let mut certificates = |name: &str, chain: &[CertificateDer<'static>]| {
+        for certificate in chain {
+            out.text(name);
+            out.bytes(certificate);
+        }
+    };
+    let Roles { server, client } = roles;
+    if let Some(server) = server {
+        certificates(name::SERVER_CERTIFICATE, server.identity.chain());
+        if let Some(roots) = &server.client_roots {
+            certificates(name::CLIENT_ROOT, roots.certificates());
+        }
+    }
+    if let Some(client) = client {
+        certificates(name::ROOT, client.roots.certificates());
+        if let Some(identity) = &client.identity {
+            certificates(name::CLIENT_CERTIFICATE, identity.chain());
+        }
     }
 }
 
@@ -148,6 +226,9 @@ struct Parts {
     wall: Option<SystemTime>,
     seed: Option<Seed>,
     keys: Option<PersistentKeys>,
+    draws: Option<DrawKey>,
+    bodies: Option<bool>,
+    dials: bool,
     admission: Option<Admission>,
     server_chain: Vec<CertificateDer<'static>>,
     client_roots: Vec<CertificateDer<'static>>,
@@ -181,6 +262,23 @@ impl Parts {
                     .map_err(|_| bad(name, "64 bytes are needed"))?;
                 self.keys = Some(PersistentKeys::from_bytes(bytes));
             }
+            name::DRAWS => {
+                let bytes = value
+                    .try_into()
+                    .map_err(|_| bad(name, "32 bytes are needed"))?;
+                self.draws = Some(DrawKey::new(bytes));
+            }
+            name::BODIES => {
+                self.bodies = Some(match text()? {
+                    KEPT => true,
+                    MARKED => false,
+                    other => return Err(bad(name, format!("'{other}' is not known"))),
+                });
+            }
+            name::CLIENT => match text()? {
+                "true" => self.dials = true,
+                other => return Err(bad(name, format!("'{other}' is not known"))),
+            },
             name::ADMISSION => {
                 let text = text()?;
                 let known = ADMISSIONS.iter().find(|(_, known)| *known == text);
@@ -209,12 +307,35 @@ impl Parts {
     }
 
     fn into_header(self) -> Result<Header, TraceError> {
-        if self.level != WIRE {
-            return Err(bad(
-                name::LEVEL,
-                format!("'{}' is not known, only '{WIRE}' is", self.level),
-            ));
-        }
+        let missing = |name| bad(name, "it is missing");
+        let wall = self.wall.ok_or_else(|| missing(name::WALL))?;
+        let (build, config) = (self.build.clone(), self.config.clone());
+        let recorded = match &*self.level {
+            WIRE => self.into_wire()?,
+            LINK => Recorded::Link {
+                draws: Draws(self.draws.ok_or_else(|| missing(name::DRAWS))?),
+                roles: ScriptedRoles {
+                    admission: self.admission,
+                    client: self.dials,
+                },
+                bodies: self.bodies.ok_or_else(|| missing(name::BODIES))?,
+            },
+            other => {
+                return Err(bad(
+                    name::LEVEL,
+                    format!("'{other}' is not known, only '{WIRE}' and '{LINK}' are"),
+                ));
+            }
+        };
+        Ok(Header {
+            build,
+            config,
+            wall,
+            recorded,
+        })
+    }
+
+    fn into_wire(self) -> Result<Recorded, TraceError> {
         let missing = |name| bad(name, "it is missing");
         let tls = |name: &'static str| move |error: TlsError| bad(name, error);
         let trusted = |name, certificates: Vec<_>| {
@@ -238,13 +359,10 @@ impl Parts {
         };
         let identity = known(name::CLIENT_CERTIFICATE, self.client_chain)?;
         let client = trusted(name::ROOT, self.roots)?.map(|roots| ClientRole { roots, identity });
-        Ok(Header {
-            build: self.build,
-            config: self.config,
-            wall: self.wall.ok_or_else(|| missing(name::WALL))?,
+        Ok(Recorded::Wire {
             seed: self.seed.ok_or_else(|| missing(name::SEED))?,
             keys: self.keys,
-            roles: Roles { server, client },
+            roles: Box::new(Roles { server, client }),
         })
     }
 }

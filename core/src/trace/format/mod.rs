@@ -5,17 +5,21 @@ mod call;
 mod codec;
 mod error;
 mod header;
+mod notes;
 mod reader;
 mod record;
 mod settings;
 mod show;
+mod show_notes;
 mod writer;
 
 pub use build::Build;
 pub use error::TraceError;
-pub use header::Header;
+pub use header::{Draws, Header, Recorded};
+pub(super) use reader::Answered;
 pub use reader::{Ending, Reader};
 pub use record::{End, Record};
+pub(super) use settings::change;
 pub use writer::Writer;
 
 /// What a trace begins with. The line feed shows a transfer that changed them.

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 
 use super::{End, FORMAT, Header, MAGIC, Record, TraceError, checksum};
-use crate::tap::Signature;
+use crate::id::LinkKey;
+use crate::tap::{LinkNote, Signature};
 
 /// Reads a trace, record by record, to its last whole one.
 ///
@@ -36,6 +37,44 @@ struct Body {
     number: u64,
     offset: u64,
     bytes: Vec<u8>,
+}
+
+/// A record with the answers that belong to it.
+pub(in crate::trace) struct Answered<'a> {
+    pub(in crate::trace) number: u64,
+    pub(in crate::trace) record: Record<'a>,
+    pub(in crate::trace) answers: Answers,
+    /// The number of the later one of both.
+    pub(in crate::trace) last: u64,
+}
+
+/// What connections answered, and which record says so, if one does.
+#[derive(Default)]
+pub(in crate::trace) struct Answers {
+    pub(in crate::trace) number: Option<u64>,
+    pub(in crate::trace) notes: Vec<(LinkKey, LinkNote)>,
+}
+
+impl Answers {
+    /// Reads those of the poll that follows.
+    fn polled(body: &Body) -> Option<Self> {
+        Self::read(body, true)
+    }
+
+    /// Reads those of the call before.
+    fn of_call(body: &Body) -> Option<Self> {
+        Self::read(body, false)
+    }
+
+    fn read(body: &Body, of_poll: bool) -> Option<Self> {
+        match Record::answers(&body.bytes)? {
+            (polled, notes) if polled == of_poll => Some(Self {
+                number: Some(body.number),
+                notes,
+            }),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -129,6 +168,42 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// The next record that is no answers', with the answers that belong to it.
+    pub(in crate::trace) fn next_with_answers(
+        &mut self,
+    ) -> Result<Option<Answered<'_>>, TraceError> {
+        let mut answers = Answers::default();
+        let Some(mut body) = self.next_body()? else {
+            return Ok(None);
+        };
+        if let Some(before) = Answers::polled(&body) {
+            answers = before;
+            // Without the poll that they belong to, they are of no use.
+            match self.next_body()? {
+                Some(next) => body = next,
+                None => return Ok(None),
+            }
+        } else {
+            // What is wrong further on is said when its turn comes.
+            let ahead = self.next_body();
+            match ahead {
+                Ok(Some(next)) => match Answers::of_call(&next) {
+                    Some(behind) => answers = behind,
+                    None => self.ahead = Some(Ok(Some(next))),
+                },
+                other => self.ahead = Some(other),
+            }
+        }
+        let last = body.number.max(answers.number.unwrap_or(0));
+        let (number, record) = self.look_at(body)?;
+        Ok(Some(Answered {
+            number,
+            record,
+            answers,
+            last,
+        }))
+    }
+
     /// How the trace ends; `None` before that was read.
     pub fn ending(&self) -> Option<Ending> {
         self.ending
@@ -141,10 +216,12 @@ impl<R: Read> Reader<R> {
             bytes,
         } = body;
         self.body = bytes;
-        let record = Record::decode(&self.body, &mut self.clock).ok_or(TraceError::Unknown {
-            record: number,
-            offset,
-        })?;
+        let level = self.header.level();
+        let record =
+            Record::decode(&self.body, level, &mut self.clock).ok_or(TraceError::Unknown {
+                record: number,
+                offset,
+            })?;
         if let Record::End(end) = record {
             self.ending = Some(Ending::Said(end));
         }

@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 
 use super::call::{decode_call, encode_call, kind_of};
 use super::codec::{Decoder, Encoder};
-use crate::tap::{Call, EventMark, Signature, TransmitMark};
+use super::notes::{decode_notes, encode_notes};
+use crate::id::LinkKey;
+use crate::tap::{Call, EventMark, Level, LinkNote, Signature, TransmitMark};
 
 /// One thing that happened to a node, or that it gave out. Times are nanoseconds since the node's
 /// origin, as they were given to it.
@@ -27,6 +29,25 @@ pub enum Record<'a> {
         /// What came; `None`: nothing.
         mark: Option<TransmitMark>,
     },
+    /// Above QUIC: a datagram came. The answers that follow say for which link, if for any.
+    Arrival {
+        /// When.
+        at: i64,
+    },
+    /// Above QUIC: what connections answered, and were given.
+    Answers {
+        /// By the poll that follows; otherwise by the call before.
+        polled: bool,
+        /// Link by link, in the order of things.
+        notes: Vec<(LinkKey, LinkNote)>,
+    },
+    /// Above QUIC: datagrams were asked for.
+    Asked {
+        /// When.
+        at: i64,
+        /// Whether some came.
+        sent: bool,
+    },
     /// An event was asked for; `None`: there was none.
     Event(Option<EventMark<'a>>),
     /// The private key was used, by the record before this one.
@@ -44,26 +65,30 @@ pub enum End {
     Full,
 }
 
-/// The numbers of the kinds of records that are no calls; those have 1 to 31. 64 to 95 are kept for
-/// link level.
+/// The numbers of the kinds of records that are no calls; those have 1 to 31.
 mod kind {
     pub(super) const LAST_CALL: u8 = 31;
     pub(super) const TRANSMIT: u8 = 32;
     pub(super) const EVENT: u8 = 33;
     pub(super) const SCHEME: u8 = 34;
     pub(super) const SIGNATURE: u8 = 35;
+    pub(super) const ARRIVAL: u8 = 64;
+    pub(super) const ANSWERS: u8 = 65;
+    pub(super) const POLLED_ANSWERS: u8 = 66;
+    pub(super) const SENT: u8 = 67;
+    pub(super) const NOT_SENT: u8 = 68;
     pub(super) const END: u8 = 127;
 }
 
 impl<'a> Record<'a> {
     /// Writes the record's body. `clock` is the time of the last record that had one.
-    pub(super) fn encode(&self, clock: &mut i64, body: &mut Vec<u8>) {
+    pub(in crate::trace) fn encode(&self, level: Level, clock: &mut i64, body: &mut Vec<u8>) {
         let mut out = Encoder(body);
         match self {
             Self::Call { at, call } => {
                 out.byte(kind_of(call));
                 moment(*at, clock, &mut out);
-                encode_call(call, &mut out);
+                encode_call(call, level, &mut out);
             }
             Self::Transmit {
                 at,
@@ -77,6 +102,22 @@ impl<'a> Record<'a> {
                     out.number(mark.size);
                     out.fixed(mark.digest);
                 });
+            }
+            Self::Arrival { at } => {
+                out.byte(kind::ARRIVAL);
+                moment(*at, clock, &mut out);
+            }
+            Self::Answers { polled, notes } => {
+                out.byte(if *polled {
+                    kind::POLLED_ANSWERS
+                } else {
+                    kind::ANSWERS
+                });
+                encode_notes(notes, &mut out);
+            }
+            Self::Asked { at, sent } => {
+                out.byte(if *sent { kind::SENT } else { kind::NOT_SENT });
+                moment(*at, clock, &mut out);
             }
             Self::Event(mark) => {
                 out.byte(kind::EVENT);
@@ -110,36 +151,54 @@ impl<'a> Record<'a> {
         if kind != kind::SCHEME && kind != kind::SIGNATURE {
             return None;
         }
-        match Record::decode(body, &mut 0)? {
+        match Record::decode(body, Level::Wire, &mut 0)? {
             Record::Signature(signature) => Some(signature),
             _ => None,
         }
     }
 
+    /// Reads a record's body if it is one of answers, and whether they are a poll's.
+    pub(super) fn answers(body: &[u8]) -> Option<(bool, Vec<(LinkKey, LinkNote)>)> {
+        let kind = *body.first()?;
+        if kind != kind::ANSWERS && kind != kind::POLLED_ANSWERS {
+            return None;
+        }
+        match Record::decode(body, Level::Link, &mut 0)? {
+            Record::Answers { polled, notes } => Some((polled, notes)),
+            _ => None,
+        }
+    }
+
     /// Reads a record's body; `None` if it is none that this version knows.
-    pub(super) fn decode(body: &'a [u8], clock: &mut i64) -> Option<Self> {
+    pub(in crate::trace) fn decode(body: &'a [u8], level: Level, clock: &mut i64) -> Option<Self> {
         let mut from = Decoder(body);
         let record = match from.byte()? {
             kind @ ..=kind::LAST_CALL => {
-                let at = clock.wrapping_add(from.signed()?);
-                *clock = at;
-                let call = decode_call(kind, &mut from)?;
+                let at = time(clock, &mut from)?;
+                let call = decode_call(kind, level, &mut from)?;
                 Self::Call { at, call }
             }
-            kind::TRANSMIT => {
-                let at = clock.wrapping_add(from.signed()?);
-                *clock = at;
-                Self::Transmit {
-                    at,
-                    max_segments: NonZeroUsize::new(from.small()?)?,
-                    mark: from.optional(|from| {
-                        Some(TransmitMark {
-                            size: from.number()?,
-                            digest: from.fixed()?,
-                        })
-                    })?,
-                }
-            }
+            kind::TRANSMIT => Self::Transmit {
+                at: time(clock, &mut from)?,
+                max_segments: NonZeroUsize::new(from.small()?)?,
+                mark: from.optional(|from| {
+                    Some(TransmitMark {
+                        size: from.number()?,
+                        digest: from.fixed()?,
+                    })
+                })?,
+            },
+            kind::ARRIVAL => Self::Arrival {
+                at: time(clock, &mut from)?,
+            },
+            kind @ (kind::ANSWERS | kind::POLLED_ANSWERS) => Self::Answers {
+                polled: kind == kind::POLLED_ANSWERS,
+                notes: decode_notes(&mut from)?,
+            },
+            kind @ (kind::SENT | kind::NOT_SENT) => Self::Asked {
+                at: time(clock, &mut from)?,
+                sent: kind == kind::SENT,
+            },
             kind::EVENT => Self::Event(from.optional(|from| {
                 Some(EventMark {
                     name: from.text()?,
@@ -160,6 +219,11 @@ impl<'a> Record<'a> {
         };
         from.is_empty().then_some(record)
     }
+}
+
+fn time(clock: &mut i64, from: &mut Decoder<'_>) -> Option<i64> {
+    *clock = clock.wrapping_add(from.signed()?);
+    Some(*clock)
 }
 
 /// The time, as what has passed since the last one.

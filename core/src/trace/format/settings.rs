@@ -116,6 +116,30 @@ pub(super) fn settings(config: &mut Config) -> Vec<(&'static str, &mut dyn Setti
     ]
 }
 
+/// Sets a field by its path; says what is wrong.
+pub(in crate::trace) fn change(config: &mut Config, field: &str, text: &str) -> Result<(), String> {
+    let mut all = settings(config);
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    let Some((_, setting)) = all.iter_mut().find(|(name, _)| *name == field) else {
+        let group = field.split('.').next().unwrap_or_default();
+        let mut alike: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| name.starts_with(group) && !group.is_empty())
+            .collect();
+        if alike.is_empty() {
+            alike = names;
+        }
+        return Err(format!(
+            "there is no such setting: {} are",
+            alike.join(", ")
+        ));
+    };
+    let now = setting.text();
+    let set = setting.set(text);
+    set.ok_or_else(|| format!("that is no value of it; what was recorded is {now}"))
+}
+
 /// Fields whose text is what `Display` writes and `FromStr` reads; for `f64` that is exact.
 macro_rules! plain {
     ($($type:ty),*) => {$(

@@ -9,8 +9,11 @@ impl Record<'_> {
     /// When it was, in nanoseconds since the node's origin, if it says so.
     pub fn at(&self) -> Option<i64> {
         match self {
-            Self::Call { at, .. } | Self::Transmit { at, .. } => Some(*at),
-            Self::Event(_) | Self::Signature(_) | Self::End(_) => None,
+            Self::Call { at, .. }
+            | Self::Transmit { at, .. }
+            | Self::Arrival { at }
+            | Self::Asked { at, .. } => Some(*at),
+            Self::Answers { .. } | Self::Event(_) | Self::Signature(_) | Self::End(_) => None,
         }
     }
 }
@@ -22,6 +25,11 @@ impl Record<'_> {
             Self::Call { call, .. } => call.name(),
             Self::Transmit { mark: Some(_), .. } => "transmit",
             Self::Transmit { mark: None, .. } => "transmit, none",
+            Self::Arrival { .. } => "arrival",
+            Self::Answers { polled: false, .. } => "answers",
+            Self::Answers { polled: true, .. } => "answers to a poll",
+            Self::Asked { sent: true, .. } => "transmit",
+            Self::Asked { sent: false, .. } => "transmit, none",
             Self::Event(Some(_)) => "event",
             Self::Event(None) => "event, none",
             Self::Signature(Signature::Scheme(_)) => "signature scheme",
@@ -39,6 +47,23 @@ impl fmt::Display for Record<'_> {
                 mark: Some(mark), ..
             } => write!(f, "gave out {mark}"),
             Self::Transmit { mark: None, .. } => f.write_str("gave out no more datagrams"),
+            Self::Arrival { .. } => f.write_str("a datagram came"),
+            Self::Answers { notes, .. } => {
+                let mut of = None;
+                for (number, (link, note)) in notes.iter().enumerate() {
+                    if number > 0 {
+                        f.write_str("; ")?;
+                    }
+                    if of != Some(link) {
+                        write!(f, "link {:?}: ", link.0)?;
+                        of = Some(link);
+                    }
+                    note.fmt(f)?;
+                }
+                Ok(())
+            }
+            Self::Asked { sent: true, .. } => f.write_str("gave out datagrams"),
+            Self::Asked { sent: false, .. } => f.write_str("gave out no more datagrams"),
             Self::Event(Some(mark)) => write!(f, "gave out {mark}"),
             Self::Event(None) => f.write_str("gave out no more events"),
             Self::Signature(Signature::Scheme(scheme)) => match scheme {

@@ -3,24 +3,44 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::DisconnectReason;
 use crate::error::{CloseCode, StatusCode};
 use crate::id::{DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
-use crate::node::Roles;
+use crate::node::{Admission, ScriptedRoles};
 use crate::quic::PersistentKeys;
-use crate::seed::Seed;
-use crate::tap::{Call, EventMark, Letter, Signature, TransmitMark};
+use crate::seed::{DrawKey, Seed};
+use crate::tap::{
+    Body, Call, EventMark, Letter, Level, LinkNote, LinkStream, Marked, Signature, TransmitMark,
+};
 
 fn header() -> Header {
     Header {
         build: Build::own(),
         config: crate::Config::default(),
         wall: SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 123_456_789),
-        seed: Seed::new([5; 32]),
-        keys: Some(PersistentKeys::new([6; 32], [7; 32])),
-        roles: Roles::default(),
+        recorded: Recorded::Wire {
+            seed: Seed::new([5; 32]),
+            keys: Some(PersistentKeys::new([6; 32], [7; 32])),
+            roles: Box::default(),
+        },
+    }
+}
+
+fn link_header() -> Header {
+    Header {
+        recorded: Recorded::Link {
+            draws: Draws(DrawKey::new([8; 32])),
+            roles: ScriptedRoles {
+                admission: Some(Admission::Ask),
+                client: true,
+            },
+            bodies: false,
+        },
+        ..header()
     }
 }
 
@@ -39,7 +59,7 @@ fn calls() -> Vec<Call<'static>> {
     let message = Letter {
         lane: Some(Lane::BEST_EFFORT),
         tag: Tag::of("test.Said"),
-        body: b"body",
+        body: Body::Whole(b"body"),
     };
     let bare = Letter {
         lane: None,
@@ -64,7 +84,7 @@ fn calls() -> Vec<Call<'static>> {
             address: ([192, 0, 2, 1], 4433).into(),
             server_name: "localhost",
             client: "anna",
-            credentials: b"secret",
+            credentials: Body::Whole(b"secret"),
             agent: "test/1",
         },
         Call::Redirect {
@@ -129,7 +149,7 @@ fn calls() -> Vec<Call<'static>> {
         Call::Reply {
             delivery,
             tag: Tag(1),
-            body: b"reply",
+            body: Body::Whole(b"reply"),
         },
         Call::Reject {
             delivery,
@@ -180,10 +200,137 @@ fn records() -> Vec<Record<'static>> {
     records
 }
 
+/// One of each kind.
+fn notes() -> Vec<LinkNote> {
+    let address = ([192, 0, 2, 1], 4433).into();
+    let reason = || "because".to_owned();
+    let frame = Bytes::from_static(b"head0000tail");
+    let marked = Marked {
+        start: 4,
+        length: 4,
+        hash: 77,
+    };
+    let lane = |opening, marked| LinkNote::Lane {
+        slot: 2,
+        opening,
+        frame: frame.clone(),
+        marked,
+    };
+    let wrote = |opening, stream| LinkNote::Wrote {
+        stream,
+        opening,
+        digest: 5,
+        left: 300,
+    };
+    let broken = |slot| LinkNote::Broken {
+        slot,
+        code: CloseCode::FLOODED,
+        reason: reason(),
+    };
+    let stream = LinkStream::Lane(Lane::ANSWERS);
+    let peer = DisconnectReason::Peer {
+        code: CloseCode::NORMAL,
+        reason: reason(),
+        retry_after: Some(Duration::from_secs(1)),
+    };
+    let local = DisconnectReason::Local {
+        code: CloseCode::NORMAL,
+        reason: reason(),
+    };
+    let began = |dialled| LinkNote::Began { address, dialled };
+    let mut notes = vec![
+        began(true),
+        began(false),
+        LinkNote::Came,
+        LinkNote::Moved("[2001:db8::1]:5".parse().unwrap()),
+        LinkNote::Certificates(vec![vec![1, 2, 3].into(), vec![].into()]),
+        LinkNote::Up,
+        LinkNote::Fault(CloseCode::PROTOCOL_VIOLATION, reason()),
+        LinkNote::Streams(3),
+        LinkNote::Control(frame.clone()),
+        lane(true, None),
+        lane(false, None),
+        broken(None),
+        broken(Some(1)),
+        LinkNote::Unopened(LinkStream::Control),
+        wrote(true, LinkStream::Control),
+        wrote(false, stream),
+        LinkNote::Flushed { stream, left: 0 },
+        LinkNote::Due,
+        LinkNote::Sent,
+        LinkNote::Late,
+        LinkNote::Rests(None),
+        LinkNote::Rests(Some(i64::MIN)),
+        LinkNote::Drained,
+        LinkNote::Closed(CloseCode::NORMAL, reason()),
+    ];
+    let mut with_zeros = frame.to_vec();
+    with_zeros[4..8].fill(0);
+    notes.push(LinkNote::Lane {
+        slot: 0,
+        opening: false,
+        frame: with_zeros.into(),
+        marked: Some(marked),
+    });
+    notes.extend(
+        [
+            peer,
+            local,
+            DisconnectReason::HeartbeatTimeout,
+            DisconnectReason::ConnectTimeout,
+            DisconnectReason::Reset,
+            DisconnectReason::Transport(reason()),
+            DisconnectReason::Certificate(reason()),
+            DisconnectReason::NoCommonProtocol,
+        ]
+        .map(LinkNote::Down),
+    );
+    notes
+}
+
+/// What is recorded above QUIC alone.
+fn link_records() -> Vec<Record<'static>> {
+    let link = |slot| {
+        LinkKey(Key {
+            slot,
+            generation: 1,
+        })
+    };
+    let answers = |polled| Record::Answers {
+        polled,
+        notes: notes().into_iter().map(|note| (link(3), note)).collect(),
+    };
+    let between = [(link(1), LinkNote::Came), (link(2), LinkNote::Came)];
+    let marked = calls().into_iter().map(|call| Record::Call {
+        at: 5,
+        call: call.marked(9),
+    });
+    let mut records = records();
+    records.truncate(records.len() - 1);
+    records.extend(marked);
+    records.extend([
+        Record::Arrival { at: -7 },
+        answers(false),
+        answers(true),
+        Record::Answers {
+            polled: false,
+            notes: between.to_vec(),
+        },
+        Record::Asked { at: 1, sent: true },
+        Record::Asked { at: 2, sent: false },
+        Record::End(End::Full),
+    ]);
+    records
+}
+
 fn trace() -> Vec<u8> {
+    written(&header(), records())
+}
+
+fn written(header: &Header, records: Vec<Record<'_>>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes, &header()).unwrap();
-    for record in records() {
+    let mut writer = Writer::new(&mut bytes, header).unwrap();
+    for record in records {
         writer.write(&record).unwrap();
     }
     bytes
@@ -203,14 +350,16 @@ fn read(bytes: &[u8]) -> Result<(u64, Option<Ending>), TraceError> {
 
 #[test]
 fn records_come_back() {
-    let bytes = trace();
-    let mut reader = Reader::new(&bytes[..]).unwrap();
-    for (place, expected) in records().iter().enumerate() {
-        let (number, record) = reader.next_record().unwrap().unwrap();
-        assert_eq!((number, &record), (place as u64 + 1, expected));
+    for (header, records) in [(header(), records()), (link_header(), link_records())] {
+        let bytes = written(&header, records.clone());
+        let mut reader = Reader::new(&bytes[..]).unwrap();
+        for (place, expected) in records.iter().enumerate() {
+            let (number, record) = reader.next_record().unwrap().unwrap();
+            assert_eq!((number, &record), (place as u64 + 1, expected));
+        }
+        assert!(reader.next_record().unwrap().is_none());
+        assert_eq!(reader.ending(), Some(Ending::Said(End::Full)));
     }
-    assert!(reader.next_record().unwrap().is_none());
-    assert_eq!(reader.ending(), Some(Ending::Said(End::Full)));
 }
 
 #[test]
@@ -219,14 +368,23 @@ fn the_header_comes_back_and_prints_no_secret() {
     let reader = Reader::new(&bytes[..]).unwrap();
     let read = reader.header();
     assert_eq!(read.wall, header().wall);
-    assert_eq!(read.seed.bytes(), header().seed.bytes());
-    let keys = |header: &Header| header.keys.clone().unwrap().bytes().to_vec();
-    assert_eq!(keys(read), keys(&header()));
+    let secrets = |header: &Header| match &header.recorded {
+        Recorded::Wire { seed, keys, .. } => {
+            (*seed.bytes(), keys.clone().unwrap().bytes().to_vec())
+        }
+        Recorded::Link { .. } => panic!("another level"),
+    };
+    assert_eq!(secrets(read), secrets(&header()));
     assert_eq!(read.build, Build::own());
     assert!(read.build.rustc.starts_with("rustc "), "{:?}", read.build);
     assert_eq!(read.build.lock.len(), 16, "{:?}", read.build);
     let printed = format!("{read:?}");
     assert!(printed.contains("Seed(redacted)") && printed.contains("Keys(redacted)"));
+    let bytes = written(&link_header(), Vec::new());
+    let reader = Reader::new(&bytes[..]).unwrap();
+    let printed = format!("{:?}", reader.header());
+    assert_eq!(printed, format!("{:?}", link_header()));
+    assert!(printed.contains("DrawKey(redacted)"), "{printed}");
 }
 
 #[test]
@@ -248,7 +406,10 @@ fn what_is_no_trace_or_another_version_is_said_so() {
 #[test]
 fn what_this_version_cannot_know_is_named() {
     for (entry, value) in [
-        ("level", "link"),
+        ("level", "air"),
+        ("draws", "short"),
+        ("bodies", "some"),
+        ("client", "yes"),
         ("config.limits.patience", "7"),
         ("config.heartbeat.interval", "15 s"),
         ("server.admission", "everybody"),
@@ -332,12 +493,12 @@ proptest! {
 
     #[test]
     fn any_bytes_can_be_read_as_a_record_or_are_refused(body: Vec<u8>) {
-        let mut clock = 0;
-        if let Some(record) = Record::decode(&body, &mut clock) {
-            let mut again = Vec::new();
-            record.encode(&mut 0, &mut again);
-            let mut clock = 0;
-            prop_assert_eq!(Record::decode(&again, &mut clock), Some(record));
+        for level in [Level::Wire, Level::Link] {
+            if let Some(record) = Record::decode(&body, level, &mut 0) {
+                let mut again = Vec::new();
+                record.encode(level, &mut 0, &mut again);
+                prop_assert_eq!(Record::decode(&again, level, &mut 0), Some(record));
+            }
         }
     }
 

@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 
 use super::{FORMAT, Header, MAGIC, Record, checksum};
+use crate::tap::Level;
 
 /// Writes a trace, record by record, and each record whole or not at all if `output` does.
 pub struct Writer<W> {
     output: W,
+    level: Level,
     number: u64,
     clock: i64,
     written: u64,
@@ -26,6 +28,7 @@ impl<W: Write> Writer<W> {
         output.write_all(whole)?;
         Ok(Self {
             output,
+            level: header.level(),
             number: 0,
             clock: 0,
             written: (start.len() + whole.len()) as u64,
@@ -38,7 +41,7 @@ impl<W: Write> Writer<W> {
         let mut clock = self.clock;
         self.record.clear();
         self.record.resize(LENGTH_MAX, 0);
-        record.encode(&mut clock, &mut self.record);
+        record.encode(self.level, &mut clock, &mut self.record);
         let whole = frame(self.number + 1, &mut self.record);
         let written = self.written + whole.len() as u64;
         if written > limit {

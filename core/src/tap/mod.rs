@@ -4,16 +4,21 @@
 //! what it does (each input and command, each poll, each signature of its private key) and a digest
 //! of everything that it says. [`crate::trace`] writes that down; another tap may count, or compare.
 
+mod link;
+
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use twox_hash::XxHash64;
 
 use crate::error::{CloseCode, StatusCode};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::Message;
+
+pub use link::{Level, LinkNote, LinkStream, Marked};
 
 /// What a node tells of itself. It is called on the node's thread, so it should be quick, and must
 /// not block.
@@ -31,6 +36,17 @@ pub trait Tap: Send {
 
     /// The private key was used since the last call of another function.
     fn signature(&mut self, signature: Signature);
+
+    /// What it is told of; asked once, when the node is made.
+    fn level(&self) -> Level {
+        Level::Wire
+    }
+
+    /// What connections answered, and what they were given, in the order of things: `polled`, in the
+    /// poll that is told of next, or else in the latest call. For [`Level::Link`] alone.
+    fn answers(&mut self, polled: bool, notes: Vec<(LinkKey, LinkNote)>) {
+        let _ = (polled, notes);
+    }
 }
 
 /// One input or command, with everything that matters of it.
@@ -53,7 +69,7 @@ pub enum Call<'a> {
         address: SocketAddr,
         server_name: &'a str,
         client: &'a str,
-        credentials: &'a [u8],
+        credentials: Body<'a>,
         agent: &'a str,
     },
     Redirect {
@@ -120,7 +136,7 @@ pub enum Call<'a> {
     Reply {
         delivery: DeliveryKey,
         tag: Tag,
-        body: &'a [u8],
+        body: Body<'a>,
     },
     Reject {
         delivery: DeliveryKey,
@@ -156,16 +172,87 @@ impl<'a> Call<'a> {
     }
 
     /// What it carries: a datagram's bytes, or a message's body; empty for others.
-    pub fn payload(&self) -> &'a [u8] {
+    pub fn payload(&self) -> Body<'a> {
         match *self {
-            Self::Datagram { data, .. } => data,
+            Self::Datagram { data, .. } => Body::Whole(data),
             Self::Send { message, .. }
             | Self::SendAcked { message, .. }
             | Self::Request { message, .. }
             | Self::SendBestEffort { message, .. }
             | Self::Broadcast { message, .. } => message.body,
             Self::Reply { body, .. } => body,
-            _ => &[],
+            _ => Body::Whole(&[]),
+        }
+    }
+
+    /// The same, of bodies and credentials their lengths and hashes alone; see [`Body::marked`].
+    pub(crate) fn marked(mut self, salt: u64) -> Self {
+        match &mut self {
+            Self::Send { message, .. }
+            | Self::SendAcked { message, .. }
+            | Self::Request { message, .. }
+            | Self::SendBestEffort { message, .. }
+            | Self::Broadcast { message, .. } => message.body = message.body.marked(salt),
+            Self::Reply { body, .. } => *body = body.marked(salt),
+            // What people choose can be guessed, and a guess be checked by its hash.
+            Self::Connect { credentials, .. } => {
+                *credentials = Body::Marked {
+                    length: credentials.len(),
+                    hash: 0,
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// A body that is lent, or what is left of one where it is not to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// That there was one.
+    Marked {
+        /// How long it was, in bytes.
+        length: usize,
+        /// Its XXH64, with a seed that is kept nowhere: equal bodies of one recording are known by
+        /// it, and nothing else of them.
+        hash: u64,
+    },
+}
+
+impl Body<'_> {
+    /// How long it is, in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Marked { length, .. } => *length,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// It, or as many zeros.
+    pub(crate) fn to_bytes(self) -> Bytes {
+        match self {
+            Self::Whole(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Marked { length, .. } => vec![0; length].into(),
+        }
+    }
+
+    /// Its length and its hash.
+    pub(crate) fn marked(self, salt: u64) -> Self {
+        match self {
+            Self::Whole(bytes) if !bytes.is_empty() => Body::Marked {
+                length: bytes.len(),
+                hash: XxHash64::oneshot(salt, bytes),
+            },
+            Self::Whole(_) => Body::Whole(&[]),
+            Self::Marked { length, hash } => Body::Marked { length, hash },
         }
     }
 }
@@ -178,7 +265,7 @@ pub struct Letter<'a> {
     /// What the body is.
     pub tag: Tag,
     /// The body.
-    pub body: &'a [u8],
+    pub body: Body<'a>,
 }
 
 impl<'a> From<&'a Message> for Letter<'a> {
@@ -186,7 +273,7 @@ impl<'a> From<&'a Message> for Letter<'a> {
         Self {
             lane: message.lane,
             tag: message.tag,
-            body: &message.body,
+            body: Body::Whole(&message.body),
         }
     }
 }
@@ -228,6 +315,7 @@ pub enum Signature {
 /// XXH64 with seed 0, the same on every machine: numbers are taken as little-endian, and those of
 /// the machine's word size as 64 bits. It finds differences, and is no protection against people
 /// who make them.
+#[derive(Clone)]
 pub struct Digest(XxHash64);
 
 impl Default for Digest {

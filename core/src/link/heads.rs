@@ -1,0 +1,299 @@
+//! The heads of frames: all of them but what bodies and credentials hold. Recordings above QUIC keep
+//! those alone, unless they are told to keep the rest.
+
+use std::hash::Hasher;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
+use crate::frame::encode_frame;
+use crate::tap::Digest;
+
+/// Protobuf's key of an envelope's body: field 15, with a length.
+const BODY: u8 = (15 << 3) | 2;
+
+/// Where in an envelope's frame its body stands. `None`: it has none, or is no envelope.
+pub(crate) fn body_range(frame: &Bytes) -> Option<std::ops::Range<usize>> {
+    let envelope = wire::Envelope::decode(frame.clone()).ok()?;
+    let body = envelope.body;
+    if body.is_empty() {
+        return None;
+    }
+    // A slice of the frame, and not a copy.
+    let start = (body.as_ptr() as usize).checked_sub(frame.as_ptr() as usize)?;
+    let range = start..start + body.len();
+    (range.end <= frame.len()).then_some(range)
+}
+
+/// A control frame with zeros for credentials, if it has any.
+pub(crate) fn without_credentials(frame: &Bytes) -> Bytes {
+    let Ok(wire::Control {
+        frame: Some(Frame::Hello(mut hello)),
+    }) = wire::Control::decode(frame.clone())
+    else {
+        return frame.clone();
+    };
+    if hello.credentials.is_empty() {
+        return frame.clone();
+    }
+    hello.credentials = vec![0; hello.credentials.len()].into();
+    let control = wire::Control {
+        frame: Some(Frame::Hello(hello)),
+    };
+    control.encode_to_vec().into()
+}
+
+/// A frame as it stands on a stream, with its length before it.
+pub(crate) fn with_length(frame: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(frame.len() + 4);
+    let mut length = frame.len();
+    while length >= 0x80 {
+        out.extend_from_slice(&[length as u8 | 0x80]);
+        length >>= 7;
+    }
+    out.extend_from_slice(&[length as u8]);
+    out.extend_from_slice(frame);
+    out.freeze()
+}
+
+/// The digest of a control frame that this side writes, with its length before it.
+pub(crate) fn control_digest(written: &Bytes) -> u64 {
+    let mut digest = Digest::default();
+    match wire::Control::decode_length_delimited(written.clone()) {
+        Ok(wire::Control {
+            frame: Some(Frame::Hello(hello)),
+        }) if !hello.credentials.is_empty() => {
+            let credentials = vec![0; hello.credentials.len()].into();
+            let hello = wire::Hello {
+                credentials,
+                ..hello
+            };
+            let mut out = BytesMut::new();
+            let control = wire::Control {
+                frame: Some(Frame::Hello(hello)),
+            };
+            encode_frame(&control, &mut out);
+            digest.write(&out);
+        }
+        _ => digest.write(written),
+    }
+    digest.finish()
+}
+
+/// The digest of frames that this side writes to a lane, all but their bodies: what they are is
+/// written canonically, the body last.
+pub(crate) fn lane_digest(chunks: &[Bytes]) -> u64 {
+    let mut heads = Heads::default();
+    for chunk in chunks {
+        heads.read(chunk);
+    }
+    heads.digest.finish()
+}
+
+/// Goes through written frames field by field, and over their bodies.
+#[derive(Default)]
+struct Heads {
+    digest: Digest,
+    place: Place,
+    /// Bytes left of the frame.
+    left: usize,
+}
+
+/// What the next byte is.
+#[derive(Clone, Copy)]
+enum Place {
+    Length {
+        value: usize,
+        shift: u32,
+    },
+    Key,
+    Varint,
+    Fixed(usize),
+    FieldLength {
+        body: bool,
+        value: usize,
+        shift: u32,
+    },
+    Field(usize),
+    Body(usize),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Length { value: 0, shift: 0 }
+    }
+}
+
+impl Heads {
+    fn read(&mut self, chunk: &[u8]) {
+        let mut rest = chunk;
+        let mut start = rest;
+        while let Some((&byte, behind)) = rest.split_first() {
+            let (skip, whole) = match self.place {
+                Place::Body(length) => (length.min(rest.len()), length),
+                Place::Field(length) | Place::Fixed(length) => (length.min(rest.len()), length),
+                _ => (0, 0),
+            };
+            if whole > 0 {
+                let is_body = matches!(self.place, Place::Body(_));
+                if is_body {
+                    let head = &start[..start.len() - rest.len()];
+                    self.digest.write(head);
+                }
+                rest = &rest[skip..];
+                self.left = self.left.saturating_sub(skip);
+                let remains = whole - skip;
+                self.place = match self.place {
+                    _ if remains == 0 => self.next_field(),
+                    Place::Body(_) => Place::Body(remains),
+                    _ => Place::Field(remains),
+                };
+                if is_body {
+                    start = rest;
+                }
+                continue;
+            }
+            rest = behind;
+            self.byte(byte);
+        }
+        self.digest.write(start);
+    }
+
+    fn next_field(&self) -> Place {
+        if self.left == 0 {
+            Place::default()
+        } else {
+            Place::Key
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        let more = byte & 0x80 != 0;
+        let bits = usize::from(byte & 0x7f);
+        if let Place::Length { value, shift } = self.place {
+            let value = value | bits.checked_shl(shift).unwrap_or(0);
+            if more {
+                let shift = shift + 7;
+                self.place = Place::Length { value, shift };
+            } else {
+                self.left = value;
+                self.place = self.next_field();
+            }
+            return;
+        }
+        self.left = self.left.saturating_sub(1);
+        self.place = match self.place {
+            // Keys of two bytes are none of an envelope's.
+            Place::Key => match byte & 0b111 {
+                1 => Place::Fixed(8),
+                2 => Place::FieldLength {
+                    body: byte == BODY,
+                    value: 0,
+                    shift: 0,
+                },
+                5 => Place::Fixed(4),
+                _ => Place::Varint,
+            },
+            Place::FieldLength { body, value, shift } => {
+                let value = value | bits.checked_shl(shift).unwrap_or(0);
+                match (more, body) {
+                    (true, _) => Place::FieldLength {
+                        body,
+                        value,
+                        shift: shift + 7,
+                    },
+                    (false, _) if value == 0 => self.next_field(),
+                    (false, true) => Place::Body(value),
+                    (false, false) => Place::Field(value),
+                }
+            }
+            Place::Varint if more => Place::Varint,
+            _ => self.next_field(),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(seq: u64, body: &[u8]) -> Bytes {
+        let header = wire::EnvelopeHeader {
+            seq,
+            tag: 5,
+            promise: 300,
+            ..wire::EnvelopeHeader::default()
+        };
+        let mut out = BytesMut::new();
+        header.encode_frame_header(body.len(), &mut out);
+        out.extend_from_slice(body);
+        out.freeze()
+    }
+
+    fn chunked(bytes: &Bytes, size: usize) -> Vec<Bytes> {
+        bytes.chunks(size).map(Bytes::copy_from_slice).collect()
+    }
+
+    /// Frames of all kinds that a lane has, with such bodies.
+    fn lane(fill: u8, lengths: [usize; 3]) -> Bytes {
+        let mut all = BytesMut::new();
+        encode_frame(&wire::LaneOpen { lane: 3, next: 9 }, &mut all);
+        for (n, length) in lengths.into_iter().enumerate() {
+            all.extend_from_slice(&message(n as u64, &vec![fill; length]));
+        }
+        let status = wire::StatusCode(3);
+        wire::encode_reject_frame(7, 8, status, "because", &mut all);
+        let mut runs = wire::AckRuns::new();
+        runs.push(4).unwrap();
+        wire::encode_acks_frame(8, &runs, &mut all);
+        all.extend_from_slice(&message(9, &[fill; 3]));
+        all.freeze()
+    }
+
+    #[test]
+    fn a_digest_covers_everything_but_what_bodies_hold_in_any_chunks() {
+        let lengths = [0, 200, 70_000];
+        let digest = lane_digest(&[lane(1, lengths)]);
+        for size in [1, 3, 64, 4_096, 100_000] {
+            for fill in [1, 2, 0x7a, 0xff] {
+                let chunks = chunked(&lane(fill, lengths), size);
+                assert_eq!(lane_digest(&chunks), digest, "{size}, {fill}");
+            }
+        }
+        assert_ne!(lane_digest(&[lane(1, [0, 201, 70_000])]), digest);
+        assert_ne!(
+            lane_digest(&[message(1, b"x")]),
+            lane_digest(&[message(2, b"x")])
+        );
+    }
+
+    #[test]
+    fn a_body_is_found_in_its_frame() {
+        let framed = message(5, b"body");
+        let frame = framed.slice(1..);
+        assert_eq!(body_range(&frame), Some(frame.len() - 4..frame.len()));
+        assert_eq!(with_length(&frame), framed);
+        assert_eq!(body_range(&message(5, b"").slice(1..)), None);
+        assert_eq!(body_range(&Bytes::from_static(&[0xff; 4])), None);
+    }
+
+    #[test]
+    fn credentials_are_gone_and_as_long_as_they_were() {
+        let hello = |credentials: &'static [u8]| {
+            let hello = wire::Hello {
+                client_id: "anna".into(),
+                credentials: Bytes::from_static(credentials),
+                ..wire::Hello::default()
+            };
+            let frame = Some(Frame::Hello(hello));
+            Bytes::from(wire::Control { frame }.encode_to_vec())
+        };
+        assert_eq!(without_credentials(&hello(b"secret")), hello(&[0; 6]));
+        assert_eq!(without_credentials(&hello(b"")), hello(b""));
+        let digest = |credentials| control_digest(&with_length(&hello(credentials)));
+        assert_eq!(digest(b"secret"), digest(b"others"));
+        assert_ne!(digest(b"secret"), digest(b"short"));
+    }
+}

@@ -1,0 +1,58 @@
+//! What a node's connections answered, for a recorder above QUIC.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::id::LinkKey;
+use crate::tap::LinkNote;
+
+/// The notes of all links of a node that were not taken yet; `None`: nobody takes them any more.
+#[derive(Debug)]
+pub(crate) struct LinkLog(Mutex<Option<Vec<(LinkKey, LinkNote)>>>);
+
+impl Default for LinkLog {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
+
+impl LinkLog {
+    pub(crate) fn note(&self, link: LinkKey, note: LinkNote) {
+        if let Some(notes) = &mut *self.notes() {
+            notes.push((link, note));
+        }
+    }
+
+    /// What was noted since this was asked last.
+    pub(crate) fn take(&self) -> Vec<(LinkKey, LinkNote)> {
+        self.notes().as_mut().map_or_else(Vec::new, std::mem::take)
+    }
+
+    /// Notes nothing more.
+    pub(crate) fn stop(&self) {
+        *self.notes() = None;
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Option<Vec<(LinkKey, LinkNote)>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where one link notes what its connection answers, if anywhere.
+#[derive(Debug, Default)]
+pub(crate) struct Notes(Option<(LinkKey, Arc<LinkLog>)>);
+
+impl Notes {
+    pub(crate) fn of(link: LinkKey, log: &Arc<LinkLog>) -> Self {
+        Self(Some((link, log.clone())))
+    }
+
+    pub(crate) fn on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn note(&self, note: impl FnOnce() -> LinkNote) {
+        if let Some((link, log)) = &self.0 {
+            log.note(*link, note());
+        }
+    }
+}

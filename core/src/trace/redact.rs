@@ -1,0 +1,100 @@
+//! Records without bodies and credentials: their lengths stay, and hashes by which equal bodies are
+//! known.
+
+use std::io::{Read, Write};
+
+use super::format::{Header, Reader, Record, Recorded, TraceError, Writer};
+use crate::link::heads;
+use crate::tap::{Body, LinkNote, Marked};
+
+/// Copies a trace without what bodies and credentials hold, and says how many records it has. It
+/// replays as the whole one does. `salt` is a number that nobody can guess and that is kept nowhere:
+/// by it, equal bodies get equal hashes, of which nothing else can be learned.
+///
+/// A wire trace is refused: its seed decrypts every datagram in it.
+pub fn redact(input: impl Read, output: impl Write, salt: u64) -> Result<u64, RedactError> {
+    let mut reader = Reader::new(input)?;
+    let Recorded::Link { draws, roles, .. } = &reader.header().recorded else {
+        return Err(RedactError::Wire);
+    };
+    let recorded = Recorded::Link {
+        draws: draws.clone(),
+        roles: *roles,
+        bodies: false,
+    };
+    let header = Header {
+        recorded,
+        ..reader.header().clone()
+    };
+    let mut writer = Writer::new(output, &header).map_err(RedactError::Write)?;
+    let mut records = 0;
+    while let Some((number, record)) = reader.next_record()? {
+        records = number;
+        let record = record.redacted(salt);
+        writer.write(&record).map_err(RedactError::Write)?;
+    }
+    writer.flush().map_err(RedactError::Write)?;
+    Ok(records)
+}
+
+/// Why a trace was not redacted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedactError {
+    /// It is a wire trace.
+    #[error(
+        "a wire trace cannot be redacted, for its seed decrypts every datagram in it: record at link level (Recording::link) what is to be handed on"
+    )]
+    Wire,
+    /// It cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// What is left of it cannot be written.
+    #[error("the redacted trace cannot be written: {0}")]
+    Write(std::io::Error),
+}
+
+impl Record<'_> {
+    /// The same without what bodies and credentials hold. `salt` is of one trace, and kept nowhere:
+    /// a hash says which bodies of that trace are equal, and is no way to try what they may be.
+    pub(super) fn redacted(self, salt: u64) -> Self {
+        match self {
+            Self::Call { at, call } => Self::Call {
+                at,
+                call: call.marked(salt),
+            },
+            Self::Answers { polled, mut notes } => {
+                for (_, note) in &mut notes {
+                    redact_note(note, salt);
+                }
+                Self::Answers { polled, notes }
+            }
+            other => other,
+        }
+    }
+}
+
+fn redact_note(note: &mut LinkNote, salt: u64) {
+    match note {
+        LinkNote::Control(frame) => *frame = heads::without_credentials(frame),
+        LinkNote::Lane {
+            opening: false,
+            frame,
+            marked: marked @ None,
+            ..
+        } => {
+            let Some(range) = heads::body_range(frame) else {
+                return;
+            };
+            let body = frame.get(range.clone()).unwrap_or_default();
+            if let Body::Marked { length, hash } = Body::Whole(body).marked(salt) {
+                *marked = Some(Marked {
+                    start: range.start,
+                    length,
+                    hash,
+                });
+            }
+        }
+        _ => {}
+    }
+}

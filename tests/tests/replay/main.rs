@@ -1,0 +1,7 @@
+//! A recorded node, given the same again, gives out the same.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+mod conversation;
+mod link;
+mod wire;

@@ -1,14 +1,17 @@
 //! `trunkline replay`: a recorded node, run again.
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use trunkline_core::trace::{Build, Replay, Report};
+use trunkline_core::trace::{Build, Comparison, Replay, Report, what_if};
 
 use crate::failure::Failure;
 use crate::output;
+use crate::parse;
+use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
 
 const EXAMPLES: &str = "\
@@ -21,7 +24,9 @@ EXAMPLES
   What happened up to a record, as a timeline
     trunkline replay server.tlt --until 1200 --events
   For a script
-    trunkline replay server.tlt --json";
+    trunkline replay server.tlt --json
+  What a shorter heartbeat would have changed (of a link-level recording)
+    trunkline replay server.tlt --what-if heartbeat.interval=5s --what-if heartbeat.misses=2";
 
 /// Run a recorded node again, and say whether everything comes out the same, bit for bit.
 #[derive(Debug, Args)]
@@ -39,6 +44,26 @@ pub(crate) struct Arguments {
     /// Print the outcome as one JSON object
     #[arg(long)]
     json: bool,
+    /// Run it under another configuration instead, and show what changes: the path of a setting and
+    /// its value, as often as wanted
+    #[arg(long, value_name = "SETTING=VALUE", value_parser = setting)]
+    #[arg(conflicts_with_all = ["json", "until"])]
+    what_if: Vec<(String, String)>,
+}
+
+/// `heartbeat.interval=5s`: durations as people write them.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let example = "a setting and its value such as heartbeat.interval=5s";
+    let (field, value) = text
+        .split_once('=')
+        .filter(|(field, value)| !field.is_empty() && !value.is_empty())
+        .ok_or_else(|| format!("give {example}"))?;
+    let value = match parse::duration(value) {
+        // A plain 0 is a number, too.
+        Ok(duration) if value != "0" => format!("{}ns", duration.as_nanos()),
+        _ => value.to_owned(),
+    };
+    Ok((field.to_owned(), value))
 }
 
 /// What `--json` prints.
@@ -76,6 +101,9 @@ struct BuildDifference<'a> {
 /// Replays the file.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = &arguments.file;
+    if !arguments.what_if.is_empty() {
+        return compare(path, arguments);
+    }
     let refused = |error| unusable(path, &error);
     let mut shown = Ok(());
     let mut replay = Replay::new(open(path)?).map_err(refused)?;
@@ -131,3 +159,57 @@ fn outcome<'a>(report: &'a Report, own: &'a Build) -> Outcome<'a> {
             .collect(),
     }
 }
+
+/// Shows what another configuration would have changed.
+fn compare(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
+    let refused = |error| Failure::usage(format!("{}: {error}", path.display()));
+    let found = what_if(open(path)?, &arguments.what_if, Instant::now()).map_err(refused)?;
+    if arguments.events {
+        for (at, event) in &found.other.events {
+            output::result(&format!("{} {event:?}", moment(*at)))?;
+        }
+    }
+    output::result(&compared(&found))
+}
+
+fn compared(found: &Comparison) -> String {
+    let Comparison { recorded, other } = found;
+    let mut text = format!("as recorded: {recorded}\nwhat if:     {other}\n\n");
+    let mut table = Table::new(["event", "as recorded", "what if"]);
+    let (before, after) = (recorded.counts(), other.counts());
+    let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let count = |counts: &std::collections::BTreeMap<&str, u64>| {
+            grouped(counts.get(name).copied().unwrap_or(0))
+        };
+        table.row([name.to_owned(), count(&before), count(&after)]);
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{table}");
+    let Some(first) = found.first_difference() else {
+        text += "\n\nno event differs";
+        return text;
+    };
+    let shown = |timeline: &trunkline_core::trace::Timeline| match timeline.events.get(first) {
+        Some((at, event)) => {
+            let event = format!("{event:?}");
+            let cut = event.floor_char_boundary(SHOWN);
+            let more = if cut < event.len() { " …" } else { "" };
+            format!("{} {}{more}", moment(*at), &event[..cut])
+        }
+        None => "nothing more".to_owned(),
+    };
+    let _ = write!(
+        text,
+        "\n\nevent {} is the first that differs\n  as recorded {}\n  what if     {}",
+        first + 1,
+        shown(recorded),
+        shown(other)
+    );
+    text
+}
+
+/// How much of an event is shown, in bytes.
+const SHOWN: usize = 300;

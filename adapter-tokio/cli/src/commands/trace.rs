@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use trunkline_core::trace::{Reader, Record};
+use trunkline_core::tap::LinkNote;
+use trunkline_core::trace::{self, Reader, Record, Recorded};
 
 use crate::failure::Failure;
 use crate::output;
@@ -21,9 +25,15 @@ EXAMPLES
   What was recorded, and of which build
     trunkline trace stats server.tlt
   Records 100 to 150, one a line: number, seconds since the node's start, what it was
-    trunkline trace show server.tlt --from 100 --to 150";
+    trunkline trace show server.tlt --from 100 --to 150
+  Take bodies and credentials out of a link-level trace that has them
+    trunkline trace redact server.tlt to-hand-on.tlt
+  Cut a link-level trace down to what still makes its replay differ in the same way
+    trunkline trace shrink server.tlt small.tlt
+  Cut it down to what a command still finds in it (exit status 0; {} is the file)
+    trunkline trace shrink server.tlt small.tlt --while 'trunkline trace show {} | grep -q reject'";
 
-/// Look into a trace: its records one by one, or counted.
+/// Look into a trace: its records one by one, or counted; or make another one of it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -37,6 +47,10 @@ enum What {
     Show(Show),
     /// Count the records of each kind
     Stats(Stats),
+    /// Copy a link-level trace without what bodies and credentials hold
+    Redact(Redact),
+    /// Copy a link-level trace without the records that are not needed
+    Shrink(Shrink),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +76,30 @@ struct Stats {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Redact {
+    /// The trace
+    #[arg(value_name = "IN")]
+    file: PathBuf,
+    /// The new file
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Shrink {
+    /// The trace
+    #[arg(value_name = "IN")]
+    file: PathBuf,
+    /// The new file
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Keep what this command, run by sh, still ends with status 0 for; {} is the file. Without it:
+    /// what makes the replay differ in the same way
+    #[arg(long = "while", value_name = "COMMAND")]
+    command: Option<String>,
+}
+
 /// What `stats --json` prints.
 #[derive(Serialize)]
 struct Counts {
@@ -70,6 +108,7 @@ struct Counts {
     target: String,
     lock: String,
     role: &'static str,
+    level: &'static str,
     records: u64,
     seconds: f64,
     kinds: BTreeMap<&'static str, Kind>,
@@ -88,7 +127,91 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.what {
         What::Show(arguments) => show(arguments),
         What::Stats(arguments) => stats(arguments),
+        What::Redact(arguments) => redact(arguments),
+        What::Shrink(arguments) => shrink(arguments),
     }
+}
+
+fn redact(arguments: &Redact) -> Result<(), Failure> {
+    let Redact { file, out } = arguments;
+    let mut bytes = Vec::new();
+    let records = trace::redact(open(file)?, &mut bytes, unguessable())
+        .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    write_new(out, &bytes)?;
+    output::result(&format!(
+        "{}: {} records without bodies and credentials",
+        out.display(),
+        grouped(records)
+    ))
+}
+
+/// A number that nobody can guess: the keys of the standard library's hash maps come from the
+/// operating system.
+fn unguessable() -> u64 {
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+fn shrink(arguments: &Shrink) -> Result<(), Failure> {
+    let Shrink { file, out, command } = arguments;
+    let refused = |error| Failure::usage(format!("{}: {error}", file.display()));
+    let shrunk = match command {
+        None => trace::shrink(open(file)?, Instant::now()).map_err(refused)?,
+        Some(command) => {
+            // Beside the new file, for there is room and it is private.
+            let trial = out.with_extension("trial.tlt");
+            let mut failed = None;
+            let shrunk = trace::shrink_while(open(file)?, |bytes| {
+                failed.is_none()
+                    && shown(command, &trial, bytes).unwrap_or_else(|error| {
+                        failed = Some(error);
+                        false
+                    })
+            });
+            if let Some(failure) = failed {
+                return Err(failure);
+            }
+            shrunk.map_err(refused)?
+        }
+    };
+    write_new(out, &shrunk.trace)?;
+    output::result(&format!(
+        "{}: {} records of {}",
+        out.display(),
+        grouped(shrunk.after),
+        grouped(shrunk.before)
+    ))
+}
+
+/// Whether the command ends well for such a file, which is written to `trial` and removed again.
+fn shown(command: &str, trial: &Path, trace: &[u8]) -> Result<bool, Failure> {
+    write_new(trial, trace)?;
+    let quoted = format!("'{}'", trial.display().to_string().replace('\'', r"'\''"));
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(command.replace("{}", &quoted))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    // Whoever sees the error of the next one has enough to read.
+    let _ = fs::remove_file(trial);
+    status
+        .map(|status| status.success())
+        .map_err(|error| Failure::usage(format!("cannot run the command: {error}")))
+}
+
+/// Writes a new file that only its owner can read.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options
+        .open(path)
+        .and_then(|mut file| io::Write::write_all(&mut file, bytes));
+    written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
 }
 
 fn show(arguments: &Show) -> Result<(), Failure> {
@@ -117,8 +240,9 @@ fn stats(arguments: &Stats) -> Result<(), Failure> {
         return output::json(&counts);
     }
     let mut text = format!(
-        "{} of trunkline-core {}, {}, {}, Cargo.lock {}\n{} records over {:.3} s\n\n",
+        "{}, {} level, of trunkline-core {}, {}, {}, Cargo.lock {}\n{} records over {:.3} s\n\n",
         counts.role,
+        counts.level,
         counts.version.escape_debug(),
         counts.rustc.escape_debug(),
         counts.target.escape_debug(),
@@ -153,6 +277,16 @@ fn count(file: &Path) -> Result<Counts, Failure> {
         let kind = kinds.entry(record.kind()).or_default();
         kind.records += 1;
         kind.bytes += bytes(&record);
+        if let Record::Answers { notes, .. } = &record {
+            for (_, note) in notes {
+                let kind = kinds.entry(note.name()).or_default();
+                kind.records += 1;
+                kind.bytes += match note {
+                    LinkNote::Control(frame) | LinkNote::Lane { frame, .. } => frame.len() as u64,
+                    _ => 0,
+                };
+            }
+        }
     }
     let header = reader.header();
     let (build, role) = (&header.build, header.role());
@@ -166,6 +300,11 @@ fn count(file: &Path) -> Result<Counts, Failure> {
             (Some(_), false) => "a server",
             (None, true) => "a client",
             (None, false) => "a node without a role",
+        },
+        level: match &header.recorded {
+            Recorded::Wire { .. } => "wire",
+            Recorded::Link { bodies: true, .. } => "link, with bodies",
+            Recorded::Link { bodies: false, .. } => "link",
         },
         records,
         seconds: since(last).as_secs_f64(),

@@ -34,14 +34,22 @@ pub(crate) struct Arena<K, T> {
     slab: Slab<T>,
     /// How often each slot's entry was removed; it outlives the entry.
     generations: Vec<u32>,
+    /// What the first slot is called in keys.
+    first: u32,
     keys: PhantomData<K>,
 }
 
 impl<K, T> Arena<K, T> {
     pub(crate) const fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// A table whose keys' slots begin with that number, so that those of several tables differ.
+    pub(crate) const fn starting_at(first: u32) -> Self {
         Self {
             slab: Slab::new(),
             generations: Vec::new(),
+            first,
             keys: PhantomData,
         }
     }
@@ -68,7 +76,7 @@ impl<K: ArenaKey, T> Arena<K, T> {
         }
         // Slots are the lowest free ones, and memory ends long before 2^32 of them.
         let key = K::from_key(Key {
-            slot: slot as u32,
+            slot: self.first + slot as u32,
             generation: self.generations[slot],
         });
         entry.insert(make(key));
@@ -121,14 +129,14 @@ impl<K: ArenaKey, T> Arena<K, T> {
 
     fn key(&self, slot: usize) -> K {
         K::from_key(Key {
-            slot: slot as u32,
+            slot: self.first + slot as u32,
             generation: self.generations[slot],
         })
     }
 
     fn slot(&self, key: K) -> Option<usize> {
         let Key { slot, generation } = key.key();
-        let slot = slot as usize;
+        let slot = slot.checked_sub(self.first)? as usize;
         (self.generations.get(slot) == Some(&generation) && self.slab.contains(slot))
             .then_some(slot)
     }
@@ -161,6 +169,20 @@ mod tests {
         assert!(arena.contains(second) && !arena.contains(first));
         assert_eq!(arena.key_of_slot(0), Some(second));
         assert_eq!(arena.len(), 1);
+    }
+
+    #[test]
+    fn keys_of_tables_that_begin_elsewhere_differ_and_find_nothing_in_each_other() {
+        let (mut one, mut other) = (Links::starting_at(0), Links::starting_at(1 << 24));
+        let (first, second) = (one.insert("one"), other.insert("other"));
+        assert_eq!(second.0.slot, 1 << 24);
+        assert_eq!(
+            (one.get(first), other.get(second)),
+            (Some(&"one"), Some(&"other"))
+        );
+        assert_eq!((one.get(second), other.get(first)), (None, None));
+        assert_eq!(other.keys().collect::<Vec<_>>(), [second]);
+        assert_eq!(other.remove(second), Some("other"));
     }
 
     #[test]

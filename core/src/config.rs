@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::ConfigError;
+use crate::id::{SHARDS_MAX, SLOTS_MAX};
 
 /// How a node behaves. `Config::default()` is what an ordinary service wants.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,26 @@ pub struct Config {
     /// Emit [`crate::Event::Sent`] for each message that is first written to a link. Off by
     /// default: it doubles the events of a sender.
     pub report_sent: bool,
+    /// Which of several nodes at one address this is (the only one).
+    pub shard: Shard,
+}
+
+/// Which of several nodes at one address this is. Datagrams are distributed among such nodes as
+/// [`crate::Steering`] says, and [`crate::Origin::keys`] are the same for all of them.
+///
+/// A server with [`shards`](crate::driver) sets this by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its number, counted from 0. Keys of its sessions bear it: [`crate::SessionKey::shard`].
+    pub number: u16,
+    /// How many there are (1).
+    pub of: u16,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self { number: 0, of: 1 }
+    }
 }
 
 /// When a peer counts as dead: `misses` intervals in which no frame came.
@@ -275,6 +296,7 @@ impl Config {
             limits,
             timeouts,
             transport,
+            shard,
             ..
         } = self;
         let beats = HEARTBEAT_RANGE.0..=HEARTBEAT_RANGE.1;
@@ -340,12 +362,29 @@ impl Config {
             ("limits.outbox_messages", limits.outbox_messages),
             ("limits.deliveries", limits.deliveries),
             ("limits.event_messages", limits.event_messages),
-            ("limits.sessions", limits.sessions),
             ("limits.sessions_per_client", limits.sessions_per_client),
             ("limits.half_open", limits.half_open),
         ] {
             ensure((1..=1 << 30).contains(&given), field, given, "1 to 2^30")?;
         }
+        ensure(
+            (1..=SLOTS_MAX).contains(&limits.sessions),
+            "limits.sessions",
+            limits.sessions,
+            "1 to 2^24",
+        )?;
+        ensure(
+            (1..=SHARDS_MAX).contains(&shard.of),
+            "shard.of",
+            shard.of,
+            "1 to 256",
+        )?;
+        ensure(
+            shard.number < shard.of,
+            "shard.number",
+            shard.number,
+            "below shard.of",
+        )?;
         for (field, given) in [
             ("limits.outbox_bytes", limits.outbox_bytes),
             ("limits.outbox_bytes_total", limits.outbox_bytes_total),

@@ -21,8 +21,37 @@ impl fmt::Debug for Key {
 
 /// A session of this node: what a message is sent to. It stays valid across reconnects, and,
 /// on the client, across the loss of the session at the server.
+///
+/// Nodes that share an address ([`crate::Shard`]) give keys that differ from each other's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionKey(pub Key);
+
+/// The highest bits of a session's slot are its shard's number; the others, its place there.
+const PLACE_BITS: u32 = 24;
+
+/// How many sessions a node can have.
+pub(crate) const SLOTS_MAX: usize = 1 << PLACE_BITS;
+
+/// How many nodes can share an address.
+pub(crate) const SHARDS_MAX: u16 = 1 << (u32::BITS - PLACE_BITS);
+
+impl SessionKey {
+    /// The number of the shard whose session it is; 0 where there are no shards.
+    pub fn shard(self) -> usize {
+        (self.0.slot >> PLACE_BITS) as usize
+    }
+
+    /// Its place among the sessions of its node.
+    #[cfg(feature = "driver")]
+    pub(crate) fn place(self) -> usize {
+        self.0.slot as usize % SLOTS_MAX
+    }
+
+    /// The first slot of a shard's sessions.
+    pub(crate) fn first_slot(shard: u16) -> u32 {
+        u32::from(shard) << PLACE_BITS
+    }
+}
 
 /// A link of this node: the state over one QUIC connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

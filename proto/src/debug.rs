@@ -68,6 +68,7 @@ impl fmt::Debug for Welcome {
             heartbeat_ms,
             retention_ms,
             lost_code,
+            redial_id,
         } = self;
         f.debug_struct("Welcome")
             .field("version", version)
@@ -80,6 +81,7 @@ impl fmt::Debug for Welcome {
             .field("heartbeat_ms", heartbeat_ms)
             .field("retention_ms", retention_ms)
             .field("lost_code", lost_code)
+            .field("redial_id", redial_id)
             .finish()
     }
 }

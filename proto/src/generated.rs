@@ -112,6 +112,10 @@ pub struct Welcome {
     /// Why the session that the client asked for was not resumed: a close code, 0 if it was.
     #[prost(uint32, tag = "10")]
     pub lost_code: u32,
+    /// What the destination connection id of the client's next connection is to begin with, so that it
+    /// reaches whoever keeps the session: 8 to 20 bytes; empty if any will do.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub redial_id: ::prost::bytes::Bytes,
 }
 /// Client to server: Welcome has arrived, earlier tokens may be forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,7 +16,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
     floor(
         0,
         &[
-            "id", "config", "error", "message", "planted", "seed", "sliding", "tap",
+            "id", "config", "error", "message", "planted", "seed", "sliding", "steering", "tap",
         ],
     );
     floor(

@@ -19,6 +19,9 @@ pub(crate) struct Dialing {
     pub(crate) backoff: Backoff,
     /// A hello for the present session id was written to some link: the server may know it.
     pub(crate) asked: bool,
+    /// What the destination id of the next connection is to begin with, so that it reaches whoever
+    /// may know the session; `None`: any will do.
+    pub(crate) route: Option<Bytes>,
     /// A server has welcomed this client before, under this session or an earlier one.
     pub(crate) welcomed: bool,
 }
@@ -49,6 +52,7 @@ impl Dialing {
             agent,
             backoff: Backoff::new(redial),
             asked: false,
+            route: None,
             welcomed: false,
         }
     }

@@ -54,7 +54,7 @@ pub struct Driver<I: Io> {
     pub(super) ask: Option<Ask>,
     pub(super) resolver: Option<Resolver>,
     pub(super) timeouts: Timeouts,
-    /// By the slot of their session's key.
+    /// By the place of their session.
     pub(super) peers: Vec<Option<Lodger>>,
     pub(super) lodgers: usize,
     order: u64,
@@ -135,7 +135,7 @@ impl<I: Io> Driver<I> {
         if let Some(lodger) = self.lodger(session) {
             return lodger.peer.clone();
         }
-        let slot = session.0.slot as usize;
+        let slot = session.place();
         if self.peers.len() <= slot {
             self.peers.resize_with(slot + 1, || None);
         }
@@ -163,7 +163,7 @@ impl<I: Io> Driver<I> {
     }
 
     pub(super) fn peer(&self, session: SessionKey) -> Option<&Peer> {
-        let lodger = self.peers.get(session.0.slot as usize)?.as_ref()?;
+        let lodger = self.peers.get(session.place())?.as_ref()?;
         (lodger.peer.session() == session).then_some(&lodger.peer)
     }
 
@@ -178,7 +178,7 @@ impl<I: Io> Driver<I> {
 
     /// Forgets a session that is gone for good.
     pub(super) fn evict(&mut self, session: SessionKey, reason: &DisconnectReason) {
-        let Some(place) = self.peers.get_mut(session.0.slot as usize) else {
+        let Some(place) = self.peers.get_mut(session.place()) else {
             return;
         };
         let Some(lodger) = place.take_if(|lodger| lodger.peer.session() == session) else {
@@ -339,7 +339,7 @@ impl<I: Io> Driver<I> {
 
 /// The lodger of that session, if it has one.
 pub(super) fn find(peers: &mut [Option<Lodger>], session: SessionKey) -> Option<&mut Lodger> {
-    let lodger = peers.get_mut(session.0.slot as usize)?.as_mut();
+    let lodger = peers.get_mut(session.place())?.as_mut();
     lodger.filter(|lodger| lodger.peer.session() == session)
 }
 

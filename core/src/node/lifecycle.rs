@@ -22,12 +22,17 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
-        let Some(dialing) = &session.dialing else {
+        let Some(dialing) = &mut session.dialing else {
             return Ok(());
         };
-        let carrier = self
-            .endpoint
-            .connect(now, dialing.address, &dialing.server_name)?;
+        let route = dialing.route.as_deref().filter(|_| dialing.asked);
+        let (carrier, begins) =
+            self.endpoint
+                .connect(now, dialing.address, &dialing.server_name, route)?;
+        if !dialing.asked {
+            // Until a Welcome says more, this is where the session is.
+            dialing.route = Some(begins);
+        }
         let link = Link::new(now, self.config.timeouts.admission, Some(key));
         let link = self.add_link(link, carrier, false);
         if let Some(session) = self.sessions.get_mut(key) {

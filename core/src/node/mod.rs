@@ -150,6 +150,14 @@ impl Node {
             seed,
             keys,
         } = origin;
+        let shard = config.shard;
+        if shard.of > 1 && keys.is_none() {
+            return Err(ConfigError::OutOfRange {
+                field: "origin.keys",
+                given: "none".into(),
+                allowed: "with several shards, only the keys that all of them have",
+            });
+        }
         let Roles { server, client } = &roles;
         let server = match server {
             None => None,
@@ -185,7 +193,7 @@ impl Node {
             links: Arena::default(),
             by_handle: Vec::new(),
             half_open: 0,
-            sessions: Arena::default(),
+            sessions: Arena::starting_at(SessionKey::first_slot(config.shard.number)),
             by_id: BTreeMap::new(),
             sessions_of: BTreeMap::new(),
             promises: 0,

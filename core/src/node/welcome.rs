@@ -226,6 +226,7 @@ impl Node {
             } else {
                 0
             },
+            redial_id: self.endpoint.redial_id(),
         };
         self.send_control(key, Frame::Welcome(welcome));
         self.metrics.sessions_unknown += u64::from(hello.resume.is_some() && !resumed);
@@ -376,6 +377,7 @@ impl Node {
         session.peer = welcome.limits;
         if let Some(dialing) = session.dialing.as_mut() {
             dialing.asked = true;
+            dialing.route = welcome.redial_id;
             dialing.welcomed = true;
             dialing.backoff.connected(now);
         }

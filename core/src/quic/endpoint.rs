@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint,
-    EndpointConfig, EndpointEvent, Event, ServerConfig, Side, Transmit, VarInt,
+    ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, ConnectionId, DatagramEvent,
+    EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Side, Transmit, VarInt,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -16,12 +16,15 @@ use super::connection::Connection;
 use super::reasons;
 use super::script::{Said, Script};
 use super::seeded::tls::{Identity, Roots};
-use super::seeded::{self, ClientCertificates, PersistentKeys, SignatureTap, Sources, WallClock};
+use super::seeded::{
+    self, ClientCertificates, PersistentKeys, SeededCidGenerator, SignatureTap, Sources, WallClock,
+};
 use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
 use crate::error::{CommandError, ConfigError, DisconnectReason};
 use crate::id::LinkKey;
 use crate::seed::Seed;
+use crate::steering::NAMING;
 
 /// What the endpoint's cryptography is made from.
 pub(crate) struct Keys<'a> {
@@ -61,6 +64,10 @@ pub(crate) enum TurnedAway {
 pub(crate) struct Endpoint {
     inner: quinn_proto::Endpoint,
     client: Option<ClientConfig>,
+    /// Draws the destination ids of first packets.
+    first_destinations: Arc<dyn Fn() -> ConnectionId + Send + Sync>,
+    /// Makes ids that name this shard, if there are several.
+    redial_ids: Option<SeededCidGenerator>,
     wall: WallClock,
     receive_window: VarInt,
     /// In place of QUIC.
@@ -89,7 +96,9 @@ impl Endpoint {
             .clone()
             .unwrap_or_else(|| PersistentKeys::from_seed(keys.seed));
         let mut endpoint = EndpointConfig::new(persistent.reset_key());
-        endpoint.cid_generator(sources.connection_ids());
+        let shard = config.shard;
+        let shard = (shard.of > 1).then(|| (persistent.steering(shard.of), shard.number));
+        endpoint.cid_generator(sources.connection_ids(shard.clone()));
         endpoint.min_reset_interval(config.transport.min_reset_interval);
         let server = match &keys.server {
             None => None,
@@ -111,9 +120,7 @@ impl Endpoint {
             Some((roots, identity)) => {
                 let tls = seeded::client_crypto(roots, *identity, false, &sources)?;
                 let mut client = ClientConfig::new(tls);
-                client
-                    .initial_dst_cid_provider(sources.first_destinations())
-                    .transport_config(client_transport(config));
+                client.transport_config(client_transport(config));
                 Some(client)
             }
         };
@@ -126,6 +133,8 @@ impl Endpoint {
         Ok(Self {
             inner,
             client,
+            first_destinations: sources.first_destinations(),
+            redial_ids: shard.map(|shard| sources.connection_id_generator(Some(shard))),
             wall,
             receive_window: receive_window(config),
             scripts: None,
@@ -252,21 +261,35 @@ impl Endpoint {
         }
     }
 
+    /// Begins a connection. The destination id of its first packets begins with `route`, and is
+    /// random otherwise; says what it begins with.
     pub(crate) fn connect(
         &mut self,
         now: Instant,
         address: SocketAddr,
         server_name: &str,
-    ) -> Result<Carrier, CommandError> {
+        route: Option<&[u8]>,
+    ) -> Result<(Carrier, Bytes), CommandError> {
         if let Some(scripts) = &mut self.scripts {
-            return Ok(scripts.begin(Script::new(Side::Client, address, Vec::new())));
+            let script = Script::new(Side::Client, address, Vec::new());
+            return Ok((scripts.begin(script), Bytes::new()));
         }
-        let config = self
+        let mut config = self
             .client
             .clone()
             .ok_or(CommandError::NotConfigured("client role"))?;
+        let mut first = (self.first_destinations)();
+        let route = route.unwrap_or_default();
+        for (byte, wanted) in first.iter_mut().zip(route) {
+            *byte = *wanted;
+        }
+        let begins = Bytes::copy_from_slice(&first[..route.len().clamp(NAMING, first.len())]);
+        config.initial_dst_cid_provider(Arc::new(move || first));
         match self.inner.connect(now, config, address, server_name) {
-            Ok((handle, connection)) => Ok(Carrier::new(handle, Connection::Quic(connection))),
+            Ok((handle, connection)) => {
+                let carrier = Carrier::new(handle, Connection::Quic(connection));
+                Ok((carrier, begins))
+            }
             Err(ConnectError::InvalidServerName(_)) => Err(CommandError::InvalidServerName),
             Err(ConnectError::InvalidRemoteAddress(address)) => {
                 Err(CommandError::UndialableAddress(address))
@@ -276,6 +299,13 @@ impl Endpoint {
                 field: "nothing: restart",
             }),
         }
+    }
+
+    /// What the next connection of a client is to begin with that is to find this node among those
+    /// at its address, if there are several.
+    pub(crate) fn redial_id(&mut self) -> Bytes {
+        let ids = self.redial_ids.as_mut();
+        ids.map_or_else(Bytes::new, |ids| Bytes::copy_from_slice(&ids.generate()))
     }
 
     /// What a connection may receive ahead once its client is admitted, in bytes.

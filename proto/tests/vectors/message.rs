@@ -106,7 +106,7 @@ fn hello(value: &Value) -> Hello {
 }
 
 fn welcome(value: &Value) -> Welcome {
-    let names = "version session_id token epoch resumed received limits heartbeat_ms retention_ms lost_code";
+    let names = "version session_id token epoch resumed received limits heartbeat_ms retention_ms lost_code redial_id";
     let fields = known(value, names);
     Welcome {
         version: fields.u32("version"),
@@ -119,6 +119,7 @@ fn welcome(value: &Value) -> Welcome {
         heartbeat_ms: fields.u32("heartbeat_ms"),
         retention_ms: fields.u32("retention_ms"),
         lost_code: fields.u32("lost_code"),
+        redial_id: fields.bytes("redial_id"),
     }
 }
 

@@ -7,9 +7,10 @@ use quinn_proto::{ConnectionId, ConnectionIdGenerator};
 
 use super::Sources;
 use crate::seed::SeededRng;
+use crate::steering::{NAMING, Steering};
 
 /// How long the connection ids are that a node hands out, in bytes.
-const CONNECTION_ID_LENGTH: usize = 8;
+const CONNECTION_ID_LENGTH: usize = NAMING;
 
 /// How long the id is that a client makes up for the server before it knows the server's, in
 /// bytes: as long as can be, at least 8 (RFC 9000 section 7.2). The packets that carry it are
@@ -18,22 +19,32 @@ const FIRST_DESTINATION_LENGTH: usize = 20;
 
 /// Makes up connection ids of 8 random bytes.
 ///
-/// A node that shares its port with others will put the number of its shard into the id, so that
-/// a datagram can be steered without a table. RFC 9000 section 5.1 forbids that observers can
-/// link ids, so the shard has to be hidden: the whole id stays 8 bytes, its first byte then the
-/// shard's number under a mask that is made of the other seven.
+/// Those of a node that shares its address with others name it, for whoever has the key.
 ///
 /// Ids are deliberately not recognisable as this node's own: a restarted server must answer ids
 /// that an earlier run handed out with a stateless reset. For the same reason they follow from
 /// the seed and not from [`super::PersistentKeys`]: the same ids again, under the same reset key,
 /// would let old peers reset new connections.
-struct SeededCidGenerator(SeededRng);
+pub(crate) struct SeededCidGenerator {
+    random: SeededRng,
+    shard: Option<(Steering, u16)>,
+}
+
+impl SeededCidGenerator {
+    /// The next id.
+    pub(crate) fn generate(&mut self) -> [u8; CONNECTION_ID_LENGTH] {
+        let mut id = [0; CONNECTION_ID_LENGTH];
+        self.random.fill(&mut id);
+        match &self.shard {
+            None => id,
+            Some((steering, shard)) => steering.name(*shard, id),
+        }
+    }
+}
 
 impl ConnectionIdGenerator for SeededCidGenerator {
     fn generate_cid(&mut self) -> ConnectionId {
-        let mut id = [0; CONNECTION_ID_LENGTH];
-        self.0.fill(&mut id);
-        ConnectionId::new(&id)
+        ConnectionId::new(&self.generate())
     }
 
     fn cid_len(&self) -> usize {
@@ -49,9 +60,21 @@ impl Sources {
     /// What `EndpointConfig::cid_generator` takes. Each generator that it makes is independent.
     pub(crate) fn connection_ids(
         &self,
+        shard: Option<(Steering, u16)>,
     ) -> impl Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync + 'static + use<> {
         let sources = self.clone();
-        move || Box::new(SeededCidGenerator(sources.generator()))
+        move || Box::new(sources.connection_id_generator(shard.clone()))
+    }
+
+    /// A generator of ids that name that shard, if there are several.
+    pub(crate) fn connection_id_generator(
+        &self,
+        shard: Option<(Steering, u16)>,
+    ) -> SeededCidGenerator {
+        SeededCidGenerator {
+            random: self.generator(),
+            shard,
+        }
     }
 
     /// What `ClientConfig::initial_dst_cid_provider` takes.
@@ -63,12 +86,13 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PersistentKeys;
     use super::super::lab::sources;
 
     #[test]
     fn ids_follow_from_the_seed_and_do_not_repeat() {
         let draw = |seed| {
-            let make = sources(seed).connection_ids();
+            let make = sources(seed).connection_ids(None);
             let (mut one, mut other) = (make(), make());
             let mut ids: Vec<_> = (0..50).map(|_| one.generate_cid()).collect();
             ids.extend((0..50).map(|_| other.generate_cid()));
@@ -80,6 +104,23 @@ mod tests {
         let other_seed = draw(2);
         for (i, id) in ids.iter().enumerate() {
             assert!(!ids[i + 1..].contains(id) && !other_seed.contains(id));
+        }
+    }
+
+    #[test]
+    fn ids_of_a_shard_name_it_and_do_not_repeat() {
+        let steering = PersistentKeys::new([1; 32], [2; 32]).steering(3);
+        let mut ids = Vec::new();
+        for shard in 0..3 {
+            let make = sources(1).connection_ids(Some((steering.clone(), shard)));
+            let mut one = make();
+            for _ in 0..50 {
+                let id = one.generate_cid();
+                let datagram = [&[0x40], &id[..]].concat();
+                assert_eq!(steering.shard_of(&datagram), Some(shard));
+                assert!(!ids.contains(&id));
+                ids.push(id);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
 use zeroize::Zeroizing;
 
 use crate::seed::Seed;
+use crate::steering::Steering;
 
 /// Keys that a server should keep across restarts.
 ///
@@ -57,6 +58,16 @@ impl PersistentKeys {
         keys.reset.copy_from_slice(reset);
         keys.token.copy_from_slice(token);
         keys
+    }
+
+    /// How datagrams are distributed among so many nodes that have these keys, from 1 to 256
+    /// ([`crate::Shard`]).
+    pub fn steering(&self, shards: u16) -> Steering {
+        let key = Zeroizing::new(Seed::new(*self.reset).derive("steering", 0));
+        let (half, _) = key.split_at(16);
+        let mut key = Zeroizing::new([0; 16]);
+        key.copy_from_slice(half);
+        Steering::new(&key, shards)
     }
 
     /// What `EndpointConfig::new` takes.
@@ -119,6 +130,19 @@ mod tests {
             keys.reset,
             PersistentKeys::from_seed(&Seed::new([1; 32])).reset
         );
+    }
+
+    #[test]
+    fn who_has_the_keys_steers_alike() {
+        let steer = |reset| {
+            let steering = PersistentKeys::new([reset; 32], [2; 32]).steering(4);
+            let id = |n: u8| [&[0x40][..], &[n; 8]].concat();
+            (0..64)
+                .map(|n| steering.shard_of(&id(n)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(steer(1), steer(1));
+        assert_ne!(steer(1), steer(2));
     }
 
     #[test]

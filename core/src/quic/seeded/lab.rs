@@ -153,7 +153,7 @@ impl Party {
         sources: &Sources,
     ) -> Self {
         let mut config = EndpointConfig::new(keys.reset_key());
-        config.cid_generator(sources.connection_ids());
+        config.cid_generator(sources.connection_ids(None));
         Self {
             address: (Ipv4Addr::new(10, 0, 0, host), 4433).into(),
             endpoint: Endpoint::new(

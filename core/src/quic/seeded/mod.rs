@@ -45,6 +45,7 @@ mod tap_tests;
 
 pub(crate) use build::{ClientCertificates, client_crypto, server_crypto};
 pub(crate) use compare::certificate_names_client;
+pub(crate) use ids::SeededCidGenerator;
 pub use keys::PersistentKeys;
 pub(crate) use provider::provider;
 pub(crate) use signing::{SignatureLog, SignatureTap, digest_of_signed};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    Config, Congestion, Heartbeat, Limits, PromisesFull, Redial, SlowConsumer, Timeouts, Transport,
+    Config, Congestion, Heartbeat, Limits, PromisesFull, Redial, Shard, SlowConsumer, Timeouts,
+    Transport,
 };
 
 /// A field that can be written as text and read back exactly.
@@ -70,6 +71,7 @@ pub(super) fn settings(config: &mut Config) -> Vec<(&'static str, &mut dyn Setti
                 min_reset_interval,
             },
         report_sent,
+        shard: Shard { number, of },
     } = config;
     vec![
         ("heartbeat.interval", interval),
@@ -113,6 +115,8 @@ pub(super) fn settings(config: &mut Config) -> Vec<(&'static str, &mut dyn Setti
         ("transport.migration", migration),
         ("transport.min_reset_interval", min_reset_interval),
         ("report_sent", report_sent),
+        ("shard.number", number),
+        ("shard.of", of),
     ]
 }
 

@@ -128,6 +128,8 @@ pub use config::*;
 pub use error::*;
 pub use id::*;
 pub use message::*;
+#[cfg(feature = "driver")]
+pub(crate) use metrics::Measured;
 pub use metrics::MetricsSnapshot;
 pub use node::*;
 #[cfg(feature = "planted")]

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::command::Command;
 use super::runtime::Task;
-use super::shared::Shared;
+use super::shared::Desk;
 use crate::{AdmissionRequest, Refusal, Roots};
 
 /// Who is let in. A server must say: none of these is the default.
@@ -71,9 +71,9 @@ pub(crate) struct Ask(Arc<dyn Fn(AdmissionRequest) -> Task<Result<(), Refusal>> 
 
 impl Ask {
     /// Has the function decide, beside the driver.
-    pub(crate) fn decide(&self, request: AdmissionRequest, shared: &Arc<Shared>) {
-        let (link, function, posted_to) = (request.link, self.0.clone(), shared.clone());
-        shared.runtime.spawn(Box::pin(async move {
+    pub(crate) fn decide(&self, request: AdmissionRequest, desk: &Arc<Desk>) {
+        let (link, function, posted_to) = (request.link, self.0.clone(), desk.clone());
+        desk.runtime.spawn(Box::pin(async move {
             let decision = AssertUnwindSafe(async move { function(request).await })
                 .catch_unwind()
                 .await;

@@ -73,7 +73,7 @@ impl<P> Client<P> {
 
     /// What the node has counted and measured. Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
-        self.peer.0.shared.ask(|node, now| node.metrics(now)).await
+        self.peer.0.desk.ask(|node, now| node.metrics(now)).await
     }
 
     /// Closes it, as [`Peer::close_session`] does, and waits until its socket is closed too.

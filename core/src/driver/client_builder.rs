@@ -18,7 +18,7 @@ use super::hooks::Hooks;
 use super::peer::State;
 use super::recording::{self, Recording};
 use super::resolve::{Lookup, Resolver, in_reach};
-use super::runtime::{Io, Platform, Task};
+use super::runtime::{Io, Platform, Runtime, Task};
 use super::service::{Serve, Service};
 use super::shared::Shared;
 use super::turn::{Driver, Parts};
@@ -243,10 +243,12 @@ impl<P: Platform> ClientBuilder<P> {
             let platform = platform.clone();
             Arc::new(move |target| platform.resolve(target))
         };
+        let runtime: Arc<dyn Runtime> = platform.clone();
         let resolver = Some(Resolver::new(target, lookup, ipv6));
-        let shared = Arc::new(Shared::new(platform.clone(), limits));
+        let shared = Arc::new(Shared::new([runtime], limits));
         let (service, hooks) = (self.service, self.hooks);
         let parts = Parts {
+            desk: shared.desks[0].clone(),
             shared,
             service,
             hooks,

@@ -1,6 +1,7 @@
 //! What handles and handlers ask of the driver.
 
 use std::fmt;
+use std::iter::Sum;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -93,10 +94,19 @@ pub enum Answer {
 }
 
 /// How a drain went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Sessions that finished in time.
     pub finished: u64,
     /// Sessions that the deadline cut off.
     pub cut_off: u64,
+}
+
+impl Sum for Drained {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, more| Self {
+            finished: sum.finished + more.finished,
+            cut_off: sum.cut_off + more.cut_off,
+        })
+    }
 }

@@ -68,7 +68,7 @@ impl<S: Send + Sync + 'static> Context<S> {
     /// How long the sender still waits, less the time that the message was on its way; `None` if
     /// it did not say.
     pub fn remaining(&self) -> Option<Duration> {
-        let now = self.origin.peer.0.shared.runtime.now();
+        let now = self.origin.peer.0.desk.runtime.now();
         self.origin
             .deadline
             .map(|deadline| deadline.saturating_duration_since(now))

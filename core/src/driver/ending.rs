@@ -49,8 +49,7 @@ pub(super) struct Farewell(pub(super) Arc<Shared>);
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        self.0.subscribers.close();
-        self.0.ended.set(true);
+        self.0.driver_ended();
     }
 }
 
@@ -206,9 +205,9 @@ const GOING_AWAY: &str = "this side has ended";
 impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
         let (settled, woken) = (&mut self.ledger.settled, &mut self.woken);
-        self.shared.mailbox.settle(settled, woken);
+        self.desk.mailbox.settle(settled, woken);
         // Who waits is told that the driver has ended; of what nobody waits for, hooks and events.
-        let left = self.shared.mailbox.close();
+        let left = self.desk.mailbox.close();
         for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
             let (peer, message) = match command {
                 Command::Send(_, submission) => match submission.sender {

@@ -13,7 +13,7 @@ use super::command::{Command, Sender, Submission};
 use super::mailbox::Wanted;
 use super::queue::JobQueue;
 use super::send::{Outgoing, Request};
-use super::shared::Shared;
+use super::shared::{Desk, Shared};
 use super::slot::Stopped;
 use super::tag::tag_of;
 use super::watch::Watch;
@@ -78,9 +78,11 @@ pub struct Peer(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
+    /// That of its node.
+    pub(crate) desk: Arc<Desk>,
     pub(crate) session: SessionKey,
     pub(crate) client: ClientId,
-    /// A number that grows with each session of the node.
+    /// A number that grows with each session.
     order: u64,
     pub(crate) state: Watch<State>,
     pub(crate) closed: AtomicBool,
@@ -120,6 +122,7 @@ impl Front {
 impl Peer {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        desk: Arc<Desk>,
         session: SessionKey,
         client: ClientId,
         order: u64,
@@ -127,6 +130,7 @@ impl Peer {
     ) -> Self {
         Self(Arc::new(Inner {
             shared,
+            desk,
             session,
             client,
             order,
@@ -234,7 +238,7 @@ impl Peer {
         let (session, group) = (self.0.session, group.clone());
         Ok(self
             .0
-            .shared
+            .desk
             .ask(move |node, now| node.join(now, session, &group))
             .await??)
     }
@@ -244,7 +248,7 @@ impl Peer {
     pub async fn leave(&self, group: &GroupName) -> Result<bool, Stopped> {
         let (session, group) = (self.0.session, group.clone());
         self.0
-            .shared
+            .desk
             .ask(move |node, now| node.leave(now, session, &group))
             .await
     }
@@ -253,7 +257,7 @@ impl Peer {
     pub async fn groups(&self) -> Result<Vec<GroupName>, Stopped> {
         let session = self.0.session;
         self.0
-            .shared
+            .desk
             .ask(move |node, _| node.groups_of(session).cloned().collect())
             .await
     }
@@ -262,7 +266,7 @@ impl Peer {
     pub async fn info(&self) -> Result<Option<SessionInfo>, Stopped> {
         let session = self.0.session;
         self.0
-            .shared
+            .desk
             .ask(move |node, _| node.session_info(session))
             .await
     }
@@ -275,7 +279,7 @@ impl Peer {
     pub async fn close_session(&self, code: CloseCode, reason: &str) -> DisconnectReason {
         let close = Command::Close(self.0.session, code, reason.to_owned());
         // If the driver has ended, the session is closed.
-        let _ = self.0.shared.mailbox.post(close);
+        let _ = self.0.desk.mailbox.post(close);
         let closed = |state: &State| match state {
             State::Closed(reason) => Some(reason.clone()),
             _ => None,
@@ -348,7 +352,7 @@ impl Peer {
         }
         let bytes = message.body.len();
         front.add(bytes);
-        match self.0.shared.mailbox.post(command(self.clone(), message)) {
+        match self.0.desk.mailbox.post(command(self.clone(), message)) {
             Err(
                 Command::Send(_, Submission { message, .. })
                 | Command::SendBestEffort { message, .. },

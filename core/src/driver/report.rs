@@ -44,7 +44,7 @@ impl<I: Io> Driver<I> {
             }
             Event::Writable { session } => self.resume_backlog(now, session),
             Event::Admission(request) => match &self.ask {
-                Some(ask) => ask.decide(*request, &self.shared),
+                Some(ask) => ask.decide(*request, &self.desk),
                 None => tracing::warn!("nobody decides about admission"),
             },
             Event::Closed {
@@ -117,7 +117,7 @@ impl<I: Io> Driver<I> {
                 };
                 self.set_state(*session, state);
                 if let Some(resolver) = &self.resolver {
-                    resolver.find(*session, *attempt, &self.shared);
+                    resolver.find(*session, *attempt, &self.desk);
                 }
             }
             Event::Draining {
@@ -127,7 +127,7 @@ impl<I: Io> Driver<I> {
             } => {
                 if let Some(resolver) = &mut self.resolver {
                     resolver.prefer(alternative.clone());
-                    resolver.find(*session, 1, &self.shared);
+                    resolver.find(*session, 1, &self.desk);
                 }
             }
             Event::SessionLost { session } => {
@@ -220,7 +220,7 @@ fn call_hook(hooks: &dyn Hooks, peer: &Peer, event: &Event) {
 }
 
 fn start_worker(peer: Peer, service: Arc<dyn Serve>) {
-    let runtime = peer.0.shared.runtime.clone();
+    let runtime = peer.0.desk.runtime.clone();
     runtime.spawn(Box::pin(Worker::new(peer, service)));
 }
 

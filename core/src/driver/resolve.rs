@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::command::Command;
 use super::runtime::Task;
-use super::shared::Shared;
+use super::shared::Desk;
 use crate::SessionKey;
 
 pub(crate) type Lookup = Arc<dyn Fn(&str) -> Task<io::Result<Vec<SocketAddr>>> + Send + Sync>;
@@ -46,12 +46,12 @@ impl Resolver {
     }
 
     /// Looks the server up beside the driver, and redirects the session to what is found.
-    pub(crate) fn find(&self, session: SessionKey, attempt: u32, shared: &Arc<Shared>) {
+    pub(crate) fn find(&self, session: SessionKey, attempt: u32, desk: &Arc<Desk>) {
         let target = match &self.alternative {
             Some(alternative) if attempt <= LOYAL_ATTEMPTS || attempt % 2 == 1 => alternative,
             _ => &self.target,
         };
-        let (ipv6, home, to) = (self.ipv6, self.home, shared.clone());
+        let (ipv6, home, to) = (self.ipv6, self.home, desk.clone());
         let redirect = move |found: &[SocketAddr]| match choose(found, ipv6, home, attempt) {
             // If the driver has ended, nobody dials any more.
             Some(address) => drop(to.mailbox.post(Command::Redirect(session, address))),
@@ -61,7 +61,7 @@ impl Resolver {
             return redirect(&[address]);
         }
         let (lookup, target) = ((self.lookup)(target), target.clone());
-        shared.runtime.spawn(Box::pin(async move {
+        desk.runtime.spawn(Box::pin(async move {
             match lookup.await {
                 Ok(found) => redirect(&found),
                 Err(error) => tracing::debug!(%target, %error, "the server's name was not found"),

@@ -190,7 +190,7 @@ impl Pending {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Settlement> {
-        let mailbox = &self.peer.0.shared.mailbox;
+        let mailbox = &self.peer.0.desk.mailbox;
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Unsent(message, wanted) => {
                 let message = match self.peer.check(message) {
@@ -229,7 +229,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Stage::Waiting(ticket) = self.stage {
-            self.peer.0.shared.mailbox.abandon(ticket);
+            self.peer.0.desk.mailbox.abandon(ticket);
         }
     }
 }

@@ -14,13 +14,12 @@ use super::events::Events;
 use super::peer::Peer;
 use super::runtime::Platform;
 use super::server_builder::ServerBuilder;
-use super::shared::Shared;
+use super::shared::{Desk, Shared};
 use super::slot::{Stopped, slot};
 use super::tag::tag_of;
-use super::watch::lock;
 use crate::{
-    Audience, Broadcast, ClientId, CloseCode, DrainPlan, GroupName, Message, MetricsSnapshot,
-    SendError, SessionInfo,
+    Audience, Broadcast, ClientId, CloseCode, DrainPlan, GroupName, Measured, Message,
+    MetricsSnapshot, Node, SendError, SessionInfo,
 };
 
 /// A running server. Cheap to clone; when the last clone is dropped, it closes, as
@@ -104,11 +103,8 @@ pub(crate) struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // If the driver has ended, there is nothing to close.
-        let _ = self.shared.mailbox.post(Command::Stop(
-            self.code,
-            "the last handle was dropped".into(),
-        ));
+        let stop = || Command::Stop(self.code, "the last handle was dropped".into());
+        self.shared.tell_each(stop);
     }
 }
 
@@ -126,7 +122,8 @@ impl ServerHandle {
 
     /// All sessions as they are now: client, address, round-trip time, queues, counts. Cancel-safe.
     pub async fn clients(&self) -> Result<Vec<SessionInfo>, Stopped> {
-        self.shared.ask(|node, _| node.sessions().collect()).await
+        let look = |node: &mut Node, _| node.sessions().collect::<Vec<_>>();
+        Ok(self.shared.ask_each(look).await?.concat())
     }
 
     /// The newest session of that client, to send it something; `None` if it has none. A client
@@ -137,11 +134,7 @@ impl ServerHandle {
 
     /// All sessions that are here now.
     pub fn peers(&self) -> Vec<Peer> {
-        lock(&self.shared.roster)
-            .values()
-            .flatten()
-            .cloned()
-            .collect()
+        self.shared.peers()
     }
 
     /// Sends a message to every client that has a link, best effort: it is encoded once, never
@@ -172,7 +165,8 @@ impl ServerHandle {
     /// What the node has counted and measured: connected clients, messages a second, latencies.
     /// Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
-        self.shared.ask(|node, now| node.metrics(now)).await
+        let measured = self.shared.ask_each(|node, now| node.measured(now)).await?;
+        Ok(Measured::sum(measured))
     }
 
     /// What happens from now on.
@@ -197,12 +191,13 @@ impl ServerHandle {
 
     /// As [`drain`](Self::drain), telling clients when and where to go. Cancel-safe likewise.
     pub async fn drain_with(&self, plan: DrainPlan) -> Result<Drained, Stopped> {
-        let (filler, filled) = slot();
-        self.shared
-            .mailbox
-            .post(Command::Drain(plan, filler))
-            .map_err(|_| Stopped)?;
-        filled.await
+        let drain = |desk: &Desk| {
+            let (filler, filled) = slot();
+            let command = Command::Drain(plan.clone(), filler);
+            desk.mailbox.post(command).map_err(|_| Stopped)?;
+            Ok(filled)
+        };
+        Ok(self.shared.each(drain).await?.into_iter().sum())
     }
 
     /// Closes every session, what was sent delivered first, for at most
@@ -211,11 +206,8 @@ impl ServerHandle {
     /// this waits for all of that time, for its message is not answered before. Cancel-safe: dropped
     /// after its first poll, it closes all the same.
     pub async fn close(&self) {
-        // If the driver has ended, that is what was asked for.
-        let _ = self.shared.mailbox.post(Command::Stop(
-            CloseCode::GOING_AWAY,
-            "the server closes".into(),
-        ));
+        let stop = || Command::Stop(CloseCode::GOING_AWAY, "the server closes".into());
+        self.shared.tell_each(stop);
         self.closed().await;
     }
 
@@ -268,12 +260,12 @@ impl Group {
     /// Its sessions. Cancel-safe.
     pub async fn members(&self) -> Result<Vec<SessionInfo>, Stopped> {
         let name = self.name.clone();
-        let look = move |node: &mut crate::Node, _| {
+        let look = move |node: &mut Node, _| {
             node.members(&name)
                 .filter_map(|session| node.session_info(session))
-                .collect()
+                .collect::<Vec<_>>()
         };
-        self.shared.ask(look).await
+        Ok(self.shared.ask_each(look).await?.concat())
     }
 
     /// Sends a message to its sessions, best effort; see [`ServerHandle::broadcast`].
@@ -323,9 +315,11 @@ impl Broadcasting {
             message,
             key,
         } = self;
-        Ok(shared
-            .ask(move |node, now| node.broadcast(now, &audience, message, key))
-            .await??)
+        let sent = shared
+            .ask_each(move |node, now| node.broadcast(now, &audience, message, key))
+            .await?;
+        // All nodes take a message, or none does.
+        Ok(sent.into_iter().sum::<Result<_, _>>()?)
     }
 }
 

@@ -181,9 +181,10 @@ impl<P: Platform> ServerBuilder<P> {
         let io = platform.bind(address).map_err(bind)?;
         let bound = io.local_address().map_err(bind)?;
         let platform: Arc<dyn Runtime> = Arc::new(platform);
-        let shared = Arc::new(Shared::new(platform.clone(), limits));
+        let shared = Arc::new(Shared::new([platform.clone()], limits));
         let parts = Parts {
             shared: shared.clone(),
+            desk: shared.desks[0].clone(),
             service,
             hooks,
             ask,

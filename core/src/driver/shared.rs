@@ -1,6 +1,8 @@
-//! What all handles of one node share.
+//! What all handles of one server or client share.
 
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -9,32 +11,44 @@ use super::events::{Events, Subscribers};
 use super::mailbox::Mailbox;
 use super::peer::Peer;
 use super::runtime::Runtime;
-use super::slot::{Stopped, slot};
+use super::slot::{Filled, Stopped, slot};
 use super::watch::{Watch, lock};
 use crate::{ClientId, Limits, Node};
 
-/// What all handles of one node share. The driver clears it when it ends.
+/// What all handles of one server or client share. A server with several shards has a node, and a
+/// desk, for each.
 pub(crate) struct Shared {
-    pub(crate) mailbox: Mailbox,
-    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) desks: Box<[Arc<Desk>]>,
     pub(crate) limits: Limits,
     pub(crate) subscribers: Subscribers,
     /// The peers that exist, to be found by client id.
-    pub(crate) roster: Mutex<BTreeMap<ClientId, Vec<Peer>>>,
-    /// Whether the driver has ended.
+    roster: Mutex<BTreeMap<ClientId, Vec<Peer>>>,
+    /// How many peers there have been.
+    order: AtomicU64,
+    /// Drivers that have not ended.
+    drivers: AtomicUsize,
+    /// Whether all of them have.
     pub(crate) ended: Watch<bool>,
 }
 
-impl Shared {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, limits: Limits) -> Self {
-        Self {
-            mailbox: Mailbox::default(),
-            runtime,
-            limits,
-            subscribers: Subscribers::default(),
-            roster: Mutex::default(),
-            ended: Watch::new(false),
-        }
+/// Where one node is reached from any thread.
+pub(crate) struct Desk {
+    pub(crate) mailbox: Mailbox,
+    /// Where its sessions' handlers run.
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+impl Desk {
+    /// Has the driver look something up in its node, or change something rare. It does so whether
+    /// or not the answer is waited for.
+    fn put<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Node, Instant) -> T + Send + 'static,
+    ) -> Result<Filled<T>, Stopped> {
+        let (filler, filled) = slot();
+        let command = Command::With(Box::new(move |node, now| filler.fill(look(node, now))));
+        self.mailbox.post(command).map_err(|_| Stopped)?;
+        Ok(filled)
     }
 
     /// Has the driver look something up in its node, or change something rare.
@@ -42,10 +56,68 @@ impl Shared {
         &self,
         look: impl FnOnce(&mut Node, Instant) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let (filler, filled) = slot();
-        let command = Command::With(Box::new(move |node, now| filler.fill(look(node, now))));
-        self.mailbox.post(command).map_err(|_| Stopped)?;
-        filled.await
+        self.put(look)?.await
+    }
+}
+
+impl Shared {
+    /// With a node for each of these runtimes.
+    pub(crate) fn new(
+        runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>,
+        limits: Limits,
+    ) -> Self {
+        let desk = |runtime| {
+            Arc::new(Desk {
+                mailbox: Mailbox::default(),
+                runtime,
+            })
+        };
+        let desks: Box<[_]> = runtimes.into_iter().map(desk).collect();
+        Self {
+            drivers: AtomicUsize::new(desks.len()),
+            desks,
+            limits,
+            subscribers: Subscribers::default(),
+            roster: Mutex::default(),
+            order: AtomicU64::new(0),
+            ended: Watch::new(false),
+        }
+    }
+
+    /// Posts a command to each node, and collects the answers of those that have not ended; an
+    /// error, if all have.
+    pub(crate) async fn each<T>(
+        &self,
+        mut put: impl FnMut(&Desk) -> Result<Filled<T>, Stopped>,
+    ) -> Result<Vec<T>, Stopped> {
+        // All are asked before any answer is waited for.
+        let asked: Vec<_> = self.desks.iter().map(|desk| put(desk)).collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for filled in asked.into_iter().flatten() {
+            answers.extend(filled.await.ok());
+        }
+        if answers.is_empty() {
+            return Err(Stopped);
+        }
+        Ok(answers)
+    }
+
+    /// Has each driver look something up in its node, or change something rare.
+    pub(crate) async fn ask_each<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Node, Instant) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, Stopped> {
+        let mut looks = repeat_n(look, self.desks.len());
+        self.each(|desk| desk.put(looks.next().ok_or(Stopped)?))
+            .await
+    }
+
+    /// Leaves what `command` makes with each driver that has not ended.
+    pub(crate) fn tell_each(&self, command: impl Fn() -> Command) {
+        for desk in &self.desks {
+            // One that has ended does no more.
+            let _ = desk.mailbox.post(command());
+        }
     }
 
     /// The newest of a client's sessions.
@@ -55,6 +127,16 @@ impl Shared {
             .iter()
             .max_by_key(|peer| peer.order())
             .cloned()
+    }
+
+    /// All peers.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        lock(&self.roster).values().flatten().cloned().collect()
+    }
+
+    /// A number above those that were given before.
+    pub(crate) fn next_order(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Adds a peer to those that can be found.
@@ -78,5 +160,13 @@ impl Shared {
 
     pub(crate) fn events(&self) -> Events {
         self.subscribers.subscribe()
+    }
+
+    /// All of a driver is gone, its socket too; with the last of them, this has ended.
+    pub(crate) fn driver_ended(&self) {
+        if self.drivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.subscribers.close();
+            self.ended.set(true);
+        }
     }
 }

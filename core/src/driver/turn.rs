@@ -16,7 +16,7 @@ use super::peer::{Peer, State};
 use super::resolve::Resolver;
 use super::runtime::Io;
 use super::service::Serve;
-use super::shared::Shared;
+use super::shared::{Desk, Shared};
 use crate::{ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
 
 /// What one turn does at most of each kind, before other tasks get theirs.
@@ -49,6 +49,8 @@ pub struct Driver<I: Io> {
     pub(super) node: Node,
     pub(super) io: I,
     pub(super) shared: Arc<Shared>,
+    /// That of its node.
+    pub(super) desk: Arc<Desk>,
     pub(super) service: Option<Arc<dyn Serve>>,
     pub(super) hooks: Option<Arc<dyn Hooks>>,
     pub(super) ask: Option<Ask>,
@@ -57,7 +59,6 @@ pub struct Driver<I: Io> {
     /// By the place of their session.
     pub(super) peers: Vec<Option<Lodger>>,
     pub(super) lodgers: usize,
-    order: u64,
     pub(super) ledger: Ledger,
     pub(super) taken: VecDeque<Command>,
     pub(super) woken: Vec<Waker>,
@@ -83,6 +84,7 @@ pub(super) struct Lodger {
 /// What a driver is made of besides its node and its socket.
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) service: Option<Arc<dyn Serve>>,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) ask: Option<Ask>,
@@ -94,6 +96,7 @@ impl<I: Io> Driver<I> {
     pub(crate) fn new(node: Node, io: I, parts: Parts) -> Self {
         let Parts {
             shared,
+            desk,
             service,
             hooks,
             ask,
@@ -105,6 +108,7 @@ impl<I: Io> Driver<I> {
             node,
             io,
             shared,
+            desk,
             service,
             hooks,
             ask,
@@ -112,7 +116,6 @@ impl<I: Io> Driver<I> {
             timeouts,
             peers: Vec::new(),
             lodgers: 0,
-            order: 0,
             ledger: Ledger::default(),
             taken: VecDeque::new(),
             woken: Vec::new(),
@@ -139,12 +142,12 @@ impl<I: Io> Driver<I> {
         if self.peers.len() <= slot {
             self.peers.resize_with(slot + 1, || None);
         }
-        self.order += 1;
         let peer = Peer::new(
             self.shared.clone(),
+            self.desk.clone(),
             session,
             client.clone(),
-            self.order,
+            self.shared.next_order(),
             state,
         );
         self.shared.enlist(&peer);
@@ -198,7 +201,7 @@ impl<I: Io> Driver<I> {
         self.fire_timers(now, drained);
         let quiet = self.report_events(now);
         let crowd = self.ledger.settled.len() >= CROWD;
-        self.shared
+        self.desk
             .mailbox
             .settle(&mut self.ledger.settled, &mut self.woken);
         self.woken.drain(..).for_each(Waker::wake);
@@ -212,7 +215,7 @@ impl<I: Io> Driver<I> {
         }
         if self.taken.is_empty() {
             let sleeping = (!crowd).then_some(&*cx);
-            self.shared.mailbox.take(&mut self.taken, sleeping);
+            self.desk.mailbox.take(&mut self.taken, sleeping);
         }
         if crowd
             || !idle
@@ -226,7 +229,7 @@ impl<I: Io> Driver<I> {
 
     fn run_commands(&mut self, now: Instant) {
         if self.taken.is_empty() {
-            self.shared.mailbox.take(&mut self.taken, None);
+            self.desk.mailbox.take(&mut self.taken, None);
         }
         for _ in 0..COMMANDS {
             let Some(command) = self.taken.pop_front() else {

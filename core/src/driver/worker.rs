@@ -110,9 +110,9 @@ impl Worker {
     fn start(&mut self, job: Job, order: Order, permit: Permit, cx: &mut Context<'_>) {
         let Job { delivery, deadline } = job;
         let (key, lane, expects) = (delivery.key, delivery.lane, delivery.expects);
-        let shared = &self.peer.0.shared;
+        let runtime = &self.peer.0.desk.runtime;
         let ordered = (order == Order::Ordered).then_some(lane);
-        if deadline.is_some_and(|deadline| deadline <= shared.runtime.now()) {
+        if deadline.is_some_and(|deadline| deadline <= runtime.now()) {
             let late = Status::new(
                 StatusCode::DEADLINE_EXCEEDED,
                 "the time was over before the work began",
@@ -155,7 +155,7 @@ impl Worker {
             let (filler, filled) = slot();
             let mut work =
                 std::mem::replace(&mut running.task, Box::pin(async { Err(panicked()) }));
-            shared.runtime.spawn(Box::pin(async move {
+            runtime.spawn(Box::pin(async move {
                 filler.fill(std::future::poll_fn(|cx| guarded(&mut work, cx)).await);
             }));
             let gone = || {
@@ -234,7 +234,7 @@ impl Future for Worker {
             }
             more = news;
         }
-        this.peer.0.shared.mailbox.post_all(&mut this.answers);
+        this.peer.0.desk.mailbox.post_all(&mut this.answers);
         this.answers.shrink_to(KEPT);
         if closed && this.running.is_empty() {
             Poll::Ready(())

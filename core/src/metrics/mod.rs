@@ -1,12 +1,17 @@
 //! What a node counts and measures.
 
 mod latency;
+#[cfg(feature = "driver")]
+mod measured;
 mod rate;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::error::{CloseCode, DisconnectReason};
+
+#[cfg(feature = "driver")]
+pub(crate) use self::measured::Measured;
 
 use self::latency::Latency;
 use self::rate::Rate;
@@ -68,9 +73,26 @@ macro_rules! metrics {
             }
         }
 
+        #[cfg(feature = "driver")]
+        impl MetricsSnapshot {
+            /// Adds up what can be added. Latencies cannot.
+            fn add(&mut self, more: &Self) {
+                self.sessions += more.sessions;
+                self.connected += more.connected;
+                self.promises += more.promises;
+                self.outbox_bytes += more.outbox_bytes;
+                self.messages_per_second += more.messages_per_second;
+                $(self.$counter += more.$counter;)+
+                for (code, count) in &more.closed_by_code {
+                    *self.closed_by_code.entry(*code).or_default() += count;
+                }
+                self.closed_by_other_code += more.closed_by_other_code;
+            }
+        }
+
         /// What a node counted and measured at one moment. Counters start at zero with the node
         /// and only grow; none carries a label for each client.
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         #[non_exhaustive]
         pub struct MetricsSnapshot {
             /// Sessions that exist, with or without a link.

@@ -1,5 +1,6 @@
 //! Best effort: messages that are gone with the link, to one session or to many.
 
+use std::iter::Sum;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -34,6 +35,16 @@ pub struct Broadcast {
     pub dropped: usize,
     /// Sessions without a link, which miss it.
     pub away: usize,
+}
+
+impl Sum for Broadcast {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, more| Self {
+            queued: sum.queued + more.queued,
+            dropped: sum.dropped + more.dropped,
+            away: sum.away + more.away,
+        })
+    }
 }
 
 impl Node {

@@ -8,6 +8,8 @@ use crate::heartbeat::Heartbeat;
 use crate::id::DeliveryKey;
 use crate::id::{ClientId, GroupName, SessionId, SessionKey};
 use crate::link::Stage;
+#[cfg(feature = "driver")]
+use crate::metrics::Measured;
 use crate::metrics::{Gauges, MetricsSnapshot};
 
 use super::Node;
@@ -104,6 +106,12 @@ impl Node {
             gauges.connected += usize::from(session.connected_since.is_some());
         }
         self.metrics.snapshot(now, gauges)
+    }
+
+    /// The same, to be put together with other nodes'.
+    #[cfg(feature = "driver")]
+    pub(crate) fn measured(&self, now: Instant) -> Measured {
+        Measured::new(self.metrics(now), &self.metrics)
     }
 
     fn info(&self, key: SessionKey, session: &Session) -> SessionInfo {

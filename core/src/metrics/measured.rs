@@ -1,0 +1,95 @@
+//! What several nodes of one server counted and measured, as if they were one.
+
+use super::latency::Latency;
+use super::{Metrics, MetricsSnapshot};
+
+/// What one node counted and measured, to be put together with others'.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    snapshot: MetricsSnapshot,
+    latency: Latency,
+}
+
+impl Measured {
+    pub(crate) fn new(snapshot: MetricsSnapshot, metrics: &Metrics) -> Self {
+        let latency = metrics.latency.clone();
+        Self { snapshot, latency }
+    }
+
+    /// All of them together. A broadcast that each of them sent counts once.
+    pub(crate) fn sum(all: Vec<Self>) -> MetricsSnapshot {
+        let broadcasts = all.iter().map(|one| one.snapshot.broadcasts).max();
+        let mut sum: Option<Self> = None;
+        for one in all {
+            match &mut sum {
+                None => sum = Some(one),
+                Some(sum) => {
+                    sum.snapshot.add(&one.snapshot);
+                    sum.latency.merge(&one.latency);
+                }
+            }
+        }
+        let Some(Self { snapshot, latency }) = sum else {
+            return MetricsSnapshot::default();
+        };
+        MetricsSnapshot {
+            broadcasts: broadcasts.unwrap_or(0),
+            latency_count: latency.count(),
+            latency_mean: latency.mean(),
+            latency_p50: latency.quantile(0.5),
+            latency_p99: latency.quantile(0.99),
+            latency_p999: latency.quantile(0.999),
+            latency_max: latency.max(),
+            ..snapshot
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::Gauges;
+    use super::*;
+    use crate::error::CloseCode;
+
+    #[test]
+    fn what_several_nodes_measured_is_as_if_one_had() {
+        let start = Instant::now();
+        let (mut one, mut other, mut both) = (
+            Metrics::new(start),
+            Metrics::new(start),
+            Metrics::new(start),
+        );
+        for number in 1..=1_000 {
+            let took = Duration::from_micros(number * number);
+            let node = if number % 3 == 0 {
+                &mut one
+            } else {
+                &mut other
+            };
+            for metrics in [node, &mut both] {
+                metrics.latency.record(took);
+                metrics.messages_sent += number;
+                metrics.closed(CloseCode(number as u32 % 5));
+                metrics.traffic(start, 3);
+            }
+        }
+        // Each node counts a call for all of them.
+        (one.broadcasts, other.broadcasts, both.broadcasts) = (7, 7, 7);
+        let gauges = |sessions| Gauges {
+            sessions,
+            connected: 1,
+            promises: 2,
+            outbox_bytes: 3,
+        };
+        let now = start + Duration::from_secs(1);
+        let measured = |metrics: &Metrics, sessions| {
+            Measured::new(metrics.snapshot(now, gauges(sessions)), metrics)
+        };
+        let sum = Measured::sum(vec![measured(&one, 5), measured(&other, 6)]);
+        let mut expected = both.snapshot(now, gauges(11));
+        (expected.connected, expected.promises, expected.outbox_bytes) = (2, 4, 6);
+        assert_eq!(sum, expected);
+    }
+}

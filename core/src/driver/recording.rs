@@ -81,6 +81,20 @@ impl Recording {
         }
     }
 
+    /// The recording of one of several shards: `server.tlt` is `server.0.tlt` for the first.
+    pub(crate) fn of_shard(&self, number: u16) -> Self {
+        let mut name = self.path.file_stem().unwrap_or_default().to_owned();
+        name.push(format!(".{number}"));
+        if let Some(extension) = self.path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        Self {
+            path: self.path.with_file_name(name),
+            ..self.clone()
+        }
+    }
+
     /// Makes a recorded node. Its file goes again unless it is kept.
     pub(crate) fn start(
         self,
@@ -294,6 +308,20 @@ mod tests {
 
     fn path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("trunkline-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn each_shard_has_a_file_of_its_own() {
+        let name = |path: &str| Recording::to(path).of_shard(3).path;
+        assert_eq!(
+            name("traces/server.tlt"),
+            PathBuf::from("traces/server.3.tlt")
+        );
+        assert_eq!(
+            name("/traces.d/server"),
+            PathBuf::from("/traces.d/server.3")
+        );
+        assert_eq!(name("a.b.tlt"), PathBuf::from("a.b.3.tlt"));
     }
 
     #[test]

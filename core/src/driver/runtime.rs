@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Datagram, Seed, Transmit};
+use crate::{Datagram, Seed, Steering, Transmit};
 
 /// A future of its own, to be run to its end by a runtime.
 pub type Task<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -45,6 +45,18 @@ pub trait Platform: Runtime + Clone {
 
     /// 256 bits of randomness from the operating system.
     fn seed() -> io::Result<Seed>;
+}
+
+/// A platform whose servers can have several shards.
+pub trait Sharded: Platform {
+    /// A runtime with a thread of its own and a socket bound to that address, for each shard from
+    /// the first to the last. The system should choose the socket by [`Steering::shard_of`] if it
+    /// can: what comes to another one is handed over.
+    ///
+    /// Such a runtime ends when its socket and all of its tasks are gone, and with this platform's
+    /// own runtime, if that goes earlier.
+    fn shards(&self, address: SocketAddr, steering: &Steering)
+    -> io::Result<Vec<(Self, Self::Io)>>;
 }
 
 /// A UDP socket and one timer, polled by the [`super::Driver`] that owns them. Each `poll`

@@ -166,7 +166,11 @@ impl ServerHandle {
     /// Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
         let measured = self.shared.ask_each(|node, now| node.measured(now)).await?;
-        Ok(Measured::sum(measured))
+        let mut sum = Measured::sum(measured);
+        if let Some(crossing) = &self.shared.crossing {
+            crossing.count(&mut sum);
+        }
+        Ok(sum)
     }
 
     /// What happens from now on.

@@ -2,24 +2,29 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::admission::{Admit, Policy};
+use super::admission::{Admit, Ask, Policy};
 use super::build_error::{StartError, identity_from, keep};
+use super::crossing::{Crossed, Crossing};
 use super::hooks::Hooks;
-use super::recording::{self, Recording};
-use super::runtime::{Io, Platform, Runtime, Task};
+use super::recording::{self, Fresh, Recording};
+use super::runtime::{Io, Platform, Runtime, Sharded, Task};
 use super::server::Server;
 use super::service::{Serve, Service};
 use super::shared::Shared;
 use super::turn::{Driver, Parts};
-use crate::{Admission, Config, Identity, Origin, PersistentKeys, Roles, Seed, ServerRole};
+use crate::{
+    Admission, Config, Identity, Limits, Node, Origin, PersistentKeys, Roles, Seed, ServerRole,
+    Steering, Timeouts,
+};
 
 /// Sets up a server; awaited, it starts. See [`Server::bind`].
 #[must_use = "nothing starts before this is awaited"]
-pub struct ServerBuilder<P> {
+pub struct ServerBuilder<P: Platform> {
     address: SocketAddr,
     config: Config,
     identity: Option<Identity>,
@@ -29,6 +34,8 @@ pub struct ServerBuilder<P> {
     seed: Option<Seed>,
     keys: Option<PersistentKeys>,
     recording: Option<Recording>,
+    /// How many, and how they come about.
+    shards: Option<(u16, Open<P>)>,
     problem: Option<StartError>,
     platform: Option<P>,
 }
@@ -45,6 +52,7 @@ impl<P: Platform> ServerBuilder<P> {
             seed: None,
             keys: None,
             recording: None,
+            shards: None,
             problem: None,
             platform: None,
         }
@@ -131,14 +139,15 @@ impl<P: Platform> ServerBuilder<P> {
     fn start(self) -> Result<Server<P>, StartError> {
         let Self {
             address,
-            config,
+            mut config,
             identity,
             admission,
             service,
             hooks,
             seed,
-            keys,
+            mut keys,
             recording,
+            shards,
             problem,
             platform,
         } = self;
@@ -156,43 +165,141 @@ impl<P: Platform> ServerBuilder<P> {
             .map_or_else(P::current, Ok)
             .map_err(StartError::Runtime)?;
         let seed = seed.map_or_else(P::seed, Ok).map_err(StartError::Runtime)?;
-        let origin = Origin {
-            now: platform.now(),
-            wall: platform.wall(),
-            seed,
-            keys,
-        };
         let server = Some(ServerRole {
             identity,
             admission,
             client_roots,
         });
-        let (limits, timeouts) = (config.limits, config.timeouts);
-        let (node, fresh) = recording::start(
-            recording,
-            config,
-            Roles {
-                server,
-                client: None,
-            },
-            origin,
-        )?;
-        let bind = |error| StartError::Bind { address, error };
-        let io = platform.bind(address).map_err(bind)?;
-        let bound = io.local_address().map_err(bind)?;
-        let platform: Arc<dyn Runtime> = Arc::new(platform);
-        let shared = Arc::new(Shared::new([platform.clone()], limits));
-        let parts = Parts {
-            shared: shared.clone(),
-            desk: shared.desks[0].clone(),
+        let roles = Roles {
+            server,
+            client: None,
+        };
+        let crew = Crew {
             service,
             hooks,
             ask,
-            resolver: None,
-            timeouts,
+            limits: config.limits,
+            timeouts: config.timeouts,
         };
-        fresh.keep();
-        platform.spawn(Box::pin(Driver::new(node, io, parts)));
+        let (now, wall) = (platform.now(), platform.wall());
+        let bind = |error| StartError::Bind { address, error };
+        let Some((count, open)) = shards.filter(|(count, _)| *count != 1) else {
+            let origin = Origin {
+                now,
+                wall,
+                seed,
+                keys,
+            };
+            let node = recording::start(recording, config, roles, origin)?;
+            let io = platform.bind(address).map_err(bind)?;
+            return crew
+                .work(vec![node], vec![(platform, io)], None)
+                .map_err(bind);
+        };
+        config.shard.of = count;
+        let keys = keys.get_or_insert_with(|| PersistentKeys::from_seed(&seed));
+        let mut nodes = Vec::new();
+        for number in 0..count.max(1) {
+            config.shard.number = number;
+            let origin = Origin {
+                now,
+                wall,
+                // No two nodes may have the same.
+                seed: Seed::new(seed.derive("shard", number.into())),
+                keys: Some(keys.clone()),
+            };
+            let recording = recording.as_ref().map(|all| all.of_shard(number));
+            let (config, roles) = (config.clone(), roles.clone());
+            nodes.push(recording::start(recording, config, roles, origin)?);
+        }
+        let steering = keys.steering(count);
+        let places = open(&platform, address, &steering).map_err(bind)?;
+        let crossing = Arc::new(Crossing::new(steering));
+        let cross = |(own, (platform, io))| (platform, Crossed::new(io, crossing.clone(), own));
+        let places = places.into_iter().enumerate().map(cross).collect();
+        crew.work(nodes, places, Some(crossing)).map_err(bind)
+    }
+}
+
+impl<P: Sharded> ServerBuilder<P> {
+    /// Runs so many shards, from 1 (the default) to 256: each is a node of its own with a socket of
+    /// its own, on a thread of its own, which its sessions' handlers run on too. More than the
+    /// machine has cores make it slower.
+    ///
+    /// A client stays with the shard that its first connection fell to, by chance, whatever becomes
+    /// of its address and however often it comes back. Handles do not show shards: they list,
+    /// broadcast, count, drain and close across all of them. What does show:
+    ///
+    /// * [`crate::Limits`] are each shard's.
+    /// * Hooks and handlers are called by several threads at once.
+    /// * A recording has a file for each shard: `server.0.tlt`, `server.1.tlt`, …
+    /// * [`crate::Event::Drained`] is told by each of them.
+    /// * If one of them ends before the others, by a panic in its thread, its sessions are lost as if
+    ///   the server had been started again, and its clients go to another one.
+    ///
+    /// Datagrams reach their shard by their connection ids ([`crate::Steering`] says how, and what
+    /// an observer learns of it). On Linux the kernel chooses the socket so; where it does not,
+    /// shards hand over to each other what is not theirs, which costs a wake-up, and is counted
+    /// ([`crate::MetricsSnapshot::datagrams_forwarded`]). A client that is no Trunkline client of
+    /// ours has to follow the protocol's section about a server in several places to find its
+    /// session again.
+    pub fn shards(mut self, count: usize) -> Self {
+        // What is too many stays so.
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        self.shards = Some((count, P::shards));
+        self
+    }
+}
+
+/// How a platform makes runtimes and sockets for shards.
+type Open<P> = fn(&P, SocketAddr, &Steering) -> io::Result<Vec<(P, <P as Platform>::Io)>>;
+
+/// What all nodes of a server have.
+struct Crew {
+    service: Option<Arc<dyn Serve>>,
+    hooks: Option<Arc<dyn Hooks>>,
+    ask: Option<Ask>,
+    limits: Limits,
+    timeouts: Timeouts,
+}
+
+impl Crew {
+    /// Starts a driver for each node, each in its place.
+    fn work<P: Platform, I: Io>(
+        self,
+        nodes: Vec<(Node, Fresh)>,
+        places: Vec<(P, I)>,
+        crossing: Option<Arc<Crossing>>,
+    ) -> io::Result<Server<P>> {
+        let Self {
+            service,
+            hooks,
+            ask,
+            limits,
+            timeouts,
+        } = self;
+        let bound = match places.first() {
+            Some((_, io)) => io.local_address()?,
+            None => return Err(io::ErrorKind::AddrNotAvailable.into()),
+        };
+        let runtime = |(platform, _): &(P, I)| Arc::new(platform.clone()) as Arc<dyn Runtime>;
+        let runtimes = places.iter().map(runtime);
+        let shared = Arc::new(Shared::new(runtimes, limits, crossing));
+        for (((node, fresh), (platform, io)), desk) in
+            nodes.into_iter().zip(places).zip(&shared.desks)
+        {
+            let parts = Parts {
+                shared: shared.clone(),
+                desk: desk.clone(),
+                service: service.clone(),
+                hooks: hooks.clone(),
+                ask: ask.clone(),
+                resolver: None,
+                timeouts,
+            };
+            fresh.keep();
+            platform.spawn(Box::pin(Driver::new(node, io, parts)));
+        }
         Ok(Server::new(shared, bound))
     }
 }
@@ -207,7 +314,7 @@ impl<P: Platform> IntoFuture for ServerBuilder<P> {
     }
 }
 
-impl<P> fmt::Debug for ServerBuilder<P> {
+impl<P: Platform> fmt::Debug for ServerBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
             .field("address", &self.address)

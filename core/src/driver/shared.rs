@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::command::Command;
+use super::crossing::Crossing;
 use super::events::{Events, Subscribers};
 use super::mailbox::Mailbox;
 use super::peer::Peer;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     roster: Mutex<BTreeMap<ClientId, Vec<Peer>>>,
     /// How many peers there have been.
     order: AtomicU64,
+    /// Where shards leave datagrams for each other, if there are several.
+    pub(crate) crossing: Option<Arc<Crossing>>,
     /// Drivers that have not ended.
     drivers: AtomicUsize,
     /// Whether all of them have.
@@ -65,6 +68,7 @@ impl Shared {
     pub(crate) fn new(
         runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>,
         limits: Limits,
+        crossing: Option<Arc<Crossing>>,
     ) -> Self {
         let desk = |runtime| {
             Arc::new(Desk {
@@ -80,6 +84,7 @@ impl Shared {
             subscribers: Subscribers::default(),
             roster: Mutex::default(),
             order: AtomicU64::new(0),
+            crossing,
             ended: Watch::new(false),
         }
     }

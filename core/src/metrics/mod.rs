@@ -217,6 +217,11 @@ metrics! {
     bytes_in,
     /// Bytes of the UDP datagrams that were given out to send, without UDP and IP headers.
     bytes_out,
+    /// UDP datagrams that came to another shard's socket than they name and were handed over to that
+    /// shard. Only a server with shards counts them.
+    datagrams_forwarded,
+    /// UDP datagrams that were to be handed over so and were lost, for too many waited.
+    forwarded_dropped,
     /// Connection attempts that were dropped without an answer, for there were too many.
     incoming_ignored,
     /// Connection attempts that were asked to validate their address (QUIC Retry).

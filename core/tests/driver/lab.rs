@@ -15,8 +15,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
-use trunkline_core::driver::{Io, Platform, Runtime, Task};
-use trunkline_core::{Datagram, Ecn, Seed, Transmit};
+use trunkline_core::driver::{Io, Platform, Runtime, Sharded, Task};
+use trunkline_core::{Datagram, Ecn, Seed, Steering, Transmit};
 
 /// How long a datagram takes.
 const DELAY: Duration = Duration::from_millis(1);
@@ -42,6 +42,10 @@ struct Inner {
     /// What happens at a later time, in order.
     agenda: BTreeMap<(Instant, u64), Later>,
     sockets: BTreeMap<SocketAddr, Socket>,
+    /// Sockets that share an address, by names of their own.
+    groups: BTreeMap<SocketAddr, Vec<SocketAddr>>,
+    /// What a network translates: the addresses of sockets, and as what others see them.
+    moved: BTreeMap<SocketAddr, SocketAddr>,
     names: BTreeMap<String, Vec<SocketAddr>>,
     /// Whether the machine speaks IPv6.
     has_ipv6: bool,
@@ -49,8 +53,13 @@ struct Inner {
 }
 
 impl Inner {
-    /// The socket that datagrams to an address go to: one at that address, or at any.
-    fn listener(&self, to: SocketAddr) -> Option<SocketAddr> {
+    /// The socket that datagrams to an address go to: one at that address, or at any. Of several,
+    /// one that is chosen by who sent it.
+    fn listener(&self, to: SocketAddr, from: u16) -> Option<SocketAddr> {
+        if let Some(group) = self.groups.get(&to) {
+            let place = usize::from(from).checked_rem(group.len())?;
+            return Some(group[place]);
+        }
         let any = |ip: IpAddr| SocketAddr::new(ip, to.port());
         let candidates = [
             to,
@@ -79,6 +88,8 @@ pub struct Socket {
     pub cut: bool,
     /// Receiving fails each time.
     pub fails: bool,
+    /// Whoever receives from it panics.
+    pub broken: bool,
     /// So many calls of `poll_receive` were made.
     pub receives: u64,
     /// Whoever floods it sends as much as it can take.
@@ -95,6 +106,8 @@ impl Lab {
                 last: 0,
                 agenda: BTreeMap::new(),
                 sockets: BTreeMap::new(),
+                groups: BTreeMap::new(),
+                moved: BTreeMap::new(),
                 names: BTreeMap::new(),
                 has_ipv6: true,
                 panics: 0,
@@ -162,7 +175,9 @@ impl Lab {
         let waker = match later {
             Later::Wake(waker) => Some(waker),
             Later::Arrive(to, mut datagram) => {
-                let at = inner.listener(to);
+                let home = inner.moved.iter().find(|(_, seen)| **seen == to);
+                let to = home.map_or(to, |(home, _)| *home);
+                let at = inner.listener(to, datagram.remote.port());
                 at.and_then(|at| inner.sockets.get_mut(&at).map(|socket| (at, socket)))
                     .and_then(|(at, socket)| {
                         if at.is_ipv6() {
@@ -206,7 +221,7 @@ impl Lab {
     /// Looks at a socket, or changes how it behaves.
     pub fn socket<T>(&self, address: SocketAddr, look: impl FnOnce(&mut Socket) -> T) -> T {
         let mut inner = self.lock();
-        let at = inner.listener(address).expect("it is bound");
+        let at = inner.listener(address, 0).expect("it is bound");
         let socket = inner.sockets.get_mut(&at).expect("it is bound");
         let seen = look(socket);
         let reader = socket.reader.take();
@@ -219,7 +234,26 @@ impl Lab {
 
     /// Whether somebody is bound to that address.
     pub fn is_bound(&self, address: SocketAddr) -> bool {
-        self.lock().sockets.contains_key(&address)
+        let inner = self.lock();
+        inner.sockets.contains_key(&address) || inner.groups.contains_key(&address)
+    }
+
+    /// The sockets that share an address.
+    pub fn sockets_at(&self, address: SocketAddr) -> Vec<SocketAddr> {
+        self.lock().groups[&address].clone()
+    }
+
+    /// From now on, the socket that others see at that address is seen at another port, as behind
+    /// a network that has forgotten it. Returns what it is seen as.
+    pub fn rebind(&self, seen: SocketAddr) -> SocketAddr {
+        let mut inner = self.lock();
+        inner.last += 1;
+        let port = u16::try_from(inner.last).expect("ports enough");
+        let home = inner.moved.iter().find(|(_, other)| **other == seen);
+        let home = home.map_or(seen, |(home, _)| *home);
+        let seen = SocketAddr::new(home.ip(), port);
+        inner.moved.insert(home, seen);
+        seen
     }
 
     /// Says what a name resolves to from now on; to nothing: the look-up never ends.
@@ -291,6 +325,7 @@ impl Platform for Lab {
         Ok(LabIo {
             lab: self.clone(),
             address,
+            key: address,
             wakes: BTreeSet::new(),
         })
     }
@@ -337,10 +372,35 @@ impl Platform for Lab {
     }
 }
 
+impl Sharded for Lab {
+    fn shards(&self, address: SocketAddr, steering: &Steering) -> io::Result<Vec<(Self, LabIo)>> {
+        let first = self.bind(address)?;
+        let address = first.address;
+        drop(first);
+        let mut places = Vec::new();
+        for number in 0..steering.shards() {
+            let key = SocketAddr::from(([127, 0, 1, number as u8], address.port()));
+            let mut inner = self.lock();
+            inner.sockets.insert(key, Socket::default());
+            inner.groups.entry(address).or_default().push(key);
+            let io = LabIo {
+                lab: self.clone(),
+                address,
+                key,
+                wakes: BTreeSet::new(),
+            };
+            places.push((self.clone(), io));
+        }
+        Ok(places)
+    }
+}
+
 /// A socket and a timer of the lab.
 pub struct LabIo {
     lab: Lab,
     address: SocketAddr,
+    /// Its own name among those that share the address.
+    key: SocketAddr,
     /// Deadlines that stand on the agenda already.
     wakes: BTreeSet<Instant>,
 }
@@ -364,8 +424,12 @@ impl Io for LabIo {
         sink: &mut dyn FnMut(Datagram),
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.lab.lock();
-        let socket = inner.sockets.get_mut(&self.address).expect("it is bound");
+        let socket = inner.sockets.get_mut(&self.key).expect("it is bound");
         socket.receives += 1;
+        if socket.broken {
+            drop(inner);
+            panic!("on purpose");
+        }
         if socket.fails {
             return Poll::Ready(Err(io::Error::other("on purpose")));
         }
@@ -393,7 +457,8 @@ impl Io for LabIo {
         transmit: &Transmit,
         contents: &[u8],
     ) -> Poll<io::Result<()>> {
-        let cut = self.lab.lock().sockets[&self.address].cut;
+        let inner = self.lab.lock();
+        let cut = inner.sockets[&self.key].cut;
         if !cut {
             let to = SocketAddr::new(
                 transmit.destination.ip().to_canonical(),
@@ -403,8 +468,11 @@ impl Io for LabIo {
                 SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
                 SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             };
+            let home = SocketAddr::new(own, self.address.port());
+            let remote = inner.moved.get(&home).copied().unwrap_or(home);
+            drop(inner);
             let datagram = Datagram {
-                remote: SocketAddr::new(own, self.address.port()),
+                remote,
                 local_ip: Some(to.ip()),
                 ecn: transmit.ecn.and_then(|ecn| Ecn::from_bits(ecn.bits())),
                 data: BytesMut::from(contents),
@@ -442,7 +510,16 @@ fn mapped(address: SocketAddr) -> SocketAddr {
 
 impl Drop for LabIo {
     fn drop(&mut self) {
-        self.lab.lock().sockets.remove(&self.address);
+        let mut inner = self.lab.lock();
+        inner.sockets.remove(&self.key);
+        if let Some(group) = inner.groups.get_mut(&self.address) {
+            // The last one takes its place, as on Linux.
+            let place = group.iter().position(|key| *key == self.key);
+            place.map(|place| group.swap_remove(place));
+            if group.is_empty() {
+                inner.groups.remove(&self.address);
+            }
+        }
     }
 }
 

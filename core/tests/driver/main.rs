@@ -13,6 +13,7 @@ mod closing;
 mod dialling;
 mod lab;
 mod sending;
+mod shards;
 mod telling;
 mod turning;
 

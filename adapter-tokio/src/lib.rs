@@ -37,11 +37,16 @@
 //! that starts it, or of one that it is [told to run in](ClientBuilder::runtime); when that runtime
 //! is dropped, all that waits for it ends with [`Stopped`].
 //!
+//! A server that is too much for one thread has several, each with a socket, connections and
+//! sessions of its own, and stays one server to its clients and to whoever holds its handles:
+//! [`.shards(n)`](ServerBuilder::shards).
+//!
 //! This crate is a socket, a clock and `spawn`; all else is [`trunkline_core::driver`], where
 //! every name here comes from.
 
 mod reactor;
 mod runtime;
+mod shard;
 
 pub use runtime::Runtime;
 pub use trunkline_core::driver::exports::*;

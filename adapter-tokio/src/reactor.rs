@@ -12,19 +12,24 @@ use tokio::net::UdpSocket;
 use tokio::time::Sleep;
 use trunkline_core::driver::system::{self, Direction, UdpSockRef};
 
+use crate::shard::Hold;
+
 /// A UDP socket and a timer of tokio.
 #[derive(Debug)]
 pub struct Reactor {
     socket: UdpSocket,
     sleep: Pin<Box<Sleep>>,
+    /// The thread that it is on, if that is a shard's.
+    _hold: Option<Hold>,
 }
 
 impl Reactor {
     /// Hands a socket to the reactor of the runtime that the caller is inside of.
-    pub(crate) fn register(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(crate) fn register(socket: std::net::UdpSocket, hold: Option<Hold>) -> io::Result<Self> {
         Ok(Self {
             socket: UdpSocket::from_std(socket)?,
             sleep: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
+            _hold: hold,
         })
     }
 }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
-use trunkline_core::Seed;
-use trunkline_core::driver::system::{UdpIo, look_up, random_seed};
-use trunkline_core::driver::{self, Platform, Task};
+use trunkline_core::driver::system::{UdpIo, bind_shards, look_up, random_seed};
+use trunkline_core::driver::{self, Platform, Sharded, Task};
+use trunkline_core::{Seed, Steering};
 
 use crate::reactor::Reactor;
+use crate::shard::Shard;
 
 /// The tokio runtime that a server or client runs in: unless told, the one that starts it.
 ///
@@ -23,17 +24,25 @@ use crate::reactor::Reactor;
 #[derive(Clone, Debug)]
 pub struct Runtime {
     handle: Handle,
+    /// The thread, if it is one of a shard's own.
+    shard: Option<Shard>,
 }
 
 impl From<Handle> for Runtime {
     fn from(handle: Handle) -> Self {
-        Self { handle }
+        Self {
+            handle,
+            shard: None,
+        }
     }
 }
 
 impl driver::Runtime for Runtime {
     fn spawn(&self, task: Task) {
-        self.handle.spawn(task);
+        match &self.shard {
+            None => drop(self.handle.spawn(task)),
+            Some(shard) => shard.spawn(&self.handle, task),
+        }
     }
 
     fn now(&self) -> Instant {
@@ -45,13 +54,12 @@ impl Platform for Runtime {
     type Io = UdpIo<Reactor>;
 
     fn current() -> io::Result<Self> {
-        let handle = Handle::try_current().map_err(io::Error::other)?;
-        Ok(Self { handle })
+        Ok(Handle::try_current().map_err(io::Error::other)?.into())
     }
 
     fn bind(&self, address: SocketAddr) -> io::Result<Self::Io> {
         let _inside = self.handle.enter();
-        UdpIo::bind(address, Reactor::register)
+        UdpIo::bind(address, |socket| Reactor::register(socket, None))
     }
 
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
@@ -71,5 +79,24 @@ impl Platform for Runtime {
 
     fn seed() -> io::Result<Seed> {
         random_seed()
+    }
+}
+
+impl Sharded for Runtime {
+    fn shards(
+        &self,
+        address: SocketAddr,
+        steering: &Steering,
+    ) -> io::Result<Vec<(Self, Self::Io)>> {
+        let place = |(number, socket)| {
+            let (shard, handle, hold) = Shard::start(number, &self.handle)?;
+            let inside = handle.enter();
+            let io = UdpIo::over(socket, |socket| Reactor::register(socket, Some(hold)))?;
+            drop(inside);
+            let shard = Some(shard);
+            Ok((Self { handle, shard }, io))
+        };
+        let sockets = bind_shards(address, steering)?;
+        sockets.into_iter().enumerate().map(place).collect()
     }
 }

@@ -87,6 +87,13 @@ impl Steering {
         bytes(self.encipher([first, second]))
     }
 
+    /// Round keys, from the first round to the last, for a program that does what
+    /// [`Self::shard_of`] does.
+    #[cfg(all(feature = "system", target_os = "linux"))]
+    pub(crate) fn rounds(&self) -> &[u32; ROUNDS] {
+        &self.rounds
+    }
+
     fn named(&self, id: [u8; NAMING]) -> u16 {
         let [first, _] = self.decipher(words(id));
         // Less than a u16.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 pub struct Relay {
     pub address: SocketAddr,
     open: Arc<AtomicBool>,
+    /// How often clients have been given other sockets.
+    moves: Arc<AtomicU64>,
     _task: JoinSet<()>,
 }
 
@@ -21,11 +23,13 @@ impl Relay {
         let outside = Arc::new(UdpSocket::bind(super::loopback()).await.unwrap());
         let address = outside.local_addr().unwrap();
         let open = Arc::new(AtomicBool::new(true));
+        let moves = Arc::new(AtomicU64::new(0));
         let mut task = JoinSet::new();
-        task.spawn(forward(outside, server, open.clone()));
+        task.spawn(forward(outside, server, open.clone(), moves.clone()));
         Self {
             address,
             open,
+            moves,
             _task: task,
         }
     }
@@ -35,13 +39,23 @@ impl Relay {
         self.open.store(false, Ordering::SeqCst);
     }
 
+    /// From now on each client comes to the server from another address.
+    pub fn rebind(&self) {
+        self.moves.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The path is there again.
     pub fn mend(&self) {
         self.open.store(true, Ordering::SeqCst);
     }
 }
 
-async fn forward(outside: Arc<UdpSocket>, server: SocketAddr, open: Arc<AtomicBool>) {
+async fn forward(
+    outside: Arc<UdpSocket>,
+    server: SocketAddr,
+    open: Arc<AtomicBool>,
+    moves: Arc<AtomicU64>,
+) {
     let mut inside = BTreeMap::new();
     let mut back = JoinSet::new();
     let mut packet = [0; 65_536];
@@ -50,7 +64,8 @@ async fn forward(outside: Arc<UdpSocket>, server: SocketAddr, open: Arc<AtomicBo
         let Ok((size, client)) = outside.recv_from(&mut packet).await else {
             continue;
         };
-        let socket = match inside.get(&client) {
+        let key = (client, moves.load(Ordering::SeqCst));
+        let socket = match inside.get(&key) {
             Some(socket) => socket,
             None => {
                 let socket = Arc::new(UdpSocket::bind(super::loopback()).await.unwrap());
@@ -60,7 +75,7 @@ async fn forward(outside: Arc<UdpSocket>, server: SocketAddr, open: Arc<AtomicBo
                     socket.clone(),
                     open.clone(),
                 ));
-                inside.entry(client).or_insert(socket)
+                inside.entry(key).or_insert(socket)
             }
         };
         if open.load(Ordering::SeqCst) {

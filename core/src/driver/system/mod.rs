@@ -5,6 +5,9 @@
 //! [`Reactor`] does. An adapter supplies the latter, `spawn`, and a clock.
 
 mod batches;
+#[cfg(target_os = "linux")]
+mod program;
+mod shards;
 mod udp;
 
 use std::io;
@@ -12,6 +15,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 pub use batches::Batches;
 pub use quinn_udp::UdpSockRef;
+pub use shards::bind_shards;
 pub use udp::{Direction, Reactor, UdpIo};
 
 use crate::Seed;

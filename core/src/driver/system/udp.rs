@@ -62,7 +62,14 @@ impl<R: Reactor> UdpIo<R> {
         address: SocketAddr,
         register: impl FnOnce(UdpSocket) -> io::Result<R>,
     ) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
+        Self::over(UdpSocket::bind(address)?, register)
+    }
+
+    /// Takes a socket that is bound, and has `register` hand it to a reactor.
+    pub fn over(
+        socket: UdpSocket,
+        register: impl FnOnce(UdpSocket) -> io::Result<R>,
+    ) -> io::Result<Self> {
         let batches = Batches::new(&socket)?;
         Ok(Self {
             reactor: register(socket)?,

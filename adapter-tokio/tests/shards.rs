@@ -92,6 +92,21 @@ async fn each_shard_is_a_thread_and_the_kernel_steers() {
 }
 
 #[tokio::test]
+async fn parallel_handlers_run_where_the_server_was_started() {
+    let authority = Authority::new();
+    let seen = Arc::<Seen>::default();
+    let server = authority.server().admission(Admit::open()).shards(SHARDS);
+    let server = server.service(service(&seen).parallel()).await.unwrap();
+    let client = authority.client(server.local_addr(), "anna");
+    let client = soon(client.into_future()).await.unwrap();
+    let question = Double { number: 1 };
+    let doubled: Doubled = soon(client.request(&question).into_future()).await.unwrap();
+    assert_eq!(doubled.number, 2);
+    let here = std::thread::current().name().unwrap().to_owned();
+    assert_eq!(*seen.threads.lock().unwrap(), BTreeSet::from([here]));
+}
+
+#[tokio::test]
 async fn a_client_finds_its_session_from_another_address() {
     let authority = Authority::new();
     let seen = Arc::<Seen>::default();

@@ -245,7 +245,7 @@ impl<P: Platform> ClientBuilder<P> {
         };
         let runtime: Arc<dyn Runtime> = platform.clone();
         let resolver = Some(Resolver::new(target, lookup, ipv6));
-        let shared = Arc::new(Shared::new([runtime], limits, None));
+        let shared = Arc::new(Shared::new([runtime.clone()], &runtime, limits, None));
         let (service, hooks) = (self.service, self.hooks);
         let parts = Parts {
             desk: shared.desks[0].clone(),

@@ -180,6 +180,7 @@ impl<P: Platform> ServerBuilder<P> {
             ask,
             limits: config.limits,
             timeouts: config.timeouts,
+            pool: Arc::new(platform.clone()),
         };
         let (now, wall) = (platform.now(), platform.wall());
         let bind = |error| StartError::Bind { address, error };
@@ -223,7 +224,8 @@ impl<P: Platform> ServerBuilder<P> {
 
 impl<P: Sharded> ServerBuilder<P> {
     /// Runs so many shards, from 1 (the default) to 256: each is a node of its own with a socket of
-    /// its own, on a thread of its own, which its sessions' handlers run on too. More than the
+    /// its own, on a thread of its own, which its sessions' handlers run on too (those of a
+    /// [parallel](Service::parallel) service run in the runtime that starts the server). More than the
     /// machine has cores make it slower.
     ///
     /// A client stays with the shard that its first connection fell to, by chance, whatever becomes
@@ -261,6 +263,7 @@ struct Crew {
     ask: Option<Ask>,
     limits: Limits,
     timeouts: Timeouts,
+    pool: Arc<dyn Runtime>,
 }
 
 impl Crew {
@@ -277,6 +280,7 @@ impl Crew {
             ask,
             limits,
             timeouts,
+            pool,
         } = self;
         let bound = match places.first() {
             Some((_, io)) => io.local_address()?,
@@ -284,7 +288,7 @@ impl Crew {
         };
         let runtime = |(platform, _): &(P, I)| Arc::new(platform.clone()) as Arc<dyn Runtime>;
         let runtimes = places.iter().map(runtime);
-        let shared = Arc::new(Shared::new(runtimes, limits, crossing));
+        let shared = Arc::new(Shared::new(runtimes, &pool, limits, crossing));
         for (((node, fresh), (platform, io)), desk) in
             nodes.into_iter().zip(places).zip(&shared.desks)
         {

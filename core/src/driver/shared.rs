@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) mailbox: Mailbox,
     /// Where its sessions' handlers run.
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// Where those run that are to have other threads.
+    pub(crate) pool: Arc<dyn Runtime>,
 }
 
 impl Desk {
@@ -67,6 +69,7 @@ impl Shared {
     /// With a node for each of these runtimes.
     pub(crate) fn new(
         runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>,
+        pool: &Arc<dyn Runtime>,
         limits: Limits,
         crossing: Option<Arc<Crossing>>,
     ) -> Self {
@@ -74,6 +77,7 @@ impl Shared {
             Arc::new(Desk {
                 mailbox: Mailbox::default(),
                 runtime,
+                pool: pool.clone(),
             })
         };
         let desks: Box<[_]> = runtimes.into_iter().map(desk).collect();

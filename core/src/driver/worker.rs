@@ -16,6 +16,7 @@ use super::permits::{Applicant, Permit};
 use super::queue::{Job, KEPT, trim};
 use super::runtime::Task;
 use super::service::{Order, Serve};
+use super::shared::Desk;
 use super::slot::slot;
 use crate::{DeliveryKey, Expects, Lane, Message, Status, StatusCode};
 
@@ -110,7 +111,7 @@ impl Worker {
     fn start(&mut self, job: Job, order: Order, permit: Permit, cx: &mut Context<'_>) {
         let Job { delivery, deadline } = job;
         let (key, lane, expects) = (delivery.key, delivery.lane, delivery.expects);
-        let runtime = &self.peer.0.desk.runtime;
+        let Desk { runtime, pool, .. } = &*self.peer.0.desk;
         let ordered = (order == Order::Ordered).then_some(lane);
         if deadline.is_some_and(|deadline| deadline <= runtime.now()) {
             let late = Status::new(
@@ -155,7 +156,7 @@ impl Worker {
             let (filler, filled) = slot();
             let mut work =
                 std::mem::replace(&mut running.task, Box::pin(async { Err(panicked()) }));
-            runtime.spawn(Box::pin(async move {
+            pool.spawn(Box::pin(async move {
                 filler.fill(std::future::poll_fn(|cx| guarded(&mut work, cx)).await);
             }));
             let gone = || {

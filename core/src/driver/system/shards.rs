@@ -66,7 +66,8 @@ fn steer(_: &UdpSocket, _: &Steering) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;

@@ -36,11 +36,16 @@
 //! [told to run on](ClientBuilder::runtime): see [`Runtime`]. When that executor is dropped, all
 //! that waits for it ends with [`Stopped`].
 //!
+//! A server that is too much for one thread has several, each with a socket, connections and
+//! sessions of its own, and stays one server to its clients and to whoever holds its handles:
+//! [`.shards(n)`](ServerBuilder::shards).
+//!
 //! This crate is a socket, a clock and `spawn`; all else is [`trunkline_core::driver`], where
 //! every name here comes from.
 
 mod reactor;
 mod runtime;
+mod shard;
 
 pub use runtime::Runtime;
 pub use trunkline_core::driver::exports::*;

@@ -10,6 +10,8 @@ use std::time::Instant;
 use smol::{Async, Timer};
 use trunkline_core::driver::system::{self, Direction, UdpSockRef};
 
+use crate::shard::Hold;
+
 /// A UDP socket and a timer of smol.
 #[derive(Debug)]
 pub struct Reactor {
@@ -17,6 +19,8 @@ pub struct Reactor {
     receive: Readiness,
     send: Readiness,
     timer: Timer,
+    /// The thread that it is on, if that is a shard's.
+    _hold: Option<Hold>,
 }
 
 /// Whether trying is worth it. smol's reactor tells of a change once, and asking it costs a system
@@ -28,12 +32,13 @@ enum Readiness {
 }
 
 impl Reactor {
-    pub(crate) fn register(socket: UdpSocket) -> io::Result<Self> {
+    pub(crate) fn register(socket: UdpSocket, hold: Option<Hold>) -> io::Result<Self> {
         Ok(Self {
             socket: Async::new_nonblocking(socket)?,
             receive: Readiness::Ready,
             send: Readiness::Ready,
             timer: Timer::never(),
+            _hold: hold,
         })
     }
 

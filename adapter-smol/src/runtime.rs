@@ -6,11 +6,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use smol::{Executor, Timer};
-use trunkline_core::Seed;
-use trunkline_core::driver::system::{UdpIo, look_up, random_seed};
-use trunkline_core::driver::{self, Platform, Task};
+use trunkline_core::driver::system::{UdpIo, bind_shards, look_up, random_seed};
+use trunkline_core::driver::{self, Platform, Sharded, Task};
+use trunkline_core::{Seed, Steering};
 
 use crate::reactor::Reactor;
+use crate::shard::Shard;
 
 /// The executor that a server or client runs on: unless told, smol's global one, whose threads
 /// [`smol::spawn`] starts (`SMOL_THREADS` of them).
@@ -39,6 +40,18 @@ enum Spawner {
     /// Weak, for the tasks hold this: an executor that they kept alive would never end them.
     Shared(Weak<Executor<'static>>),
     Static(&'static Executor<'static>),
+    /// A thread of one shard's own.
+    Shard(Shard),
+}
+
+impl Runtime {
+    /// An error, if nothing can run any more.
+    fn check(&self) -> io::Result<()> {
+        if matches!(&self.0, Spawner::Shared(executor) if executor.strong_count() == 0) {
+            return Err(io::Error::other("the executor to run on was dropped"));
+        }
+        Ok(())
+    }
 }
 
 impl From<&Arc<Executor<'static>>> for Runtime {
@@ -58,6 +71,7 @@ impl driver::Runtime for Runtime {
         match &self.0 {
             Spawner::Global => smol::spawn(task).detach(),
             Spawner::Static(executor) => executor.spawn(task).detach(),
+            Spawner::Shard(shard) => shard.spawn(task),
             Spawner::Shared(executor) => {
                 if let Some(executor) = executor.upgrade() {
                     executor.spawn(task).detach();
@@ -79,10 +93,8 @@ impl Platform for Runtime {
     }
 
     fn bind(&self, address: SocketAddr) -> io::Result<Self::Io> {
-        if matches!(&self.0, Spawner::Shared(executor) if executor.strong_count() == 0) {
-            return Err(io::Error::other("the executor to run on was dropped"));
-        }
-        UdpIo::bind(address, Reactor::register)
+        self.check()?;
+        UdpIo::bind(address, |socket| Reactor::register(socket, None))
     }
 
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
@@ -102,5 +114,23 @@ impl Platform for Runtime {
 
     fn seed() -> io::Result<Seed> {
         random_seed()
+    }
+}
+
+impl Sharded for Runtime {
+    fn shards(
+        &self,
+        address: SocketAddr,
+        steering: &Steering,
+    ) -> io::Result<Vec<(Self, Self::Io)>> {
+        self.check()?;
+        let place = |(number, socket)| {
+            let (shard, hold, watch) = Shard::start(number)?;
+            driver::Runtime::spawn(self, watch);
+            let io = UdpIo::over(socket, |socket| Reactor::register(socket, Some(hold)))?;
+            Ok((Self(Spawner::Shard(shard)), io))
+        };
+        let sockets = bind_shards(address, steering)?;
+        sockets.into_iter().enumerate().map(place).collect()
     }
 }

@@ -20,8 +20,8 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{or, yield_now, zip};
 use smol::{Executor, LocalExecutor, Timer, block_on};
 use trunkline_smol::{
-    Admit, Client, CommandError, Context, Identity, PromiseError, Roots, Runtime, Server, Service,
-    StartError, Status, StatusCode,
+    Admit, Client, CommandError, Context, Identity, PromiseError, Roots, Runtime, Server,
+    ServerBuilder, Service, StartError, Status, StatusCode, Stopped,
 };
 
 /// Panics of all threads; no test here means to panic.
@@ -88,6 +88,14 @@ fn doubling() -> Service<()> {
 
 /// A server and a client on that executor, or on smol's own.
 async fn pair(runtime: Option<Runtime>) -> (Server, Client) {
+    pair_with(runtime, |server| server).await
+}
+
+/// The same, with what `change` makes of the server.
+async fn pair_with(
+    runtime: Option<Runtime>,
+    change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> (Server, Client) {
     watch_for_panics();
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
@@ -104,7 +112,7 @@ async fn pair(runtime: Option<Runtime>) -> (Server, Client) {
     if let Some(runtime) = &runtime {
         server = server.runtime(runtime.clone());
     }
-    let server = soon(server.into_future()).await.unwrap();
+    let server = soon(change(server).into_future()).await.unwrap();
     let mut client = Client::connect(format!("localhost:{}", server.local_addr().port()))
         .roots(roots)
         .client_id("anna")
@@ -169,6 +177,40 @@ fn it_runs_on_an_executor_of_many_threads() {
     let threads = Threads::new(3);
     block_on(visit(Some((&threads.executor).into())));
     threads.end();
+}
+
+#[cfg(unix)]
+#[test]
+fn shards_run_on_threads_of_their_own() {
+    let name = async |_: Context<()>, _: Double| {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        let number = name.strip_prefix("trunkline-").and_then(|n| n.parse().ok());
+        let number = number.unwrap_or(i64::MAX);
+        Ok::<_, Status>(Doubled { number })
+    };
+    let service = Service::new(()).on_request(name);
+    block_on(async {
+        let (server, client) = pair_with(None, |server| server.service(service).shards(2)).await;
+        let shard = server.peers()[0].session().shard();
+        let thread = soon(double(&client, 1)).await.unwrap();
+        assert_eq!(usize::try_from(thread), Ok(shard));
+        soon(client.close()).await;
+        soon(server.close()).await;
+        std::net::UdpSocket::bind(server.local_addr()).unwrap();
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn shards_end_with_the_executor_that_started_them() {
+    let executor = Arc::new(Executor::new());
+    let pair = pair_with(Some((&executor).into()), |server| server.shards(2));
+    let (server, client) = block_on(executor.run(pair));
+    drop(executor);
+    block_on(soon(server.closed()));
+    assert_eq!(block_on(server.clients()), Err(Stopped));
+    let error = block_on(soon(double(&client, 1))).unwrap_err();
+    assert!(is_over(&error), "{error}");
 }
 
 #[test]

@@ -104,6 +104,9 @@ mod dirty;
 pub mod driver;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod heartbeat;
 mod id;

@@ -39,7 +39,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
     floor(2, &["link", "session", "dial"]);
     floor(3, &["quic"]);
     floor(4, &["node"]);
-    floor(5, &["trace"]);
+    floor(5, &["trace", "fuzzing"]);
     floor(6, &["driver"]);
     floors
 }

@@ -31,7 +31,7 @@ pub use commands::{Dial, DrainPlan, Refusal};
 pub use events::{AdmissionRequest, Event};
 pub use input::{Datagram, Ecn, Input};
 pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};
-#[cfg(feature = "planted")]
+#[cfg(any(feature = "planted", feature = "fuzzing"))]
 #[doc(hidden)]
 pub use scripted::ScriptedNode;
 pub use scripted::ScriptedRoles;

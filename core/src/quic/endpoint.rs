@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::carrier::Carrier;
 use super::connection::Connection;
+use super::foreign::foreign_crypto;
 use super::reasons;
 use super::script::{Said, Script};
 use super::seeded::tls::{Identity, Roots};
@@ -103,7 +104,10 @@ impl Endpoint {
         let server = match &keys.server {
             None => None,
             Some((identity, clients)) => {
-                let tls = seeded::server_crypto(identity, *clients, false, &sources)?;
+                let tls = match foreign_crypto() {
+                    Some(foreign) => foreign.server,
+                    None => seeded::server_crypto(identity, *clients, false, &sources)?,
+                };
                 let mut server = ServerConfig::new(tls, persistent.token_key());
                 server
                     .time_source(Arc::new(wall.clone()))
@@ -118,7 +122,10 @@ impl Endpoint {
         let client = match &keys.client {
             None => None,
             Some((roots, identity)) => {
-                let tls = seeded::client_crypto(roots, *identity, false, &sources)?;
+                let tls = match foreign_crypto() {
+                    Some(foreign) => foreign.client,
+                    None => seeded::client_crypto(roots, *identity, false, &sources)?,
+                };
                 let mut client = ClientConfig::new(tls);
                 client.transport_config(client_transport(config));
                 Some(client)
@@ -143,7 +150,7 @@ impl Endpoint {
     }
 
     #[cfg_attr(
-        not(feature = "planted"),
+        not(any(feature = "planted", feature = "fuzzing")),
         allow(dead_code, reason = "tests alone play links")
     )]
     /// From here on all connections are scripted, also those that it dials, if it does.
@@ -159,7 +166,7 @@ impl Endpoint {
     }
 
     #[cfg_attr(
-        not(feature = "planted"),
+        not(any(feature = "planted", feature = "fuzzing")),
         allow(dead_code, reason = "tests alone play links")
     )]
     /// A peer begins a scripted connection; `None`: none are.
@@ -180,7 +187,7 @@ impl Endpoint {
     }
 
     #[cfg_attr(
-        not(feature = "planted"),
+        not(any(feature = "planted", feature = "fuzzing")),
         allow(dead_code, reason = "tests alone play links")
     )]
     /// What scripted connections have said since this was asked last.

@@ -3,10 +3,11 @@
 mod carrier;
 mod connection;
 mod endpoint;
+mod foreign;
 mod log;
 mod reasons;
 #[cfg_attr(
-    not(feature = "planted"),
+    not(any(feature = "planted", feature = "fuzzing")),
     allow(dead_code, reason = "tests alone play links")
 )]
 mod script;
@@ -17,6 +18,8 @@ mod transport;
 pub(crate) use carrier::{Carrier, CarrierEvent, Settled};
 pub(crate) use endpoint::{Arrived, Endpoint, Keys, MayBegin, TurnedAway};
 pub(crate) use log::LinkLog;
+#[cfg(feature = "fuzzing")]
+pub use foreign::{ForeignCrypto, use_foreign_crypto};
 pub(crate) use quinn_proto::EcnCodepoint;
 pub(crate) use quinn_proto::Transmit as QuicTransmit;
 pub use script::{Said, ScriptEvent, ScriptStream};

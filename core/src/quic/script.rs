@@ -324,7 +324,7 @@ impl Script {
         self.side
     }
 
-    #[cfg(feature = "planted")]
+    #[cfg(any(feature = "planted", feature = "fuzzing"))]
     pub(crate) fn is_client(&self) -> bool {
         self.side.is_client()
     }

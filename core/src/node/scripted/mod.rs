@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
 use crate::link::Link;
-#[cfg(feature = "planted")]
+#[cfg(any(feature = "planted", feature = "fuzzing"))]
 use crate::quic::Said;
 use crate::quic::{Endpoint, Keys, ScriptEvent};
 use crate::seed::{Seed, SeededRng};
@@ -122,12 +122,12 @@ impl Node {
 
 /// A node that a test or a fuzzer plays the peers of: it needs no QUIC, no keys and no certificates.
 /// Between calls it is driven as any other, and `poll_transmit` gives nothing.
-#[cfg(feature = "planted")]
+#[cfg(any(feature = "planted", feature = "fuzzing"))]
 pub struct ScriptedNode {
     node: Node,
 }
 
-#[cfg(feature = "planted")]
+#[cfg(any(feature = "planted", feature = "fuzzing"))]
 impl ScriptedNode {
     /// Makes one. All that it draws comes from `seed`.
     pub fn new(

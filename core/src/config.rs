@@ -228,7 +228,8 @@ pub struct Transport {
     pub stream_receive_window: u32,
     /// Round-trip time assumed before one is measured (100 ms).
     pub initial_rtt: Duration,
-    /// The first size of a UDP payload (1,200).
+    /// The first size of a UDP payload (1,200). At most 1,472: nodes announce that they take no
+    /// larger ones, which is what Ethernet carries.
     pub initial_mtu: u16,
     /// Look for larger UDP payloads that the path carries (on, RFC 8899).
     pub mtu_discovery: bool,
@@ -428,10 +429,10 @@ impl Config {
             "16 KiB to 1 GiB",
         )?;
         ensure(
-            (1_200..=65_527).contains(&transport.initial_mtu),
+            (1_200..=1_472).contains(&transport.initial_mtu),
             "transport.initial_mtu",
             transport.initial_mtu,
-            "1,200 to 65,527",
+            "1,200 to 1,472",
         )?;
         ensure(
             transport.initial_rtt >= Duration::from_millis(1)

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use trunkline_core::Event;
+use trunkline_core::{Config, Event};
 use trunkline_testkit::{World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,4 +71,24 @@ fn a_version_negotiation_that_anybody_can_make_does_not_end_a_session() {
     );
     assert!(!log().any(|event| matches!(event, Event::Closed { .. })));
     assert!(matches!(log().last(), Some(Event::Connected { .. })));
+}
+
+/// With first datagrams of more than QUIC's first window, nothing was ever sent; and peers take none
+/// above 1,472 bytes whatever was configured.
+#[test]
+fn first_datagrams_that_no_peer_takes_are_refused_and_the_largest_arrive() {
+    let mut config = Config::default();
+    for mtu in [1_473, 16_384] {
+        config.transport.initial_mtu = mtu;
+        let error = config.validate().unwrap_err();
+        assert!(error.to_string().contains("transport.initial_mtu"));
+    }
+    let mut world = World::new(1);
+    world.config().transport.initial_mtu = 1_472;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let promise = world.request(client, session, b"1");
+    world.run(SECOND, echo);
+    assert_eq!(world.outcome(client, promise).as_deref(), Some("Replied 1"));
 }

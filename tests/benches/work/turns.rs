@@ -100,13 +100,16 @@ impl Nodes {
         self.exchange();
     }
 
+    /// The session that speaks, always the same: its first message costs more, for it opens a lane.
+    fn speaker(&self) -> SessionKey {
+        self.sessions[self.sessions.len() / 2]
+    }
+
     /// A request of one session and its reply, with all that follows within 50 ms, at both ends.
     pub(crate) fn request(&mut self) -> usize {
         let request = Message::new(Tag::of("benchmark.Echo"), self.body.clone());
-        // One and the same, for the first message of a session costs more: it opens its lane.
-        let session = self.sessions[self.sessions.len() / 2];
         self.client
-            .request(self.now, session, request, None)
+            .request(self.now, self.speaker(), request, None)
             .unwrap();
         let mut settled = self.exchange();
         for _ in 0..2 {
@@ -123,7 +126,7 @@ impl Nodes {
             let message = Message::new(tag, self.body.clone());
             let sent = self
                 .client
-                .send_acked(self.now, self.sessions[0], message, None);
+                .send_acked(self.now, self.speaker(), message, None);
             sent.unwrap();
         }
         self.exchange()

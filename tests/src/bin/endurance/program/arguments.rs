@@ -76,6 +76,7 @@ impl Common {
 
 #[derive(Debug, Args)]
 pub(crate) struct Lossy {
+    /// How many connections there are.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
     /// How long the path is lossy.
@@ -93,6 +94,7 @@ pub(crate) struct Lossy {
 
 #[derive(Debug, Args)]
 pub(crate) struct Reconnects {
+    /// How many connections there are.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
     /// Messages of all connections together.
@@ -110,6 +112,7 @@ pub(crate) struct Reconnects {
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
+    /// How many connections there are.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
     /// How long the server is away.
@@ -133,6 +136,7 @@ pub(crate) struct Churn {
 
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
+    /// How many connections there are.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
     /// How long it is measured.

@@ -131,7 +131,7 @@ impl Node {
             }
             Arrived::New(carrier) => {
                 let link = Link::new(now, self.config.timeouts.admission, None);
-                self.add_link(link, *carrier, true);
+                self.add_link(link, carrier, true);
             }
             Arrived::Failed(reason) => self.metrics.ended(&reason),
             Arrived::Handled(TurnedAway::No) => {}
@@ -141,7 +141,12 @@ impl Node {
         }
     }
 
-    pub(super) fn add_link(&mut self, link: Link, carrier: Carrier, half_open: bool) -> LinkKey {
+    pub(super) fn add_link(
+        &mut self,
+        link: Link,
+        carrier: Box<Carrier>,
+        half_open: bool,
+    ) -> LinkKey {
         let handle = carrier.handle;
         let mut entry = LinkEntry {
             link,

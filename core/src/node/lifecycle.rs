@@ -34,7 +34,7 @@ impl Node {
             dialing.route = Some(begins);
         }
         let link = Link::new(now, self.config.timeouts.admission, Some(key));
-        let link = self.add_link(link, carrier, false);
+        let link = self.add_link(link, Box::new(carrier), false);
         if let Some(session) = self.sessions.get_mut(key) {
             session.link = Some(link);
         }

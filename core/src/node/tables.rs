@@ -14,7 +14,8 @@ use super::room::SessionRoom;
 /// A link with the connection that carries it.
 pub(super) struct LinkEntry {
     pub(super) link: Link,
-    pub(super) carrier: Carrier,
+    /// Apart from the table, which keeps the room of entries that are gone: a connection takes 16 KiB.
+    pub(super) carrier: Box<Carrier>,
     pub(super) timer: TimerSlot,
     /// It counts among those that are not admitted yet.
     pub(super) half_open: bool,

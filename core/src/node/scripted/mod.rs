@@ -66,7 +66,7 @@ impl Node {
         let now = self.set_time(now);
         let carrier = self.endpoint.accept_scripted(address, certificates)?;
         let link = Link::new(now, self.config.timeouts.admission, None);
-        Some(self.add_link(link, carrier, true))
+        Some(self.add_link(link, Box::new(carrier), true))
     }
 
     /// What was noted of its links comes again, in the call or poll that follows. `arrived`: a

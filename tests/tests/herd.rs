@@ -4,11 +4,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use trunkline_core::Event;
-use trunkline_testkit::{NodeIndex, Observed, World, echo};
+use bytes::BytesMut;
+use trunkline_core::{
+    Admission, Config, Datagram, Event, Input, Node, Origin, Roles, Seed, ServerRole,
+};
+use trunkline_testkit::{Certificates, NodeIndex, Observed, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,6 +126,48 @@ fn clients_of_a_restarted_server_are_back_in_half_a_minute_and_spread_out() {
         clients / 50
     };
     assert!(most <= bound, "{most} of {clients} dial at once");
+}
+
+/// A loop reads the clock once for all that a system call has brought.
+#[test]
+fn everybody_in_a_batch_of_one_instant_is_told_of_a_restart() {
+    let certificates = Certificates::new().unwrap();
+    let roles = Roles {
+        server: Some(ServerRole {
+            identity: certificates.server,
+            admission: Admission::Open,
+            client_roots: None,
+        }),
+        client: None,
+    };
+    let mut now = Instant::now();
+    let origin = Origin {
+        now,
+        wall: SystemTime::now(),
+        seed: Seed::new([1; 32]),
+        keys: None,
+    };
+    let mut node = Node::new(Config::default(), roles, origin).unwrap();
+    // Short headers (RFC 9000, section 17.3) of connections that nobody here knows.
+    let mut told = |now, clients: u16| {
+        for client in 0..clients {
+            let datagram = Datagram {
+                remote: ([192, 0, 2, 1], 1_024 + client).into(),
+                local_ip: None,
+                ecn: None,
+                data: BytesMut::from(&[0x40; 60][..]),
+            };
+            node.handle_input(now, Input::Datagram(datagram));
+        }
+        let mut sent = Vec::new();
+        let next = || node.poll_transmit(now, NonZeroUsize::MIN, &mut sent);
+        std::iter::from_fn(next).count()
+    };
+    assert_eq!(told(now, 50), 50);
+    // At the rate that is set, all the same: one in 500 µs.
+    assert_eq!(told(now, 1_000), 150);
+    now += SECOND / 50;
+    assert_eq!(told(now, 1_000), 40);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use super::carrier::Carrier;
 use super::connection::Connection;
 use super::foreign::foreign_crypto;
+use super::pace::Pace;
 use super::reasons;
 use super::script::{Said, Script};
 use super::seeded::tls::{Identity, Roots};
@@ -73,6 +74,8 @@ pub(crate) struct Endpoint {
     receive_window: VarInt,
     /// In place of QUIC.
     scripts: Option<Scripts>,
+    /// Of stateless resets.
+    resets: Pace,
     /// Datagrams that are no connection's: Retry, stateless reset, refusals.
     pub(crate) responses: Vec<(Transmit, Vec<u8>)>,
 }
@@ -100,7 +103,8 @@ impl Endpoint {
         let shard = config.shard;
         let shard = (shard.of > 1).then(|| (persistent.steering(shard.of), shard.number));
         endpoint.cid_generator(sources.connection_ids(shard.clone()));
-        endpoint.min_reset_interval(config.transport.min_reset_interval);
+        // It would let one reset through for each reading of the clock, which serves many datagrams.
+        endpoint.min_reset_interval(Duration::ZERO);
         let server = match &keys.server {
             None => None,
             Some((identity, clients)) => {
@@ -145,6 +149,7 @@ impl Endpoint {
             wall,
             receive_window: receive_window(config),
             scripts: None,
+            resets: Pace::new(config.transport.min_reset_interval),
             responses: Vec::new(),
         })
     }
@@ -223,7 +228,11 @@ impl Endpoint {
             None => Arrived::Handled(TurnedAway::No),
             Some(DatagramEvent::ConnectionEvent(handle, event)) => Arrived::For(handle, event),
             Some(DatagramEvent::Response(transmit)) => {
-                self.respond(transmit, buffer);
+                // All others have long headers (RFC 9000, section 17.2).
+                let is_reset = buffer.first().is_some_and(|first| first & 0x80 == 0);
+                if !is_reset || self.resets.may(now) {
+                    self.respond(transmit, buffer);
+                }
                 Arrived::Handled(TurnedAway::No)
             }
             Some(DatagramEvent::NewConnection(incoming)) => {

@@ -5,6 +5,7 @@ mod connection;
 mod endpoint;
 mod foreign;
 mod log;
+mod pace;
 mod reasons;
 #[cfg_attr(
     not(any(feature = "planted", feature = "fuzzing")),
@@ -17,9 +18,9 @@ mod transport;
 
 pub(crate) use carrier::{Carrier, CarrierEvent, Settled};
 pub(crate) use endpoint::{Arrived, Endpoint, Keys, MayBegin, TurnedAway};
-pub(crate) use log::LinkLog;
 #[cfg(feature = "fuzzing")]
 pub use foreign::{ForeignCrypto, use_foreign_crypto};
+pub(crate) use log::LinkLog;
 pub(crate) use quinn_proto::EcnCodepoint;
 pub(crate) use quinn_proto::Transmit as QuicTransmit;
 pub use script::{Said, ScriptEvent, ScriptStream};

@@ -26,12 +26,13 @@ pub enum Bug {
     ForgetPreviousToken,
     ForgetUndelivered,
     DenyDelivery,
+    LeakMemory,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipDedupe,
         Self::DropAck,
         Self::MissByOne,
@@ -47,6 +48,7 @@ impl Bug {
         Self::ForgetPreviousToken,
         Self::ForgetUndelivered,
         Self::DenyDelivery,
+        Self::LeakMemory,
     ];
 }
 

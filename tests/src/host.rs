@@ -12,6 +12,7 @@ use trunkline_core::{
 
 use crate::Happened;
 use crate::amplification::Amplification;
+use crate::memory::{self, counted};
 
 /// What answers a node's events.
 pub(crate) type Application = Box<dyn FnMut(&mut Node, Instant, &Event)>;
@@ -45,6 +46,10 @@ pub(crate) struct Host {
     /// What came while the process was paused.
     socket: Vec<Datagram>,
     socket_bytes: usize,
+    /// Bytes that its process holds, if they are counted.
+    pub(crate) memory: i64,
+    /// What its transmits are written to.
+    buffer: Vec<u8>,
     /// When the node wants its timeout, as it said when it was last drained.
     pub(crate) deadline: Option<Instant>,
     /// Whose timeout was handled, if the node was not drained since.
@@ -69,6 +74,8 @@ impl Host {
             keys_lost: 0,
             socket: Vec::new(),
             socket_bytes: 0,
+            memory: 0,
+            buffer: Vec::new(),
             deadline: None,
             fired: None,
             fruitless: None,
@@ -76,9 +83,13 @@ impl Host {
     }
 
     /// Puts a new process in the place of the old one, or none. What the network has for it waits
-    /// for nobody.
-    pub(crate) fn replace(&mut self, node: Option<Node>, process: u64) {
-        self.node = node;
+    /// for nobody. Says how much memory the old one has left behind.
+    pub(crate) fn replace(&mut self, node: Option<Node>, process: u64) -> i64 {
+        let taken = memory::take();
+        let old = std::mem::replace(&mut self.node, node);
+        counted(|| drop(old));
+        let left = self.memory + memory::take();
+        self.memory = taken;
         self.process = process;
         self.amplification = Amplification::default();
         self.settled.clear();
@@ -88,6 +99,7 @@ impl Host {
         self.deadline = None;
         self.fired = None;
         self.fruitless = None;
+        left
     }
 
     /// The keys of its next process, if it is the host of that number.
@@ -111,7 +123,11 @@ impl Host {
             return true;
         };
         if !self.paused {
-            node.handle_input(now, Input::Datagram(datagram));
+            counted(|| {
+                let data = datagram.data[..].into();
+                node.handle_input(now, Input::Datagram(Datagram { data, ..datagram }));
+            });
+            self.memory += memory::take();
             return true;
         }
         if self.socket_bytes + datagram.data.len() > SOCKET_BYTES {
@@ -129,7 +145,8 @@ impl Host {
         };
         if node.poll_timeout().is_some_and(|at| at <= now) {
             self.fired = node.timeout_reason();
-            node.handle_input(now, Input::Timeout);
+            counted(|| node.handle_input(now, Input::Timeout));
+            self.memory += memory::take();
         }
     }
 
@@ -167,16 +184,19 @@ impl Host {
             settled,
             paused,
             lag,
+            memory,
+            buffer,
             ..
         } = self;
         let Some(node) = node.as_mut().filter(|_| !*paused) else {
             return;
         };
         let (mut events, mut transmits) = (0, 0);
-        let mut buffer = Vec::new();
         loop {
             let before = events + transmits;
-            while let Some(event) = aloud(node, now, Node::poll_event) {
+            while let Some(given) = aloud(node, now, Node::poll_event) {
+                let event = memory::own(&given);
+                counted(|| drop(given));
                 match application {
                     Some(application) => application(node, now, &event),
                     None => fallback(node, now, &event),
@@ -194,10 +214,10 @@ impl Host {
                 log.push((now, event));
                 events += 1;
             }
-            let next = |node: &mut Node| node.poll_transmit(now, SEGMENTS, &mut buffer);
+            let next = |node: &mut Node| node.poll_transmit(now, SEGMENTS, buffer);
             let transmit = aloud(node, now, next);
             if let Some(transmit) = transmit {
-                send(&transmit, &buffer);
+                send(&transmit, buffer);
                 buffer.clear();
                 transmits += 1;
             }
@@ -206,6 +226,7 @@ impl Host {
             }
             assert!(before < POLLS, "a node does not run dry at {now:?}");
         }
+        *memory += memory::take();
         let wanted = node.poll_timeout();
         // Who is late for a timeout is not later for what happens meanwhile.
         let late = self.deadline.filter(|_| wanted.is_some_and(|at| at <= now));
@@ -255,7 +276,7 @@ struct Fruitless {
 /// What `poll` gives. A node that has something to give must want to be called at once.
 fn aloud<T>(node: &mut Node, now: Instant, poll: impl FnOnce(&mut Node) -> Option<T>) -> Option<T> {
     let said = node.poll_timeout();
-    let given = poll(node);
+    let given = counted(|| poll(node));
     assert!(
         given.is_none() || said.is_some_and(|at| at <= now),
         "a node had output and did not say so: its timeout was {said:?} at {now:?}"

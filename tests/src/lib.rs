@@ -63,6 +63,7 @@ mod certificates;
 mod digest;
 mod direction;
 mod host;
+mod memory;
 mod network;
 pub mod oracle;
 mod path;
@@ -77,6 +78,7 @@ pub mod swarm;
 mod world;
 
 pub use certificates::{Authority, Certificates, Leaf};
+pub use memory::{Counter, count_by};
 pub use network::{Observed, Traffic};
 pub use path::Path;
 pub use random::Random;

@@ -10,6 +10,8 @@ use std::time::Instant;
 use trunkline_core::trace::{Ending, Recorder, replay};
 use trunkline_core::{Config, Node, Origin, Roles};
 
+use crate::memory::counted;
+
 /// The recordings of a world's nodes, in memory.
 #[derive(Default)]
 pub(crate) struct Recordings {
@@ -58,7 +60,8 @@ impl Recordings {
         origin: Origin,
     ) -> Node {
         let Some(recording) = self.on else {
-            return Node::new(config, roles, origin).expect("the configuration is valid");
+            let node = counted(|| Node::new(config, roles, origin));
+            return node.expect("the configuration is valid");
         };
         let memory = Memory::default();
         self.of.entry(index).or_default().push(memory.clone());

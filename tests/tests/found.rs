@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use trunkline_core::{Config, Event};
-use trunkline_testkit::{World, echo};
+use trunkline_core::{CloseCode, Config, Event};
+use trunkline_testkit::{World, count_by, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -91,4 +91,42 @@ fn first_datagrams_that_no_peer_takes_are_refused_and_the_largest_arrive() {
     let promise = world.request(client, session, b"1");
     world.run(SECOND, echo);
     assert_eq!(world.outcome(client, promise).as_deref(), Some("Replied 1"));
+}
+
+/// A table keeps its room, and had kept 16 KiB for each of the most links that there ever were.
+#[test]
+fn a_crowd_that_has_gone_leaves_no_memory_in_use() {
+    count_by(|f| allocation_counter::measure(f).bytes_current);
+    let mut world = World::new(3);
+    let server = world.server();
+    let idle = world.held(server).unwrap();
+    let clients: Vec<_> = (0..200)
+        .map(|number| {
+            let client = world.client();
+            let session = world.connect(client, server, &format!("client-{number}"));
+            (client, session)
+        })
+        .collect();
+    world.run(5 * SECOND, echo);
+    let now = world.now();
+    assert_eq!(world.node(server).metrics(now).connected, clients.len());
+    let busy = world.held(server).unwrap();
+    for (client, session) in clients {
+        let client = world.node(client);
+        client
+            .close(now, session, CloseCode::NORMAL, "bye")
+            .unwrap();
+    }
+    world.run(30 * SECOND, echo);
+    let left = world.held(server).unwrap() - idle;
+    println!(
+        "a client costs {} bytes, and leaves {}",
+        (busy - idle) / 200,
+        left / 200
+    );
+    assert!(
+        busy - idle > 200 * 10_000,
+        "{busy} bytes are few for 200 links"
+    );
+    assert!(left < 200 * 4_000, "{left} bytes are left of 200 clients");
 }

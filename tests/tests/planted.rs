@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
 use trunkline_core::{Bug, plant};
-use trunkline_testkit::Certificates;
 use trunkline_testkit::swarm::try_seed;
+use trunkline_testkit::{Certificates, count_by};
 
 /// In so many seeds every bug has to be found.
 const SEEDS: u64 = 1_000;
 
 #[test]
 fn every_planted_bug_is_found_within_a_thousand_seeds() {
+    count_by(|f| allocation_counter::measure(f).bytes_current);
     let certificates = Certificates::new().unwrap();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -51,6 +52,7 @@ fn hunt(bug: Bug, certificates: &Certificates) -> Option<(u64, String)> {
 /// Without a bug the same seeds find nothing, so that it is the bugs that are found.
 #[test]
 fn nothing_is_found_where_nothing_is_planted() {
+    count_by(|f| allocation_counter::measure(f).bytes_current);
     let certificates = Certificates::new().unwrap();
     plant(None);
     for seed in 0..40 {

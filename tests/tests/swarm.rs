@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use trunkline_testkit::swarm::{Batch, Failure, commit, first_of, try_seed, try_twice};
-use trunkline_testkit::Certificates;
+use trunkline_testkit::{Certificates, count_by};
 
 /// How many fresh seeds there are, unless the environment says another number.
 const SEEDS: u64 = 2_000;
@@ -29,6 +29,12 @@ fn from_environment<T: FromStr>(name: &str, otherwise: T) -> T {
     }
 }
 
+/// The throwaway certificates; and nodes' memory is counted.
+fn certificates() -> Certificates {
+    count_by(|f| allocation_counter::measure(f).bytes_current);
+    Certificates::new().unwrap()
+}
+
 /// Ends the test with all that is known of a failure.
 fn tell(failure: Failure, certificates: &Certificates) -> ! {
     let steps = failure.plan.steps.len();
@@ -46,7 +52,7 @@ fn tell(failure: Failure, certificates: &Certificates) -> ! {
 
 #[test]
 fn every_seed_that_has_found_something_is_well() {
-    let certificates = Certificates::new().unwrap();
+    let certificates = certificates();
     let past = include_str!("past_seeds.txt");
     let lines = past.lines().filter(|line| !line.starts_with('#'));
     let mut seeds = 0;
@@ -63,7 +69,7 @@ fn every_seed_that_has_found_something_is_well() {
 
 #[test]
 fn fresh_seeds_of_this_commit_are_well() {
-    let certificates = Certificates::new().unwrap();
+    let certificates = certificates();
     let commit = commit();
     let batch = Batch {
         first: from_environment("TRUNKLINE_FIRST_SEED", first_of(&commit)),
@@ -86,7 +92,7 @@ fn fresh_seeds_of_this_commit_are_well() {
 
 #[test]
 fn another_process_runs_a_seed_in_the_same_way_and_no_other_seed() {
-    let certificates = Certificates::new().unwrap();
+    let certificates = certificates();
     let soak = Path::new(SOAK);
     let ran = try_twice(4, &certificates, soak).unwrap();
     let other = try_seed(5, &certificates).unwrap();

@@ -234,6 +234,9 @@ impl Node {
         self.timers.cancel(&mut session.timer);
         self.timers.cancel(&mut session.close_timer);
         self.timers.cancel(&mut session.receipt_timer);
+        if planted(Bug::LeakMemory) {
+            std::mem::forget(vec![0_u8; 100_000]);
+        }
         self.groups.leave_all(key);
         self.room.forget(key, &session.room);
         if session.dialing.is_none() && !planted(Bug::LeakSessionSlot) {

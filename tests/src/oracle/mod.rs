@@ -10,7 +10,7 @@
 //! 2. Nothing is handed over twice, across any number of resumes.
 //! 3. Each lane keeps its order, without gaps; best effort may have gaps, and never goes back.
 //! 4. A promise settles once, by its deadline, as what the peer's application answered.
-//! 5. Nothing outgrows its limit.
+//! 5. Nothing outgrows its limit, and no node what its limits allow it to hold in memory.
 //! 6. Sound peers find no fault with each other, and no session is lost without a cause.
 //! 7. In the end everything is settled, and who waits for room is told.
 //! 8. A silent peer is found dead in time, and not before.
@@ -20,6 +20,7 @@
 
 mod deliveries;
 mod events;
+mod memory;
 mod sessions;
 mod views;
 
@@ -182,6 +183,8 @@ struct Process {
     /// When its drain is over at the latest.
     drained_by: Option<Instant>,
     drains: bool,
+    /// Bytes of all bodies that its application gave it.
+    given: usize,
 }
 
 /// Watches nodes and their applications, and says what is wrong: see the [module](self).
@@ -237,6 +240,7 @@ impl Oracle {
             wants_room: BTreeSet::new(),
             drained_by: None,
             drains: false,
+            given: 0,
         };
         self.processes.insert(node, process);
     }
@@ -296,6 +300,7 @@ impl Oracle {
             Waits::ForAck(promise, timeout) => (Some(promise), timeout, false),
             Waits::ForReply(promise, timeout) => (Some(promise), timeout, true),
         };
+        self.gives(node, body.len());
         let ledger = self.ledgers.entry(from).or_default();
         let (numbers, _) = ledger.lanes.entry(lane).or_default();
         let position = numbers.len();
@@ -342,6 +347,7 @@ impl Oracle {
         let Some(number) = number_of(body) else {
             return;
         };
+        self.gives(node, body.len());
         let sides = audience.iter();
         let audience = sides.filter_map(|to| self.side(node, *to)).collect();
         let process = self.processes.get(&node).map_or(0, |p| p.number);
@@ -366,6 +372,9 @@ impl Oracle {
 
     /// An application has answered a delivery, and its node took that.
     pub fn answered(&mut self, node: usize, delivery: DeliveryKey, answer: Answer) {
+        if let Answer::Reply(body) = &answer {
+            self.gives(node, body.len());
+        }
         let process = self.processes.get(&node);
         let number = process.and_then(|p| p.deliveries.get(&delivery));
         if let Some(letter) = number.and_then(|number| self.letters.get_mut(number)) {
@@ -450,6 +459,12 @@ impl Oracle {
     /// Something that whoever drives the nodes has found.
     pub fn found(&mut self, now: Instant, invariant: u8, what: impl Into<String>) {
         self.violation(now, invariant, what.into());
+    }
+
+    fn gives(&mut self, node: usize, bytes: usize) {
+        if let Some(process) = self.processes.get_mut(&node) {
+            process.given += bytes;
+        }
     }
 
     fn side(&self, node: usize, session: SessionKey) -> Option<Side> {

@@ -8,6 +8,7 @@ use trunkline_core::{
     SessionKey, Tag,
 };
 
+use crate::memory::{copied, counted};
 use crate::oracle::Waits;
 
 use super::plan::Kind;
@@ -17,8 +18,10 @@ use super::run::Run;
 const TAG: Tag = Tag::of("swarm.v1.Numbered");
 
 impl Run<'_> {
-    fn machine(&mut self, node: usize) -> &mut Node {
-        self.world.node(self.indices[node])
+    /// What a command to a node returns.
+    fn tell<T>(&mut self, node: usize, command: impl FnOnce(&mut Node) -> T) -> T {
+        let index = self.indices[node];
+        self.world.command(index, |node| counted(|| command(node)))
     }
 
     pub(super) fn connect(&mut self, client: usize, server: usize) {
@@ -32,14 +35,18 @@ impl Run<'_> {
         };
         self.dials += 1;
         let now = self.world.now();
-        let dial = Dial {
-            address: self.world.address(self.indices[server]),
-            server_name: "localhost".to_owned(),
-            client: name.clone(),
-            credentials: Bytes::new(),
-            agent: "swarm".to_owned(),
-        };
-        if let Ok(session) = self.machine(client).connect(now, dial) {
+        let address = self.world.address(self.indices[server]);
+        let connected = self.tell(client, |machine| {
+            let dial = Dial {
+                address,
+                server_name: "localhost".to_owned(),
+                client: name.clone(),
+                credentials: Bytes::new(),
+                agent: "swarm".to_owned(),
+            };
+            machine.connect(now, dial)
+        });
+        if let Ok(session) = connected {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.connects(now, client, session, &name);
             hall.desks[client].sessions.push(session);
@@ -65,17 +72,21 @@ impl Run<'_> {
         } else {
             Lane::DEFAULT
         };
-        let message = Message {
-            lane,
-            tag: TAG,
-            body: body.clone(),
-        };
-        let machine = self.world.node(self.indices[node]);
-        let sent = match kind {
-            Kind::Told => machine.send(now, session, message).map(|()| None),
-            Kind::Acked(timeout) => machine.send_acked(now, session, message, timeout).map(Some),
-            Kind::Asked(timeout) => machine.request(now, session, message, timeout).map(Some),
-        };
+        let sent = self.tell(node, |machine| {
+            let message = Message {
+                lane,
+                tag: TAG,
+                body: copied(&body),
+            };
+            let sent = match kind {
+                Kind::Told => machine.send(now, session, message).map(|()| None),
+                Kind::Acked(timeout) => {
+                    machine.send_acked(now, session, message, timeout).map(Some)
+                }
+                Kind::Asked(timeout) => machine.request(now, session, message, timeout).map(Some),
+            };
+            sent.map_err(|refused| refused.error)
+        });
         let config = if node < self.plan.servers {
             &self.plan.server
         } else {
@@ -98,8 +109,8 @@ impl Run<'_> {
                 hall.desks[node].promises.extend(promise);
                 Some(number)
             }
-            Err(refused) => {
-                hall.oracle.refused(node, session, &refused.error);
+            Err(error) => {
+                hall.oracle.refused(node, session, &error);
                 None
             }
         }
@@ -114,11 +125,11 @@ impl Run<'_> {
     ) {
         let now = self.world.now();
         let body = self.next_body(size);
-        let message = Message::new(TAG, body.clone());
-        let sent = self
-            .machine(node)
-            .send_best_effort(now, session, message, key);
-        if sent.is_ok() {
+        let sent = self.tell(node, |machine| {
+            let message = Message::new(TAG, copied(&body));
+            machine.send_best_effort(now, session, message, key).is_ok()
+        });
+        if sent {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.sent_best_effort(node, &[session], &body, key);
         }
@@ -134,7 +145,6 @@ impl Run<'_> {
     ) -> u64 {
         let now = self.world.now();
         let body = self.next_body(size);
-        let message = Message::new(TAG, body.clone());
         let (audience, sessions) = {
             let hall = self.hall.borrow();
             let desk = &hall.desks[node];
@@ -147,11 +157,11 @@ impl Run<'_> {
                 }
             }
         };
-        if self
-            .machine(node)
-            .broadcast(now, &audience, message, key)
-            .is_ok()
-        {
+        let sent = self.tell(node, |machine| {
+            let message = Message::new(TAG, copied(&body));
+            machine.broadcast(now, &audience, message, key).is_ok()
+        });
+        if sent {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.sent_best_effort(node, &sessions, &body, key);
         }
@@ -166,12 +176,13 @@ impl Run<'_> {
             return;
         };
         let now = self.world.now();
-        let machine = self.machine(node);
-        let done = if joins {
-            machine.join(now, session, &name).is_ok()
-        } else {
-            machine.leave(now, session, &name)
-        };
+        let done = self.tell(node, |machine| {
+            if joins {
+                machine.join(now, session, &name).is_ok()
+            } else {
+                machine.leave(now, session, &name)
+            }
+        });
         let mut hall = self.hall.borrow_mut();
         let groups = &mut hall.desks[node].groups;
         let members = groups.entry(name_of(group)).or_default();
@@ -183,7 +194,8 @@ impl Run<'_> {
 
     pub(super) fn cancel(&mut self, node: usize, promise: PromiseKey) {
         let now = self.world.now();
-        if self.machine(node).cancel(now, promise).is_ok() {
+        let cancelled = self.tell(node, |machine| machine.cancel(now, promise));
+        if cancelled.is_ok() {
             self.hall.borrow_mut().oracle.cancelled(node, promise);
         }
     }
@@ -192,7 +204,9 @@ impl Run<'_> {
         let now = self.world.now();
         // Told first: a session without a link ends in the call itself.
         self.hall.borrow_mut().oracle.closes(now, node, session);
-        self.machine(node).close(now, session, code, "enough").ok();
+        self.tell(node, |machine| {
+            machine.close(now, session, code, "enough").ok()
+        });
     }
 
     pub(super) fn drain(&mut self, node: usize, plan: DrainPlan) {
@@ -202,7 +216,7 @@ impl Run<'_> {
         let now = self.world.now();
         let deadline = plan.deadline;
         self.hall.borrow_mut().oracle.drains(now, node, deadline);
-        self.machine(node).drain(now, plan).ok();
+        self.tell(node, |machine| machine.drain(now, plan).ok());
     }
 }
 

@@ -12,6 +12,7 @@ use trunkline_core::{
 };
 
 use crate::World;
+use crate::memory::{copied, counted};
 use crate::oracle::{Answer, Oracle, number_of};
 use crate::world::NodeIndex;
 
@@ -115,16 +116,19 @@ impl Hall {
     pub(super) fn admit(&mut self, now: Instant, at: usize, node: &mut Node, refuses: bool) {
         while let Some((link, client)) = self.desks[at].asking.pop_front() {
             if refuses {
-                let refusal = Refusal {
-                    reason: "not now".into(),
-                    retry_after: Some(Duration::from_millis(500)),
-                };
-                if node.refuse(now, link, refusal).is_ok() {
+                let refused = counted(|| {
+                    let refusal = Refusal {
+                        reason: "not now".into(),
+                        retry_after: Some(Duration::from_millis(500)),
+                    };
+                    node.refuse(now, link, refusal)
+                });
+                if refused.is_ok() {
                     self.oracle.refuses(now, &client);
                 }
             } else {
                 // The link may have gone meanwhile.
-                node.admit(now, link).ok();
+                counted(|| node.admit(now, link).ok());
             }
         }
     }
@@ -156,21 +160,21 @@ impl Hall {
     ) {
         let key = delivery.key;
         let (given, answer) = if rejects {
-            let status = Status::new(NO, "no");
-            (node.reject(now, key, status), Answer::Reject(NO))
+            let given = counted(|| node.reject(now, key, Status::new(NO, "no")));
+            (given, Answer::Reject(NO))
         } else if delivery.expects == Expects::Reply {
             // The request's body is the reply; where the sender takes no such frame, its number.
             let body = delivery.body.clone();
-            match node.reply(now, key, delivery.tag, body.clone()) {
+            match counted(|| node.reply(now, key, delivery.tag, copied(&body))) {
                 Err(trunkline_core::CommandError::TooLarge { .. }) => {
                     let body: Bytes = body.slice(..8);
-                    let given = node.reply(now, key, delivery.tag, body.clone());
+                    let given = counted(|| node.reply(now, key, delivery.tag, copied(&body)));
                     (given, Answer::Reply(body))
                 }
                 given => (given, Answer::Reply(body)),
             }
         } else {
-            (node.ack(now, key), Answer::Ack)
+            (counted(|| node.ack(now, key)), Answer::Ack)
         };
         // The session may have ended since; then nobody waits for the answer.
         if given.is_ok() {

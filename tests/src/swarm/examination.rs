@@ -80,10 +80,7 @@ impl Run<'_> {
     fn answer_all(&mut self) {
         let now = self.world.now();
         for node in self.nodes() {
-            let machine = self.world.node(self.indices[node]);
-            let mut hall = self.hall.borrow_mut();
-            hall.admit(now, node, machine, false);
-            hall.answer_aside(now, node, machine, usize::MAX, false);
+            self.answers(now, node, usize::MAX, false);
         }
     }
 
@@ -295,6 +292,10 @@ impl Run<'_> {
                 );
                 self.fail(5, what);
             }
+        }
+        // Nor is memory left of processes that are gone.
+        for node in self.nodes() {
+            self.kill(node, false);
         }
         self.is_well()
     }

@@ -1,6 +1,6 @@
 //! Runs a plan: the steps while faults last, then the examination of who has healed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::{Admission, CloseCode, DrainPlan, Lane, SessionKey};
@@ -148,8 +148,12 @@ impl<'a> Run<'a> {
                 hall.oracle.stalled(now, node);
             }
             if !state.killed && !state.paused {
-                hall.oracle
-                    .look(now, node, self.world.node(self.indices[node]));
+                let held = self.world.held(self.indices[node]);
+                let shown = self.world.node(self.indices[node]);
+                hall.oracle.look(now, node, shown);
+                if let Some(held) = held {
+                    hall.oracle.weigh(now, node, held, shown);
+                }
             }
         }
     }
@@ -251,10 +255,7 @@ impl<'a> Run<'a> {
                 rejects,
             } => {
                 if let Some(node) = self.running(node) {
-                    let machine = self.world.node(self.indices[node]);
-                    let mut hall = self.hall.borrow_mut();
-                    hall.admit(now, node, machine, rejects);
-                    hall.answer_aside(now, node, machine, count, rejects);
+                    self.answers(now, node, count, rejects);
                 }
             }
             Action::Hold { node, holds } => self.hall.borrow_mut().desks[node].holds = holds,
@@ -297,6 +298,15 @@ impl<'a> Run<'a> {
             }
             _ => self.harm(action),
         }
+    }
+
+    /// An application lets in whoever waits for that, and answers some of what it has put aside.
+    pub(super) fn answers(&mut self, now: Instant, node: usize, count: usize, rejects: bool) {
+        let mut hall = self.hall.borrow_mut();
+        self.world.command(self.indices[node], |machine| {
+            hall.admit(now, node, machine, rejects);
+            hall.answer_aside(now, node, machine, count, rejects);
+        });
     }
 
     /// What happens to the network and to processes.
@@ -367,7 +377,12 @@ impl<'a> Run<'a> {
         }
         let now = self.world.now();
         let index = self.indices[node];
-        self.world.kill(index);
+        let counts = self.world.held(index).is_some();
+        let left = self.world.kill(index);
+        if counts {
+            let mut hall = self.hall.borrow_mut();
+            hall.oracle.weigh_remains(now, node, left);
+        }
         if keys_lost {
             self.world.lose_keys(index);
         }

@@ -16,6 +16,7 @@ use trunkline_core::{
 
 use crate::amplification::Sender;
 use crate::host::Host;
+use crate::memory;
 use crate::network::{Arrival, Network, Observed, Outgoing};
 use crate::recordings::{Recording, Recordings};
 use crate::{Certificates, Path, Random, Traffic};
@@ -167,9 +168,29 @@ impl World {
         self.hosts[index.0].application = Some(Box::new(application));
     }
 
-    /// Ends a node's process: it sends nothing more and forgets everything.
-    pub fn kill(&mut self, index: NodeIndex) {
-        self.replace(index, None);
+    /// Ends a node's process: it sends nothing more and forgets everything. Says how many bytes it has
+    /// left behind, where they are counted as [`World::held`] says.
+    pub fn kill(&mut self, index: NodeIndex) -> i64 {
+        self.replace(index, None)
+    }
+
+    /// Gives a node commands, or looks at it; in them `counted` are those that take memory.
+    pub(crate) fn command<T>(
+        &mut self,
+        index: NodeIndex,
+        command: impl FnOnce(&mut Node) -> T,
+    ) -> T {
+        let returned = command(self.node(index));
+        self.hosts[index.0].memory += memory::take();
+        returned
+    }
+
+    /// How many bytes a node's process holds, if they are counted ([`crate::count_by`]). A node that is
+    /// recorded writes the recording's memory too.
+    pub fn held(&self, index: NodeIndex) -> Option<i64> {
+        let host = &self.hosts[index.0];
+        let counts = memory::is_counted() && self.recordings.on.is_none();
+        counts.then_some(host.memory)
     }
 
     /// Starts a node's process anew, with the keys that outlive it and nothing else.
@@ -199,13 +220,14 @@ impl World {
         self.replace(index, Some(node));
     }
 
-    fn replace(&mut self, index: NodeIndex, node: Option<Node>) {
+    /// Says how much memory the process before has left behind, as [`World::held`] counts it.
+    fn replace(&mut self, index: NodeIndex, node: Option<Node>) -> i64 {
         if let Some(deadline) = self.hosts[index.0].deadline {
             self.deadlines.remove(&(deadline, index.0));
         }
         self.processes += 1;
-        self.hosts[index.0].replace(node, self.processes);
         self.touched.insert(index.0);
+        self.hosts[index.0].replace(node, self.processes)
     }
 
     /// What happens to datagrams from one node to another, apart from what every other path does:

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use trunkline_testkit::swarm::{Batch, Failure, Plan, commit, first_of, run, try_plan};
-use trunkline_testkit::Certificates;
+use trunkline_testkit::{Certificates, count_by};
 
 /// Runs simulated worlds from seeds, with random faults, until something is wrong.
 #[derive(Parser)]
@@ -43,6 +43,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    count_by(|f| allocation_counter::measure(f).bytes_current);
     let certificates = Certificates::new().map_err(|error| anyhow::anyhow!("{error}"))?;
     if let Some(seed) = arguments.fingerprint {
         let ran = run(&Plan::new(seed), &certificates, false);

@@ -22,6 +22,8 @@ mod deliveries;
 mod events;
 mod memory;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};

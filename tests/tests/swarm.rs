@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use trunkline_testkit::swarm::{Batch, Failure, commit, first_of, try_seed, try_twice};
+use trunkline_testkit::swarm::{Batch, Failure, Pressure, commit, first_of, try_seed, try_twice};
 use trunkline_testkit::{Certificates, count_by};
 
 /// How many fresh seeds there are, unless the environment says another number.
@@ -101,4 +101,21 @@ fn another_process_runs_a_seed_in_the_same_way_and_no_other_seed() {
     let this = std::env::current_exe().unwrap();
     let failed = try_twice(4, &certificates, &this).unwrap_err();
     assert!(failed.what.starts_with("two runs differ"), "{failed}");
+}
+
+#[test]
+fn all_that_is_bounded_is_full_in_some_of_a_thousand_runs() {
+    let certificates = certificates();
+    let mut pressure = Pressure::default();
+    for seed in 0..1_000 {
+        match try_seed(seed, &certificates) {
+            Ok(ran) => pressure.add(&ran.pressure),
+            Err(failure) => tell(*failure, &certificates),
+        }
+        if pressure.missing().is_empty() {
+            println!("after {seed} seeds: {pressure:?}");
+            return;
+        }
+    }
+    panic!("never full: {:?}; {pressure:?}", pressure.missing());
 }

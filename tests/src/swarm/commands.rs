@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trunkline_core::{
-    Audience, ClientId, CloseCode, Dial, DrainPlan, GroupName, Lane, Message, Node, PromiseKey,
-    SessionKey, Tag,
+    Audience, ClientId, CloseCode, CommandError, Dial, DrainPlan, GroupName, Lane, Message, Node,
+    PromiseKey, SessionKey, Tag,
 };
 
 use crate::memory::{copied, counted};
@@ -22,6 +22,14 @@ impl Run<'_> {
     fn tell<T>(&mut self, node: usize, command: impl FnOnce(&mut Node) -> T) -> T {
         let index = self.indices[node];
         self.world.command(index, |node| counted(|| command(node)))
+    }
+
+    /// Whether a command was carried out.
+    fn took(&mut self, done: Result<(), CommandError>) -> bool {
+        if let Err(error) = &done {
+            self.pressure.refused(error);
+        }
+        done.is_ok()
     }
 
     pub(super) fn connect(&mut self, client: usize, server: usize) {
@@ -87,11 +95,7 @@ impl Run<'_> {
             };
             sent.map_err(|refused| refused.error)
         });
-        let config = if node < self.plan.servers {
-            &self.plan.server
-        } else {
-            &self.plan.client
-        };
+        let config = self.plan.config(node);
         let lasts = |timeout: Option<Duration>| {
             let timeout = timeout.unwrap_or(config.timeouts.promise);
             Some(timeout).filter(|timeout| !timeout.is_zero())
@@ -110,6 +114,7 @@ impl Run<'_> {
                 Some(number)
             }
             Err(error) => {
+                self.pressure.refused(&error);
                 hall.oracle.refused(node, session, &error);
                 None
             }
@@ -127,9 +132,10 @@ impl Run<'_> {
         let body = self.next_body(size);
         let sent = self.tell(node, |machine| {
             let message = Message::new(TAG, copied(&body));
-            machine.send_best_effort(now, session, message, key).is_ok()
+            let sent = machine.send_best_effort(now, session, message, key);
+            sent.map_err(|refused| refused.error)
         });
-        if sent {
+        if self.took(sent) {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.sent_best_effort(node, &[session], &body, key);
         }
@@ -159,9 +165,10 @@ impl Run<'_> {
         };
         let sent = self.tell(node, |machine| {
             let message = Message::new(TAG, copied(&body));
-            machine.broadcast(now, &audience, message, key).is_ok()
+            let sent = machine.broadcast(now, &audience, message, key);
+            sent.map(drop).map_err(|refused| refused.error)
         });
-        if sent {
+        if self.took(sent) {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.sent_best_effort(node, &sessions, &body, key);
         }
@@ -178,11 +185,13 @@ impl Run<'_> {
         let now = self.world.now();
         let done = self.tell(node, |machine| {
             if joins {
-                machine.join(now, session, &name).is_ok()
+                machine.join(now, session, &name).map(|()| true)
             } else {
-                machine.leave(now, session, &name)
+                Ok(machine.leave(now, session, &name))
             }
         });
+        let left = done == Ok(true);
+        let done = self.took(done.map(drop)) && left;
         let mut hall = self.hall.borrow_mut();
         let groups = &mut hall.desks[node].groups;
         let members = groups.entry(name_of(group)).or_default();

@@ -40,6 +40,9 @@ pub(super) struct Desk {
 pub(super) struct Hall {
     pub(super) oracle: Oracle,
     pub(super) desks: Vec<Desk>,
+    /// How often a node had as many messages for its application at one instant as its event queue
+    /// holds.
+    pub(super) full_queues: u64,
     /// Makes a run's applications decide in their own way.
     temper: u64,
 }
@@ -51,17 +54,28 @@ impl Hall {
         Rc::new(RefCell::new(Self {
             oracle: Oracle::new(now),
             desks: Vec::new(),
+            full_queues: 0,
             temper,
         }))
     }
 
     /// The application of a node, which reports to the oracle.
-    pub(super) fn staff(shared: &Shared, world: &mut World, index: NodeIndex) {
+    pub(super) fn staff(shared: &Shared, world: &mut World, index: NodeIndex, queue: usize) {
         let hall = shared.clone();
         let at = index.0;
+        let mut messages = (None, 0);
         shared.borrow_mut().desks.push(Desk::default());
         world.attach(index, move |node, now, event| {
             let mut hall = hall.borrow_mut();
+            if matches!(event, Event::Message(_)) {
+                let before = if messages.0 == Some(now) {
+                    messages.1
+                } else {
+                    0
+                };
+                messages = (Some(now), before + 1);
+                hall.full_queues += u64::from(messages.1 == queue);
+            }
             hall.oracle.event(now, at, event);
             hall.handle(now, at, node, event);
         });

@@ -199,6 +199,15 @@ impl Plan {
         format!("{nodes}  servers' configuration: {server}\n  clients' configuration: {client}\n")
     }
 
+    /// How a node is configured.
+    pub(super) fn config(&self, node: usize) -> &Config {
+        if node < self.servers {
+            &self.server
+        } else {
+            &self.client
+        }
+    }
+
     /// Whether anything happens to a node.
     pub(super) fn mentions(&self, node: usize) -> bool {
         let mut steps = self.steps.clone();

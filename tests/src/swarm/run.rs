@@ -12,6 +12,7 @@ use crate::{Certificates, Path, Traffic, World};
 use super::caught::caught;
 use super::desk::{Hall, Shared};
 use super::plan::{Action, Plan, Step};
+use super::pressure::Pressure;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Ran {
     pub fingerprint: u64,
     /// What became of the datagrams.
     pub traffic: Traffic,
+    /// What was full.
+    pub pressure: Pressure,
     /// What was recorded, if that was asked for.
     pub recorded: Option<Recorded>,
 }
@@ -48,6 +51,7 @@ pub(super) struct Run<'a> {
     cut: Vec<(usize, usize)>,
     pub(super) numbers: u64,
     pub(super) dials: u64,
+    pub(super) pressure: Pressure,
 }
 
 /// What the run did to a node's process.
@@ -68,6 +72,7 @@ pub fn run(plan: &Plan, certificates: &Certificates, record: bool) -> Ran {
         panicked: finished.err(),
         fingerprint: run.world.fingerprint(),
         traffic: run.world.traffic(),
+        pressure: run.pressure(),
         recorded: record.then(|| run.recorded()),
     }
 }
@@ -85,7 +90,7 @@ impl<'a> Run<'a> {
         let mut indices = Vec::new();
         for node in 0..plan.servers + plan.clients {
             let serves = node < plan.servers;
-            let config = if serves { &plan.server } else { &plan.client };
+            let config = plan.config(node);
             *world.config() = config.clone();
             let index = if serves {
                 world.server()
@@ -93,7 +98,7 @@ impl<'a> Run<'a> {
                 world.client()
             };
             hall.borrow_mut().oracle.started(world.now(), node, config);
-            Hall::staff(&hall, &mut world, index);
+            Hall::staff(&hall, &mut world, index, config.limits.event_messages);
             indices.push(index);
         }
         Self {
@@ -105,7 +110,16 @@ impl<'a> Run<'a> {
             cut: Vec::new(),
             numbers: 0,
             dials: 0,
+            pressure: Pressure::default(),
         }
+    }
+
+    fn pressure(&self) -> Pressure {
+        let mut pressure = self.pressure.clone();
+        pressure.count("limits.event_messages", self.hall.borrow().full_queues);
+        let dropped = self.world.traffic().socket_full;
+        pressure.count("a paused process's socket", dropped);
+        pressure
     }
 
     fn recorded(&self) -> Recorded {
@@ -151,6 +165,9 @@ impl<'a> Run<'a> {
                 let held = self.world.held(self.indices[node]);
                 let shown = self.world.node(self.indices[node]);
                 hall.oracle.look(now, node, shown);
+                for info in shown.sessions() {
+                    self.pressure.session(&info, &self.plan.config(node).limits);
+                }
                 if let Some(held) = held {
                     hall.oracle.weigh(now, node, held, shown);
                 }
@@ -377,6 +394,8 @@ impl<'a> Run<'a> {
         }
         let now = self.world.now();
         let index = self.indices[node];
+        let metrics = self.world.node(index).metrics(now);
+        self.pressure.process(&metrics);
         let counts = self.world.held(index).is_some();
         let left = self.world.kill(index);
         if counts {
@@ -397,11 +416,7 @@ impl<'a> Run<'a> {
         if !std::mem::take(&mut self.state[node].killed) {
             return;
         }
-        let config = if node < self.plan.servers {
-            &self.plan.server
-        } else {
-            &self.plan.client
-        };
+        let config = self.plan.config(node);
         *self.world.config() = config.clone();
         self.world.start_process(self.indices[node]);
         let now = self.world.now();

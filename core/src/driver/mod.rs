@@ -70,6 +70,7 @@ pub mod exports {
         Raw, Reading, Recording, Request, Sent, ServerHandle, Service, ServiceError, StartError,
         State, Stopped, Typed,
     };
+    pub use crate::trace::Saver;
     pub use crate::{
         AdmissionRequest, Broadcast, ClientId, CloseCode, CommandError, Config, ConfigError,
         Congestion, Delivery, DeliveryKey, DisconnectReason, DrainPlan, Event, Expects, GroupName,

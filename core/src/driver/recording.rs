@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::build_error::StartError;
-use crate::trace::{self, Recorder};
+use crate::trace::{self, Recorder, Saver};
 use crate::{Config, Node, Origin, Roles};
 
 /// Where a server or a client is recorded to, and how much at most: see
@@ -19,6 +19,7 @@ pub struct Recording {
     path: PathBuf,
     limit: u64,
     what: What,
+    ring: Option<(Duration, Saver)>,
 }
 
 /// How much is recorded.
@@ -30,6 +31,9 @@ enum What {
 
 /// What a recording may have unless told otherwise.
 const LIMIT: u64 = 1 << 30;
+
+/// What is kept in memory of the last seconds, in bytes.
+const RING_LIMIT: u64 = 64 << 20;
 
 /// Bytes that may wait for the disk; with more the recording ends.
 const WAITING_MAX: usize = 8 << 20;
@@ -48,6 +52,7 @@ impl Recording {
             path: path.into(),
             limit: LIMIT,
             what: What::Wire,
+            ring: None,
         }
     }
 
@@ -69,6 +74,24 @@ impl Recording {
                 what: What::Link { bodies: true },
                 ..self
             },
+        }
+    }
+
+    /// Keeps only what happened above QUIC in the last so many seconds, in memory: 64 MiB of it at
+    /// most, unless [`limit`](Self::limit) says otherwise behind this. It is written down when `saver`
+    /// asks for it, and when the recording ends: to the file, the next time to one with `.1` before
+    /// its extension, and so on.
+    ///
+    /// Such a file is for `trunkline trace show`. It cannot be replayed, for that takes everything
+    /// from the beginning, unless the server or client has run for no longer than that. A process
+    /// that is killed leaves nothing of it.
+    pub fn last(self, kept: Duration, saver: &Saver) -> Self {
+        let bodies = matches!(self.what, What::Link { bodies: true });
+        Self {
+            what: What::Link { bodies },
+            ring: Some((kept, saver.clone())),
+            limit: RING_LIMIT,
+            ..self
         }
     }
 
@@ -102,15 +125,34 @@ impl Recording {
         roles: Roles,
         origin: Origin,
     ) -> Result<(Node, Fresh), StartError> {
-        let Self { path, limit, what } = self;
+        let Self {
+            path,
+            limit,
+            what,
+            ring,
+        } = self;
         let failed = |error| StartError::Recording {
             path: path.clone(),
             error,
         };
-        let file = create(&path).map_err(failed)?;
-        let fresh = Fresh(Some(path.clone()));
-        let spool = Spool::to(file).map_err(failed)?;
-        let recorder = Recorder::to(spool).limit(limit);
+        let (recorder, fresh) = match ring {
+            None => {
+                let file = create(&path).map_err(failed)?;
+                let fresh = Fresh(Some(path.clone()));
+                let spool = Spool::to(file, WAITING_MAX).map_err(failed)?;
+                (Recorder::to(spool), fresh)
+            }
+            Some((kept, saver)) => {
+                if path.exists() {
+                    return Err(failed(io::ErrorKind::AlreadyExists.into()));
+                }
+                let path = path.clone();
+                // All of it comes at once.
+                let output = move |number| Spool::to(create(&numbered(&path, number))?, usize::MAX);
+                (Recorder::last(kept, &saver, output), Fresh(None))
+            }
+        };
+        let recorder = recorder.limit(limit);
         let recorder = match what {
             What::Wire => recorder,
             What::Link { bodies: false } => recorder.link(),
@@ -179,6 +221,15 @@ impl Drop for Fresh {
     }
 }
 
+/// A path with a number before its extension, but for the first.
+fn numbered(path: &Path, number: u64) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_extension(format!("{number}.{extension}"))
+}
+
 /// A new file that only its owner can read.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -189,7 +240,11 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// What waits for the disk: it takes bytes at once or not at all.
-struct Spool(Arc<Shared>);
+struct Spool {
+    shared: Arc<Shared>,
+    /// Bytes that may wait.
+    room: usize,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -209,19 +264,19 @@ struct State {
 
 impl Spool {
     /// Starts the thread that writes to `file`.
-    fn to(file: File) -> io::Result<Self> {
+    fn to(file: File, room: usize) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let writer = shared.clone();
         thread::Builder::new()
             .name("trunkline-trace".into())
             .spawn(move || writer.run(file))?;
-        Ok(Self(shared))
+        Ok(Self { shared, room })
     }
 }
 
 impl Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         if let Some(error) = state.failed.take() {
             return Err(error);
         }
@@ -229,7 +284,7 @@ impl Write for Spool {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let before = state.waiting.len();
-        if before + bytes.len() > WAITING_MAX {
+        if bytes.len() > self.room.saturating_sub(before) {
             return Err(io::Error::other(format!(
                 "the disk is too slow: {before} bytes wait for it"
             )));
@@ -237,7 +292,7 @@ impl Write for Spool {
         state.waiting.extend_from_slice(bytes);
         // The thread sleeps until there is something, and then until there is a batch.
         if before == 0 || (before < BATCH && state.waiting.len() >= BATCH) {
-            self.0.changed.notify_all();
+            self.shared.changed.notify_all();
         }
         Ok(bytes.len())
     }
@@ -250,11 +305,11 @@ impl Write for Spool {
 impl Drop for Spool {
     /// Waits for the rest to be written, for a while.
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         state.closed = true;
-        self.0.changed.notify_all();
+        self.shared.changed.notify_all();
         let waited = self
-            .0
+            .shared
             .changed
             .wait_timeout_while(state, FAREWELL, |state| !state.done);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -327,7 +382,7 @@ mod tests {
     #[test]
     fn a_spool_writes_everything_before_it_is_gone() {
         let path = path("spool");
-        let mut spool = Spool::to(create(&path).unwrap()).unwrap();
+        let mut spool = Spool::to(create(&path).unwrap(), WAITING_MAX).unwrap();
         for byte in 0..200_u8 {
             spool.write_all(&[byte; 1_000]).unwrap();
         }
@@ -341,13 +396,16 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_taken_whole_or_not_at_all() {
         // Nobody writes: the thread is not started.
-        let mut spool = Spool(Arc::default());
+        let mut spool = Spool {
+            shared: Arc::default(),
+            room: WAITING_MAX,
+        };
         spool.write_all(&vec![1; WAITING_MAX - 10]).unwrap();
         let error = spool.write_all(&[2; 11]).unwrap_err();
         assert!(error.to_string().contains("too slow"), "{error}");
         spool.write_all(&[3; 10]).unwrap();
-        assert_eq!(spool.0.lock().waiting.len(), WAITING_MAX);
-        spool.0.lock().done = true;
+        assert_eq!(spool.shared.lock().waiting.len(), WAITING_MAX);
+        spool.shared.lock().done = true;
     }
 
     #[test]
@@ -355,16 +413,24 @@ mod tests {
         let path = path("closed");
         fs::write(&path, b"").unwrap();
         // Opened for reading only, so that every write fails.
-        let mut spool = Spool::to(File::open(&path).unwrap()).unwrap();
+        let mut spool = Spool::to(File::open(&path).unwrap(), WAITING_MAX).unwrap();
         spool.write_all(b"lost").unwrap();
         let state = spool
-            .0
+            .shared
             .changed
-            .wait_while(spool.0.lock(), |state| !state.done);
+            .wait_while(spool.shared.lock(), |state| !state.done);
         drop(state.unwrap());
         assert!(spool.write_all(b"refused").is_err());
         assert!(spool.write_all(b"refused").is_err());
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_again_has_a_number_before_its_extension() {
+        let path = |number| numbered(Path::new("/var/server.tlt"), number);
+        assert_eq!(path(0), Path::new("/var/server.tlt"));
+        assert_eq!(path(1), Path::new("/var/server.1.tlt"));
+        assert_eq!(path(12), Path::new("/var/server.12.tlt"));
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) fn control_digest(written: &Bytes) -> u64 {
 
 /// The digest of frames that this side writes to a lane, all but their bodies: what they are is
 /// written canonically, the body last.
-pub(crate) fn lane_digest(chunks: &[Bytes]) -> u64 {
+pub(crate) fn lane_digest<'a>(chunks: impl IntoIterator<Item = &'a Bytes>) -> u64 {
     let mut heads = Heads::default();
     for chunk in chunks {
         heads.read(chunk);

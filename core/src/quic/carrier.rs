@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::connection::{Connection, ConnectionEvent};
 use super::endpoint::Endpoint;
-use super::log::{LinkLog, Notes};
+use super::log::{LinkLog, Notes, broken, count, nanoseconds};
 use super::script::Script;
 use super::streams::{Fault, Incoming, Outgoing, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
@@ -254,11 +254,12 @@ impl Carrier {
             self.control = Some((Outgoing::new(id), Incoming::new(id)));
         }
         if let Some((out, _)) = &mut self.control {
-            out.write(&mut self.connection, [frames.clone()]);
+            let digest = self.notes.on().then(|| heads::control_digest(&frames));
+            out.write(&mut self.connection, [frames]);
             self.notes.note(|| LinkNote::Wrote {
                 stream: LinkStream::Control,
                 opening,
-                digest: heads::control_digest(&frames),
+                digest: digest.unwrap_or_default(),
                 left: count(out.backlog()),
             });
         }
@@ -295,12 +296,13 @@ impl Carrier {
         };
         let mut out = Outgoing::new(id);
         let opening = opening();
-        out.write(&mut self.connection, [opening.clone()]);
+        let digest = self.notes.on().then(|| heads::lane_digest([&opening]));
+        out.write(&mut self.connection, [opening]);
         let idle = out.is_idle();
         self.notes.note(|| LinkNote::Wrote {
             stream: LinkStream::Lane(lane),
             opening: true,
-            digest: heads::lane_digest(&[opening]),
+            digest: digest.unwrap_or_default(),
             left: count(out.backlog()),
         });
         self.lanes_out.push((lane, out));
@@ -467,30 +469,6 @@ fn note_of(event: &CarrierEvent) -> LinkNote {
         CarrierEvent::Down(reason) => LinkNote::Down(reason.clone()),
         CarrierEvent::Fault(fault) => LinkNote::Fault(fault.code, fault.reason.clone()),
     }
-}
-
-fn broken(slot: Option<u32>, fault: &Fault) -> LinkNote {
-    LinkNote::Broken {
-        slot,
-        code: fault.code,
-        reason: fault.reason.clone(),
-    }
-}
-
-/// How long after `now` it is.
-fn nanoseconds(now: Instant, at: Instant) -> i64 {
-    let span = |from: Instant, to: Instant| {
-        i64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(i64::MAX)
-    };
-    match span(now, at) {
-        0 => -span(at, now),
-        later => later,
-    }
-}
-
-/// A number of streams or chunks, of which there are never so many.
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn lane_priority(lane: Lane) -> i32 {

@@ -1,7 +1,9 @@
 //! What a node's connections answered, for a recorder above QUIC.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::streams::Fault;
 use crate::id::LinkKey;
 use crate::tap::LinkNote;
 
@@ -55,4 +57,29 @@ impl Notes {
             log.note(*link, note());
         }
     }
+}
+
+/// A stream cannot be read any further.
+pub(super) fn broken(slot: Option<u32>, fault: &Fault) -> LinkNote {
+    LinkNote::Broken {
+        slot,
+        code: fault.code,
+        reason: fault.reason.clone(),
+    }
+}
+
+/// How long after `now` it is.
+pub(super) fn nanoseconds(now: Instant, at: Instant) -> i64 {
+    let span = |from: Instant, to: Instant| {
+        i64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(i64::MAX)
+    };
+    match span(now, at) {
+        0 => -span(at, now),
+        later => later,
+    }
+}
+
+/// A number of streams or chunks, of which there are never so many.
+pub(super) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

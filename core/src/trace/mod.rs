@@ -1,12 +1,16 @@
-//! Recordings of a node, and their replay, bit for bit.
+//! Recordings of a node, and their replay.
 //!
 //! A trace holds what a node was made of, every input and command with its time to the nanosecond,
 //! and a digest of everything that came out. [`replay`] makes the node again, in any process, gives
 //! it the same, and says that the same came out, or which record differs first. `TRACE.md` beside
-//! this module's source describes the format.
+//! this module's source describes the format, and what can be learned from a trace.
 //!
-//! **Who has a trace can read all that it recorded**: the seed in it gives the keys of every
-//! connection. A private key is not in it; its signatures are, so that a replay needs no key.
+//! There are two levels. *Wire* holds every datagram. **Who has such a trace can read all that it
+//! recorded**: the seed in it gives the keys of every connection. A private key is not in it; its
+//! signatures are, so that a replay needs no key. *Link* ([`Recorder::link`]) holds what comes and
+//! goes above QUIC, and nothing that decrypts anything: of bodies and credentials, the lengths, unless
+//! they are asked for. Such a trace can be handed on ([`redact`]), cut down ([`shrink`]), and run
+//! under another configuration ([`what_if`]).
 //!
 //! ```
 //! # use std::time::{Instant, SystemTime};
@@ -44,16 +48,19 @@ mod record;
 mod redact;
 mod replay;
 mod report;
+mod ring;
 mod shrink;
 mod signatures;
 mod what_if;
 
 pub use format::{
-    Build, Draws, End, Ending, FORMAT, Header, Reader, Record, Recorded, TraceError, Writer,
+    Beginning, Build, Draws, End, Ending, FORMAT, Header, Reader, Record, Recorded, TraceError,
+    Writer,
 };
 pub use record::{Recorder, StartError};
 pub use redact::{RedactError, redact};
 pub use replay::{Replay, replay};
 pub use report::{Difference, Report};
+pub use ring::Saver;
 pub use shrink::{ShrinkError, Shrunk, shrink, shrink_while};
 pub use what_if::{Comparison, Timeline, WhatIfError, what_if};

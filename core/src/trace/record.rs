@@ -1,10 +1,11 @@
 //! Recording: a tap that writes down what it is told.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::format::{Build, Draws, End, Header, Record, Recorded, Writer};
+use super::format::{Beginning, Build, Draws, End, Header, Record, Recorded, Writer};
+use super::ring::{Outputs, Ring, Saver};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
@@ -17,10 +18,11 @@ use crate::tap::{Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark}
 /// Unless told otherwise, on wire level: what it writes then **decrypts all that it recorded**. Keep
 /// it as secret as what travels, in a file that only its owner can read.
 pub struct Recorder<W> {
-    output: W,
+    outputs: Outputs<W>,
     limit: u64,
     level: Level,
     bodies: bool,
+    ring: Option<(Duration, Saver)>,
 }
 
 /// Why a recorded node did not start.
@@ -36,15 +38,42 @@ pub enum StartError {
 }
 
 impl<W: Write + Send + 'static> Recorder<W> {
-    /// A recorder that writes to `output`: once for each record, in the node's thread, so it should
-    /// be something that is buffered, and must not wait. The first error ends the recording, and
-    /// not the node.
+    /// A recorder that writes to `output`, in the node's thread, so it must not wait: when the node
+    /// has nothing more to say for now, and in between where there is much. The first error ends the
+    /// recording, and not the node.
     pub fn to(output: W) -> Self {
+        let mut output = Some(output);
         Self {
-            output,
+            outputs: Box::new(move |_| {
+                output
+                    .take()
+                    .ok_or_else(|| io::Error::other("it was written once, and that is all"))
+            }),
             limit: u64::MAX,
             level: Level::Wire,
             bodies: false,
+            ring: None,
+        }
+    }
+
+    /// Keeps only what happened in the last so many seconds, in memory (and no more bytes than the
+    /// limit), and that above QUIC. It is written down when `saver` asks for it and when the recording
+    /// ends, each time to what `outputs` makes for that number, from 0.
+    ///
+    /// What it writes is for looking into: a replay needs everything from the node's beginning, so
+    /// only of a node that is not older than that can it be replayed. A process that is killed leaves
+    /// nothing of it.
+    pub fn last(
+        kept: Duration,
+        saver: &Saver,
+        outputs: impl FnMut(u64) -> io::Result<W> + Send + 'static,
+    ) -> Self {
+        Self {
+            outputs: Box::new(outputs),
+            limit: u64::MAX,
+            level: Level::Link,
+            bodies: false,
+            ring: Some((kept, saver.clone())),
         }
     }
 
@@ -73,7 +102,12 @@ impl<W: Write + Send + 'static> Recorder<W> {
     }
 
     /// Makes a node and records it from its beginning to its end, or until [`Node::untap`].
-    pub fn start(self, config: Config, roles: Roles, origin: Origin) -> Result<Node, StartError> {
+    pub fn start(
+        mut self,
+        config: Config,
+        roles: Roles,
+        origin: Origin,
+    ) -> Result<Node, StartError> {
         config.validate()?;
         let seed = &origin.seed;
         let recorded = match self.level {
@@ -94,19 +128,35 @@ impl<W: Write + Send + 'static> Recorder<W> {
         let salt = u64::from_le_bytes(first(&seed.derive(BODY_SALT, 0)));
         let header = Header {
             build: Build::own(),
-            config,
+            config: config.clone(),
             wall: origin.wall,
+            beginning: Beginning::default(),
             recorded,
         };
+        let sink = match self.ring {
+            None => {
+                let output = (self.outputs)(0)?;
+                Sink::File(Writer::new(
+                    BufWriter::with_capacity(BUFFER, output),
+                    &header,
+                )?)
+            }
+            Some((last, saver)) => Sink::Ring(Box::new(Ring::new(
+                header,
+                last,
+                self.limit,
+                saver,
+                self.outputs,
+            ))),
+        };
         let recording = Recording {
-            writer: Some(Writer::new(self.output, &header)?),
+            sink: Some(sink),
             level: self.level,
             salt: (!self.bodies).then_some(salt),
             start: origin.now,
             // Room for the record that says why it ends.
             limit: self.limit.saturating_sub(END_SIZE),
         };
-        let Header { config, .. } = header;
         Ok(Node::tapped(config, roles, origin, Box::new(recording))?)
     }
 }
@@ -120,12 +170,31 @@ fn first(bytes: &[u8; 32]) -> [u8; 8] {
     out
 }
 
+/// What is written at a time where there is much, in bytes.
+const BUFFER: usize = 32 << 10;
+
+/// Whether the node has nothing more to say for now.
+fn ends_turn(record: &Record<'_>) -> bool {
+    matches!(
+        record,
+        Record::Transmit { mark: None, .. }
+            | Record::Asked { sent: false, .. }
+            | Record::Event(None)
+    )
+}
+
 /// The bytes of a record that says why a recording ends.
 const END_SIZE: u64 = 7;
 
+/// Where records go.
+enum Sink<W: Write> {
+    File(Writer<BufWriter<W>>),
+    Ring(Box<Ring<W>>),
+}
+
 struct Recording<W: Write> {
     /// `None`: the recording has ended.
-    writer: Option<Writer<W>>,
+    sink: Option<Sink<W>>,
     level: Level,
     /// By which bodies are hashed that are not kept.
     salt: Option<u64>,
@@ -135,10 +204,18 @@ struct Recording<W: Write> {
 
 impl<W: Write> Recording<W> {
     fn write(&mut self, record: &Record<'_>) {
-        let Some(writer) = &mut self.writer else {
-            return;
+        let writer = match &mut self.sink {
+            None => return,
+            Some(Sink::Ring(ring)) => return ring.push(record),
+            Some(Sink::File(writer)) => writer,
         };
-        match writer.write_within(self.limit, record) {
+        let written = writer.write_within(self.limit, record);
+        // What a process that ends without warning has recorded is whole up to its latest turn.
+        let written = match written {
+            Ok(true) if ends_turn(record) => writer.flush().map(|()| true),
+            other => other,
+        };
+        match written {
             Ok(true) => {}
             Ok(false) => {
                 let size = writer.written();
@@ -147,13 +224,16 @@ impl<W: Write> Recording<W> {
             }
             Err(error) => {
                 tracing::warn!(%error, "the recording cannot be written and ends");
-                self.writer = None;
+                self.sink = None;
             }
         }
     }
 
     /// Writes a record, without bodies if they are not to be kept.
     fn write_kept(&mut self, record: Record<'_>) {
+        if self.sink.is_none() {
+            return;
+        }
         let record = match self.salt {
             Some(salt) => record.redacted(salt),
             None => record,
@@ -162,12 +242,15 @@ impl<W: Write> Recording<W> {
     }
 
     fn end(&mut self, end: End) {
-        if let Some(mut writer) = self.writer.take()
-            && let Err(error) = writer
-                .write(&Record::End(end))
-                .and_then(|()| writer.flush())
-        {
-            tracing::warn!(%error, "the recording's end cannot be written");
+        match self.sink.take() {
+            None => {}
+            Some(Sink::Ring(mut ring)) => ring.save(Some(end)),
+            Some(Sink::File(mut writer)) => {
+                let written = writer.write(&Record::End(end));
+                if let Err(error) = written.and_then(|()| writer.flush()) {
+                    tracing::warn!(%error, "the recording's end cannot be written");
+                }
+            }
         }
     }
 
@@ -223,7 +306,10 @@ impl<W: Write + Send> Tap for Recording<W> {
     }
 
     fn signature(&mut self, signature: Signature) {
-        self.write(&Record::Signature(signature));
+        // Above QUIC nobody signs.
+        if self.level == Level::Wire {
+            self.write(&Record::Signature(signature));
+        }
     }
 }
 

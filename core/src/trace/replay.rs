@@ -37,7 +37,7 @@ impl<'a, R: Read> Replay<'a, R> {
     /// A replay of this trace. Hand it something that is buffered.
     pub fn new(input: R) -> Result<Self, TraceError> {
         Ok(Self {
-            reader: Reader::new(input)?,
+            reader: Reader::from_the_start(input)?,
             seed: None,
             until: u64::MAX,
             to_the_end: false,

@@ -108,7 +108,7 @@ struct Piece {
 
 impl Parts {
     fn read(input: impl Read) -> Result<Self, ShrinkError> {
-        let mut reader = Reader::new(input)?;
+        let mut reader = Reader::from_the_start(input)?;
         if reader.header().level() == Level::Wire {
             return Err(ShrinkError::Wire);
         }

@@ -24,4 +24,4 @@ pub use batch::{Batch, Summary, first_of};
 pub use failure::{Failure, commit, try_plan, try_seed, try_twice};
 pub use plan::{Action, Kind, Plan, Step};
 pub use pressure::Pressure;
-pub use run::{Ran, Recorded, run};
+pub use run::{Ran, Recorded, run, run_recorded};

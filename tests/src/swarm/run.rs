@@ -7,7 +7,7 @@ use trunkline_core::{Admission, CloseCode, DrainPlan, Lane, SessionKey};
 
 use crate::oracle::{Violation, body};
 use crate::world::NodeIndex;
-use crate::{Certificates, Path, Traffic, World};
+use crate::{Certificates, Path, Recording, Traffic, World};
 
 use super::caught::caught;
 use super::desk::{Hall, Shared};
@@ -65,7 +65,12 @@ pub(super) struct Process {
 
 /// Runs a plan to its end, or to the first thing that is wrong.
 pub fn run(plan: &Plan, certificates: &Certificates, record: bool) -> Ran {
-    let mut run = Run::new(plan, certificates, record);
+    run_recorded(plan, certificates, record.then_some(Recording::Wire))
+}
+
+/// The same, recorded so.
+pub fn run_recorded(plan: &Plan, certificates: &Certificates, recording: Option<Recording>) -> Ran {
+    let mut run = Run::new(plan, certificates, recording);
     let finished = caught(|| run.steps() && run.examine());
     Ran {
         violations: run.hall.borrow().oracle.violations().to_vec(),
@@ -73,15 +78,15 @@ pub fn run(plan: &Plan, certificates: &Certificates, record: bool) -> Ran {
         fingerprint: run.world.fingerprint(),
         traffic: run.world.traffic(),
         pressure: run.pressure(),
-        recorded: record.then(|| run.recorded()),
+        recorded: recording.is_some().then(|| run.recorded()),
     }
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, certificates: &Certificates, record: bool) -> Self {
+    fn new(plan: &'a Plan, certificates: &Certificates, recording: Option<Recording>) -> Self {
         let mut world = World::with_certificates(plan.seed, certificates);
-        if record {
-            world.record();
+        if let Some(recording) = recording {
+            world.record_at(recording);
         }
         if plan.asks {
             world.admission = Admission::Ask;

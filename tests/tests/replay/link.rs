@@ -1,22 +1,431 @@
 //! What comes and goes above QUIC: the same again, without anything that could be decrypted.
 
-use trunkline_core::trace::{End, Ending};
-use trunkline_testkit::{Certificates, Recording};
+use std::time::Instant;
 
-use crate::conversation::{SECOND, conversation_at, ecdsa, replayed};
+use bytes::Bytes;
+use trunkline_core::tap::{Body, Call, LinkNote};
+use trunkline_core::trace::{
+    End, Ending, Reader, Record, RedactError, Replay, ShrinkError, TraceError, WhatIfError, Writer,
+    redact, replay, shrink, shrink_while, what_if,
+};
+use trunkline_core::{Event, Seed};
+use trunkline_testkit::swarm::{Plan, run_recorded};
+use trunkline_testkit::{Certificates, NodeIndex, Random, Recording, World, echo};
+
+use crate::conversation::{SECOND, conversation, conversation_at, ecdsa, replayed};
 
 #[test]
 fn all_sides_of_a_conversation_replay_identical() {
-    for (seed, certificates) in [(1, Certificates::new().unwrap()), (2, ecdsa())] {
-        for recording in [Recording::Link, Recording::LinkWithBodies] {
-            let traces = conversation_at(recording, seed, &certificates);
-            for (side, trace) in traces.iter().enumerate() {
+    for (seed, certificates, recording) in [
+        (1, Certificates::new().unwrap(), Recording::Link),
+        (2, ecdsa(), Recording::LinkWithBodies),
+    ] {
+        let traces = conversation_at(recording, seed, &certificates);
+        for (side, trace) in traces.iter().enumerate() {
+            let report = replayed(trace);
+            assert!(report.is_identical(), "seed {seed}, side {side}: {report}");
+            assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
+            assert!(report.records > 1_000, "{report}");
+            assert!(report.time > 180 * SECOND, "{report}");
+        }
+    }
+}
+
+/// Random runs with all faults: crashes, pauses, clocks that jump, peers that do not read.
+#[test]
+fn whatever_random_runs_do_replays_identical() {
+    let certificates = Certificates::new().unwrap();
+    let (mut traces, mut records) = (0, 0);
+    for seed in 900_000..900_010 {
+        let plan = Plan::new(seed);
+        let ran = run_recorded(&plan, &certificates, Some(Recording::Link));
+        for (node, processes) in ran.recorded.unwrap().traces {
+            for (process, trace) in processes.iter().enumerate() {
                 let report = replayed(trace);
-                assert!(report.is_identical(), "seed {seed}, side {side}: {report}");
-                assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
-                assert!(report.records > 1_000, "{report}");
-                assert!(report.time > 180 * SECOND, "{report}");
+                assert!(
+                    report.is_identical(),
+                    "seed {seed}, node {node}, process {process}: {report}"
+                );
+                traces += 1;
+                records += report.records;
             }
         }
     }
+    assert!(traces > 20 && records > 10_000, "{traces}, {records}");
+}
+
+/// A trace with its records changed by `change`, which gets the number of each.
+fn changed(trace: &[u8], mut change: impl FnMut(u64, &mut Record<'_>)) -> Vec<u8> {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+    while let Some((number, mut record)) = reader.next_record().unwrap() {
+        change(number, &mut record);
+        writer.write(&record).unwrap();
+    }
+    writer.into_inner()
+}
+
+#[test]
+fn a_trace_that_is_written_again_is_the_same() {
+    let certificates = Certificates::new().unwrap();
+    for recording in [Recording::Link, Recording::LinkWithBodies] {
+        let trace = conversation_at(recording, 3, &certificates).remove(0);
+        assert_eq!(changed(&trace, |_, _| {}), trace);
+    }
+}
+
+#[test]
+fn a_flipped_byte_of_a_frame_is_found() {
+    let trace = conversation_at(Recording::Link, 4, &Certificates::new().unwrap()).remove(0);
+    let mut frames = Vec::new();
+    changed(&trace, |number, record| {
+        if let Record::Answers { notes, .. } = record {
+            for (_, note) in notes {
+                if let LinkNote::Lane {
+                    opening: false,
+                    frame,
+                    marked: Some(marked),
+                    ..
+                } = note
+                {
+                    frames.push((number, frame.slice(..marked.start)));
+                }
+            }
+        }
+    });
+    let (number, head) = &frames[frames.len() / 2];
+
+    // In the file: the record is named.
+    let places = trace.windows(head.len()).position(|window| window == head);
+    let mut damaged = trace.clone();
+    damaged[places.unwrap() + 1] ^= 1;
+    match replay(&damaged[..], Instant::now()) {
+        Err(TraceError::Damaged { record, .. }) => assert!(record <= *number),
+        other => panic!("{other:?}"),
+    }
+
+    // In what the node is given: the first record that differs is named.
+    let mut flipped = false;
+    let other = changed(&trace, |at, record| {
+        if let Record::Answers { notes, .. } = record
+            && at == *number
+        {
+            for (_, note) in notes {
+                if let LinkNote::Lane {
+                    opening: false,
+                    frame,
+                    marked: Some(_),
+                    ..
+                } = note
+                    && !flipped
+                {
+                    // The sequence number, or what kind of envelope it is.
+                    let mut bytes = frame.to_vec();
+                    bytes[1] ^= 1;
+                    *frame = Bytes::from(bytes);
+                    flipped = true;
+                }
+            }
+        }
+    });
+    let report = replayed(&other);
+    let difference = report.difference.clone().unwrap();
+    assert!(difference.record >= *number, "{report}");
+    assert!(difference.record <= number + 10, "{report}");
+}
+
+#[test]
+fn other_draws_differ_where_they_are_first_shown() {
+    let traces = conversation_at(Recording::Link, 5, &Certificates::new().unwrap());
+    for (side, trace) in traces.iter().enumerate() {
+        let report = Replay::new(&trace[..])
+            .unwrap()
+            .seed(Seed::new([9; 32]))
+            .run(Instant::now())
+            .unwrap();
+        let difference = report.difference.clone().unwrap();
+        // A client names its session; a server draws a token when one comes back.
+        assert!(side == 0 || difference.record < 100, "{report}");
+        assert!(
+            difference.expected.contains("wrote to control") || side > 0,
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn a_trace_replays_to_its_last_whole_record_wherever_it_is_cut() {
+    let trace = conversation_at(Recording::Link, 6, &ecdsa()).remove(0);
+    let header = {
+        let reader = Reader::new(&trace[..]).unwrap();
+        Writer::new(Vec::new(), reader.header()).unwrap().written() as usize
+    };
+    for part in 0..=6 {
+        // Also between a call and the answers to it, and within them.
+        let cut = header + (trace.len() - header) * part / 6;
+        for cut in [cut, cut.saturating_sub(3).max(header)] {
+            match replay(&trace[..cut], Instant::now()) {
+                // A call without its answers is the last thing that the process did.
+                Ok(report) => assert!(
+                    report.is_identical()
+                        || report.ending.is_none_or(|e| !matches!(e, Ending::Said(_))),
+                    "cut at {cut}: {report}"
+                ),
+                Err(error) => panic!("cut at {cut}: {error}"),
+            }
+        }
+    }
+}
+
+/// Everything that must not stand in a trace above QUIC.
+const SECRET: &[u8] = b"the password is swordfish";
+
+/// A conversation with a secret in everything that an application hands over.
+fn with_secrets(recording: Recording) -> Vec<Vec<u8>> {
+    let mut world = World::new(12);
+    world.record_at(recording);
+    let server = world.server();
+    let client = world.client();
+    let dial = trunkline_core::Dial {
+        address: world.address(server),
+        server_name: "localhost".into(),
+        client: "anna".parse().unwrap(),
+        credentials: Bytes::from_static(SECRET),
+        agent: "test".into(),
+    };
+    let now = world.now();
+    let session = world.node(client).connect(now, dial).unwrap();
+    let promise = world.request(client, session, SECRET);
+    let large = SECRET.repeat(4_000);
+    let bulk = world.send_acked(client, session, &large);
+    world.run(5 * SECOND, echo);
+    for promise in [promise, bulk] {
+        assert!(world.outcome(client, promise).is_some());
+    }
+    for index in [client, server] {
+        world.kill(index);
+    }
+    let last = |index: NodeIndex| world.traces(index).pop().unwrap();
+    vec![last(server), last(client)]
+}
+
+fn holds(trace: &[u8], what: &[u8]) -> bool {
+    trace.windows(what.len()).any(|window| window == what)
+}
+
+#[test]
+fn bodies_and_credentials_are_lengths_and_hashes_unless_they_are_asked_for() {
+    for trace in with_secrets(Recording::Link) {
+        assert!(!holds(&trace, &SECRET[..8]));
+        assert!(trace.len() < 30_000, "{} bytes", trace.len());
+        assert!(replayed(&trace).is_identical());
+    }
+    for trace in with_secrets(Recording::LinkWithBodies) {
+        assert!(holds(&trace, SECRET));
+        let report = replayed(&trace);
+        assert!(report.is_identical(), "{report}");
+
+        let mut redacted = Vec::new();
+        let records = redact(&trace[..], &mut redacted, 77).unwrap();
+        assert_eq!(records, report.records);
+        assert!(!holds(&redacted, &SECRET[..8]));
+        let report = replayed(&redacted);
+        assert!(report.is_identical(), "{report}");
+        assert_eq!(report.records, records);
+
+        // Equal bodies are known by their hashes; another salt shows nothing of that.
+        let hashes = |salt| {
+            let mut out = Vec::new();
+            redact(&trace[..], &mut out, salt).unwrap();
+            let mut hashes = Vec::new();
+            changed(&out, |_, record| {
+                if let Record::Call { call, .. } = record
+                    && !matches!(call, Call::Datagram { .. })
+                    && let Body::Marked { hash, .. } = call.payload()
+                {
+                    hashes.push(hash);
+                }
+            });
+            hashes
+        };
+        assert_eq!(hashes(1), hashes(1));
+        assert_ne!(hashes(1), hashes(2));
+    }
+}
+
+#[test]
+fn a_wire_trace_is_told_what_to_do_instead() {
+    let trace = conversation(7, &Certificates::new().unwrap()).remove(0);
+    let says = "record at link level";
+    let error = redact(&trace[..], &mut Vec::new(), 1).unwrap_err();
+    assert!(matches!(error, RedactError::Wire) && error.to_string().contains(says));
+    let error = shrink(&trace[..], Instant::now()).unwrap_err();
+    assert!(matches!(error, ShrinkError::Wire) && error.to_string().contains(says));
+    let error = what_if(&trace[..], &[], Instant::now()).unwrap_err();
+    assert!(matches!(error, WhatIfError::Wire) && error.to_string().contains(says));
+}
+
+#[test]
+fn a_trace_is_cut_down_to_what_still_differs() {
+    let trace = conversation_at(Recording::Link, 8, &Certificates::new().unwrap()).remove(1);
+    assert!(matches!(
+        shrink(&trace[..], Instant::now()),
+        Err(ShrinkError::Identical)
+    ));
+    // As if another build had said another thing of the first event.
+    let mut events = 0;
+    let other = changed(&trace, |_, record| {
+        if let Record::Event(Some(mark)) = record {
+            events += 1;
+            if events == 1 {
+                mark.digest ^= 1;
+            }
+        }
+    });
+    let before = replayed(&other).difference.unwrap();
+    let shrunk = shrink(&other[..], Instant::now()).unwrap();
+    let after = replayed(&shrunk.trace).difference.unwrap();
+    let name = |text: &str| text.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    assert_eq!(name(&after.expected), name(&before.expected));
+    assert!(
+        shrunk.after < 20 && shrunk.before > 1_000,
+        "{} of {}",
+        shrunk.after,
+        shrunk.before
+    );
+
+    let rejects = |trace: &[u8]| {
+        let mut found = false;
+        changed(trace, |_, record| {
+            found |= matches!(
+                record,
+                Record::Call {
+                    call: Call::Request { .. },
+                    ..
+                }
+            );
+        });
+        found
+    };
+    let shrunk = shrink_while(&trace[..], rejects).unwrap();
+    assert_eq!(shrunk.after, 2, "one request, and the end");
+    assert!(matches!(
+        shrink_while(&trace[..], |_| false),
+        Err(ShrinkError::NotShown)
+    ));
+}
+
+#[test]
+fn another_configuration_changes_what_it_should() {
+    let mut world = World::new(9);
+    world.record_at(Recording::Link);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "anna");
+    world.run(SECOND, echo);
+    let promise = world.request(client, session, b"ask");
+    world.run(SECOND, echo);
+    // With the recorded interval of 15 s, the peer is found dead after 45 s; nothing lasts so long.
+    world.path.cut = true;
+    world.run(20 * SECOND, echo);
+    world.path.cut = false;
+    world.run(20 * SECOND, echo);
+    assert!(world.outcome(client, promise).is_some());
+    world.kill(client);
+    let trace = world.traces(client).pop().unwrap();
+    let change = |field: &str, value: &str| vec![(field.to_owned(), value.to_owned())];
+    let now = Instant::now();
+
+    let same = what_if(&trace[..], &[], now).unwrap();
+    assert_eq!(same.first_difference(), None, "{same:?}");
+    assert_eq!(same.recorded.events.len(), world.log(client).len());
+    let start = world.now() - world.elapsed();
+    for ((at, event), (when, recorded)) in same.recorded.events.iter().zip(world.log(client)) {
+        assert_eq!(event.name(), recorded.name());
+        // Packets take their time to what was recorded; nothing else does.
+        let since = *when - start;
+        assert!(at.abs_diff(since) < SECOND / 100, "{event:?}");
+    }
+
+    let shorter = what_if(
+        &trace[..],
+        &change("heartbeat.interval", "2000000000ns"),
+        now,
+    )
+    .unwrap();
+    let (recorded, other) = (shorter.recorded.counts(), shorter.other.counts());
+    assert_eq!(recorded.get("HeartbeatTimeout"), None);
+    assert!(other["HeartbeatTimeout"] >= 1, "{other:?}");
+    let first = shorter.first_difference().unwrap();
+    assert!(matches!(
+        shorter.other.events[first].1,
+        Event::HeartbeatTimeout { .. }
+    ));
+    assert!(shorter.other.unanswered > 0, "nobody answers its redials");
+
+    let error = what_if(&trace[..], &change("heartbeat.patience", "5"), now).unwrap_err();
+    assert!(error.to_string().contains("heartbeat.interval"), "{error}");
+    let error = what_if(&trace[..], &change("heartbeat.misses", "many"), now).unwrap_err();
+    assert!(
+        error.to_string().contains("what was recorded is 3"),
+        "{error}"
+    );
+    let error = what_if(&trace[..], &change("heartbeat.misses", "0"), now).unwrap_err();
+    assert!(matches!(error, WhatIfError::Config(_)), "{error}");
+}
+
+/// Replays what no node has ever met: records of a real trace left out, doubled, moved in time.
+#[test]
+fn no_sequence_of_records_makes_a_replay_panic() {
+    let traces = conversation_at(Recording::Link, 10, &Certificates::new().unwrap());
+    let mut random = Random::new(11);
+    let (mut differed, mut events) = (0, 0);
+    for round in 0..40 {
+        let mut reader = Reader::new(&traces[round % traces.len()][..]).unwrap();
+        let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+        let mut moved = 0_i64;
+        for _ in 0..2_000 {
+            let Some((_, mut record)) = reader.next_record().unwrap() else {
+                break;
+            };
+            if random.next_u64().is_multiple_of(1_000) {
+                moved = match random.next_u64() % 4 {
+                    0 => 0,
+                    1 => 5_000_000_000,
+                    2 => -5_000_000_000,
+                    _ => random.next_u64() as i64 >> (random.next_u64() % 40),
+                };
+            }
+            match &mut record {
+                Record::Call { at, .. } | Record::Asked { at, .. } | Record::Arrival { at } => {
+                    *at = at.wrapping_add(moved);
+                }
+                Record::Answers { notes, .. } if random.next_u64().is_multiple_of(50) => {
+                    let place = random.next_u64() as usize % notes.len().max(1);
+                    if place < notes.len() {
+                        notes.remove(place);
+                    }
+                }
+                _ => {}
+            }
+            let copies = match random.next_u64() % 100 {
+                0 => 0,
+                1 => 2,
+                _ => 1,
+            };
+            for _ in 0..copies {
+                writer.write(&record).unwrap();
+            }
+        }
+        let trace = writer.into_inner();
+        let replay = Replay::new(&trace[..]).unwrap().to_the_end();
+        let report = replay.on_event(|_, _| events += 1).run(Instant::now());
+        let report = report.unwrap();
+        differed += usize::from(!report.is_identical());
+        assert!(report.records > 500, "{report}");
+        if round % 8 == 0 {
+            what_if(&trace[..], &[], Instant::now()).unwrap();
+        }
+    }
+    assert!(differed > 30 && events > 300, "{differed}, {events}");
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
+mod adapters;
 mod conversation;
 mod link;
+mod ring;
 mod wire;

@@ -49,6 +49,14 @@ pub enum TraceError {
         /// Why.
         why: String,
     },
+    /// It holds the end of a node's life, and what that follows from is gone.
+    #[error(
+        "the trace begins with record {first}, for only the last seconds were kept: it can be looked into (trunkline trace show), and not be replayed, which takes everything from the node's beginning"
+    )]
+    NotFromTheStart {
+        /// The number of its first record.
+        first: u64,
+    },
     /// The node does not start with what is in the header.
     #[error("the recorded node does not start: {0}")]
     Start(#[from] ConfigError),

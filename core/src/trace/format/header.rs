@@ -24,8 +24,27 @@ pub struct Header {
     pub config: Config,
     /// The wall clock at the node's origin.
     pub wall: SystemTime,
+    /// Where in the node's life the trace begins.
+    pub beginning: Beginning,
     /// The level of the recording, and what that needs.
     pub recorded: Recorded,
+}
+
+/// Where in a node's life a trace begins: of one that keeps only the last seconds, later than with
+/// the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The number of the first record: 1, if none were let go.
+    pub first: u64,
+    /// The time of the last record before it, in nanoseconds since the node's origin.
+    pub clock: i64,
+}
+
+impl Default for Beginning {
+    /// With the node.
+    fn default() -> Self {
+        Self { first: 1, clock: 0 }
+    }
 }
 
 /// How much was recorded, and what a replay of that begins with.
@@ -67,6 +86,8 @@ mod name {
     pub(super) const WALL: &str = "wall";
     pub(super) const SEED: &str = "seed";
     pub(super) const KEYS: &str = "keys";
+    pub(super) const FIRST: &str = "first";
+    pub(super) const CLOCK: &str = "clock";
     pub(super) const DRAWS: &str = "draws";
     pub(super) const BODIES: &str = "bodies";
     pub(super) const CLIENT: &str = "client";
@@ -131,6 +152,10 @@ impl Header {
         }
         if dials {
             entry(name::CLIENT, b"true");
+        }
+        if self.beginning != Beginning::default() {
+            entry(name::FIRST, self.beginning.first.to_string().as_bytes());
+            entry(name::CLOCK, self.beginning.clock.to_string().as_bytes());
         }
         for (field, setting) in settings(&mut self.config.clone()) {
             let field = format!("{}{field}", name::CONFIG);
@@ -229,6 +254,7 @@ struct Parts {
     draws: Option<DrawKey>,
     bodies: Option<bool>,
     dials: bool,
+    beginning: Beginning,
     admission: Option<Admission>,
     server_chain: Vec<CertificateDer<'static>>,
     client_roots: Vec<CertificateDer<'static>>,
@@ -267,6 +293,16 @@ impl Parts {
                     .try_into()
                     .map_err(|_| bad(name, "32 bytes are needed"))?;
                 self.draws = Some(DrawKey::new(bytes));
+            }
+            name::FIRST => {
+                let first: u64 = text()?.parse().map_err(|error| bad(name, error))?;
+                if first == 0 || first > u64::MAX / 2 {
+                    return Err(bad(name, "it is out of range"));
+                }
+                self.beginning.first = first;
+            }
+            name::CLOCK => {
+                self.beginning.clock = text()?.parse().map_err(|error| bad(name, error))?;
             }
             name::BODIES => {
                 self.bodies = Some(match text()? {
@@ -310,6 +346,7 @@ impl Parts {
         let missing = |name| bad(name, "it is missing");
         let wall = self.wall.ok_or_else(|| missing(name::WALL))?;
         let (build, config) = (self.build.clone(), self.config.clone());
+        let beginning = self.beginning;
         let recorded = match &*self.level {
             WIRE => self.into_wire()?,
             LINK => Recorded::Link {
@@ -331,6 +368,7 @@ impl Parts {
             build,
             config,
             wall,
+            beginning,
             recorded,
         })
     }

@@ -15,7 +15,7 @@ mod writer;
 
 pub use build::Build;
 pub use error::TraceError;
-pub use header::{Draws, Header, Recorded};
+pub use header::{Beginning, Draws, Header, Recorded};
 pub(super) use reader::Answered;
 pub use reader::{Ending, Reader};
 pub use record::{End, Record};

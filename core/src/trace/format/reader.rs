@@ -114,15 +114,26 @@ impl<R: Read> Reader<R> {
             Framed::Nothing | Framed::CutShort => return Err(TraceError::NoHeader),
         }
         let body = zeroize::Zeroizing::new(body);
+        let header = Header::decode(&body)?;
+        place.number = header.beginning.first;
         Ok(Self {
             input,
-            header: Header::decode(&body)?,
+            clock: header.beginning.clock,
+            header,
             place,
-            clock: 0,
             body: Vec::new(),
             ahead: None,
             ending: None,
         })
+    }
+
+    /// The same of a trace that begins with its node, as a replay needs it.
+    pub(in crate::trace) fn from_the_start(input: R) -> Result<Self, TraceError> {
+        let reader = Self::new(input)?;
+        match reader.header.beginning.first {
+            1 => Ok(reader),
+            first => Err(TraceError::NotFromTheStart { first }),
+        }
     }
 
     /// What the recorded node was made of.

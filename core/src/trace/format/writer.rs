@@ -29,8 +29,8 @@ impl<W: Write> Writer<W> {
         Ok(Self {
             output,
             level: header.level(),
-            number: 0,
-            clock: 0,
+            number: header.beginning.first.saturating_sub(1),
+            clock: header.beginning.clock,
             written: (start.len() + whole.len()) as u64,
             record: Vec::new(),
         })
@@ -57,6 +57,18 @@ impl<W: Write> Writer<W> {
     /// Writes a record.
     pub fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.write_within(u64::MAX, record).map(drop)
+    }
+
+    /// Writes a record that is encoded already. What comes after it is not to be a record with a time.
+    pub(in crate::trace) fn write_body(&mut self, body: &[u8]) -> io::Result<()> {
+        self.record.clear();
+        self.record.resize(LENGTH_MAX, 0);
+        self.record.extend_from_slice(body);
+        let whole = frame(self.number + 1, &mut self.record);
+        self.written += whole.len() as u64;
+        self.output.write_all(whole)?;
+        self.number += 1;
+        Ok(())
     }
 
     /// Passes on what `output` may hold back.

@@ -1,27 +1,27 @@
 //! What is written is read again, and what is not a trace is refused.
 
+mod notes;
+
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
+use self::notes::notes;
 use super::*;
-use crate::error::DisconnectReason;
 use crate::error::{CloseCode, StatusCode};
 use crate::id::{DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::node::{Admission, ScriptedRoles};
 use crate::quic::PersistentKeys;
 use crate::seed::{DrawKey, Seed};
-use crate::tap::{
-    Body, Call, EventMark, Letter, Level, LinkNote, LinkStream, Marked, Signature, TransmitMark,
-};
+use crate::tap::{Body, Call, EventMark, Letter, Level, LinkNote, Signature, TransmitMark};
 
 fn header() -> Header {
     Header {
         build: Build::own(),
         config: crate::Config::default(),
         wall: SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 123_456_789),
+        beginning: Beginning::default(),
         recorded: Recorded::Wire {
             seed: Seed::new([5; 32]),
             keys: Some(PersistentKeys::new([6; 32], [7; 32])),
@@ -198,94 +198,6 @@ fn records() -> Vec<Record<'static>> {
         Record::End(End::Full),
     ]);
     records
-}
-
-/// One of each kind.
-fn notes() -> Vec<LinkNote> {
-    let address = ([192, 0, 2, 1], 4433).into();
-    let reason = || "because".to_owned();
-    let frame = Bytes::from_static(b"head0000tail");
-    let marked = Marked {
-        start: 4,
-        length: 4,
-        hash: 77,
-    };
-    let lane = |opening, marked| LinkNote::Lane {
-        slot: 2,
-        opening,
-        frame: frame.clone(),
-        marked,
-    };
-    let wrote = |opening, stream| LinkNote::Wrote {
-        stream,
-        opening,
-        digest: 5,
-        left: 300,
-    };
-    let broken = |slot| LinkNote::Broken {
-        slot,
-        code: CloseCode::FLOODED,
-        reason: reason(),
-    };
-    let stream = LinkStream::Lane(Lane::ANSWERS);
-    let peer = DisconnectReason::Peer {
-        code: CloseCode::NORMAL,
-        reason: reason(),
-        retry_after: Some(Duration::from_secs(1)),
-    };
-    let local = DisconnectReason::Local {
-        code: CloseCode::NORMAL,
-        reason: reason(),
-    };
-    let began = |dialled| LinkNote::Began { address, dialled };
-    let mut notes = vec![
-        began(true),
-        began(false),
-        LinkNote::Came,
-        LinkNote::Moved("[2001:db8::1]:5".parse().unwrap()),
-        LinkNote::Certificates(vec![vec![1, 2, 3].into(), vec![].into()]),
-        LinkNote::Up,
-        LinkNote::Fault(CloseCode::PROTOCOL_VIOLATION, reason()),
-        LinkNote::Streams(3),
-        LinkNote::Control(frame.clone()),
-        lane(true, None),
-        lane(false, None),
-        broken(None),
-        broken(Some(1)),
-        LinkNote::Unopened(LinkStream::Control),
-        wrote(true, LinkStream::Control),
-        wrote(false, stream),
-        LinkNote::Flushed { stream, left: 0 },
-        LinkNote::Due,
-        LinkNote::Sent,
-        LinkNote::Late,
-        LinkNote::Rests(None),
-        LinkNote::Rests(Some(i64::MIN)),
-        LinkNote::Drained,
-        LinkNote::Closed(CloseCode::NORMAL, reason()),
-    ];
-    let mut with_zeros = frame.to_vec();
-    with_zeros[4..8].fill(0);
-    notes.push(LinkNote::Lane {
-        slot: 0,
-        opening: false,
-        frame: with_zeros.into(),
-        marked: Some(marked),
-    });
-    notes.extend(
-        [
-            peer,
-            local,
-            DisconnectReason::HeartbeatTimeout,
-            DisconnectReason::ConnectTimeout,
-            DisconnectReason::Reset,
-            DisconnectReason::Transport(reason()),
-            DisconnectReason::Certificate(reason()),
-            DisconnectReason::NoCommonProtocol,
-        ]
-        .map(LinkNote::Down),
-    );
-    notes
 }
 
 /// What is recorded above QUIC alone.

@@ -19,6 +19,7 @@ mod latencies;
 mod messages;
 mod meter;
 mod ready;
+mod recording;
 mod report;
 mod settings;
 mod usage;
@@ -32,6 +33,7 @@ pub use messages::{
 };
 pub use meter::{Counter, Measurement, Meter, Window};
 pub use ready::announce;
+pub use recording::recording;
 pub use report::{Broadcasting, Connecting, Report};
 pub use settings::config;
 pub use usage::{Cpu, Snapshot, resident_kib};

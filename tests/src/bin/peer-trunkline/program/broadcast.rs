@@ -19,13 +19,13 @@ const AT_ONCE: usize = 32;
 
 pub(crate) async fn run(plan: &Plan) -> Result<Report> {
     let dialer = Dialer::new(plan)?;
-    let control = dialer.client(plan.conns).await?;
+    let control = dialer.client(plan.conns)?.await?;
     let sink = Arc::new(Sink::new(plan));
     let subscribe = |number| {
         let service = Service::new(sink.clone()).on(event);
-        let builder = dialer.client(number).service(service);
+        let builder = dialer.client(number);
         async move {
-            let client = builder.await?;
+            let client = builder?.service(service).await?;
             client.send(&Subscribe {}).acked().await?;
             Ok(client)
         }

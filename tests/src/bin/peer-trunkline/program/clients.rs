@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use trunkline_testkit::peers::{Plan, SERVER_NAME, config, roots};
+use trunkline_testkit::peers::{Plan, SERVER_NAME, config, recording, roots};
 use trunkline_tokio::{Client, ClientBuilder, Roots};
 
 /// Makes the clients of one run. Each has a socket of its own, as every client of the adapter
@@ -27,13 +27,17 @@ impl Dialer {
     }
 
     /// Client `number`; its id is new even to a server that has served other runs.
-    pub(crate) fn client(&self, number: usize) -> ClientBuilder {
-        Client::connect(self.server.clone())
+    pub(crate) fn client(&self, number: usize) -> Result<ClientBuilder> {
+        let client = Client::connect(self.server.clone())
             .server_name(SERVER_NAME)
             .roots(self.roots.clone())
             .client_id(format!("{}-{number}", std::process::id()))
             .connect_timeout(Duration::from_secs(10))
-            .config(config())
+            .config(config());
+        Ok(match recording(&format!("client-{number}"))? {
+            Some(recording) => client.record(recording),
+            None => client,
+        })
     }
 }
 

@@ -54,9 +54,9 @@ struct Up {
 }
 
 /// Connects, and sends the first message at once: it travels with the client's hello.
-async fn bring_up(builder: ClientBuilder) -> Result<Up> {
+async fn bring_up(builder: Result<ClientBuilder>) -> Result<Up> {
     let began = Instant::now();
-    let client = builder.start().await?;
+    let client = builder?.start().await?;
     let hello = Note {
         payload: Bytes::from_static(&[7; 16]),
     };

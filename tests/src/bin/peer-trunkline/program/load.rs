@@ -18,7 +18,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report> {
     let dialer = Dialer::new(plan)?;
     let connect = |number| {
         let builder = dialer.client(number);
-        async move { Ok(builder.await?) }
+        async move { Ok(builder?.await?) }
     };
     let clients = for_each(plan.conns, 1, connect).await?;
     let filler = |size| Bytes::from(vec![0x5a; size]);

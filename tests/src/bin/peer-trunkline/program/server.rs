@@ -4,6 +4,7 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep_until};
 use trunkline_testkit::peers::{
     Echo, Event, Note, SUBSCRIBERS, ServerArguments, Start, Subscribe, announce, config, identity,
+    recording,
 };
 use trunkline_tokio::{Admit, Context, Group, GroupName, Server, Service, Status, StatusCode};
 
@@ -25,8 +26,11 @@ pub(crate) async fn serve(arguments: ServerArguments) -> Result<()> {
         .identity(identity()?)
         .admission(Admit::open())
         .config(config())
-        .service(service)
-        .await?;
+        .service(service);
+    let server = match recording("server")? {
+        Some(recording) => server.record(recording).await?,
+        None => server.await?,
+    };
     announce(server.local_addr(), arguments.max_secs)?;
     server.closed().await;
     Ok(())

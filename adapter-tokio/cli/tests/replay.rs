@@ -7,7 +7,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{assert_one_line, run, trunkline};
-use trunkline_core::tap::Body;
+use trunkline_core::tap::{Body, LinkNote};
 use trunkline_core::trace::{Reader, Record, Recorded, Writer};
 use trunkline_tokio::{
-    Admit, Answer, Client, Config, Identity, Message, Roots, Seed, Server, Service, State, Tag,
+    Admit, Answer, Client, Config, Identity, Message, Recording, Roots, Seed, Server, Service,
+    State, Tag,
 };
 
 const CLIENTS: u64 = 3;
@@ -54,8 +55,9 @@ fn quick() -> Config {
     config
 }
 
-/// A server and its clients in one conversation with cuts; each records itself into the directory.
-async fn conversation(directory: &Path) {
+/// A server and its clients in one conversation with cuts; each records itself into the directory, at
+/// the level that `recording` makes of a path.
+async fn conversation(directory: &Path, recording: fn(PathBuf) -> Recording) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
         .and_then(|params| params.self_signed(&key))
@@ -74,7 +76,7 @@ async fn conversation(directory: &Path) {
                 Ok(Answer::Ack)
             }),
         )
-        .record(directory.join("server.tlt"))
+        .record(recording(directory.join("server.tlt")))
         .await
         .expect("a server");
     let (mut network, address) = bad_network(server.local_addr());
@@ -85,7 +87,7 @@ async fn conversation(directory: &Path) {
             .roots(roots.clone())
             .client_id(format!("client-{number}"))
             .config(quick())
-            .record(directory.join(format!("client-{number}.tlt")));
+            .record(recording(directory.join(format!("client-{number}.tlt"))));
         clients.push(client.await.expect("a client"));
     }
     let said = |number: u64| Message::new(Tag::of("test.Said"), number.to_be_bytes().to_vec());
@@ -124,13 +126,11 @@ fn replayed(path: &Path) -> (Option<i32>, Value) {
     (output.status.code(), said)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recorded_conversation_on_a_bad_network_replays_identical_in_another_process() {
-    let directory = tempfile::tempdir().expect("a directory");
-    conversation(directory.path()).await;
+/// Every recording of the conversation is its owner's, and replays identical in another process.
+fn all_replay_identical(directory: &Path) {
     let names = (0..CLIENTS).map(|number| format!("client-{number}.tlt"));
     for name in names.chain(["server.tlt".to_owned()]) {
-        let path = directory.path().join(name);
+        let path = directory.join(name);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -142,8 +142,15 @@ async fn a_recorded_conversation_on_a_bad_network_replays_identical_in_another_p
         assert_eq!(said["identical"], true, "{said}");
         assert_eq!(said["build"], Value::Array(vec![]), "{said}");
         assert_eq!(said["ending"], "the recording was stopped in order");
-        assert!(said["records"].as_u64() > Some(MESSAGES), "{said}");
+        assert!(said["records"].as_u64() > Some(MESSAGES / 8), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_conversation_on_a_bad_network_replays_identical_in_another_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    conversation(directory.path(), Recording::to).await;
+    all_replay_identical(directory.path());
     let server = directory.path().join("server.tlt");
     looks_inside(&server);
     differs_with_another_seed(&server);
@@ -230,8 +237,148 @@ fn is_named_where_it_is_damaged(server: &Path) {
         let output = run(&[command, &[&path]].concat());
         assert_one_line(&output, 2, &["damaged.tlt", "no trace"]);
     }
+    let (server, out) = (server.display().to_string(), format!("{path}.out"));
+    let output = run(&["trace", "redact", &server, &out]);
+    assert_one_line(
+        &output,
+        2,
+        &["server.tlt", "cannot be redacted", "link level"],
+    );
+    let output = run(&["trace", "shrink", &server, &out]);
+    assert_one_line(
+        &output,
+        2,
+        &["server.tlt", "cannot be cut down", "link level"],
+    );
+    let output = run(&["replay", &server, "--what-if", "heartbeat.interval=5s"]);
+    assert_one_line(&output, 2, &["server.tlt", "link level"]);
     let output = run(&["replay", "/nowhere/x.tlt"]);
     assert_one_line(&output, 2, &["cannot read /nowhere/x.tlt"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_above_quic_also_without_bodies() {
+    let directory = tempfile::tempdir().expect("a directory");
+    conversation(directory.path(), |path| Recording::link(path).bodies()).await;
+    all_replay_identical(directory.path());
+    let server = directory.path().join("server.tlt");
+    let path = server.display().to_string();
+    let stats = run(&["trace", "stats", &path, "--json"]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).expect("one object");
+    assert_eq!(stats["level"], "link, with bodies");
+    // At first, and after the cut.
+    assert!(stats["kinds"]["link: accepted"]["records"].as_u64() >= Some(2 * CLIENTS));
+    let frames = stats["kinds"]["link: lane frame read"]["records"].as_u64();
+    assert!(frames >= Some(CLIENTS * (MESSAGES + 1)), "{stats}");
+
+    // Without bodies it is smaller, says so, and is identical still.
+    let handed_on = server.with_file_name("handed-on.tlt");
+    let handed_on = handed_on.display().to_string();
+    let output = run(&["trace", "redact", &path, &handed_on]);
+    assert!(output.status.success(), "{output:?}");
+    let (status, said) = replayed(Path::new(&handed_on));
+    assert_eq!((status, &said["identical"]), (Some(0), &Value::Bool(true)));
+    let stats = run(&["trace", "stats", &handed_on, "--json"]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).expect("one object");
+    assert_eq!(stats["level"], "link");
+    let again = run(&["trace", "redact", &path, &handed_on]);
+    assert_one_line(&again, 2, &["cannot write", "handed-on.tlt"]);
+
+    is_named_where_a_frame_is_damaged(&server);
+    is_cut_down(&server);
+    asks_what_if(&directory.path().join("client-0.tlt"));
+}
+
+fn is_named_where_a_frame_is_damaged(server: &Path) {
+    let mut reader = Reader::new(BufReader::new(File::open(server).unwrap())).unwrap();
+    let (number, found) = loop {
+        let (number, record) = reader.next_record().unwrap().expect("more records");
+        if let Record::Answers { notes, .. } = record
+            && number > MESSAGES / 4
+        {
+            let frame = notes.iter().find_map(|(_, note)| match note {
+                LinkNote::Lane {
+                    frame,
+                    opening: false,
+                    ..
+                } => Some(frame.clone()),
+                _ => None,
+            });
+            if let Some(frame) = frame {
+                break (number, frame);
+            }
+        }
+    };
+    let mut bytes = fs::read(server).unwrap();
+    // The numbers of the three clients' messages are the same: the first with that frame is damaged.
+    let at = bytes
+        .windows(found.len())
+        .position(|window| window == found);
+    bytes[at.expect("it is there") + found.len() / 2] ^= 1;
+    let path = server.with_file_name("damaged-frame.tlt");
+    fs::write(&path, &bytes).unwrap();
+    let output = run(&["replay", &path.display().to_string()]);
+    assert_one_line(&output, 2, &["damaged-frame.tlt", "record ", "is damaged"]);
+    let said = String::from_utf8(output.stderr).expect("text");
+    let named = said
+        .split_once("record ")
+        .and_then(|(_, rest)| rest.split_once(' '))
+        .and_then(|(number, _)| number.parse::<u64>().ok());
+    assert!(named.is_some_and(|named| named <= number), "{said}");
+}
+
+fn is_cut_down(server: &Path) {
+    let path = server.display().to_string();
+    let small = server.with_file_name("small.tlt").display().to_string();
+    let output = run(&["trace", "shrink", &path, &small]);
+    assert_one_line(&output, 2, &["server.tlt", "replays identical"]);
+    let client = server.with_file_name("client-0.tlt");
+    let program = env!("CARGO_BIN_EXE_trunkline");
+    let command = format!("{program} trace show {{}} --to 40 | grep -q 'connect to'");
+    let cut = server.with_file_name("cut.tlt");
+    first_records(&client, &cut, 60);
+    let output = run(&[
+        "trace",
+        "shrink",
+        &cut.display().to_string(),
+        &small,
+        "--while",
+        &command,
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("small.tlt: 3 records of 60"), "{said}");
+    assert!(!server.with_file_name("small.trial.tlt").exists());
+}
+
+/// Copies the beginning of a trace.
+fn first_records(from: &Path, to: &Path, count: u64) {
+    let mut reader = Reader::new(BufReader::new(File::open(from).unwrap())).unwrap();
+    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+    for _ in 0..count {
+        let (_, record) = reader.next_record().unwrap().unwrap();
+        writer.write(&record).unwrap();
+    }
+    fs::write(to, writer.into_inner()).unwrap();
+}
+
+fn asks_what_if(client: &Path) {
+    let path = client.display().to_string();
+    let patient = ["--what-if", "heartbeat.misses=100"];
+    let output = run(&[&["replay", &path][..], &patient].concat());
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("as recorded: "), "{said}");
+    // What was cut off is not found dead any more.
+    let timeouts = said.lines().find(|line| line.contains("HeartbeatTimeout"));
+    let timeouts = timeouts.expect("a line").split_whitespace();
+    let counts: Vec<u64> = timeouts.filter_map(|word| word.parse().ok()).collect();
+    assert!(counts[0] > counts[1], "{said}");
+    assert!(said.contains(" is the first that differs"), "{said}");
+    let output = run(&["replay", &path, "--what-if", "heartbeat=5s"]);
+    assert_one_line(&output, 2, &["heartbeat=", "heartbeat.interval"]);
+    let output = run(&["replay", &path, "--what-if", "heartbeat.interval"]);
+    assert_one_line(&output, 2, &["--what-if", "heartbeat.interval=5s"]);
 }
 
 #[tokio::test]

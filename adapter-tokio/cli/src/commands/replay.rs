@@ -15,7 +15,8 @@ use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
 
 const EXAMPLES: &str = "\
-A server or client records itself with .record(\"file.tlt\"). Replaying needs no network, no time and no
+A server or client records itself with .record(\"file.tlt\"), every datagram, or with
+.record(Recording::link(\"file.tlt\")), what goes above QUIC. Replaying needs no network, no time and no
 private key. Exit status: 0 identical, 1 different, 2 the file cannot be used.
 
 EXAMPLES

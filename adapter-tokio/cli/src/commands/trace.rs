@@ -19,7 +19,8 @@ use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
 
 const EXAMPLES: &str = "\
-Bodies and secrets are not shown; whoever has the file has them all the same.
+Bodies and secrets are not shown. Whoever has a wire trace has them all the same; of a link-level one,
+only if bodies were kept.
 
 EXAMPLES
   What was recorded, and of which build

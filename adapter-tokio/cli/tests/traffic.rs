@@ -51,6 +51,40 @@ fn requests_are_answered_and_counted() {
     assert!(printed.results.contains("replied"), "{printed:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_server_of_several_shards_is_one_server() {
+    let certificates = Certificates::new(&[]);
+    let options = ["--shards", "3", "--admin", "anna"];
+    let (_server, address) = certificates.server(&options);
+    let mut waiting = Vec::new();
+    for id in ["otto", "emil", "ida", "paula", "kurt"] {
+        let options = [
+            "hello",
+            "--count",
+            "100000",
+            "--rate",
+            "20/s",
+            "--client-id",
+            id,
+        ];
+        let mut client = certificates.client("request", &address, &options);
+        client.line(&["connected to"]);
+        waiting.push(client);
+    }
+    let listed = certificates
+        .client("clients", &address, &["--client-id", "anna", "--json"])
+        .end()
+        .summary();
+    let clients = listed["clients"].as_array().expect("a list");
+    assert_eq!(clients.len(), 6, "{listed}");
+    for client in waiting {
+        client.signal("INT");
+        let ended = client.end();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+}
+
 #[test]
 fn each_message_is_told_of_when_it_is_sent_and_when_it_has_settled() {
     let certificates = Certificates::new(&[]);

@@ -70,6 +70,9 @@ pub(crate) struct Arguments {
     /// client id is a claim
     #[arg(long = "admin", value_name = "ID")]
     admins: Vec<ClientId>,
+    /// Spread clients over so many threads, each with a socket of its own at the same address
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    shards: u16,
     /// Answer each request after that time, as a slow service would
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "0")]
     delay: Duration,
@@ -162,6 +165,7 @@ async fn start(arguments: &Arguments, state: &Arc<State>) -> Result<Server, Fail
         .identity(cert_files::identity(&certificate, &key)?)
         .admission(admission(arguments)?)
         .config(config)
+        .shards(arguments.shards.into())
         .service(service(state.clone()))
         .hooks(Telling(state.clone()));
     if let Some(keys) = keys(&key, arguments.listen)? {

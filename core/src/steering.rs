@@ -7,6 +7,22 @@
 //! of shards. Every eight bytes name a shard, those too that a client made up for its first
 //! packet: such connections fall to shards by chance, evenly, and stay there.
 //!
+//! # How a client comes back to its session
+//!
+//! A session stays with its node. A connection cannot be moved to another node once its handshake
+//! has begun, and a session could only move with all that hangs on it: promises that somebody
+//! waits for, deliveries under way, groups, a recording of one whole node. So the connection is led
+//! to the session. Each Welcome tells the client what the next connection's first destination id is
+//! to begin with: eight bytes that name this node, fresh each time. Before the first Welcome, the
+//! client begins with the eight bytes that it began its first connection with, for if its Hello has
+//! arrived, the session is where these led. The sender's address tells nothing: it changes just when
+//! a client comes back, and thousands can be behind one.
+//!
+//! No node asks another one about a session. If a client comes to a node that does not know its
+//! session, since it ignores all this or since its node has gone, it is told that the session is
+//! lost, as by a server that was started again: never a silent fresh start, and never two nodes with
+//! one session.
+//!
 //! # What an observer learns
 //!
 //! RFC 9000 section 5.1 wants that nobody outside can tell that two ids belong to one connection;

@@ -57,8 +57,18 @@ fn messages_outlive_their_links_on_both_servers() {
 
 #[test]
 fn connections_that_came_and_went_are_all_counted() {
-    let report = passed(&["s7", "--count", "200"]);
-    assert_eq!(report["server_sessions_opened"], 200);
+    // After a tenth of so few a server still grows: whether it is judged to have done so is chance.
+    let output = run(&["s7", "--count", "200"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (count, wanted) in [
+        ("server_sessions_opened", 200),
+        ("server_sessions_left", 0),
+        ("server_links_left", 0),
+        ("client_sessions_and_links_left", 0),
+        ("broken", 0),
+    ] {
+        assert_eq!(report[count], wanted, "{count} in {report}");
+    }
     let tenths = report["server_kib_after_each_tenth"].as_array().unwrap();
     assert_eq!(tenths.len(), 10);
 }

@@ -33,7 +33,7 @@ pub struct Config {
 /// Which of several nodes at one address this is. Datagrams are distributed among such nodes as
 /// [`crate::Steering`] says, and [`crate::Origin::keys`] are the same for all of them.
 ///
-/// A server with [`shards`](crate::driver) sets this by itself.
+/// The adapters' servers with several shards set this by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Its number, counted from 0. Keys of its sessions bear it: [`crate::SessionKey::shard`].

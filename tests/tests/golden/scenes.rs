@@ -14,7 +14,7 @@ use crate::scene::{SECOND, Scene, Traces, doorkeeper, said};
 /// A scene's name, and what plays it.
 pub(crate) type Named = (&'static str, fn() -> Traces);
 
-pub(crate) const SCENES: [Named; 21] = [
+pub(crate) const SCENES: [Named; 22] = [
     ("messages", messages),
     ("pressure", pressure),
     ("admission", admission),
@@ -27,6 +27,7 @@ pub(crate) const SCENES: [Named; 21] = [
     ("heartbeat", heartbeat),
     ("resume", resume),
     ("rotation", rotation),
+    ("previous-token", previous_token),
     ("lost", lost),
     ("retention", retention),
     ("drain", drain),
@@ -261,6 +262,31 @@ fn rotation() -> Traces {
     assert_eq!(scene.world.bodies(scene.client), ["once"]);
     let third = |event: &Event| matches!(event, Event::Connected { epoch: 3, .. });
     assert!(scene.happened(true, third) && scene.happened(false, third));
+    scene.end()
+}
+
+/// A Welcome that resumes is lost with its link: the client comes back with the token of before.
+fn previous_token() -> Traces {
+    let epoch = |wanted| move |event: &Event| matches!(event, Event::Connected { epoch, .. } if *epoch == wanted);
+    let after = |datagrams| {
+        let (mut scene, _) = Scene::connected(19, |world| {
+            world.config().heartbeat.interval = SECOND;
+        });
+        scene.world.path.cut = true;
+        scene.run(6 * SECOND);
+        scene.world.path.cut = false;
+        let (server, client) = (scene.server, scene.client);
+        scene.world.cut_after(server, client, Some(datagrams));
+        scene.run(6 * SECOND);
+        scene.world.cut_after(server, client, None);
+        scene.run(20 * SECOND);
+        let lost = scene.happened(false, epoch(2)) && !scene.happened(true, epoch(2));
+        lost.then_some(scene)
+    };
+    let scene = (1..20).find_map(after).unwrap();
+    assert!(scene.happened(true, epoch(3)));
+    let gone = |event: &Event| matches!(event, Event::SessionLost { .. });
+    assert!(!scene.happened(true, gone));
     scene.end()
 }
 

@@ -95,7 +95,12 @@ pub(crate) struct Network {
     order: u64,
     digest: Digest,
     pub(crate) traffic: Traffic,
+    /// What becomes of the datagrams that get through, in place of what the path would do to them.
+    pub(crate) steering: Option<Steering>,
 }
+
+/// Decides about a datagram: when it was sent, and would arrive.
+pub(crate) type Steering = Box<dyn FnMut(Instant, Instant) -> Fate + Send>;
 
 impl Network {
     pub(crate) fn new(seed: u64, start: Instant) -> Self {
@@ -109,6 +114,7 @@ impl Network {
             order: 0,
             digest: Digest::default(),
             traffic: Traffic::default(),
+            steering: None,
         }
     }
 
@@ -167,7 +173,11 @@ impl Network {
         };
         let direction = self.direction(now, from, to);
         let path = direction.own.unwrap_or(*path);
-        let (at, flipped, copy) = match direction.decide(&path, now, payload.len()) {
+        let mut fate = direction.decide(&path, now, payload.len());
+        if let (Fate::Arrives { at, .. }, Some(steer)) = (fate, &mut self.steering) {
+            fate = steer(now, at);
+        }
+        let (at, flipped, copy) = match fate {
             Fate::Dropped(cause) => {
                 let traffic = &mut self.traffic;
                 *match cause {

@@ -24,4 +24,8 @@ pub use batch::{Batch, Summary, first_of};
 pub use failure::{Failure, commit, try_plan, try_seed, try_twice};
 pub use plan::{Action, Kind, Plan, Step};
 pub use pressure::Pressure;
+#[cfg(feature = "fuzz")]
+pub(crate) use run::run_in;
 pub use run::{Ran, Recorded, run, run_recorded};
+#[cfg(feature = "fuzz")]
+pub(crate) use settings::draw as draw_settings;

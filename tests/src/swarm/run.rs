@@ -70,21 +70,27 @@ pub fn run(plan: &Plan, certificates: &Certificates, record: bool) -> Ran {
 
 /// The same, recorded so.
 pub fn run_recorded(plan: &Plan, certificates: &Certificates, recording: Option<Recording>) -> Ran {
-    let mut run = Run::new(plan, certificates, recording);
+    let world = World::with_certificates(plan.seed, certificates);
+    run_in(world, plan, recording).0
+}
+
+/// The same in a world without nodes, which is given back.
+pub(crate) fn run_in(world: World, plan: &Plan, recording: Option<Recording>) -> (Ran, World) {
+    let mut run = Run::new(plan, world, recording);
     let finished = caught(|| run.steps() && run.examine());
-    Ran {
+    let ran = Ran {
         violations: run.hall.borrow().oracle.violations().to_vec(),
         panicked: finished.err(),
         fingerprint: run.world.fingerprint(),
         traffic: run.world.traffic(),
         pressure: run.pressure(),
         recorded: recording.is_some().then(|| run.recorded()),
-    }
+    };
+    (ran, run.world)
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, certificates: &Certificates, recording: Option<Recording>) -> Self {
-        let mut world = World::with_certificates(plan.seed, certificates);
+    fn new(plan: &'a Plan, mut world: World, recording: Option<Recording>) -> Self {
         if let Some(recording) = recording {
             world.record_at(recording);
         }
@@ -373,6 +379,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn mend(&mut self) {
         self.world.path = Path::default();
+        self.world.let_go();
         for (from, to) in std::mem::take(&mut self.cut) {
             *self.world.direction(self.indices[from], self.indices[to]) = Path::default();
         }

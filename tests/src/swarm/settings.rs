@@ -10,7 +10,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Configurations of the servers and of the clients.
-pub(super) fn draw(random: &mut Random) -> [Config; 2] {
+pub(crate) fn draw(random: &mut Random) -> [Config; 2] {
     // Peers have the same limits more often than not, as programs of one release have.
     let server = one(random);
     let mut client = if random.chance(0.3) {

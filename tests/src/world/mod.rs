@@ -244,6 +244,20 @@ impl World {
         self.observer = Some(Box::new(observer));
     }
 
+    /// Decides about every datagram that gets through, in place of its path.
+    #[cfg(feature = "fuzz")]
+    pub(crate) fn steer(
+        &mut self,
+        steering: impl FnMut(Instant, Instant) -> crate::direction::Fate + Send + 'static,
+    ) {
+        self.network.steering = Some(Box::new(steering));
+    }
+
+    /// Paths decide again.
+    pub(crate) fn let_go(&mut self) {
+        self.network.steering = None;
+    }
+
     /// What became of the datagrams so far.
     pub fn traffic(&self) -> Traffic {
         self.network.traffic

@@ -62,6 +62,9 @@ mod amplification;
 mod certificates;
 mod digest;
 mod direction;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod host;
 mod memory;
 mod network;

@@ -1,0 +1,121 @@
+//! Every checked-in input of every fuzz target, on stable: none finds anything, and together they
+//! reach what the target says that they have to.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use trunkline_testkit::fuzz::{TARGETS, Target, target};
+
+fn folder(of: &str, target: &Target) -> PathBuf {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    fuzz.join(of).join(target.name)
+}
+
+/// The inputs in a target's corpus, by their names.
+fn inputs(target: &Target) -> BTreeMap<String, Vec<u8>> {
+    let folder = folder("corpus", target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let read = |file: fs::DirEntry| {
+        let name = file.file_name().into_string().unwrap();
+        (name, fs::read(file.path()).unwrap())
+    };
+    files.map(|file| read(file.unwrap())).collect()
+}
+
+/// Runs a target's corpus, and holds it to what it has to reach.
+fn check(name: &str) {
+    let target = target(name);
+    let inputs = inputs(target);
+    assert!(!inputs.is_empty(), "{name} has no corpus");
+    let mut reached = BTreeMap::new();
+    let mut most = 0;
+    for (input, data) in &inputs {
+        // The name is seen if the body panics.
+        println!("{name}/{input}");
+        let used = allocation_counter::measure(|| {
+            for what in (target.body)(data) {
+                *reached.entry(what).or_insert(0) += 1;
+            }
+        });
+        let allowed = (target.memory)(data.len());
+        assert!(
+            used.bytes_max <= allowed,
+            "{} bytes were held at once: at most {allowed} may be for {} of input",
+            used.bytes_max,
+            data.len()
+        );
+        most = used.bytes_max.max(most);
+    }
+    println!(
+        "{} inputs, {most} bytes at once: {reached:#?}",
+        inputs.len()
+    );
+    let missing = target.floor.iter();
+    let missing: Vec<_> = missing
+        .filter(|what| !reached.contains_key(*what))
+        .collect();
+    assert!(missing.is_empty(), "no input of {name} reaches {missing:?}");
+}
+
+macro_rules! corpora {
+    ($($target:ident),*) => {
+        $(#[test]
+        fn $target() {
+            check(stringify!($target));
+        })*
+
+        #[test]
+        fn every_target_has_a_test_of_its_corpus() {
+            let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+            assert_eq!(names, [$(stringify!($target)),*]);
+        }
+    };
+}
+
+corpora!(
+    frames,
+    tokens,
+    link,
+    node,
+    two_nodes,
+    quic,
+    traces,
+    configuration
+);
+
+/// Writes inputs to begin with, from simulated conversations, to `fuzz/seeds`; cargo-fuzz takes it
+/// from there. `FUZZ_TARGET` names one target.
+#[test]
+#[ignore = "writes files"]
+fn seeds() {
+    let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
+    for target in TARGETS
+        .iter()
+        .filter(|target| target.name.starts_with(&wanted))
+    {
+        let folder = folder("seeds", target);
+        fs::create_dir_all(&folder).unwrap();
+        let seeds = (target.seeds)();
+        assert!(!seeds.is_empty(), "{} has none", target.name);
+        for (number, seed) in seeds.iter().enumerate() {
+            println!("{}/{number:04}", target.name);
+            fs::write(folder.join(format!("{number:04}")), seed).unwrap();
+            (target.body)(seed);
+        }
+    }
+}
+
+/// Says what each input reaches of a folder that `FUZZ_INPUTS` names, for the target `FUZZ_TARGET`.
+#[test]
+#[ignore = "for whoever chooses inputs"]
+fn reached() {
+    let target = target(&std::env::var("FUZZ_TARGET").unwrap());
+    for file in fs::read_dir(std::env::var("FUZZ_INPUTS").unwrap()).unwrap() {
+        let path = file.unwrap().path();
+        let reached = (target.body)(&fs::read(&path).unwrap());
+        println!("{}: {reached:?}", path.display());
+    }
+}

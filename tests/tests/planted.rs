@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
 use trunkline_core::{Bug, plant};
+use trunkline_testkit::fuzz::two_nodes;
 use trunkline_testkit::swarm::try_seed;
 use trunkline_testkit::{Certificates, count_by};
 
@@ -60,4 +61,19 @@ fn nothing_is_found_where_nothing_is_planted() {
             panic!("{failure}");
         }
     }
+}
+
+/// The fuzzer of two nodes found one of them in 12,000 runs from an empty corpus: this is its input.
+#[test]
+fn what_the_fuzzer_found_fails_with_the_bug_alone() {
+    let input = include_bytes!("../../fuzz/corpus/two_nodes/planted-drop-ack");
+    let run = || std::panic::catch_unwind(|| two_nodes(input));
+    plant(Some(Bug::DropAck));
+    let with = run();
+    plant(None);
+    let without = run();
+    let said = with.unwrap_err();
+    let said = said.downcast_ref::<String>().unwrap();
+    assert!(said.starts_with("invariant 7, "), "{said}");
+    assert!(without.unwrap().contains("an ack"));
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use trunkline_core::{CloseCode, Config, Event};
+use trunkline_core::{CloseCode, CommandError, Config, Event, Status, StatusCode};
 use trunkline_testkit::{World, count_by, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -129,4 +129,24 @@ fn a_crowd_that_has_gone_leaves_no_memory_in_use() {
         "{busy} bytes are few for 200 links"
     );
     assert!(left < 200 * 4_000, "{left} bytes are left of 200 clients");
+}
+
+/// A delivery is rejected once; what fails is not counted.
+#[test]
+fn a_rejection_that_is_not_taken_is_not_counted() {
+    let mut world = World::new(1);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.send_acked(client, session, b"1");
+    let mut came = None;
+    world.run(SECOND, |node, now, event| {
+        if let Event::Message(delivery) = event {
+            let no = || Status::new(StatusCode::UNAVAILABLE, "no");
+            node.reject(now, delivery.key, no()).unwrap();
+            let again = node.reject(now, delivery.key, no());
+            came = Some((again, node.metrics(now).rejects_sent));
+        }
+    });
+    assert_eq!(came, Some((Err(CommandError::UnknownDelivery), 1)));
 }

@@ -275,8 +275,9 @@ impl Node {
                 limit,
             });
         }
+        self.answer(delivery, Answer::Reply(tag, body))?;
         self.metrics.replies_sent += 1;
-        self.answer(delivery, Answer::Reply(tag, body))
+        Ok(())
     }
 
     /// Rejects a delivery: the sender's promise, if it made one, settles as [`Outcome::Rejected`].
@@ -295,8 +296,9 @@ impl Node {
         status
             .reason
             .truncate(wire::clip_reason(&status.reason).len());
+        self.answer(delivery, Answer::Reject(status))?;
         self.metrics.rejects_sent += 1;
-        self.answer(delivery, Answer::Reject(status))
+        Ok(())
     }
 
     fn answer(&mut self, delivery: DeliveryKey, answer: Answer) -> Result<(), CommandError> {

@@ -30,6 +30,8 @@ pub(super) struct Party {
     /// Handed over and not answered.
     pub(super) owed: Vec<(DeliveryKey, Expects, Bytes)>,
     pub(super) answered: Vec<DeliveryKey>,
+    /// Nobody waits for the answer any more.
+    pub(super) cancelled: Vec<DeliveryKey>,
     pub(super) asking: Vec<(LinkKey, ClientId)>,
     pub(super) drained: bool,
     /// What is under way to it.
@@ -41,6 +43,7 @@ pub(super) struct Seen {
     sessions: Vec<SessionInfo>,
     promises: usize,
     outbox_bytes: usize,
+    answers: [u64; 3],
     timeout: Option<Instant>,
 }
 impl Party {
@@ -74,6 +77,7 @@ impl Party {
             settled: Vec::new(),
             owed: Vec::new(),
             answered: Vec::new(),
+            cancelled: Vec::new(),
             asking: Vec::new(),
             drained: false,
             coming: VecDeque::new(),
@@ -100,6 +104,11 @@ impl Party {
             sessions: self.node.sessions().collect(),
             promises: metrics.promises,
             outbox_bytes: metrics.outbox_bytes,
+            answers: [
+                metrics.acks_sent,
+                metrics.replies_sent,
+                metrics.rejects_sent,
+            ],
             timeout: self.node.poll_timeout().map(|at| at.max(now)),
         }
     }

@@ -214,9 +214,11 @@ impl Stage {
         };
         let is_reply = matches!(answer, Answer::Reply(_));
         let is_ack = answer == Answer::Ack;
+        // Whoever has given a request up takes an ack as an end, too.
+        let given_up = self.parties[at].cancelled.contains(&key);
         let expected = match expects {
             None => Err(CommandError::UnknownDelivery),
-            Some(Expects::Reply) if is_ack => Err(CommandError::IsARequest),
+            Some(Expects::Reply) if is_ack && !given_up => Err(CommandError::IsARequest),
             Some(Expects::Ack | Expects::Nothing) if is_reply => Err(CommandError::NotARequest),
             Some(_) => Ok(()),
         };

@@ -311,6 +311,7 @@ impl Stage {
             settled,
             owed,
             answered,
+            cancelled,
             asking,
             ..
         } = party;
@@ -333,6 +334,7 @@ impl Stage {
                     open.retain(|known| known != promise);
                     settled.push(*promise);
                 }
+                Event::Cancelled { delivery } => cancelled.push(*delivery),
                 Event::Admission(request) => asking.push((request.link, request.client.clone())),
                 Event::Message(delivery) if answers => {
                     if let Some(answer) = echo(node, now, delivery) {

@@ -1,14 +1,18 @@
 //! How nodes are configured for all workloads.
 
+use std::time::Duration;
+
 use trunkline_core::Config;
 
 /// The settings of clients and servers: the defaults, but for windows that are as large as those
 /// of the programs that this one is compared with (8 MiB a stream), and a broadcast queue that
-/// takes any burst, since every event is to arrive.
+/// takes any burst, since every event is to arrive. Those programs wait for an answer as long as it takes:
+/// on a path that is gone for a while, half a minute is not enough to compare with them.
 pub fn config() -> Config {
     let mut config = Config::default();
     config.transport.stream_receive_window = 8 << 20;
     config.limits.lane_window_bytes = 8 << 20;
     config.limits.best_effort_bytes = 64 << 20;
+    config.timeouts.promise = Duration::from_secs(120);
     config
 }

@@ -135,11 +135,11 @@ impl<W: Write + Send + 'static> Recorder<W> {
         };
         let sink = match self.ring {
             None => {
-                let output = (self.outputs)(0)?;
-                Sink::File(Writer::new(
-                    BufWriter::with_capacity(BUFFER, output),
-                    &header,
-                )?)
+                let output = BufWriter::with_capacity(BUFFER, (self.outputs)(0)?);
+                let mut writer = Writer::new(output, &header)?;
+                // A process that ends before its first turn has a trace, too.
+                writer.flush()?;
+                Sink::File(writer)
             }
             Some((last, saver)) => Sink::Ring(Box::new(Ring::new(
                 header,

@@ -9,7 +9,7 @@ use trunkline_core::trace::{
     End, Ending, Header, Reader, Record, Replay, TraceError, Writer, replay,
 };
 use trunkline_core::{Identity, Roots, Seed};
-use trunkline_testkit::{Certificates, Random, World, assert_replays, echo};
+use trunkline_testkit::{Certificates, Random, Recording, World, assert_replays, echo};
 
 use crate::conversation::{SECOND, conversation, ecdsa, replayed};
 
@@ -207,6 +207,17 @@ fn a_restarted_process_is_a_trace_of_its_own() {
         assert!(report.is_identical(), "{report}");
     }
     assert_eq!(replayed(&traces[1]).ending, Some(Ending::Open));
+}
+
+#[test]
+fn a_process_that_has_done_nothing_yet_has_a_trace() {
+    for recording in [Recording::Wire, Recording::Link] {
+        let mut world = World::new(14);
+        world.record_at(recording);
+        let server = world.server();
+        let report = replayed(&world.traces(server).pop().unwrap());
+        assert_eq!((report.records, report.ending), (0, Some(Ending::Open)));
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@
 //!
 //! Three things are let pass, and no more. quinn-proto begins a datagram while a byte of the budget is
 //! left, and so may exceed it by less than one (quinn issue 1082). It challenges a path with 1,200
-//! bytes whatever came from there, and does so anew each time that a connection migrates, as it does
-//! with every datagram where those of two addresses overtake each other. And a server counts what it
+//! bytes more than the budget, and does so anew each time that a connection migrates, as it does with
+//! every datagram where those of two addresses overtake each other. And a server counts what it
 //! attributes to a connection, from whatever address it came (§8.1): by its connection id, or here
 //! because the same peer has sent it.
 
@@ -73,11 +73,11 @@ impl Account {
     fn receives(&mut self, datagram: &[u8]) {
         let bytes = datagram.len() as u64;
         let may_migrate = datagram.first().is_some_and(|first| first & 0x80 == 0);
-        let least = if may_migrate { CHALLENGE } else { 0 };
+        let challenge = if may_migrate { CHALLENGE } else { 0 };
         let balances = self.addresses.values_mut().chain(self.dials.values_mut());
         for balance in balances.filter(|balance| !balance.validated) {
             balance.received += bytes;
-            balance.budget += (bytes * FACTOR).max(least);
+            balance.budget += bytes * FACTOR + challenge;
         }
     }
 }
@@ -336,6 +336,9 @@ mod tests {
         let mut server = Amplification::default();
         server.received(PEER, address(2), &short, false);
         server.sent(address(2), &[0x40; 1_200]).unwrap();
+        server
+            .sent(address(2), &vec![0x40; 3 * short.len()])
+            .unwrap();
         assert!(server.sent(address(2), &[0x40; 30]).is_err());
         server.received(PEER, address(2), &short, true);
         server.sent(address(2), &[0x40; 1_200]).unwrap();

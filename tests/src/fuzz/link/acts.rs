@@ -67,7 +67,7 @@ impl Stage {
                 let times = input.byte();
                 if let Some((stream, bytes)) = self.last.take() {
                     for _ in 0..times {
-                        self.nodes.write(self.link, stream, bytes.clone());
+                        self.write(stream, bytes.clone());
                     }
                     self.last = Some((stream, bytes));
                 }

@@ -107,6 +107,8 @@ const CONTROL_PLACE: u8 = 7;
 
 /// Streams that a peer may open one after the other: QUIC holds it to that.
 const STREAMS: u32 = 7;
+/// More bytes are left out: a script has no flow control, which would hold the peer to about as much.
+const WRITTEN_MAX: usize = 16 << 20;
 /// How often the peer comes back at most.
 const LINKS_MAX: u8 = 6;
 
@@ -124,6 +126,7 @@ struct Stage {
     /// The next sequence number of each of the peer's streams.
     next: [u64; STREAMS as usize],
     last: Option<(ScriptStream, Vec<u8>)>,
+    written: usize,
     /// Bytes are given in chunks of so many.
     chunk: usize,
     hellos: u64,
@@ -171,6 +174,7 @@ impl Stage {
             oracle,
             next: [0; STREAMS as usize],
             last: None,
+            written: 0,
             chunk: usize::MAX,
             hellos: 1,
             aside: Vec::new(),
@@ -259,6 +263,10 @@ impl Stage {
     }
 
     fn write(&mut self, stream: ScriptStream, bytes: Vec<u8>) {
+        self.written += bytes.len();
+        if self.written > WRITTEN_MAX {
+            return;
+        }
         for chunk in bytes.chunks(self.chunk) {
             self.nodes.write(self.link, stream, chunk.to_vec());
         }

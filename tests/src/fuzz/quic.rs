@@ -31,7 +31,7 @@ pub(super) const FLOOR: &[&str] = &[
 /// The server keeps its bounds and the laws of its contract, and another client of it is answered as
 /// promptly as ever.
 ///
-/// The input: a byte for when this begins and whether the client goes on, and packets, as [`Stage`]
+/// The input: a byte for when this begins and whether the client goes on, and packets, as `Stage`
 /// makes them. ACK frames name packets that the server has sent, unless the input says others.
 pub fn quic(data: &[u8]) -> Reached {
     let mut input = Input::new(data);

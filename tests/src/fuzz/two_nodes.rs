@@ -47,7 +47,7 @@ pub(super) const FLOOR: &[&str] = &[
 /// be given up again without a trace.
 ///
 /// The input: two bytes that say how the nodes are configured and how their applications decide, a
-/// block of datagrams' fates, and what happens, as [`steps`] reads it.
+/// block of datagrams' fates, and what happens, as `steps` reads it.
 pub fn two_nodes(data: &[u8]) -> Reached {
     let (plan, fates) = decode(data);
     let (ran, world) = run_plan(&plan, fates.clone());

@@ -57,7 +57,7 @@ pub(super) const FLOOR: &[&str] = &[
 /// node is answered at once.
 ///
 /// The input: a byte for who the node is and how it is configured, and then what the peer and the
-/// application do, one after the other, as [`act`] names it.
+/// application do, one after the other, as `act` names it.
 pub fn link(data: &[u8]) -> Reached {
     let mut input = Input::new(data);
     let mut stage = Stage::new(input.byte());

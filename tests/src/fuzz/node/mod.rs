@@ -61,7 +61,7 @@ pub(super) const FLOOR: &[&str] = &[
 /// their applications see. In the end everything is delivered and has to be settled.
 ///
 /// The input: two bytes for the configuration, one for how applications behave, and then what
-/// happens, as [`act`] names it; the highest bit says on which node.
+/// happens, as `act` names it; the highest bit says on which node.
 pub fn node(data: &[u8]) -> Reached {
     let mut input = Input::new(data);
     let mut stage = Stage::new(input.short(), input.byte());

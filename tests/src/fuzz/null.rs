@@ -16,7 +16,8 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
 use trunkline_core::fuzzing::{ForeignCrypto, use_foreign_crypto};
 
-/// What stands behind every packet in the place of AEAD's tag: one byte, 0 in a sound packet.
+/// What stands behind every packet in the place of AEAD's tag: a byte that says how often its keys
+/// have been updated, so that a packet that comes late is not one of other keys.
 pub const TAG_BYTES: usize = 1;
 
 /// From now on, this thread's nodes use null cryptography.
@@ -43,7 +44,7 @@ impl ClientConfig for Null {
 
 impl ServerConfig for Null {
     fn initial_keys(&self, _: u32, _: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
-        Ok(keys())
+        Ok(keys(0))
     }
 
     fn retry_tag(&self, _: u32, _: &ConnectionId, _: &[u8]) -> [u8; 16] {
@@ -86,6 +87,8 @@ struct NullSession {
     next: Option<Kind>,
     /// The keys that go with what is written next, or with nothing, are due.
     keys_due: bool,
+    /// How often keys were updated.
+    updates: u8,
 }
 
 impl NullSession {
@@ -104,6 +107,7 @@ impl NullSession {
             expected: Some(expected),
             next,
             keys_due: false,
+            updates: 0,
         }
     }
 
@@ -124,7 +128,7 @@ impl NullSession {
 
 impl Session for NullSession {
     fn initial_keys(&self, _: &ConnectionId, _: Side) -> Keys {
-        keys()
+        keys(0)
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
@@ -185,14 +189,15 @@ impl Session for NullSession {
             out.extend_from_slice(body);
             if kind == Kind::Answer {
                 self.next = Some(Kind::Parameters);
-                return Some(keys());
+                return Some(keys(0));
             }
         }
-        std::mem::take(&mut self.keys_due).then(keys)
+        std::mem::take(&mut self.keys_due).then(|| keys(0))
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        Some(keys().packet)
+        self.updates = self.updates.wrapping_add(1);
+        Some(keys(self.updates).packet)
     }
 
     fn is_valid_retry(&self, _: &ConnectionId, _: &[u8], _: &[u8]) -> bool {
@@ -209,31 +214,33 @@ impl Session for NullSession {
     }
 }
 
-fn keys() -> Keys {
+fn keys(updates: u8) -> Keys {
     Keys {
         header: KeyPair {
-            local: Box::new(NullKey),
-            remote: Box::new(NullKey),
+            local: Box::new(NullKey { updates }),
+            remote: Box::new(NullKey { updates }),
         },
         packet: KeyPair {
-            local: Box::new(NullKey),
-            remote: Box::new(NullKey),
+            local: Box::new(NullKey { updates }),
+            remote: Box::new(NullKey { updates }),
         },
     }
 }
 
-struct NullKey;
+struct NullKey {
+    updates: u8,
+}
 
 impl PacketKey for NullKey {
     fn encrypt(&self, _: u64, packet: &mut [u8], _: usize) {
         if let Some(tag) = packet.last_mut() {
-            *tag = 0;
+            *tag = self.updates;
         }
     }
 
     fn decrypt(&self, _: u64, _: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
         match payload.split_last() {
-            Some((0, rest)) => {
+            Some((tag, rest)) if *tag == self.updates => {
                 let length = rest.len();
                 payload.truncate(length);
                 Ok(())

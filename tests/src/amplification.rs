@@ -102,7 +102,8 @@ impl Amplification {
         }
         account.receives(datagram);
         for (at, balance) in &mut account.addresses {
-            balance.validated |= *at == from && answers && seen.proves;
+            // A token may be one that the process before this one gave out.
+            balance.validated |= *at == from && (answers && seen.proves || seen.has_token);
         }
         for ((at, id), balance) in &mut account.dials {
             balance.validated |= *at == from && seen.proves && seen.source == Some(&**id);
@@ -154,6 +155,8 @@ struct Seen<'a> {
     /// It holds what only somebody can send who has got an answer: anything but an Initial without a
     /// token.
     proves: bool,
+    /// It has a token, which servers check.
+    has_token: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -172,6 +175,7 @@ impl<'a> Seen<'a> {
                 seen.initial = Some((header.destination, header.source));
             }
             seen.proves |= !header.is_initial || header.has_token;
+            seen.has_token |= header.has_token;
             rest = rest.get(header.packet..).unwrap_or_default();
         }
         seen

@@ -272,6 +272,10 @@ impl Stage {
                 }
             }
             act::BACK => {
+                // The node has seen the present before, or it would not be a step back for it.
+                let now = self.now;
+                self.parties[at].node.handle_input(now, NodeInput::Timeout);
+                self.settle(at);
                 let back = Duration::from_millis(input.pick(&WAITS[1..8]));
                 let early = self.now.checked_sub(back).unwrap_or(self.now);
                 self.parties[at]

@@ -38,11 +38,15 @@ pub(crate) fn without_credentials(frame: &Bytes) -> Bytes {
     if hello.credentials.is_empty() {
         return frame.clone();
     }
-    hello.credentials = vec![0; hello.credentials.len()].into();
+    hello.credentials = zeros(&hello.credentials);
     let control = wire::Control {
         frame: Some(Frame::Hello(hello)),
     };
     control.encode_to_vec().into()
+}
+
+fn zeros(instead_of: &Bytes) -> Bytes {
+    vec![0; instead_of.len()].into()
 }
 
 /// A frame as it stands on a stream, with its length before it.
@@ -58,26 +62,29 @@ pub(crate) fn with_length(frame: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// The digest of a control frame that this side writes, with its length before it.
+/// The digest of a control frame that this side writes, with its length before it. What may not be
+/// told and what QUIC draws counts by its length alone.
 pub(crate) fn control_digest(written: &Bytes) -> u64 {
+    let read = wire::Control::decode_length_delimited(written.clone());
+    let cleared = match read.map(|control| control.frame) {
+        Ok(Some(Frame::Hello(mut hello))) if !hello.credentials.is_empty() => {
+            hello.credentials = zeros(&hello.credentials);
+            Some(Frame::Hello(hello))
+        }
+        Ok(Some(Frame::Welcome(mut welcome))) if !welcome.redial_id.is_empty() => {
+            welcome.redial_id = zeros(&welcome.redial_id);
+            Some(Frame::Welcome(welcome))
+        }
+        _ => None,
+    };
     let mut digest = Digest::default();
-    match wire::Control::decode_length_delimited(written.clone()) {
-        Ok(wire::Control {
-            frame: Some(Frame::Hello(hello)),
-        }) if !hello.credentials.is_empty() => {
-            let credentials = vec![0; hello.credentials.len()].into();
-            let hello = wire::Hello {
-                credentials,
-                ..hello
-            };
+    match cleared {
+        None => digest.write(written),
+        frame => {
             let mut out = BytesMut::new();
-            let control = wire::Control {
-                frame: Some(Frame::Hello(hello)),
-            };
-            encode_frame(&control, &mut out);
+            encode_frame(&wire::Control { frame }, &mut out);
             digest.write(&out);
         }
-        _ => digest.write(written),
     }
     digest.finish()
 }

@@ -1,11 +1,12 @@
 //! A server of several nodes is one server to whoever holds its handles, and to its clients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures_util::future::{join, join_all};
-use trunkline_core::driver::{Context, Drained, Notice, Peer, Service, State};
+use trunkline_core::driver::{Context, Drained, Notice, Peer, Recording, Service, State};
 use trunkline_core::{
     ClientId, DisconnectReason, Event, GroupName, MetricsSnapshot, SessionKey, trace,
 };
@@ -327,13 +328,20 @@ fn if_one_shard_ends_the_others_go_on_and_take_its_clients() {
 
 #[test]
 fn each_shard_is_recorded_into_a_file_of_its_own_and_replays() {
-    let folder = std::env::temp_dir().join(format!("trunkline-shards-{}", std::process::id()));
+    recorded_and_replayed("wire", |path| Recording::to(path));
+    recorded_and_replayed("link", |path| Recording::link(path));
+}
+
+fn recorded_and_replayed(level: &str, recording: fn(PathBuf) -> Recording) {
+    let name = format!("trunkline-shards-{level}-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).unwrap();
     Lab::run(async |_| {
         let certificate = Certificate::new();
         let (_, service) = book();
         let server = server(&certificate).service(service);
-        let server = server.record(folder.join("server.tlt")).await.unwrap();
+        let server = server.record(recording(folder.join("server.tlt")));
+        let server = server.await.unwrap();
         let clients = clients(&certificate, &server).await;
         for client in &clients {
             client.send(&Note { number: 1 }).acked().await.unwrap();
@@ -343,7 +351,7 @@ fn each_shard_is_recorded_into_a_file_of_its_own_and_replays() {
     for number in 0..SHARDS {
         let file = std::fs::read(folder.join(format!("server.{number}.tlt"))).unwrap();
         let report = trace::replay(&file[..], Instant::now()).unwrap();
-        assert!(report.is_identical(), "{number}: {report}");
+        assert!(report.is_identical(), "{level}, {number}: {report}");
     }
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), SHARDS);
     std::fs::remove_dir_all(folder).unwrap();

@@ -20,7 +20,7 @@ const OTHER_STREAMS: usize = 4;
 /// Collections grow by doubling.
 const GROWTH: usize = 2;
 /// What a process may leave behind that its thread goes on to use, such as caches of TLS.
-const RESIDUE: i64 = 32 << 10;
+const RESIDUE: i64 = 64 << 10;
 
 /// How many bytes a node may hold that has so many links and sessions:
 ///

@@ -16,9 +16,15 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
 use trunkline_core::fuzzing::{ForeignCrypto, use_foreign_crypto};
 
-/// What stands behind every packet in the place of AEAD's tag: a byte that says how often its keys
-/// have been updated, so that a packet that comes late is not one of other keys.
+/// What stands behind every packet in the place of AEAD's tag: a [`tag`].
 pub const TAG_BYTES: usize = 1;
+
+/// A byte that tells packets of other keys, and those whose number is misread, for only its last bytes
+/// are sent (RFC 9000 §17.1): what overtakes more than a hundred others is taken for another one.
+pub(super) fn tag(updates: u8, number: u64) -> u8 {
+    let above = (number >> 8) ^ (number >> 16) ^ (number >> 24);
+    updates ^ above as u8
+}
 
 /// From now on, this thread's nodes use null cryptography.
 pub fn use_null_crypto() {
@@ -232,15 +238,15 @@ struct NullKey {
 }
 
 impl PacketKey for NullKey {
-    fn encrypt(&self, _: u64, packet: &mut [u8], _: usize) {
-        if let Some(tag) = packet.last_mut() {
-            *tag = self.updates;
+    fn encrypt(&self, number: u64, packet: &mut [u8], _: usize) {
+        if let Some(last) = packet.last_mut() {
+            *last = tag(self.updates, number);
         }
     }
 
-    fn decrypt(&self, _: u64, _: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+    fn decrypt(&self, number: u64, _: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
         match payload.split_last() {
-            Some((tag, rest)) if *tag == self.updates => {
+            Some((last, rest)) if *last == tag(self.updates, number) => {
                 let length = rest.len();
                 payload.truncate(length);
                 Ok(())

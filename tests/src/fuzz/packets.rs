@@ -2,6 +2,7 @@
 //! as RFC 9000 §17 and §19 go and the targets need it.
 
 use super::TAG_BYTES;
+use super::null::tag;
 
 /// How many bytes the nodes' connection ids have.
 pub(super) const ID_BYTES: usize = 8;
@@ -79,7 +80,7 @@ fn packet(datagram: &[u8]) -> Option<(Packet, &[u8])> {
 
 /// A packet of these frames. `flags` are the bits of its first byte that mean something where its
 /// header is short: the key phase, the spin bit, and those that have to be zero.
-pub(super) fn write(packet: &Packet, flags: u8, tag: u8, out: &mut Vec<u8>) {
+pub(super) fn write(packet: &Packet, flags: u8, updates: u8, out: &mut Vec<u8>) {
     let (number, number_bytes) = packet.number;
     let number = &number.to_be_bytes()[4 - usize::from(number_bytes)..];
     let length = number.len() + packet.frames.len() + TAG_BYTES;
@@ -105,7 +106,7 @@ pub(super) fn write(packet: &Packet, flags: u8, tag: u8, out: &mut Vec<u8>) {
     }
     out.extend(number);
     out.extend(&packet.frames);
-    out.push(tag);
+    out.push(tag(updates, packet.number.0.into()));
 }
 
 /// What the targets look at in packets.

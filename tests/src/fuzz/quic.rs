@@ -139,6 +139,7 @@ struct Stage {
 impl Stage {
     fn new(how: u8) -> Self {
         let mut world = null_world(how.into());
+        world.let_amplify();
         without_discovery(world.config());
         let config = world.config().clone();
         let mut oracle = Oracle::new(world.now());

@@ -328,11 +328,11 @@ fn if_one_shard_ends_the_others_go_on_and_take_its_clients() {
 
 #[test]
 fn each_shard_is_recorded_into_a_file_of_its_own_and_replays() {
-    recorded_and_replayed("wire", |path| Recording::to(path));
-    recorded_and_replayed("link", |path| Recording::link(path));
+    recorded_and_replayed("wire", Recording::to);
+    recorded_and_replayed("link", Recording::link);
 }
 
-fn recorded_and_replayed(level: &str, recording: fn(PathBuf) -> Recording) {
+fn recorded_and_replayed(level: &str, recording: impl Fn(PathBuf) -> Recording) {
     let name = format!("trunkline-shards-{level}-{}", std::process::id());
     let folder = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).unwrap();

@@ -17,8 +17,12 @@ use super::runtime::Io;
 use super::watch::lock;
 use crate::{Datagram, MetricsSnapshot, Steering, Transmit};
 
-/// What a shard's tray holds at most. Beyond that, datagrams are lost, as in a socket's full buffer.
+/// How many datagrams a shard's tray holds at most. Beyond that, they are lost, as in a socket's full
+/// buffer.
 const TRAY: usize = 4_096;
+
+/// How many bytes it holds at most: as many as a socket's buffer is asked to.
+const TRAY_BYTES: usize = 2 << 20;
 
 /// How many of them a shard takes at a time, before it looks at its own socket again.
 const HANDFUL: usize = 256;
@@ -35,10 +39,32 @@ pub(crate) struct Crossing {
 #[derive(Debug, Default)]
 struct Tray {
     datagrams: VecDeque<Datagram>,
+    /// What they carry, in all.
+    bytes: usize,
     /// Its shard, when it waits.
     waker: Option<Waker>,
     /// Its shard has ended.
     closed: bool,
+}
+
+impl Tray {
+    /// Puts a datagram in; `false`, if there is no room for it.
+    fn put(&mut self, datagram: Datagram) -> bool {
+        let bytes = self.bytes + datagram.data.len();
+        if self.datagrams.len() == TRAY || bytes > TRAY_BYTES {
+            return false;
+        }
+        self.bytes = bytes;
+        self.datagrams.push_back(datagram);
+        true
+    }
+
+    /// Takes the oldest out.
+    fn take(&mut self) -> Option<Datagram> {
+        let datagram = self.datagrams.pop_front()?;
+        self.bytes -= datagram.data.len();
+        Some(datagram)
+    }
 }
 
 impl Crossing {
@@ -69,16 +95,16 @@ impl Crossing {
             if tray.closed {
                 continue;
             }
-            let room = TRAY - tray.datagrams.len();
-            let lost = datagrams.len().saturating_sub(room);
-            datagrams.truncate(room);
-            let forwarded = datagrams.len();
-            tray.datagrams.extend(datagrams.drain(..));
+            let (mut forwarded, mut lost) = (0, 0);
+            for datagram in datagrams.drain(..) {
+                let held = tray.put(datagram);
+                forwarded += u64::from(held);
+                lost += u64::from(!held);
+            }
             let waker = tray.waker.take();
             drop(tray);
-            self.forwarded
-                .fetch_add(forwarded as u64, Ordering::Relaxed);
-            self.lost.fetch_add(lost as u64, Ordering::Relaxed);
+            self.forwarded.fetch_add(forwarded, Ordering::Relaxed);
+            self.lost.fetch_add(lost, Ordering::Relaxed);
             if let Some(waker) = waker {
                 waker.wake();
             }
@@ -89,8 +115,7 @@ impl Crossing {
     /// Takes what was left for a shard; if that is all, the next one will wake it.
     fn take(&self, own: usize, taken: &mut Vec<Datagram>, cx: &Context<'_>) {
         let mut tray = lock(&self.trays[own]);
-        let count = tray.datagrams.len().min(HANDFUL);
-        taken.extend(tray.datagrams.drain(..count));
+        taken.extend(std::iter::from_fn(|| tray.take()).take(HANDFUL));
         let old = if tray.datagrams.is_empty() {
             tray.waker.replace(cx.waker().clone())
         } else {
@@ -105,6 +130,7 @@ impl Crossing {
         let mut tray = lock(&self.trays[own]);
         tray.closed = true;
         let (left, waker) = (std::mem::take(&mut tray.datagrams), tray.waker.take());
+        tray.bytes = 0;
         drop(tray);
         self.lost.fetch_add(left.len() as u64, Ordering::Relaxed);
         drop((left, waker));
@@ -364,5 +390,29 @@ mod tests {
         assert_eq!(receive(&mut shards[1], Waker::noop()).len(), TRAY - HANDFUL);
         drop(shards.remove(1));
         assert_eq!(counted(&crossing), (TRAY as u64, 10));
+    }
+
+    #[test]
+    fn what_waits_for_a_shard_is_bounded_by_its_bytes_too() {
+        let (crossing, mut shards) = shards();
+        let large = |number| {
+            let mut large = datagram(1, number);
+            large.data.resize(60_000, 0);
+            large
+        };
+        let fit = TRAY_BYTES / 60_000;
+        // Where a large one has no room, a small one may have.
+        shards[0].io.0 = (0..fit + 5).map(|_| large(7)).collect();
+        shards[0].io.0.push(datagram(1, 8));
+        assert_eq!(receive(&mut shards[0], Waker::noop()), []);
+        assert_eq!(counted(&crossing), (fit as u64 + 1, 5));
+        let mut all = vec![7; fit];
+        all.push(8);
+        assert_eq!(receive(&mut shards[1], Waker::noop()), all);
+        // What was taken makes room again.
+        shards[0].io.0 = (0..fit).map(|_| large(9)).collect();
+        assert_eq!(receive(&mut shards[0], Waker::noop()), []);
+        assert_eq!(receive(&mut shards[1], Waker::noop()), vec![9; fit]);
+        assert_eq!(counted(&crossing), (2 * fit as u64 + 1, 5));
     }
 }

@@ -220,7 +220,8 @@ metrics! {
     /// UDP datagrams that came to another shard's socket than they name and were handed over to that
     /// shard. Only a server with shards counts them.
     datagrams_forwarded,
-    /// UDP datagrams that were to be handed over so and were lost, for too many waited.
+    /// UDP datagrams that were to be handed over so and were lost, for too many waited, or too
+    /// many bytes.
     forwarded_dropped,
     /// Connection attempts that were dropped without an answer, for there were too many.
     incoming_ignored,

@@ -116,7 +116,8 @@ impl Crossing {
     fn take(&self, own: usize, taken: &mut Vec<Datagram>, cx: &Context<'_>) {
         let mut tray = lock(&self.trays[own]);
         taken.extend(std::iter::from_fn(|| tray.take()).take(HANDFUL));
-        let old = if tray.datagrams.is_empty() {
+        let known = |waker: &Waker| waker.will_wake(cx.waker());
+        let old = if tray.datagrams.is_empty() && !tray.waker.as_ref().is_some_and(known) {
             tray.waker.replace(cx.waker().clone())
         } else {
             None
@@ -355,6 +356,23 @@ mod tests {
         assert_eq!(receive(&mut shards[1], Waker::noop()), [3]);
         assert_eq!(receive(&mut shards[2], &waker), [1, 4]);
         assert_eq!(counted(&crossing), (3, 0));
+    }
+
+    #[test]
+    fn who_polled_last_is_woken() {
+        let (_crossing, mut shards) = shards();
+        let [first, second] = [(); 2].map(|()| Arc::new(Count::default()));
+        let wakers = [&first, &second].map(|count| Waker::from(count.clone()));
+        let counts = || [&first, &second].map(|count| count.0.load(Ordering::SeqCst));
+        for (polls, expected) in [(&[0, 1, 1][..], [0, 1]), (&[1, 0], [1, 1])] {
+            for &poll in polls {
+                assert_eq!(receive(&mut shards[1], &wakers[poll]), []);
+            }
+            shards[0].io.0 = vec![datagram(1, 7)];
+            assert_eq!(receive(&mut shards[0], Waker::noop()), []);
+            assert_eq!(counts(), expected);
+            assert_eq!(receive(&mut shards[1], Waker::noop()), [7]);
+        }
     }
 
     #[test]

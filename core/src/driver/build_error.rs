@@ -53,6 +53,17 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The platform did not return a runtime and a socket for each shard.
+    #[error(
+        "the platform returned {returned} places for {shards} shards: its Sharded::shards must \
+         return one for each"
+    )]
+    Shards {
+        /// How many shards there were to be.
+        shards: u16,
+        /// For how many of them there was a place.
+        returned: usize,
+    },
     /// The runtime lacks something: there is none, or no randomness.
     #[error("the runtime cannot run this: {0}")]
     Runtime(io::Error),

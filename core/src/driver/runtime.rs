@@ -50,7 +50,7 @@ pub trait Platform: Runtime + Clone {
 /// A platform whose servers can have several shards.
 pub trait Sharded: Platform {
     /// A runtime with a thread of its own and a socket bound to that address, for each shard from
-    /// the first to the last. The system should choose the socket by [`Steering::shard_of`] if it
+    /// the first to the last: as many as [`Steering::shards`], or the server does not start. The system should choose the socket by [`Steering::shard_of`] if it
     /// can: what comes to another one is handed over.
     ///
     /// Such a runtime ends when its socket and all of its tasks are gone, and with this platform's

@@ -215,6 +215,12 @@ impl<P: Platform> ServerBuilder<P> {
         }
         let steering = keys.steering(count);
         let places = open(&platform, address, &steering).map_err(bind)?;
+        if places.len() != nodes.len() {
+            return Err(StartError::Shards {
+                shards: count,
+                returned: places.len(),
+            });
+        }
         let crossing = Arc::new(Crossing::new(steering));
         let cross = |(own, (platform, io))| (platform, Crossed::new(io, crossing.clone(), own));
         let places = places.into_iter().enumerate().map(cross).collect();
@@ -267,7 +273,7 @@ struct Crew {
 }
 
 impl Crew {
-    /// Starts a driver for each node, each in its place.
+    /// Starts a driver for each node, each in its place, of which there are as many.
     fn work<P: Platform, I: Io>(
         self,
         nodes: Vec<(Node, Fresh)>,

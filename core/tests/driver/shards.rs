@@ -358,6 +358,22 @@ fn recorded_and_replayed(level: &str, recording: impl Fn(PathBuf) -> Recording) 
 }
 
 #[test]
+fn a_platform_that_returns_another_number_of_places_starts_nothing() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        for surplus in [1, -1, -(SHARDS as i16)] {
+            lab.miscount_shards(surplus);
+            let error = server(&certificate).await.unwrap_err();
+            let places = SHARDS.saturating_add_signed(surplus.into());
+            let expected = format!("{places} places for {SHARDS} shards");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        lab.miscount_shards(0);
+        server(&certificate).await.unwrap().close().await;
+    });
+}
+
+#[test]
 fn a_number_of_shards_that_cannot_be_is_refused_and_one_is_none() {
     Lab::run(async |_| {
         let certificate = Certificate::new();

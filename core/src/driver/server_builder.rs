@@ -234,16 +234,23 @@ impl<P: Sharded> ServerBuilder<P> {
     /// [parallel](Service::parallel) service run in the runtime that starts the server). More than the
     /// machine has cores make it slower.
     ///
-    /// A client stays with the shard that its first connection fell to, by chance, whatever becomes
-    /// of its address and however often it comes back. Handles do not show shards: they list,
-    /// broadcast, count, drain and close across all of them. What does show:
+    /// A session stays with the shard that the client's first connection fell to, by chance, whatever
+    /// becomes of the client's address and however often its link breaks; a client whose session was
+    /// lost may come to another shard. Handles do not show shards: they list, broadcast, count, drain
+    /// and close across all of them. What does show:
     ///
+    /// * [`Admit`] functions run on their shard's thread as well: while one of them, or a handler,
+    ///   blocks its thread, that shard's socket is not served.
+    /// * On tokio, that thread's runtime is a `current_thread` one: `block_in_place` panics in a
+    ///   handler, and what a handler gives to `tokio::spawn` ends with the shard, not with the runtime
+    ///   that started the server.
     /// * [`crate::Limits`] are each shard's.
     /// * Hooks and handlers are called by several threads at once.
     /// * A recording has a file for each shard: `server.0.tlt`, `server.1.tlt`, …
     /// * [`crate::Event::Drained`] is told by each of them.
     /// * If one of them ends before the others, by a panic in its thread, its sessions are lost as if
-    ///   the server had been started again, and its clients go to another one.
+    ///   the server had been started again, its clients go to another one, and what it had counted is
+    ///   missing from [`crate::MetricsSnapshot`].
     ///
     /// Datagrams reach their shard by their connection ids ([`crate::Steering`] says how, and what
     /// an observer learns of it). On Linux the kernel chooses the socket so; where it does not,

@@ -91,7 +91,8 @@ macro_rules! metrics {
         }
 
         /// What a node counted and measured at one moment. Counters start at zero with the node
-        /// and only grow; none carries a label for each client.
+        /// and only grow; none carries a label for each client. A server with shards adds up those
+        /// of the shards that run, so that its sums shrink when one of them ends.
         #[derive(Clone, Debug, Default, PartialEq)]
         #[non_exhaustive]
         pub struct MetricsSnapshot {

@@ -4,6 +4,7 @@
 //! what it does (each input and command, each poll, each signature of its private key) and a digest
 //! of everything that it says. [`crate::trace`] writes that down; another tap may count, or compare.
 
+mod body_key;
 mod link;
 
 use std::hash::Hasher;
@@ -18,6 +19,7 @@ use crate::error::{CloseCode, StatusCode};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::Message;
 
+pub(crate) use body_key::BodyKey;
 pub use link::{Level, LinkNote, LinkStream, Marked};
 
 /// What a node tells of itself. It is called on the node's thread, so it should be quick, and must
@@ -186,14 +188,14 @@ impl<'a> Call<'a> {
     }
 
     /// The same, of bodies and credentials their lengths and hashes alone; see [`Body::marked`].
-    pub(crate) fn marked(mut self, salt: u64) -> Self {
+    pub(crate) fn marked(mut self, key: &BodyKey) -> Self {
         match &mut self {
             Self::Send { message, .. }
             | Self::SendAcked { message, .. }
             | Self::Request { message, .. }
             | Self::SendBestEffort { message, .. }
-            | Self::Broadcast { message, .. } => message.body = message.body.marked(salt),
-            Self::Reply { body, .. } => *body = body.marked(salt),
+            | Self::Broadcast { message, .. } => message.body = message.body.marked(key),
+            Self::Reply { body, .. } => *body = body.marked(key),
             // What people choose can be guessed, and a guess be checked by its hash.
             Self::Connect { credentials, .. } => {
                 *credentials = Body::Marked {
@@ -216,8 +218,8 @@ pub enum Body<'a> {
     Marked {
         /// How long it was, in bytes.
         length: usize,
-        /// Its XXH64, with a seed that is kept nowhere: equal bodies of one recording are known by
-        /// it, and nothing else of them.
+        /// 64 bits of its HMAC-SHA256, by a key that is kept nowhere: equal bodies of one recording
+        /// are known by it, and nothing else of them.
         hash: u64,
     },
 }
@@ -244,15 +246,18 @@ impl Body<'_> {
         }
     }
 
-    /// Its length and its hash.
-    pub(crate) fn marked(self, salt: u64) -> Self {
+    /// Its length and its hash; of a hash another one, for those of two traces are not to be compared.
+    pub(crate) fn marked(self, key: &BodyKey) -> Self {
         match self {
             Self::Whole(bytes) if !bytes.is_empty() => Body::Marked {
                 length: bytes.len(),
-                hash: XxHash64::oneshot(salt, bytes),
+                hash: key.hash(bytes),
             },
             Self::Whole(_) => Body::Whole(&[]),
-            Self::Marked { length, hash } => Body::Marked { length, hash },
+            Self::Marked { length, hash } => Body::Marked {
+                length,
+                hash: key.hash(&hash.to_le_bytes()),
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 use crate::id::LinkKey;
 use crate::node::{Node, Origin, RANDOM, Roles, ScriptedRoles};
 use crate::seed::DrawKey;
-use crate::tap::{Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
+use crate::tap::{BodyKey, Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
 
 /// How a node is recorded, and where to.
 ///
@@ -78,9 +78,11 @@ impl<W: Write + Send + 'static> Recorder<W> {
     }
 
     /// Records what comes and goes above QUIC, and no datagrams. Nothing can be decrypted by it; of
-    /// bodies and credentials, lengths are kept, and of bodies salted hashes. It does hold who
-    /// talked with whom, groups and reasons, and what the tokens of sessions are drawn from that
-    /// have not ended yet: only its owner should read it.
+    /// bodies and credentials, lengths are kept, and of bodies keyed hashes. It does hold who
+    /// talked with whom, groups and reasons, and **tokens of sessions**: those that were read, and what
+    /// the node draws all of its own from, also those of sessions that begin later. A replay needs
+    /// them, and [`super::redact`] leaves them. Only its owner should read it; hand it on once the
+    /// node has ended and its sessions' retention is over.
     pub fn link(self) -> Self {
         Self {
             level: Level::Link,
@@ -125,7 +127,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
                 bodies: self.bodies,
             },
         };
-        let salt = u64::from_le_bytes(first(&seed.derive(BODY_SALT, 0)));
+        let key = BodyKey::new(seed.derive(BODY_KEY, 0));
         let header = Header {
             build: Build::own(),
             config: config.clone(),
@@ -152,7 +154,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
         let recording = Recording {
             sink: Some(sink),
             level: self.level,
-            salt: (!self.bodies).then_some(salt),
+            body_key: (!self.bodies).then_some(key),
             start: origin.now,
             // Room for the record that says why it ends.
             limit: self.limit.saturating_sub(END_SIZE),
@@ -161,14 +163,8 @@ impl<W: Write + Send + 'static> Recorder<W> {
     }
 }
 
-/// Names what the hashes of bodies are salted with, among all that comes from a seed.
-const BODY_SALT: &str = "trace bodies";
-
-fn first(bytes: &[u8; 32]) -> [u8; 8] {
-    let mut out = [0; 8];
-    out.copy_from_slice(&bytes[..8]);
-    out
-}
+/// Names the key of the hashes of bodies, among all that comes from a seed.
+const BODY_KEY: &str = "trace bodies";
 
 /// What is written at a time where there is much, in bytes.
 const BUFFER: usize = 32 << 10;
@@ -197,7 +193,7 @@ struct Recording<W: Write> {
     sink: Option<Sink<W>>,
     level: Level,
     /// By which bodies are hashed that are not kept.
-    salt: Option<u64>,
+    body_key: Option<BodyKey>,
     start: Instant,
     limit: u64,
 }
@@ -234,8 +230,8 @@ impl<W: Write> Recording<W> {
         if self.sink.is_none() {
             return;
         }
-        let record = match self.salt {
-            Some(salt) => record.redacted(salt),
+        let record = match &self.body_key {
+            Some(key) => record.redacted(key),
             None => record,
         };
         self.write(&record);

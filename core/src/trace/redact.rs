@@ -5,14 +5,19 @@ use std::io::{Read, Write};
 
 use super::format::{Header, Reader, Record, Recorded, TraceError, Writer};
 use crate::link::heads;
-use crate::tap::{Body, LinkNote, Marked};
+use crate::tap::{Body, BodyKey, LinkNote, Marked};
 
 /// Copies a trace without what bodies and credentials hold, and says how many records it has. It
-/// replays as the whole one does. `salt` is a number that nobody can guess and that is kept nowhere:
-/// by it, equal bodies get equal hashes, of which nothing else can be learned.
+/// replays as the whole one does. `key` is 32 bytes that nobody can guess, from the operating system, and
+/// that are kept nowhere: by it, equal bodies get equal hashes, of which nothing else can be learned.
+/// Hashes that stand in the trace already get others, too, so that it cannot be compared with them.
+///
+/// **Tokens of sessions stay in it**, and what the node draws them from, for a replay needs them: hand
+/// it on once the node has ended and its sessions' retention is over.
 ///
 /// A wire trace is refused: its seed decrypts every datagram in it.
-pub fn redact(input: impl Read, output: impl Write, salt: u64) -> Result<u64, RedactError> {
+pub fn redact(input: impl Read, output: impl Write, key: [u8; 32]) -> Result<u64, RedactError> {
+    let key = BodyKey::new(key);
     let mut reader = Reader::new(input)?;
     let Recorded::Link { draws, roles, .. } = &reader.header().recorded else {
         return Err(RedactError::Wire);
@@ -27,10 +32,11 @@ pub fn redact(input: impl Read, output: impl Write, salt: u64) -> Result<u64, Re
         ..reader.header().clone()
     };
     let mut writer = Writer::new(output, &header).map_err(RedactError::Write)?;
+    let first = header.beginning.first;
     let mut records = 0;
     while let Some((number, record)) = reader.next_record()? {
-        records = number;
-        let record = record.redacted(salt);
+        records = number.saturating_sub(first).saturating_add(1);
+        let record = record.redacted(&key);
         writer.write(&record).map_err(RedactError::Write)?;
     }
     writer.flush().map_err(RedactError::Write)?;
@@ -55,17 +61,17 @@ pub enum RedactError {
 }
 
 impl Record<'_> {
-    /// The same without what bodies and credentials hold. `salt` is of one trace, and kept nowhere:
+    /// The same without what bodies and credentials hold. `key` is of one trace, and kept nowhere:
     /// a hash says which bodies of that trace are equal, and is no way to try what they may be.
-    pub(super) fn redacted(self, salt: u64) -> Self {
+    pub(super) fn redacted(self, key: &BodyKey) -> Self {
         match self {
             Self::Call { at, call } => Self::Call {
                 at,
-                call: call.marked(salt),
+                call: call.marked(key),
             },
             Self::Answers { polled, mut notes } => {
                 for (_, note) in &mut notes {
-                    redact_note(note, salt);
+                    redact_note(note, key);
                 }
                 Self::Answers { polled, notes }
             }
@@ -74,7 +80,7 @@ impl Record<'_> {
     }
 }
 
-fn redact_note(note: &mut LinkNote, salt: u64) {
+fn redact_note(note: &mut LinkNote, key: &BodyKey) {
     match note {
         LinkNote::Control(frame) => *frame = heads::without_credentials(frame),
         LinkNote::Lane {
@@ -87,7 +93,7 @@ fn redact_note(note: &mut LinkNote, salt: u64) {
                 return;
             };
             let body = frame.get(range.clone()).unwrap_or_default();
-            if let Body::Marked { length, hash } = Body::Whole(body).marked(salt) {
+            if let Body::Marked { length, hash } = Body::Whole(body).marked(key) {
                 *marked = Some(Marked {
                     start: range.start,
                     length,
@@ -95,6 +101,10 @@ fn redact_note(note: &mut LinkNote, salt: u64) {
                 });
             }
         }
+        LinkNote::Lane {
+            marked: Some(marked),
+            ..
+        } => marked.hash = key.hash(&marked.hash.to_le_bytes()),
         _ => {}
     }
 }

@@ -226,17 +226,17 @@ fn bodies_and_credentials_are_lengths_and_hashes_unless_they_are_asked_for() {
         assert!(report.is_identical(), "{report}");
 
         let mut redacted = Vec::new();
-        let records = redact(&trace[..], &mut redacted, 77).unwrap();
+        let records = redact(&trace[..], &mut redacted, [77; 32]).unwrap();
         assert_eq!(records, report.records);
         assert!(!holds(&redacted, &SECRET[..8]));
         let report = replayed(&redacted);
         assert!(report.is_identical(), "{report}");
         assert_eq!(report.records, records);
 
-        // Equal bodies are known by their hashes; another salt shows nothing of that.
-        let hashes = |salt| {
+        // Equal bodies are known by their hashes; another key shows nothing of that.
+        let hashes = |key| {
             let mut out = Vec::new();
-            redact(&trace[..], &mut out, salt).unwrap();
+            redact(&trace[..], &mut out, [key; 32]).unwrap();
             let mut hashes = Vec::new();
             changed(&out, |_, record| {
                 if let Record::Call { call, .. } = record
@@ -257,7 +257,7 @@ fn bodies_and_credentials_are_lengths_and_hashes_unless_they_are_asked_for() {
 fn a_wire_trace_is_told_what_to_do_instead() {
     let trace = conversation(7, &Certificates::new().unwrap()).remove(0);
     let says = "record at link level";
-    let error = redact(&trace[..], &mut Vec::new(), 1).unwrap_err();
+    let error = redact(&trace[..], &mut Vec::new(), [1; 32]).unwrap_err();
     assert!(matches!(error, RedactError::Wire) && error.to_string().contains(says));
     let error = shrink(&trace[..], Instant::now()).unwrap_err();
     assert!(matches!(error, ShrinkError::Wire) && error.to_string().contains(says));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,7 +19,8 @@ use crate::traces::{moment, open, unusable};
 
 const EXAMPLES: &str = "\
 Bodies and secrets are not shown. Whoever has a wire trace has them all the same; of a link-level one,
-only if bodies were kept.
+only if bodies were kept, but for tokens of sessions: those are in it always, and in a redacted copy.
+Hand either on once the node has ended and its sessions' retention is over.
 
 EXAMPLES
   What was recorded, and of which build
@@ -48,7 +48,7 @@ enum What {
     Show(Show),
     /// Count the records of each kind
     Stats(Stats),
-    /// Copy a link-level trace without what bodies and credentials hold
+    /// Copy a link-level trace without what bodies and credentials hold (tokens of sessions stay)
     Redact(Redact),
     /// Copy a link-level trace without the records that are not needed
     Shrink(Shrink),
@@ -136,7 +136,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn redact(arguments: &Redact) -> Result<(), Failure> {
     let Redact { file, out } = arguments;
     let mut bytes = Vec::new();
-    let records = trace::redact(open(file)?, &mut bytes, unguessable())
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key)
+        .map_err(|_| Failure::failed("the operating system gave no random numbers"))?;
+    let records = trace::redact(open(file)?, &mut bytes, key)
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     write_new(out, &bytes)?;
     output::result(&format!(
@@ -144,14 +147,6 @@ fn redact(arguments: &Redact) -> Result<(), Failure> {
         out.display(),
         grouped(records)
     ))
-}
-
-/// A number that nobody can guess: the keys of the standard library's hash maps come from the
-/// operating system.
-fn unguessable() -> u64 {
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
 }
 
 fn shrink(arguments: &Shrink) -> Result<(), Failure> {

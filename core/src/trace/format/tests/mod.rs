@@ -14,7 +14,9 @@ use crate::id::{DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::node::{Admission, ScriptedRoles};
 use crate::quic::PersistentKeys;
 use crate::seed::{DrawKey, Seed};
-use crate::tap::{Body, Call, EventMark, Letter, Level, LinkNote, Signature, TransmitMark};
+use crate::tap::{
+    Body, BodyKey, Call, EventMark, Letter, Level, LinkNote, Signature, TransmitMark,
+};
 
 fn header() -> Header {
     Header {
@@ -215,7 +217,7 @@ fn link_records() -> Vec<Record<'static>> {
     let between = [(link(1), LinkNote::Came), (link(2), LinkNote::Came)];
     let marked = calls().into_iter().map(|call| Record::Call {
         at: 5,
-        call: call.marked(9),
+        call: call.marked(&BodyKey::new([9; 32])),
     });
     let mut records = records();
     records.truncate(records.len() - 1);

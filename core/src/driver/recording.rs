@@ -58,7 +58,9 @@ impl Recording {
 
     /// A recording of what comes and goes above QUIC, to a new file of the same kind. Nothing can be
     /// decrypted by it, and of bodies and credentials only the lengths stand in it, and of bodies
-    /// hashes. What it does hold is in [`Recorder::link`].
+    /// hashes. **Tokens of sessions stand in it**, also what those of later sessions are drawn from:
+    /// hand it on once the server or client has ended and its sessions' retention is over. What else
+    /// it holds is in [`Recorder::link`].
     pub fn link(path: impl Into<PathBuf>) -> Self {
         Self {
             what: What::Link { bodies: false },

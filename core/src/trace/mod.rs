@@ -9,8 +9,9 @@
 //! recorded**: the seed in it gives the keys of every connection. A private key is not in it; its
 //! signatures are, so that a replay needs no key. *Link* ([`Recorder::link`]) holds what comes and
 //! goes above QUIC, and nothing that decrypts anything: of bodies and credentials, the lengths, unless
-//! they are asked for. Such a trace can be handed on ([`redact`]), cut down ([`shrink`]), and run
-//! under another configuration ([`what_if`]).
+//! they are asked for. **Tokens of sessions are in it**: such a trace can be handed on ([`redact`]) once
+//! the node has ended and its sessions' retention is over. It can be cut down ([`shrink`]), and run under
+//! another configuration ([`what_if`]).
 //!
 //! ```
 //! # use std::time::{Instant, SystemTime};
@@ -51,6 +52,8 @@ mod report;
 mod ring;
 mod shrink;
 mod signatures;
+#[cfg(test)]
+mod tests;
 mod what_if;
 
 pub use format::{

@@ -119,7 +119,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
                 roles: Box::new(roles.clone()),
             },
             Level::Link => Recorded::Link {
-                draws: Draws(DrawKey::new(seed.derive(RANDOM, 0))),
+                draws: Some(Draws(DrawKey::new(seed.derive(RANDOM, 0)))),
                 roles: ScriptedRoles {
                     admission: roles.server.as_ref().map(|server| server.admission),
                     client: roles.client.is_some(),

@@ -105,9 +105,9 @@ impl<'a, R: Read> Replay<'a, R> {
                 self.run_wire(node, now, &signatures)
             }
             Recorded::Link { draws, roles, .. } => {
-                let random = match &self.seed {
-                    Some(seed) => seed.rng(RANDOM, 0),
-                    None => draws.rng(),
+                let random = match (&self.seed, draws) {
+                    (Some(seed), _) => seed.rng(RANDOM, 0),
+                    (None, draws) => Draws::rng(draws.as_ref())?,
                 };
                 self.run_link(|watcher| LinkStage::new(config, roles, random, now, watcher))
             }
@@ -212,8 +212,13 @@ impl<'a, R: Read> Replay<'a, R> {
 }
 
 impl Draws {
-    fn rng(&self) -> SeededRng {
-        self.0.rng()
+    /// What the node drew from, of a trace that begins with it.
+    pub(super) fn rng(draws: Option<&Self>) -> Result<SeededRng, TraceError> {
+        let draws = draws.ok_or_else(|| TraceError::Header {
+            entry: "draws".to_owned(),
+            why: "it is missing".to_owned(),
+        })?;
+        Ok(draws.0.rng())
     }
 }
 

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::apply::apply;
-use super::format::{Reader, Record, Recorded, TraceError, change};
+use super::format::{Draws, Reader, Record, Recorded, TraceError, change};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
 use crate::link::heads::with_length;
 use crate::node::{Event, Input, Node};
 use crate::quic::{ScriptEvent, ScriptStream};
-use crate::tap::{Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
+use crate::tap::{Body, Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
 
 /// Why nothing can be said of another configuration.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,12 @@ pub enum WhatIfError {
         /// What is wrong.
         why: String,
     },
+    /// More than 256 MiB of bodies were not kept, which would have to be made up in memory.
+    #[error(
+        "the bodies that the trace tells the lengths of come to more than {} MiB: record for a shorter time",
+        BODIES_MAX >> 20
+    )]
+    Bodies,
     /// The node does not start so.
     #[error("the node does not start with that: {0}")]
     Config(#[from] ConfigError),
@@ -146,7 +152,7 @@ pub fn what_if(
     let score = Score::read(&mut reader)?;
     let run = |config: &Config| {
         let config = config.clone();
-        let node = Node::scripted(config, *roles, draws.0.rng(), now)?;
+        let node = Node::scripted(config, *roles, Draws::rng(draws.as_ref())?, now)?;
         Ok::<_, WhatIfError>(Run::new(node, now, &score).play())
     };
     Ok(Comparison {
@@ -154,6 +160,9 @@ pub fn what_if(
         other: run(&config)?,
     })
 }
+
+/// Bytes that may be made up for bodies that were not kept: both runs hold all of them at once.
+const BODIES_MAX: usize = 256 << 20;
 
 /// Nanoseconds since the node's origin.
 type Nanos = i64;
@@ -187,14 +196,42 @@ struct Part {
     closed: bool,
 }
 
+/// How long the bodies of a record are that were not kept.
+fn made_up_for(record: &Record<'_>) -> usize {
+    let of = |body: Body<'_>| match body {
+        Body::Whole(_) => 0,
+        Body::Marked { length, .. } => length,
+    };
+    match record {
+        Record::Call {
+            call: Call::Connect { credentials, .. },
+            ..
+        } => of(*credentials),
+        Record::Call { call, .. } => of(call.payload()),
+        Record::Answers { notes, .. } => notes.iter().fold(0, |sum, (_, note)| match note {
+            LinkNote::Lane {
+                marked: Some(marked),
+                ..
+            } => sum + marked.length,
+            _ => sum,
+        }),
+        _ => 0,
+    }
+}
+
 impl Score {
-    fn read(reader: &mut Reader<impl Read>) -> Result<Self, TraceError> {
+    fn read(reader: &mut Reader<impl Read>) -> Result<Self, WhatIfError> {
         let mut score = Self::default();
         let mut links = BTreeMap::<LinkKey, (bool, usize)>::new();
         let mut at = 0;
+        let mut made_up = 0_usize;
         while let Some((_, record)) = reader.next_record()? {
             at = record.at().unwrap_or(at);
             score.end = score.end.max(at);
+            made_up = made_up.saturating_add(made_up_for(&record));
+            if made_up > BODIES_MAX {
+                return Err(WhatIfError::Bodies);
+            }
             match &record {
                 Record::Call {
                     call: Call::Timeout,
@@ -278,7 +315,7 @@ impl Part {
             _ => return,
         };
         if !self.closed {
-            self.acts.push((at - self.began, act));
+            self.acts.push((at.saturating_sub(self.began), act));
         }
     }
 }

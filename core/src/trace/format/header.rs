@@ -61,8 +61,9 @@ pub enum Recorded {
     },
     /// What came and went above QUIC, with nothing that decrypts anything.
     Link {
-        /// What the node draws its sessions' names and tokens from, and its jitter.
-        draws: Draws,
+        /// What the node draws its sessions' names and tokens from, and its jitter. A trace that does
+        /// not begin with its node cannot be replayed, and is written without it.
+        draws: Option<Draws>,
         /// What it does.
         roles: ScriptedRoles,
         /// Whether bodies and credentials stand in it, and not only that they were there.
@@ -71,8 +72,8 @@ pub enum Recorded {
 }
 
 /// What a node draws its sessions' names and tokens from, and its jitter: a key of its own, derived
-/// from the node's seed, from which that cannot be found. Who knows it knows the tokens of sessions
-/// that have not ended yet.
+/// from the node's seed, from which that cannot be found. Who knows it knows the tokens of its
+/// sessions, also of those that begin later, for as long as the node runs.
 #[derive(Clone, Debug)]
 pub struct Draws(pub(in crate::trace) DrawKey);
 
@@ -176,7 +177,11 @@ impl Header {
             }
             Recorded::Link { draws, bodies, .. } => {
                 entry(name::BODIES, if *bodies { KEPT } else { MARKED }.as_bytes());
-                entry(name::DRAWS, draws.0.bytes());
+                if let Some(draws) = draws
+                    && self.beginning.first == 1
+                {
+                    entry(name::DRAWS, draws.0.bytes());
+                }
             }
         }
         body
@@ -350,7 +355,10 @@ impl Parts {
         let recorded = match &*self.level {
             WIRE => self.into_wire()?,
             LINK => Recorded::Link {
-                draws: Draws(self.draws.ok_or_else(|| missing(name::DRAWS))?),
+                draws: match self.draws {
+                    None if beginning.first == 1 => return Err(missing(name::DRAWS)),
+                    draws => draws.map(Draws),
+                },
                 roles: ScriptedRoles {
                     admission: self.admission,
                     client: self.dials,

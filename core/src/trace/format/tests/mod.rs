@@ -35,7 +35,7 @@ fn header() -> Header {
 fn link_header() -> Header {
     Header {
         recorded: Recorded::Link {
-            draws: Draws(DrawKey::new([8; 32])),
+            draws: Some(Draws(DrawKey::new([8; 32]))),
             roles: ScriptedRoles {
                 admission: Some(Admission::Ask),
                 client: true,

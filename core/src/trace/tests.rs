@@ -1,0 +1,121 @@
+//! What is asked of traces that nobody recorded.
+
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::id::{Key, LinkKey};
+use crate::node::ScriptedRoles;
+use crate::seed::DrawKey;
+use crate::tap::{LinkNote, Marked};
+
+const DRAWS: [u8; 32] = *b"from this all tokens are drawn..";
+
+fn header(beginning: Beginning) -> Header {
+    Header {
+        build: Build::own(),
+        config: crate::Config::default(),
+        wall: SystemTime::UNIX_EPOCH,
+        beginning,
+        recorded: Recorded::Link {
+            draws: Some(Draws(DrawKey::new(DRAWS))),
+            roles: ScriptedRoles {
+                admission: None,
+                client: true,
+            },
+            bodies: false,
+        },
+    }
+}
+
+fn trace(beginning: Beginning, records: &[Record<'_>]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), &header(beginning)).unwrap();
+    for record in records {
+        writer.write(record).unwrap();
+    }
+    writer.into_inner()
+}
+
+fn answers(notes: Vec<LinkNote>) -> Record<'static> {
+    let link = LinkKey(Key {
+        slot: 0,
+        generation: 0,
+    });
+    Record::Answers {
+        polled: false,
+        notes: notes.into_iter().map(|note| (link, note)).collect(),
+    }
+}
+
+fn began() -> LinkNote {
+    LinkNote::Began {
+        address: SocketAddr::from(([10, 0, 0, 1], 4433)),
+        dialled: false,
+    }
+}
+
+fn holds_draws(trace: &[u8]) -> bool {
+    trace.windows(DRAWS.len()).any(|window| window == DRAWS)
+}
+
+#[test]
+fn a_trace_that_cannot_be_replayed_holds_no_key_and_says_how_many_records_it_has() {
+    let later = Beginning {
+        first: 1_000,
+        clock: 5,
+    };
+    let records = [5, 6, 7].map(|at| Record::Arrival { at });
+    for (beginning, kept) in [(Beginning::default(), true), (later, false)] {
+        let trace = trace(beginning, &records);
+        assert_eq!(holds_draws(&trace), kept);
+        let mut redacted = Vec::new();
+        assert_eq!(redact(&trace[..], &mut redacted, [1; 32]).unwrap(), 3);
+        assert_eq!(holds_draws(&redacted), kept);
+        assert_eq!(
+            Reader::new(&redacted[..]).unwrap().header().beginning,
+            beginning
+        );
+    }
+}
+
+#[test]
+fn times_may_lie_further_apart_than_they_can_be_counted() {
+    let trace = trace(
+        Beginning::default(),
+        &[
+            Record::Arrival { at: i64::MIN },
+            answers(vec![began()]),
+            Record::Arrival { at: i64::MAX },
+            answers(vec![LinkNote::Up]),
+        ],
+    );
+    what_if(&trace[..], &[], Instant::now()).unwrap();
+}
+
+#[test]
+fn more_bodies_than_memory_are_refused_in_words() {
+    const LENGTH: usize = 1 << 19;
+    let frame = Bytes::from(vec![0; LENGTH]);
+    let lane = LinkNote::Lane {
+        slot: 0,
+        opening: false,
+        frame,
+        marked: Some(Marked {
+            start: 0,
+            length: LENGTH,
+            hash: 1,
+        }),
+    };
+    let mut records = vec![Record::Arrival { at: 0 }, answers(vec![began()])];
+    for at in 1..40 {
+        records.push(Record::Arrival { at });
+        records.push(answers(vec![lane.clone(); 16]));
+    }
+    let trace = trace(Beginning::default(), &records);
+    assert!(trace.len() < 64 << 10, "{} bytes", trace.len());
+    let error = what_if(&trace[..], &[], Instant::now()).unwrap_err();
+    assert!(matches!(error, WhatIfError::Bodies), "{error}");
+    assert!(error.to_string().contains("256 MiB"), "{error}");
+}

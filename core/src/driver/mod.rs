@@ -35,6 +35,7 @@ mod server_builder;
 mod service;
 mod shared;
 mod slot;
+mod spool;
 #[cfg(feature = "system")]
 pub mod system;
 mod tag;

@@ -1,14 +1,12 @@
-//! Recordings in files: the driver hands over bytes, and a thread of its own, the only one that is
-//! started here, waits for the disk.
+//! Recordings in files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use super::build_error::StartError;
+use super::spool::Writing;
 use crate::trace::{self, Recorder, Saver};
 use crate::{Config, Node, Origin, Roles};
 
@@ -37,11 +35,7 @@ const RING_LIMIT: u64 = 64 << 20;
 
 /// Bytes that may wait for the disk; with more the recording ends.
 const WAITING_MAX: usize = 8 << 20;
-/// With so many, or after so long, they are written.
-const BATCH: usize = 64 << 10;
-const LINGER: Duration = Duration::from_millis(100);
-
-/// How long the end of a node may wait for the end of its file.
+/// How long the end of a recording may wait for the end of its files.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Recording {
@@ -84,6 +78,10 @@ impl Recording {
     /// asks for it, and when the recording ends: to the file, the next time to one with `.1` before
     /// its extension, and so on.
     ///
+    /// What is written down is copied first, by the thread that drives the server or client, which
+    /// does nothing else meanwhile: what is kept takes its memory twice until it is written, and a
+    /// smaller limit makes the pause shorter. For the disk it waits only when the recording ends.
+    ///
     /// Such a file is for `trunkline trace show`. It cannot be replayed, for that takes everything
     /// from the beginning, unless the server or client has run for no longer than that. A process
     /// that is killed leaves nothing of it.
@@ -108,14 +106,8 @@ impl Recording {
 
     /// The recording of one of several shards: `server.tlt` is `server.0.tlt` for the first.
     pub(crate) fn of_shard(&self, number: u16) -> Self {
-        let mut name = self.path.file_stem().unwrap_or_default().to_owned();
-        name.push(format!(".{number}"));
-        if let Some(extension) = self.path.extension() {
-            name.push(".");
-            name.push(extension);
-        }
         Self {
-            path: self.path.with_file_name(name),
+            path: with_number(&self.path, number.into()),
             ..self.clone()
         }
     }
@@ -141,16 +133,21 @@ impl Recording {
             None => {
                 let file = create(&path).map_err(failed)?;
                 let fresh = Fresh(Some(path.clone()));
-                let spool = Spool::to(file, WAITING_MAX).map_err(failed)?;
-                (Recorder::to(spool), fresh)
+                let writing = Writing::new(FAREWELL);
+                let spool = writing.spool(file, WAITING_MAX).map_err(failed)?;
+                (Recorder::to(spool.with(writing)), fresh)
             }
             Some((kept, saver)) => {
                 if path.exists() {
                     return Err(failed(io::ErrorKind::AlreadyExists.into()));
                 }
                 let path = path.clone();
-                // All of it comes at once.
-                let output = move |number| Spool::to(create(&numbered(&path, number))?, usize::MAX);
+                let writing = Writing::new(FAREWELL);
+                let output = move |number| {
+                    let file = create(&numbered(&path, number))?;
+                    // All of it comes at once.
+                    writing.spool(file, usize::MAX)
+                };
                 (Recorder::last(kept, &saver, output), Fresh(None))
             }
         };
@@ -225,11 +222,21 @@ impl Drop for Fresh {
 
 /// A path with a number before its extension, but for the first.
 fn numbered(path: &Path, number: u64) -> PathBuf {
-    if number == 0 {
-        return path.to_owned();
+    match number {
+        0 => path.to_owned(),
+        more => with_number(path, more),
     }
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    path.with_extension(format!("{number}.{extension}"))
+}
+
+/// `server.tlt` is `server.1.tlt`, and `server` is `server.1`.
+fn with_number(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".{number}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 /// A new file that only its owner can read.
@@ -239,124 +246,6 @@ fn create(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
-}
-
-/// What waits for the disk: it takes bytes at once or not at all.
-struct Spool {
-    shared: Arc<Shared>,
-    /// Bytes that may wait.
-    room: usize,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Vec<u8>,
-    /// Nothing more comes.
-    closed: bool,
-    /// Nothing more is written; and why, if it failed.
-    done: bool,
-    failed: Option<io::Error>,
-}
-
-impl Spool {
-    /// Starts the thread that writes to `file`.
-    fn to(file: File, room: usize) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
-        let writer = shared.clone();
-        thread::Builder::new()
-            .name("trunkline-trace".into())
-            .spawn(move || writer.run(file))?;
-        Ok(Self { shared, room })
-    }
-}
-
-impl Write for Spool {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.shared.lock();
-        if let Some(error) = state.failed.take() {
-            return Err(error);
-        }
-        if state.done {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let before = state.waiting.len();
-        if bytes.len() > self.room.saturating_sub(before) {
-            return Err(io::Error::other(format!(
-                "the disk is too slow: {before} bytes wait for it"
-            )));
-        }
-        state.waiting.extend_from_slice(bytes);
-        // The thread sleeps until there is something, and then until there is a batch.
-        if before == 0 || (before < BATCH && state.waiting.len() >= BATCH) {
-            self.shared.changed.notify_all();
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Spool {
-    /// Waits for the rest to be written, for a while.
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.closed = true;
-        self.shared.changed.notify_all();
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(state, FAREWELL, |state| !state.done);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if !state.done {
-            tracing::warn!("the end of the recording is still being written");
-        }
-        if let Some(error) = &state.failed {
-            tracing::warn!(%error, "the end of the recording cannot be written");
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes what waits, until nothing more comes.
-    fn run(&self, mut file: File) {
-        let mut batch = Vec::new();
-        loop {
-            let more = self.take(&mut batch);
-            let written = file.write_all(&batch);
-            batch.clear();
-            if written.is_err() || !more {
-                let mut state = self.lock();
-                state.failed = written.err();
-                state.done = true;
-                self.changed.notify_all();
-                return;
-            }
-        }
-    }
-
-    /// Waits for a batch; `false`: it is the last.
-    fn take(&self, batch: &mut Vec<u8>) -> bool {
-        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let state = self.changed.wait_while(self.lock(), idle);
-        let small = |state: &mut State| state.waiting.len() < BATCH && !state.closed;
-        let state = state.unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(state, LINGER, small);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut state.waiting, batch);
-        !state.closed
-    }
 }
 
 #[cfg(test)]
@@ -382,57 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn a_spool_writes_everything_before_it_is_gone() {
-        let path = path("spool");
-        let mut spool = Spool::to(create(&path).unwrap(), WAITING_MAX).unwrap();
-        for byte in 0..200_u8 {
-            spool.write_all(&[byte; 1_000]).unwrap();
-        }
-        drop(spool);
-        let written = fs::read(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        assert_eq!(written.len(), 200_000);
-        assert!(written.is_sorted());
-    }
-
-    #[test]
-    fn what_waits_is_bounded_and_taken_whole_or_not_at_all() {
-        // Nobody writes: the thread is not started.
-        let mut spool = Spool {
-            shared: Arc::default(),
-            room: WAITING_MAX,
-        };
-        spool.write_all(&vec![1; WAITING_MAX - 10]).unwrap();
-        let error = spool.write_all(&[2; 11]).unwrap_err();
-        assert!(error.to_string().contains("too slow"), "{error}");
-        spool.write_all(&[3; 10]).unwrap();
-        assert_eq!(spool.shared.lock().waiting.len(), WAITING_MAX);
-        spool.shared.lock().done = true;
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_ends_it() {
-        let path = path("closed");
-        fs::write(&path, b"").unwrap();
-        // Opened for reading only, so that every write fails.
-        let mut spool = Spool::to(File::open(&path).unwrap(), WAITING_MAX).unwrap();
-        spool.write_all(b"lost").unwrap();
-        let state = spool
-            .shared
-            .changed
-            .wait_while(spool.shared.lock(), |state| !state.done);
-        drop(state.unwrap());
-        assert!(spool.write_all(b"refused").is_err());
-        assert!(spool.write_all(b"refused").is_err());
-        fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
     fn what_is_written_again_has_a_number_before_its_extension() {
         let path = |number| numbered(Path::new("/var/server.tlt"), number);
         assert_eq!(path(0), Path::new("/var/server.tlt"));
         assert_eq!(path(1), Path::new("/var/server.1.tlt"));
         assert_eq!(path(12), Path::new("/var/server.12.tlt"));
+        assert_eq!(
+            numbered(Path::new("/traces.d/server"), 1),
+            Path::new("/traces.d/server.1")
+        );
     }
 
     #[test]

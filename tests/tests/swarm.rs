@@ -10,8 +10,10 @@ use std::time::Duration;
 use trunkline_testkit::swarm::{Batch, Failure, Pressure, commit, first_of, try_seed, try_twice};
 use trunkline_testkit::{Certificates, count_by};
 
-/// How many fresh seeds there are, unless the environment says another number.
+/// How many fresh seeds there are at most, unless the environment says another number.
 const SEEDS: u64 = 2_000;
+/// So many a slow machine has time for, too: with fewer the test says nothing.
+const SEEDS_MIN: u64 = 50;
 /// Runs one seed in a hundred in another process.
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 /// After so many seconds no other seed is begun, unless the environment says another number.
@@ -83,11 +85,23 @@ fn fresh_seeds_of_this_commit_are_well() {
         other: SOAK.into(),
     };
     let summary = batch.run(&certificates, |_| {});
-    println!("{} seeds from {}", summary.seeds, batch.first);
+    println!(
+        "{} of up to {} seeds, from {}",
+        summary.seeds, batch.seeds, batch.first
+    );
     if let Some(failure) = summary.failures.into_iter().next() {
         tell(failure, &certificates);
     }
-    assert!(summary.seeds > 0);
+    // Whoever sets another time takes what fits into it.
+    let least = match std::env::var_os("TRUNKLINE_SEED_SECONDS") {
+        None => SEEDS_MIN.min(batch.seeds),
+        Some(_) => 1,
+    };
+    assert!(
+        summary.seeds >= least,
+        "{} seeds in {SECONDS} s: at least {least} are needed to say anything",
+        summary.seeds
+    );
 }
 
 #[test]

@@ -378,7 +378,40 @@ fn asks_what_if(client: &Path) {
     let output = run(&["replay", &path, "--what-if", "heartbeat=5s"]);
     assert_one_line(&output, 2, &["heartbeat=", "heartbeat.interval"]);
     let output = run(&["replay", &path, "--what-if", "heartbeat.interval"]);
-    assert_one_line(&output, 2, &["--what-if", "heartbeat.interval=5s"]);
+    assert_one_line(&output, 2, &["--what-if", "heartbeat.misses=1"]);
+}
+
+/// What `--what-if` says of a checked-in recording.
+fn what_if(trace: &str, setting: &str) -> String {
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    let path = format!("{traces}/{trace}.tlt");
+    let output = run(&["replay", &path, "--what-if", setting]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn what_if_says_what_it_holds_fixed_and_its_example_shows_something() {
+    // The help's own examples, on a recording of a link that fell silent.
+    let earlier = what_if("resume-client", "heartbeat.misses=1");
+    assert!(
+        earlier.contains("as recorded 10.891073 HeartbeatTimeout")
+            && earlier.contains("what if     4.891073 HeartbeatTimeout"),
+        "{earlier}"
+    );
+    let later = what_if("resume-client", "redial.first=5s");
+    assert!(later.contains(" Reconnecting {"), "{later}");
+    // The client goes on in the rhythm that it was told, so this is no news of a healthy link.
+    let alone = what_if("heartbeat-server", "heartbeat.interval=5s");
+    assert!(alone.contains("HeartbeatTimeout"), "{alone}");
+    for said in [earlier, later, alone] {
+        let fixed = said.lines().filter(|line| {
+            line.starts_with("held fixed: ")
+                && line.contains("peers say and do what they did, when they did it")
+                && line.contains("heartbeat.interval")
+        });
+        assert_eq!(fixed.count(), 1, "{said}");
+    }
 }
 
 #[tokio::test]

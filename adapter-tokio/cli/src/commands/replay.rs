@@ -26,8 +26,10 @@ EXAMPLES
     trunkline replay server.tlt --until 1200 --events
   For a script
     trunkline replay server.tlt --json
-  What a shorter heartbeat would have changed (of a link-level recording)
-    trunkline replay server.tlt --what-if heartbeat.interval=5s --what-if heartbeat.misses=2";
+  What less patience with a silent peer would have changed (of a link-level recording)
+    trunkline replay client.tlt --what-if heartbeat.misses=1 --what-if redial.first=5s
+  Its peers say and do what they did, when they did it. What they would have followed, such as
+  heartbeat.interval, which the server tells its clients, shows this side's part alone.";
 
 /// Run a recorded node again, and say whether everything comes out the same, bit for bit.
 #[derive(Debug, Args)]
@@ -54,7 +56,7 @@ pub(crate) struct Arguments {
 
 /// `heartbeat.interval=5s`: durations as people write them.
 fn setting(text: &str) -> Result<(String, String), String> {
-    let example = "a setting and its value such as heartbeat.interval=5s";
+    let example = "a setting and its value such as heartbeat.misses=1";
     let (field, value) = text
         .split_once('=')
         .filter(|(field, value)| !field.is_empty() && !value.is_empty())
@@ -173,9 +175,13 @@ fn compare(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     output::result(&compared(&found))
 }
 
+/// What no run of it can know, said with every one.
+const HELD_FIXED: &str = "held fixed:  peers say and do what they did, when they did it: of a \
+    setting that they follow, such as heartbeat.interval, this side's part alone shows";
+
 fn compared(found: &Comparison) -> String {
     let Comparison { recorded, other } = found;
-    let mut text = format!("as recorded: {recorded}\nwhat if:     {other}\n\n");
+    let mut text = format!("as recorded: {recorded}\nwhat if:     {other}\n{HELD_FIXED}\n\n");
     let mut table = Table::new(["event", "as recorded", "what if"]);
     let (before, after) = (recorded.counts(), other.counts());
     let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();

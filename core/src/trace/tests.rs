@@ -119,3 +119,42 @@ fn more_bodies_than_memory_are_refused_in_words() {
     assert!(matches!(error, WhatIfError::Bodies), "{error}");
     assert!(error.to_string().contains("256 MiB"), "{error}");
 }
+
+#[test]
+fn hashes_that_stood_in_a_trace_are_others_in_its_redacted_copy() {
+    let lane = |hash| LinkNote::Lane {
+        slot: 0,
+        opening: false,
+        frame: Bytes::from_static(&[0; 4]),
+        marked: Some(Marked {
+            start: 0,
+            length: 4,
+            hash,
+        }),
+    };
+    let hashes = |trace: &[u8]| {
+        let mut reader = Reader::new(trace).unwrap();
+        let mut hashes = Vec::new();
+        while let Some((_, record)) = reader.next_record().unwrap() {
+            if let Record::Answers { notes, .. } = record {
+                hashes.extend(notes.iter().filter_map(|(_, note)| match note {
+                    LinkNote::Lane { marked, .. } => marked.map(|marked| marked.hash),
+                    _ => None,
+                }));
+            }
+        }
+        hashes
+    };
+    let records = [
+        Record::Arrival { at: 0 },
+        answers(vec![began(), lane(1), lane(2), lane(1)]),
+    ];
+    let trace = trace(Beginning::default(), &records);
+    assert_eq!(hashes(&trace), [1, 2, 1]);
+    let mut redacted = Vec::new();
+    redact(&trace[..], &mut redacted, [1; 32]).unwrap();
+    let [one, other, again] = hashes(&redacted)[..] else {
+        panic!("another number of bodies");
+    };
+    assert!(one == again && one != other && one != 1 && other != 2);
+}

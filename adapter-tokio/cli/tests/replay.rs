@@ -414,6 +414,43 @@ fn what_if_says_what_it_holds_fixed_and_its_example_shows_something() {
     }
 }
 
+#[test]
+fn what_was_not_looked_at_is_not_called_identical() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("server.tlt");
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    // Written anew, so that both have the same header. Nothing says that its last record is the last.
+    let golden = PathBuf::from(format!("{traces}/resume-server.tlt"));
+    first_records(&golden, &path, 300);
+    let whole = fs::read(&path).unwrap();
+    let (status, said) = replayed(&path);
+    assert_eq!((status, &said["complete"]), (Some(0), &Value::Bool(true)));
+
+    // The third record's length announces more than there is: all that follows seems to be in it.
+    let two = directory.path().join("two.tlt");
+    first_records(&golden, &two, 2);
+    let at = usize::try_from(fs::metadata(&two).unwrap().len()).unwrap();
+    let mut flipped = whole.clone();
+    flipped.splice(at..=at, [whole[at] | 0x80, 0xff, 0x7f]);
+    fs::write(&path, &flipped).unwrap();
+    let (status, said) = replayed(&path);
+    assert_eq!(status, Some(2), "{said}");
+    assert_eq!(said["complete"], false, "{said}");
+    let rest = flipped.len() - at;
+    let name = path.display().to_string();
+    let output = run(&["replay", &name]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let expected = format!(
+        "identical up to record 2, where the file is cut short or damaged: {rest} bytes were not looked at\n"
+    );
+    assert!(text.ends_with(&expected), "{text}");
+    assert!(!text.contains("identical: "), "{text}");
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(&["replay", &name, "--cut-short"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).expect("text"), text);
+}
+
 #[tokio::test]
 async fn a_recording_overwrites_nothing_and_leaves_nothing_behind_when_nothing_starts() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use trunkline_core::trace::{Build, Comparison, Replay, Report, what_if};
+use trunkline_core::trace::{Build, Comparison, Ending, Replay, Report, what_if};
 
 use crate::failure::Failure;
 use crate::output;
@@ -17,7 +17,9 @@ use crate::traces::{moment, open, unusable};
 const EXAMPLES: &str = "\
 A server or client records itself with .record(\"file.tlt\"), every datagram, or with
 .record(Recording::link(\"file.tlt\")), what goes above QUIC. Replaying needs no network, no time and no
-private key. Exit status: 0 identical, 1 different, 2 the file cannot be used.
+private key. Exit status: 0 identical, 1 different, 2 the file cannot be used, or ends within a record:
+a killed process leaves such a file, but so does damage to a record's length, and what follows was not
+looked at. With --cut-short, that is no failure.
 
 EXAMPLES
   Whether everything comes out as it did
@@ -44,6 +46,9 @@ pub(crate) struct Arguments {
     /// Show every event and when it came, in seconds since the node's start
     #[arg(long, conflicts_with = "json")]
     events: bool,
+    /// Take a file that ends within a record for one of a process that was killed
+    #[arg(long)]
+    cut_short: bool,
     /// Print the outcome as one JSON object
     #[arg(long)]
     json: bool,
@@ -73,6 +78,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
 #[derive(Serialize)]
 struct Outcome<'a> {
     identical: bool,
+    /// Whether all that is in the file was looked at.
+    complete: bool,
     records: u64,
     seconds: f64,
     ending: Option<String>,
@@ -126,13 +133,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let own = Build::own();
         output::json(&outcome(&report, &own))?;
     } else {
-        output::result(&report.to_string())?;
+        output::result(&verdict(&report))?;
     }
-    if report.is_identical() {
-        Ok(())
-    } else {
-        Err(Failure::Silent(1))
+    match report.ending {
+        _ if !report.is_identical() => Err(Failure::Silent(1)),
+        Some(Ending::CutShort(_)) if !arguments.cut_short => Err(Failure::Silent(2)),
+        _ => Ok(()),
     }
+}
+
+/// The report, which calls nothing identical that was not looked at.
+fn verdict(report: &Report) -> String {
+    let text = report.to_string();
+    let (None, Some(Ending::CutShort(bytes))) = (&report.difference, report.ending) else {
+        return text;
+    };
+    // The build's differences are in the lines before.
+    let before = text.split_inclusive('\n');
+    let mut text: String = before
+        .take_while(|line| !line.starts_with("identical: "))
+        .collect();
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "identical up to record {}, where the file is cut short or damaged: {bytes} bytes were not looked at",
+        report.records
+    );
+    text
 }
 
 fn outcome<'a>(report: &'a Report, own: &'a Build) -> Outcome<'a> {
@@ -140,6 +167,7 @@ fn outcome<'a>(report: &'a Report, own: &'a Build) -> Outcome<'a> {
     let build = own.differences(&report.recorded_by);
     Outcome {
         identical: report.is_identical(),
+        complete: matches!(report.ending, Some(Ending::Said(_) | Ending::Open)),
         records: report.records,
         seconds: report.time.as_secs_f64(),
         ending: report.ending.map(|ending| ending.to_string()),

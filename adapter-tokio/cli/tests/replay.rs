@@ -348,7 +348,6 @@ fn is_cut_down(server: &Path) {
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).expect("text");
     assert!(said.contains("small.tlt: 3 records of 60"), "{said}");
-    assert!(!server.with_file_name("small.trial.tlt").exists());
 }
 
 /// Copies the beginning of a trace.
@@ -449,6 +448,63 @@ fn what_was_not_looked_at_is_not_called_identical() {
     let output = run(&["replay", &name, "--cut-short"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).expect("text"), text);
+}
+
+#[test]
+fn a_new_trace_is_refused_before_the_work_and_leaves_nothing_behind_if_it_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    let trace = format!("{traces}/resume-server.tlt");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (taken, small) = (at("taken.tlt"), at("small.tlt"));
+    fs::write(&taken, "mine").unwrap();
+    // As an interrupted run of another build may have left it.
+    fs::write(at("small.trial.tlt"), "mine").unwrap();
+    fs::write(at("none.tlt"), "no trace").unwrap();
+    let ran = at("ran");
+    let touch = format!("touch '{ran}'");
+    for arguments in [
+        &["redact", &at("none.tlt"), &taken][..],
+        &["shrink", &at("none.tlt"), &taken],
+        &["shrink", &trace, &taken, "--while", &touch],
+    ] {
+        let output = run(&[&["trace"][..], arguments].concat());
+        assert_one_line(&output, 2, &["cannot write", "taken.tlt", "exists"]);
+    }
+    assert!(!Path::new(&ran).exists());
+    assert_eq!(fs::read(&taken).unwrap(), b"mine");
+    let output = run(&["trace", "redact", &at("none.tlt"), &small]);
+    assert_one_line(&output, 2, &["none.tlt", "no trace"]);
+
+    // Words that are no command are not taken for a trace that does not show anything.
+    for (command, status) in [("trunklin show {}", "127"), ("/ {}", "126")] {
+        let output = run(&["trace", "shrink", &trace, &small, "--while", command]);
+        assert_one_line(&output, 2, &["--while", "cannot be run", status]);
+    }
+    let output = run(&["trace", "shrink", &trace, &small, "--while", "false"]);
+    assert_one_line(&output, 2, &["does not show what is looked for"]);
+    assert!(!Path::new(&small).exists());
+
+    let program = env!("CARGO_BIN_EXE_trunkline");
+    let command = format!("{program} trace show {{}} | grep -q 'begun by'");
+    let output = run(&["trace", "shrink", &trace, &small, "--while", &command]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(Path::new(&small).exists());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&small).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let mut left: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(
+        left,
+        ["none.tlt", "small.tlt", "small.trial.tlt", "taken.tlt"]
+    );
 }
 
 #[tokio::test]

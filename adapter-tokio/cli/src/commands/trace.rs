@@ -1,14 +1,15 @@
 //! `trunkline trace`: what is in a trace.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use trunkline_core::tap::LinkNote;
 use trunkline_core::trace::{self, Reader, Record, Recorded};
 
@@ -135,13 +136,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn redact(arguments: &Redact) -> Result<(), Failure> {
     let Redact { file, out } = arguments;
+    let new = NewFile::at(out)?;
     let mut bytes = Vec::new();
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key)
         .map_err(|_| Failure::failed("the operating system gave no random numbers"))?;
     let records = trace::redact(open(file)?, &mut bytes, key)
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-    write_new(out, &bytes)?;
+    new.write(&bytes)?;
     output::result(&format!(
         "{}: {} records without bodies and credentials",
         out.display(),
@@ -152,15 +154,14 @@ fn redact(arguments: &Redact) -> Result<(), Failure> {
 fn shrink(arguments: &Shrink) -> Result<(), Failure> {
     let Shrink { file, out, command } = arguments;
     let refused = |error| Failure::usage(format!("{}: {error}", file.display()));
+    let new = NewFile::at(out)?;
     let shrunk = match command {
         None => trace::shrink(open(file)?, Instant::now()).map_err(refused)?,
         Some(command) => {
-            // Beside the new file, for there is room and it is private.
-            let trial = out.with_extension("trial.tlt");
             let mut failed = None;
             let shrunk = trace::shrink_while(open(file)?, |bytes| {
                 failed.is_none()
-                    && shown(command, &trial, bytes).unwrap_or_else(|error| {
+                    && shown(command, &new, bytes).unwrap_or_else(|error| {
                         failed = Some(error);
                         false
                     })
@@ -171,7 +172,7 @@ fn shrink(arguments: &Shrink) -> Result<(), Failure> {
             shrunk.map_err(refused)?
         }
     };
-    write_new(out, &shrunk.trace)?;
+    new.write(&shrunk.trace)?;
     output::result(&format!(
         "{}: {} records of {}",
         out.display(),
@@ -180,34 +181,85 @@ fn shrink(arguments: &Shrink) -> Result<(), Failure> {
     ))
 }
 
-/// Whether the command ends well for such a file, which is written to `trial` and removed again.
-fn shown(command: &str, trial: &Path, trace: &[u8]) -> Result<bool, Failure> {
-    write_new(trial, trace)?;
-    let quoted = format!("'{}'", trial.display().to_string().replace('\'', r"'\''"));
-    let status = Command::new("sh")
+/// By these statuses a shell says that a command cannot be run, or that there is none.
+const NOT_RUN: [i32; 2] = [126, 127];
+
+/// Whether the command ends well for such a file, which is removed again.
+fn shown(command: &str, new: &NewFile<'_>, trace: &[u8]) -> Result<bool, Failure> {
+    let trial = new.trial(trace)?;
+    let path = trial.path().display().to_string();
+    let quoted = format!("'{}'", path.replace('\'', r"'\''"));
+    let output = Command::new("sh")
         .arg("-c")
         .arg(command.replace("{}", &quoted))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    // Whoever sees the error of the next one has enough to read.
-    let _ = fs::remove_file(trial);
-    status
-        .map(|status| status.success())
-        .map_err(|error| Failure::usage(format!("cannot run the command: {error}")))
+        .output()
+        .map_err(|error| Failure::usage(format!("cannot run sh: {error}")))?;
+    match output.status.code() {
+        Some(status) if NOT_RUN.contains(&status) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().next().unwrap_or_default().escape_debug();
+            Err(Failure::usage(format!(
+                "the command of --while cannot be run (exit status {status}): {said}"
+            )))
+        }
+        _ => Ok(output.status.success()),
+    }
 }
 
-/// Writes a new file that only its owner can read.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options
-        .open(path)
-        .and_then(|mut file| io::Write::write_all(&mut file, bytes));
-    written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+/// A new file that only its owner can read. It has its name once it is whole: what is interrupted
+/// or fails leaves none in the way of the next try.
+struct NewFile<'a> {
+    path: &'a Path,
+    file: NamedTempFile,
+}
+
+impl<'a> NewFile<'a> {
+    /// Fails before any work is done for it, if it cannot be.
+    fn at(path: &'a Path) -> Result<Self, Failure> {
+        let taken = match path.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => Ok(()),
+        };
+        let file = taken
+            .and_then(|()| beside(path, "new"))
+            .map_err(|error| cannot_write(path, &error))?;
+        Ok(Self { path, file })
+    }
+
+    /// Another one beside it, for there is room.
+    fn trial(&self, bytes: &[u8]) -> Result<NamedTempFile, Failure> {
+        let written =
+            beside(self.path, "trial").and_then(|mut file| file.write_all(bytes).map(|()| file));
+        written.map_err(|error| cannot_write(self.path, &error))
+    }
+
+    fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.file.write_all(bytes).and_then(|()| {
+            let kept = self.file.persist_noclobber(self.path);
+            kept.map(drop).map_err(|error| error.error)
+        });
+        written.map_err(|error| cannot_write(self.path, &error))
+    }
+}
+
+/// A file in the same folder, under a name that no other has; it is removed when it is dropped.
+fn beside(path: &Path, what: &str) -> io::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".{what}."));
+    tempfile::Builder::new()
+        .prefix(&name)
+        .suffix(".tlt")
+        .tempfile_in(folder)
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!("cannot write {}: {error}", path.display()))
 }
 
 fn show(arguments: &Show) -> Result<(), Failure> {

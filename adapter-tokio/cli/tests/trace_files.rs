@@ -1,0 +1,159 @@
+//! Trace files that are checked in, cut and damaged, and what the program makes of them.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::{assert_one_line, run};
+use trunkline_core::trace::{Reader, Writer};
+
+/// What the program says of a trace.
+fn replayed(path: &Path) -> (Option<i32>, Value) {
+    let output = run(&["replay", &path.display().to_string(), "--json"]);
+    let said = serde_json::from_slice(&output.stdout);
+    let said = said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), said)
+}
+
+/// Copies the beginning of a trace.
+fn first_records(from: &Path, to: &Path, count: u64) {
+    let mut reader = Reader::new(BufReader::new(File::open(from).unwrap())).unwrap();
+    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+    for _ in 0..count {
+        let (_, record) = reader.next_record().unwrap().unwrap();
+        writer.write(&record).unwrap();
+    }
+    fs::write(to, writer.into_inner()).unwrap();
+}
+
+/// What `--what-if` says of a checked-in recording.
+fn what_if(trace: &str, setting: &str) -> String {
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    let path = format!("{traces}/{trace}.tlt");
+    let output = run(&["replay", &path, "--what-if", setting]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn what_if_says_what_it_holds_fixed_and_its_example_shows_something() {
+    // The help's own examples, on a recording of a link that fell silent.
+    let earlier = what_if("resume-client", "heartbeat.misses=1");
+    assert!(
+        earlier.contains("as recorded 10.891073 HeartbeatTimeout")
+            && earlier.contains("what if     4.891073 HeartbeatTimeout"),
+        "{earlier}"
+    );
+    let later = what_if("resume-client", "redial.first=5s");
+    assert!(later.contains(" Reconnecting {"), "{later}");
+    // The client goes on in the rhythm that it was told, so this is no news of a healthy link.
+    let alone = what_if("heartbeat-server", "heartbeat.interval=5s");
+    assert!(alone.contains("HeartbeatTimeout"), "{alone}");
+    for said in [earlier, later, alone] {
+        let fixed = said.lines().filter(|line| {
+            line.starts_with("held fixed: ")
+                && line.contains("peers say and do what they did, when they did it")
+                && line.contains("heartbeat.interval")
+        });
+        assert_eq!(fixed.count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn what_was_not_looked_at_is_not_called_identical() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("server.tlt");
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    // Written anew, so that both have the same header. Nothing says that its last record is the last.
+    let golden = PathBuf::from(format!("{traces}/resume-server.tlt"));
+    first_records(&golden, &path, 300);
+    let whole = fs::read(&path).unwrap();
+    let (status, said) = replayed(&path);
+    assert_eq!((status, &said["complete"]), (Some(0), &Value::Bool(true)));
+
+    // The third record's length announces more than there is: all that follows seems to be in it.
+    let two = directory.path().join("two.tlt");
+    first_records(&golden, &two, 2);
+    let at = usize::try_from(fs::metadata(&two).unwrap().len()).unwrap();
+    let mut flipped = whole.clone();
+    flipped.splice(at..=at, [whole[at] | 0x80, 0xff, 0x7f]);
+    fs::write(&path, &flipped).unwrap();
+    let (status, said) = replayed(&path);
+    assert_eq!(status, Some(2), "{said}");
+    assert_eq!(said["complete"], false, "{said}");
+    let rest = flipped.len() - at;
+    let name = path.display().to_string();
+    let output = run(&["replay", &name]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let expected = format!(
+        "identical up to record 2, where the file is cut short or damaged: {rest} bytes were not looked at\n"
+    );
+    assert!(text.ends_with(&expected), "{text}");
+    assert!(!text.contains("identical: "), "{text}");
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(&["replay", &name, "--cut-short"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).expect("text"), text);
+}
+
+#[test]
+fn a_new_trace_is_refused_before_the_work_and_leaves_nothing_behind_if_it_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    let trace = format!("{traces}/resume-server.tlt");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (taken, small) = (at("taken.tlt"), at("small.tlt"));
+    fs::write(&taken, "mine").unwrap();
+    // As an interrupted run of another build may have left it.
+    fs::write(at("small.trial.tlt"), "mine").unwrap();
+    fs::write(at("none.tlt"), "no trace").unwrap();
+    let ran = at("ran");
+    let touch = format!("touch '{ran}'");
+    for arguments in [
+        &["redact", &at("none.tlt"), &taken][..],
+        &["shrink", &at("none.tlt"), &taken],
+        &["shrink", &trace, &taken, "--while", &touch],
+    ] {
+        let output = run(&[&["trace"][..], arguments].concat());
+        assert_one_line(&output, 2, &["cannot write", "taken.tlt", "exists"]);
+    }
+    assert!(!Path::new(&ran).exists());
+    assert_eq!(fs::read(&taken).unwrap(), b"mine");
+    let output = run(&["trace", "redact", &at("none.tlt"), &small]);
+    assert_one_line(&output, 2, &["none.tlt", "no trace"]);
+
+    // Words that are no command are not taken for a trace that does not show anything.
+    for (command, status) in [("trunklin show {}", "127"), ("/ {}", "126")] {
+        let output = run(&["trace", "shrink", &trace, &small, "--while", command]);
+        assert_one_line(&output, 2, &["--while", "cannot be run", status]);
+    }
+    let output = run(&["trace", "shrink", &trace, &small, "--while", "false"]);
+    assert_one_line(&output, 2, &["does not show what is looked for"]);
+    assert!(!Path::new(&small).exists());
+
+    let program = env!("CARGO_BIN_EXE_trunkline");
+    let command = format!("{program} trace show {{}} | grep -q 'begun by'");
+    let output = run(&["trace", "shrink", &trace, &small, "--while", &command]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(Path::new(&small).exists());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&small).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let mut left: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(
+        left,
+        ["none.tlt", "small.tlt", "small.trial.tlt", "taken.tlt"]
+    );
+}

@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use trunkline_core::{
-    CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Message, Node, SessionKey, Tag,
+    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, LinkState, Message,
+    Node, Refusal, SessionKey, Tag,
 };
 use trunkline_testkit::{NodeIndex, World, echo};
 
@@ -297,4 +298,59 @@ fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
     for node in [client, server] {
         assert_eq!(world.node(node).sessions().count(), 0);
     }
+}
+
+/// Why a session's links have ended so far.
+fn ends(world: &World, node: NodeIndex) -> Vec<DisconnectReason> {
+    let ends = world.log(node).iter().filter_map(|(_, event)| match event {
+        Event::Disconnected { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn a_client_that_is_refused_for_a_while_does_not_wait_for_its_own_application() {
+    let mut world = quick(9);
+    world.admission = Admission::Ask;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let mut asked = 0;
+    let retry_after = Some(30 * SECOND);
+    let mut refuse_the_second = |node: &mut Node, now, event: &Event| {
+        let Event::Admission(request) = event else {
+            return;
+        };
+        asked += 1;
+        if asked == 2 {
+            let refusal = Refusal {
+                reason: "later".into(),
+                retry_after,
+            };
+            node.refuse(now, request.link, refusal).unwrap();
+        } else {
+            node.admit(now, request.link).unwrap();
+        }
+    };
+    world.run(SECOND, &mut refuse_the_second);
+    let there = world.node(server).sessions().next().unwrap().session;
+    send(&mut world, server, there, b"work".to_vec()).unwrap();
+    world.run(SECOND, &mut refuse_the_second);
+    assert_eq!(world.bodies(client).len(), 1);
+    world.path.cut = true;
+    world.run(SECOND, &mut refuse_the_second);
+    world.path.cut = false;
+    world.run(90 * SECOND, &mut refuse_the_second);
+    assert_eq!(asked, 3, "{:?}", world.log(client));
+    let refused = DisconnectReason::Peer {
+        code: CloseCode::REFUSED,
+        reason: "later".into(),
+        retry_after,
+    };
+    assert_eq!(ends(&world, client).last(), Some(&refused));
+    let lost = |event: &Event| matches!(event, Event::SessionLost { .. } | Event::Closed { .. });
+    assert_eq!(happened(&world, client, lost), 0);
+    let info = world.node(client).session_info(session).unwrap();
+    assert_eq!((info.state, info.epoch), (LinkState::Connected, 2));
 }

@@ -119,10 +119,11 @@ impl Node {
         let session_key = entry.link.session;
         let session = session_key.and_then(|session| self.sessions.get(session));
         let up = matches!(entry.link.stage, Stage::Up);
-        // What the peer sent without waiting for an answer it takes to be delivered.
+        // What the peer sent without waiting for an answer it takes to be delivered. A link that is
+        // not up carries nothing of the session: its peer is refused, or not there yet.
         let has_more = session.is_some_and(|session| {
             let conversation = &session.conversation;
-            up && !conversation.has_said_all() || conversation.deliveries.has_unawaited()
+            up && (!conversation.has_said_all() || conversation.deliveries.has_unawaited())
         });
         if has_more && now < close.by {
             return;

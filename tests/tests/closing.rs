@@ -354,3 +354,64 @@ fn a_client_that_is_refused_for_a_while_does_not_wait_for_its_own_application() 
     let info = world.node(client).session_info(session).unwrap();
     assert_eq!((info.state, info.epoch), (LinkState::Connected, 2));
 }
+
+#[test]
+fn a_session_that_its_client_has_closed_is_not_kept_because_a_handler_is_slow() {
+    let (mut world, server, client) = pair(10);
+    let own = world.connect(client, server, "alice");
+    world.run(SECOND, silent);
+    send(&mut world, client, own, b"work".to_vec()).unwrap();
+    world.run(SECOND, silent);
+    let mut handled = None;
+    for (_, event) in world.log(server) {
+        if let Event::Message(delivery) = event {
+            handled = Some(delivery.key);
+        }
+    }
+    let (now, code) = (world.now(), CloseCode(1_000));
+    let node = world.node(client);
+    node.close(now, own, code, "done").unwrap();
+    // The client takes its leave after 5 s, when its patience is over.
+    world.run(6 * SECOND, silent);
+    assert_eq!(world.node(server).sessions().count(), 0);
+    let reason = DisconnectReason::Peer {
+        code,
+        reason: "done".into(),
+        retry_after: None,
+    };
+    let session = handled.unwrap().session;
+    let closed = Event::Closed { session, reason };
+    assert_eq!(world.log(server).last().unwrap().1, closed);
+    let now = world.now();
+    let late = world.node(server).ack(now, handled.unwrap());
+    assert_eq!(late, Err(CommandError::UnknownDelivery));
+}
+
+#[test]
+fn a_client_whose_handler_outlasts_a_drain_is_told_when_to_come_back() {
+    let (mut world, server, client) = pair(11);
+    world.connect(client, server, "alice");
+    world.run(SECOND, silent);
+    let there = world.node(server).sessions().next().unwrap().session;
+    send(&mut world, server, there, b"work".to_vec()).unwrap();
+    world.run(SECOND, silent);
+    assert_eq!(world.bodies(client).len(), 1);
+    let now = world.now();
+    let retry_after = Some(10 * SECOND);
+    let plan = DrainPlan {
+        deadline: 2 * SECOND,
+        retry_after,
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(3 * SECOND, silent);
+    let reason = DisconnectReason::Peer {
+        code: CloseCode::GOING_AWAY,
+        reason: "the server is going away".into(),
+        retry_after,
+    };
+    assert_eq!(ends(&world, client), [reason]);
+    let at_once =
+        |event: &Event| matches!(event, Event::Reconnecting { delay, .. } if *delay < 10 * SECOND);
+    assert_eq!(happened(&world, client, at_once), 0);
+}

@@ -108,6 +108,21 @@ impl Node {
         self.follow_peer_close(now, key);
     }
 
+    /// The connection is over. A peer that has said Close and then closed it, as one does whose
+    /// patience is over, has ended it as Close says.
+    pub(super) fn carrier_is_down(&mut self, now: Instant, key: LinkKey, reason: DisconnectReason) {
+        let said = self
+            .links
+            .get_mut(key)
+            .and_then(|entry| entry.link.peer_close.as_mut());
+        if let (Some(close), DisconnectReason::Peer { .. }) = (said, &reason) {
+            close.by = now;
+            self.follow_peer_close(now, key);
+        }
+        // Nothing, for a link that is closed by now.
+        self.link_is_down(now, key, reason);
+    }
+
     /// Closes a link that its peer wants closed, once nothing is left to say, or no time for it.
     pub(super) fn follow_peer_close(&mut self, now: Instant, key: LinkKey) {
         let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {

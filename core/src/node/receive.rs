@@ -56,7 +56,7 @@ impl Node {
         match event {
             CarrierEvent::Up => self.link_is_up(key),
             CarrierEvent::Fault(fault) => self.link_fault(self.now, key, &fault),
-            CarrierEvent::Down(reason) => self.link_is_down(self.now, key, reason),
+            CarrierEvent::Down(reason) => self.carrier_is_down(self.now, key, reason),
         }
     }
 

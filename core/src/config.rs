@@ -240,10 +240,10 @@ pub struct Transport {
     pub congestion: Congestion,
     /// Allow a client's address to change under a living link (on, RFC 9000 §9).
     pub migration: bool,
-    /// Time between two stateless resets that a node sends, on average over 100 ms (500 µs). It
-    /// paces how clients learn of a restart, and so how they come back: 10,000 within half a minute
-    /// and no more than 2 % of them in 100 ms. QUIC stacks commonly use 20 ms, with which they learn
-    /// of it at 50 a second.
+    /// Time between two stateless resets that a server sends, all its shards together, on average
+    /// over 100 ms (500 µs; zero: no limit; at most an hour). It paces how clients learn of a
+    /// restart, and so how they come back: 10,000 within half a minute and no more than 2 % of them
+    /// in 100 ms. QUIC stacks commonly use 20 ms, with which they learn of it at 50 a second.
     pub min_reset_interval: Duration,
 }
 
@@ -444,6 +444,12 @@ impl Config {
             "transport.initial_rtt",
             span(transport.initial_rtt),
             "1 ms to 10 s",
+        )?;
+        ensure(
+            transport.min_reset_interval <= Duration::from_secs(3_600),
+            "transport.min_reset_interval",
+            span(transport.min_reset_interval),
+            "at most an hour, zero for no limit",
         )
     }
 }

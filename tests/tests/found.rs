@@ -93,6 +93,21 @@ fn first_datagrams_that_no_peer_takes_are_refused_and_the_largest_arrive() {
     assert_eq!(world.outcome(client, promise).as_deref(), Some("Replied 1"));
 }
 
+/// An interval that no clock can add was no limit at all.
+#[test]
+fn resets_may_be_an_hour_apart_and_no_more() {
+    let mut config = Config::default();
+    for interval in [Duration::ZERO, Duration::from_secs(3_600)] {
+        config.transport.min_reset_interval = interval;
+        config.validate().unwrap();
+    }
+    for interval in [Duration::from_secs(3_601), Duration::MAX] {
+        config.transport.min_reset_interval = interval;
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains("transport.min_reset_interval"), "{error}");
+    }
+}
+
 /// A table keeps its room, and had kept 16 KiB for each of the most links that there ever were.
 #[test]
 fn a_crowd_that_has_gone_leaves_no_memory_in_use() {

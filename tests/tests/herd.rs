@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use trunkline_core::{
-    Admission, Config, Datagram, Event, Input, Node, Origin, Roles, Seed, ServerRole,
+    Admission, Config, Datagram, Event, Input, Node, Origin, PersistentKeys, Roles, Seed,
+    ServerRole, Shard,
 };
 use trunkline_testkit::{Certificates, NodeIndex, Observed, World, echo};
 
@@ -128,9 +129,8 @@ fn clients_of_a_restarted_server_are_back_in_half_a_minute_and_spread_out() {
     assert!(most <= bound, "{most} of {clients} dial at once");
 }
 
-/// A loop reads the clock once for all that a system call has brought.
-#[test]
-fn everybody_in_a_batch_of_one_instant_is_told_of_a_restart() {
+/// A server that was started again.
+fn restarted(config: Config, now: Instant) -> Node {
     let certificates = Certificates::new().unwrap();
     let roles = Roles {
         server: Some(ServerRole {
@@ -140,34 +140,64 @@ fn everybody_in_a_batch_of_one_instant_is_told_of_a_restart() {
         }),
         client: None,
     };
-    let mut now = Instant::now();
     let origin = Origin {
         now,
         wall: SystemTime::now(),
         seed: Seed::new([1; 32]),
-        keys: None,
+        keys: Some(PersistentKeys::new([1; 32], [2; 32])),
     };
-    let mut node = Node::new(Config::default(), roles, origin).unwrap();
-    // Short headers (RFC 9000, section 17.3) of connections that nobody here knows.
-    let mut told = |now, clients: u16| {
-        for client in 0..clients {
-            let datagram = Datagram {
-                remote: ([192, 0, 2, 1], 1_024 + client).into(),
-                local_ip: None,
-                ecn: None,
-                data: BytesMut::from(&[0x40; 60][..]),
-            };
-            node.handle_input(now, Input::Datagram(datagram));
-        }
-        let mut sent = Vec::new();
-        let next = || node.poll_transmit(now, NonZeroUsize::MIN, &mut sent);
-        std::iter::from_fn(next).count()
-    };
-    assert_eq!(told(now, 50), 50);
+    Node::new(config, roles, origin).unwrap()
+}
+
+/// How many of so many clients it tells that it does not know their connections, at one instant.
+fn told(node: &mut Node, now: Instant, clients: u16) -> usize {
+    for client in 0..clients {
+        // Short headers (RFC 9000, section 17.3) of connections that nobody here knows.
+        let datagram = Datagram {
+            remote: ([192, 0, 2, 1], 1_024 + client).into(),
+            local_ip: None,
+            ecn: None,
+            data: BytesMut::from(&[0x40; 60][..]),
+        };
+        node.handle_input(now, Input::Datagram(datagram));
+    }
+    let mut sent = Vec::new();
+    let next = || node.poll_transmit(now, NonZeroUsize::MIN, &mut sent);
+    std::iter::from_fn(next).count()
+}
+
+/// A loop reads the clock once for all that a system call has brought.
+#[test]
+fn everybody_in_a_batch_of_one_instant_is_told_of_a_restart() {
+    let mut now = Instant::now();
+    let mut node = restarted(Config::default(), now);
+    assert_eq!(told(&mut node, now, 50), 50);
     // At the rate that is set, all the same: one in 500 µs.
-    assert_eq!(told(now, 1_000), 150);
+    assert_eq!(told(&mut node, now, 1_000), 150);
     now += SECOND / 50;
-    assert_eq!(told(now, 1_000), 40);
+    assert_eq!(told(&mut node, now, 1_000), 40);
+}
+
+#[test]
+fn the_shards_of_a_server_tell_of_a_restart_no_faster_than_one_node() {
+    let of = 4;
+    let mut now = Instant::now();
+    let mut shards: Vec<_> = (0..of)
+        .map(|number| {
+            let mut config = Config::default();
+            config.shard = Shard { number, of };
+            restarted(config, now)
+        })
+        .collect();
+    let mut told = |now| {
+        shards
+            .iter_mut()
+            .map(|node| told(node, now, 1_000))
+            .sum::<usize>()
+    };
+    assert_eq!(told(now), 200);
+    now += SECOND / 50;
+    assert_eq!(told(now), 40);
 }
 
 #[test]

@@ -149,7 +149,13 @@ impl Endpoint {
             wall,
             receive_window: receive_window(config),
             scripts: None,
-            resets: Pace::new(config.transport.min_reset_interval),
+            // All shards of a server together keep to it.
+            resets: Pace::new(
+                config
+                    .transport
+                    .min_reset_interval
+                    .saturating_mul(u32::from(config.shard.of)),
+            ),
             responses: Vec::new(),
         })
     }

@@ -113,7 +113,7 @@ pub struct Welcome {
     #[prost(uint32, tag = "10")]
     pub lost_code: u32,
     /// What the destination connection id of the client's next connection is to begin with, so that it
-    /// reaches whoever keeps the session: 8 to 20 bytes; empty if any will do.
+    /// reaches whoever keeps the session: 8 bytes; empty, or of any other length, if any will do.
     #[prost(bytes = "bytes", tag = "11")]
     pub redial_id: ::prost::bytes::Bytes,
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::backoff::Backoff;
 use crate::config::Redial;
 use crate::error::{CloseCode, DisconnectReason};
+use crate::steering::NAMING;
 
 /// How a client session gets its links.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Dialing {
     pub(crate) asked: bool,
     /// What the destination id of the next connection is to begin with, so that it reaches whoever
     /// may know the session; `None`: any will do.
-    pub(crate) route: Option<Bytes>,
+    pub(crate) route: Option<[u8; NAMING]>,
     /// A server has welcomed this client before, under this session or an earlier one.
     pub(crate) welcomed: bool,
 }

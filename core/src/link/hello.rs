@@ -1,6 +1,5 @@
 //! Hello and Welcome: who a client is, which session it asks for, and what the answer says.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use trunkline_proto as wire;
 use super::PeerLimits;
 use crate::error::{CloseCode, from_peer};
 use crate::id::{ClientId, SessionId};
+use crate::steering::NAMING;
 
 /// A client's hello, checked.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub(crate) struct ServerWelcome {
     pub(crate) received: Vec<wire::Receipt>,
     pub(crate) limits: PeerLimits,
     /// What the next connection's destination id is to begin with, if that matters.
-    pub(crate) redial_id: Option<Bytes>,
+    pub(crate) redial_id: Option<[u8; NAMING]>,
     /// How often the server wants to hear of the client, if it minds.
     pub(crate) heartbeat: Option<Duration>,
 }
@@ -138,15 +138,12 @@ impl ServerWelcome {
             resumed: welcome.resumed,
             received: welcome.received,
             limits: welcome.limits.into(),
-            redial_id: Some(welcome.redial_id).filter(|id| REDIAL_ID_LENGTH.contains(&id.len())),
+            // Of any other length, it counts as none.
+            redial_id: welcome.redial_id[..].try_into().ok(),
             heartbeat: (heartbeat > 0).then(|| Duration::from_millis(u64::from(heartbeat))),
         })
     }
 }
-
-/// How long what is said of the next connection's id may be: as long as ids of first packets (RFC 9000
-/// section 7.2). Whatever else is there counts as nothing.
-const REDIAL_ID_LENGTH: RangeInclusive<usize> = 8..=20;
 
 fn sixteen(bytes: &[u8], field: &str) -> Result<[u8; 16], Refused> {
     bytes.try_into().map_err(|_| {

@@ -25,13 +25,13 @@ impl Node {
         let Some(dialing) = &mut session.dialing else {
             return Ok(());
         };
-        let route = dialing.route.as_deref().filter(|_| dialing.asked);
+        let route = dialing.route.filter(|_| dialing.asked);
         let (carrier, begins) =
             self.endpoint
                 .connect(now, dialing.address, &dialing.server_name, route)?;
         if !dialing.asked {
             // Until a Welcome says more, this is where the session is.
-            dialing.route = Some(begins);
+            dialing.route = begins;
         }
         let link = Link::new(now, self.config.timeouts.admission, Some(key));
         let link = self.add_link(link, Box::new(carrier), false);

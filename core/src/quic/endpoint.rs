@@ -290,22 +290,21 @@ impl Endpoint {
         now: Instant,
         address: SocketAddr,
         server_name: &str,
-        route: Option<&[u8]>,
-    ) -> Result<(Carrier, Bytes), CommandError> {
+        route: Option<[u8; NAMING]>,
+    ) -> Result<(Carrier, Option<[u8; NAMING]>), CommandError> {
         if let Some(scripts) = &mut self.scripts {
             let script = Script::new(Side::Client, address, Vec::new());
-            return Ok((scripts.begin(script), Bytes::new()));
+            return Ok((scripts.begin(script), None));
         }
         let mut config = self
             .client
             .clone()
             .ok_or(CommandError::NotConfigured("client role"))?;
         let mut first = (self.first_destinations)();
-        let route = route.unwrap_or_default();
-        for (byte, wanted) in first.iter_mut().zip(route) {
-            *byte = *wanted;
+        if let (Some(begin), Some(route)) = (first.first_chunk_mut(), route) {
+            *begin = route;
         }
-        let begins = Bytes::copy_from_slice(&first[..route.len().clamp(NAMING, first.len())]);
+        let begins = first.first_chunk().copied();
         config.initial_dst_cid_provider(Arc::new(move || first));
         match self.inner.connect(now, config, address, server_name) {
             Ok((handle, connection)) => {

@@ -1,5 +1,7 @@
 //! Welcomes that do not fit the hello.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use trunkline_core::DisconnectReason;
@@ -193,4 +195,56 @@ fn a_resume_that_does_not_fit_is_refused_and_the_session_lost_once() {
         assert!(!bodies.iter().any(|body| body == "too early"));
     }
     siege.unharmed();
+}
+
+/// The destination connection id of a QUIC Initial packet (RFC 9000 §17.2.2).
+fn destination_of(payload: &[u8]) -> Option<&[u8]> {
+    let (first, rest) = payload.split_first()?;
+    if first & 0xf0 != 0xc0 {
+        return None;
+    }
+    let (length, rest) = rest.get(4..)?.split_first()?;
+    rest.get(..usize::from(*length))
+}
+
+#[test]
+fn a_redial_id_of_eight_bytes_begins_the_next_connection_and_one_of_another_length_is_none() {
+    for length in [0, 7, 8, 9, 20, 21] {
+        let mut siege = Siege::new(63);
+        let (server, session) = dialled(&mut siege);
+        let victim = siege.victim_node();
+        let redial_id: Vec<u8> = (100..).take(length).collect();
+        let welcome = Welcome {
+            redial_id: redial_id.clone().into(),
+            ..siege.fitting_welcome(server)
+        };
+        siege.link(server).send_control(Frame::Welcome(welcome));
+        siege.run(TICK);
+        let first_of_all = Rc::new(RefCell::new(None));
+        let seen = first_of_all.clone();
+        siege.world.observe(move |datagram| {
+            if (datagram.from, datagram.to) == (victim, server) {
+                let destination = destination_of(datagram.payload).map(<[u8]>::to_vec);
+                let mut first = seen.borrow_mut();
+                *first = first.take().or(destination);
+            }
+        });
+        let now = siege.world.now();
+        siege
+            .link(server)
+            .close(now, u64::from(CloseCode::INTERNAL.0), b"for a moment");
+        siege.run(2 * SECOND);
+        assert!(siege.hello(server).resume.is_some());
+        let destination = first_of_all.borrow_mut().take().unwrap();
+        let agrees = destination.iter().zip(&redial_id);
+        let agrees = agrees.take_while(|(one, other)| one == other).count();
+        assert_eq!(destination.len(), 20);
+        if length == 8 {
+            assert_eq!(agrees, 8, "{destination:x?}");
+        } else {
+            assert!(agrees < 4, "{length} bytes: {destination:x?}");
+        }
+        assert_eq!(losses(&siege, session), 0);
+        siege.unharmed();
+    }
 }

@@ -41,6 +41,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::id::SHARDS_MAX;
+
 /// So many bytes at the beginning of a connection id name the shard.
 pub(crate) const NAMING: usize = 8;
 
@@ -55,7 +57,7 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// With a secret key, for that many shards (at least one).
+    /// With a secret key, for that many shards: at least one, and no more than a server can have.
     pub(crate) fn new(key: &[u8; 16], shards: u16) -> Self {
         let (words, _) = key.as_chunks::<4>();
         // The paper writes the key's words from the last to the first.
@@ -70,7 +72,7 @@ impl Steering {
         }
         Self {
             rounds,
-            shards: shards.max(1),
+            shards: shards.clamp(1, SHARDS_MAX),
         }
     }
 
@@ -242,6 +244,15 @@ mod tests {
     fn nothing_secret_is_printed() {
         let printed = format!("{:?}", Steering::new(&[0xab; 16], 2));
         assert_eq!(printed, "Steering { shards: 2, .. }");
+    }
+
+    #[test]
+    fn there_are_as_many_shards_as_a_server_can_have() {
+        for (asked, shards) in [(0, 1), (1, 1), (256, 256), (257, 256), (u16::MAX, 256)] {
+            let steering = Steering::new(&[1; 16], asked);
+            assert_eq!(steering.shards(), shards);
+            assert!(steering.shard_of(&short([0xff; 8])).unwrap() < shards);
+        }
     }
 
     proptest! {

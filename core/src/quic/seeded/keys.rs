@@ -60,8 +60,8 @@ impl PersistentKeys {
         keys
     }
 
-    /// How datagrams are distributed among so many nodes that have these keys, from 1 to 256
-    /// ([`crate::Shard`]).
+    /// How datagrams are distributed among so many nodes that have these keys ([`crate::Shard`]).
+    /// Servers have 1 to 256 of them; 0 counts as 1, and more than 256 as 256.
     pub fn steering(&self, shards: u16) -> Steering {
         let key = Zeroizing::new(Seed::new(*self.reset).derive("steering", 0));
         let (half, _) = key.split_at(16);

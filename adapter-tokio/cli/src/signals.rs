@@ -1,9 +1,10 @@
 //! The user's wish to stop.
 
-/// Waits until the user or the system asks the program to end: Ctrl-C, and SIGTERM on Unix.
-/// Cancel-safe.
-pub(crate) async fn stop_requested() {
-    StopSignals::listen().next().await;
+/// Waits until the user or the system asks the program to end: Ctrl-C, and SIGTERM on Unix. It listens
+/// from this call on, and not from when it is polled first. Cancel-safe.
+pub(crate) fn stop_requested() -> impl Future<Output = ()> {
+    let mut signals = StopSignals::listen();
+    async move { signals.next().await }
 }
 
 /// Every such wish from the beginning on, so that a second one is not missed.

@@ -1,25 +1,28 @@
 //! A runtime for tests: one thread, time that passes only when all tasks wait, and a network in
 //! memory whose sockets misbehave when told to. A test that would hang ends in a panic.
 
+mod io;
+mod ready;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
+use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
-use trunkline_core::driver::{Io, Platform, Runtime, Sharded, Task};
-use trunkline_core::{Datagram, Ecn, Seed, Steering, Transmit};
+use trunkline_core::driver::{Platform, Runtime, Sharded, Task};
+use trunkline_core::{Datagram, Seed, Steering};
 
-/// How long a datagram takes.
-const DELAY: Duration = Duration::from_millis(1);
+pub use self::io::{LabIo, Socket};
+
+use self::io::mapped;
+use self::ready::Ready;
 
 /// Longer than anything here waits for.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
@@ -79,23 +82,6 @@ impl Inner {
 enum Later {
     Wake(Waker),
     Arrive(SocketAddr, Datagram),
-}
-
-/// One socket, and how it misbehaves.
-#[derive(Default)]
-pub struct Socket {
-    arrived: VecDeque<Datagram>,
-    reader: Option<Waker>,
-    /// Nothing comes in or goes out.
-    pub cut: bool,
-    /// Receiving fails each time.
-    pub fails: bool,
-    /// Whoever receives from it panics.
-    pub broken: bool,
-    /// So many calls of `poll_receive` were made.
-    pub receives: u64,
-    /// Whoever floods it sends as much as it can take.
-    pub flooded: bool,
 }
 
 impl Lab {
@@ -310,42 +296,37 @@ impl Runtime for Lab {
 impl Platform for Lab {
     type Io = LabIo;
 
-    fn current() -> io::Result<Self> {
+    fn current() -> Result<Self> {
         CURRENT
             .with_borrow(Clone::clone)
-            .ok_or_else(|| io::Error::other("there is no lab"))
+            .ok_or_else(|| Error::other("there is no lab"))
     }
 
-    fn bind(&self, address: SocketAddr) -> io::Result<LabIo> {
+    fn bind(&self, address: SocketAddr) -> Result<LabIo> {
         let mut inner = self.lock();
         let mut address = address;
         if address.is_ipv6() && !inner.has_ipv6 {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Err(ErrorKind::Unsupported.into());
         }
         if address.port() == 0 {
             inner.last += 1;
             address.set_port(u16::try_from(inner.last).expect("ports enough"));
         }
         if inner.sockets.contains_key(&address) {
-            return Err(io::ErrorKind::AddrInUse.into());
+            return Err(ErrorKind::AddrInUse.into());
         }
         inner.sockets.insert(address, Socket::default());
-        Ok(LabIo {
-            lab: self.clone(),
-            address,
-            key: address,
-            wakes: BTreeSet::new(),
-        })
+        Ok(LabIo::new(self.clone(), address, address))
     }
 
-    fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
+    fn resolve(&self, host: &str) -> Task<Result<Vec<SocketAddr>>> {
         let inner = self.lock();
         let found = inner.names.get(host).cloned();
         Box::pin(async move {
             match found {
                 Some(found) if found.is_empty() => std::future::pending().await,
                 Some(found) => Ok(found),
-                None => Err(io::ErrorKind::NotFound.into()),
+                None => Err(ErrorKind::NotFound.into()),
             }
         })
     }
@@ -372,7 +353,7 @@ impl Platform for Lab {
         SystemTime::now()
     }
 
-    fn seed() -> io::Result<Seed> {
+    fn seed() -> Result<Seed> {
         let lab = Self::current()?;
         let mut inner = lab.lock();
         inner.last += 1;
@@ -381,7 +362,7 @@ impl Platform for Lab {
 }
 
 impl Sharded for Lab {
-    fn shards(&self, address: SocketAddr, steering: &Steering) -> io::Result<Vec<(Self, LabIo)>> {
+    fn shards(&self, address: SocketAddr, steering: &Steering) -> Result<Vec<(Self, LabIo)>> {
         let first = self.bind(address)?;
         let address = first.address;
         drop(first);
@@ -392,193 +373,9 @@ impl Sharded for Lab {
             let mut inner = self.lock();
             inner.sockets.insert(key, Socket::default());
             inner.groups.entry(address).or_default().push(key);
-            let io = LabIo {
-                lab: self.clone(),
-                address,
-                key,
-                wakes: BTreeSet::new(),
-            };
-            places.push((self.clone(), io));
+            places.push((self.clone(), LabIo::new(self.clone(), address, key)));
         }
         Ok(places)
-    }
-}
-
-/// A socket and a timer of the lab.
-pub struct LabIo {
-    lab: Lab,
-    address: SocketAddr,
-    /// Its own name among those that share the address.
-    key: SocketAddr,
-    /// Deadlines that stand on the agenda already.
-    wakes: BTreeSet<Instant>,
-}
-
-impl Io for LabIo {
-    fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-
-    fn now(&self) -> Instant {
-        self.lab.now()
-    }
-
-    fn max_segments(&self) -> NonZeroUsize {
-        NonZeroUsize::MIN
-    }
-
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut dyn FnMut(Datagram),
-    ) -> Poll<io::Result<usize>> {
-        let mut inner = self.lab.lock();
-        let socket = inner.sockets.get_mut(&self.key).expect("it is bound");
-        socket.receives += 1;
-        if socket.broken {
-            drop(inner);
-            panic!("on purpose");
-        }
-        if socket.fails {
-            return Poll::Ready(Err(io::Error::other("on purpose")));
-        }
-        let arrived: Vec<_> = socket.arrived.drain(..).collect();
-        if socket.flooded {
-            // What it carries is nobody's, and each turn takes time.
-            inner.now += Duration::from_millis(1);
-            drop(inner);
-            arrived.into_iter().for_each(sink);
-            return Poll::Ready(Ok(usize::MAX / 2));
-        }
-        if arrived.is_empty() {
-            socket.reader = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        drop(inner);
-        let count = arrived.len();
-        arrived.into_iter().for_each(sink);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_send(
-        &mut self,
-        _: &mut Context<'_>,
-        transmit: &Transmit,
-        contents: &[u8],
-    ) -> Poll<io::Result<()>> {
-        let inner = self.lab.lock();
-        let cut = inner.sockets[&self.key].cut;
-        if !cut {
-            let to = SocketAddr::new(
-                transmit.destination.ip().to_canonical(),
-                transmit.destination.port(),
-            );
-            let own: IpAddr = match to {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            };
-            let home = SocketAddr::new(own, self.address.port());
-            let remote = inner.moved.get(&home).copied().unwrap_or(home);
-            drop(inner);
-            let datagram = Datagram {
-                remote,
-                local_ip: Some(to.ip()),
-                ecn: transmit.ecn.and_then(|ecn| Ecn::from_bits(ecn.bits())),
-                data: BytesMut::from(contents),
-            };
-            let at = self.lab.now() + DELAY;
-            self.lab.later(at, Later::Arrive(to, datagram));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else {
-            return Poll::Pending;
-        };
-        let now = self.lab.now();
-        if now >= deadline {
-            return Poll::Ready(());
-        }
-        self.wakes.retain(|at| *at > now);
-        if self.wakes.insert(deadline) {
-            let waker = Later::Wake(cx.waker().clone());
-            self.lab.later(deadline, waker);
-        }
-        Poll::Pending
-    }
-}
-
-/// An address as an IPv6 socket names it.
-fn mapped(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-        v6 => v6,
-    }
-}
-
-impl Drop for LabIo {
-    fn drop(&mut self) {
-        let mut inner = self.lab.lock();
-        inner.sockets.remove(&self.key);
-        if let Some(group) = inner.groups.get_mut(&self.address) {
-            // The last one takes its place, as on Linux.
-            let place = group.iter().position(|key| *key == self.key);
-            place.map(|place| group.swap_remove(place));
-            if group.is_empty() {
-                inner.groups.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// Tasks that are to be polled.
-#[derive(Default)]
-struct Ready {
-    queue: Mutex<VecDeque<u64>>,
-    /// Who is being polled.
-    running: AtomicU64,
-    /// Whether those that another one wakes are polled next.
-    latest_first: AtomicBool,
-}
-
-impl Ready {
-    fn wake(&self, id: u64) {
-        let mut queue = self.queue.lock().unwrap();
-        if queue.contains(&id) {
-            return;
-        }
-        let by_another = id != self.running.load(Ordering::Relaxed);
-        if by_another && self.latest_first.load(Ordering::Relaxed) {
-            queue.push_front(id);
-        } else {
-            queue.push_back(id);
-        }
-    }
-
-    fn next(&self) -> Option<u64> {
-        let next = self.queue.lock().unwrap().pop_front();
-        self.running
-            .store(next.unwrap_or(u64::MAX), Ordering::Relaxed);
-        next
-    }
-
-    fn waker(self: &Arc<Self>, id: u64) -> Waker {
-        Waker::from(Arc::new(TaskWaker {
-            ready: self.clone(),
-            id,
-        }))
-    }
-}
-
-struct TaskWaker {
-    ready: Arc<Ready>,
-    id: u64,
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.ready.wake(self.id);
     }
 }
 

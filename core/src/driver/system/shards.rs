@@ -69,8 +69,8 @@ fn steer(_: &UdpSocket, _: &Steering) -> io::Result<()> {
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use super::*;
     use crate::PersistentKeys;
@@ -80,20 +80,18 @@ mod tests {
     }
 
     /// The socket that a datagram comes to.
+    #[cfg(target_os = "linux")]
     fn receiver(sockets: &[UdpSocket]) -> usize {
-        for socket in sockets {
-            socket.set_nonblocking(true).unwrap();
-        }
-        loop {
-            for (number, socket) in sockets.iter().enumerate() {
-                match socket.recv(&mut [0; 100]) {
-                    Ok(_) => return number,
-                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-                }
-            }
-            // Loopback delivers within the sending call, or soon after it.
-            std::thread::sleep(Duration::from_micros(100));
-        }
+        use std::os::fd::AsFd;
+
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+        let readable = |socket| PollFd::new(AsFd::as_fd(socket), PollFlags::POLLIN);
+        let mut waited: Vec<_> = sockets.iter().map(readable).collect();
+        poll(&mut waited, PollTimeout::NONE).unwrap();
+        let came = waited.iter().position(|fd| fd.any() == Some(true)).unwrap();
+        sockets[came].recv(&mut [0; 100]).unwrap();
+        came
     }
 
     #[test]

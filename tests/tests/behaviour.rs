@@ -4,23 +4,14 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Event, Lane, Message, Node, Tag};
-use trunkline_testkit::{NodeIndex, Path, World, echo};
+use trunkline_core::{Event, Lane, Message, Tag};
+use trunkline_testkit::{Path, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
-    let mut world = World::new(seed);
-    let server = world.server();
-    let client = world.client();
-    (world, server, client)
-}
-
-fn silent(_: &mut Node, _: std::time::Instant, _: &Event) {}
-
 #[test]
 fn the_first_reply_takes_two_round_trips() {
-    let (mut world, server, client) = pair(1);
+    let (mut world, server, client) = World::pair(1);
     world.path.delay = Duration::from_millis(50);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
@@ -35,7 +26,7 @@ fn the_first_reply_takes_two_round_trips() {
 
 #[test]
 fn what_is_sent_during_a_cut_arrives_once_and_in_order_after_it() {
-    let (mut world, server, client) = pair(2);
+    let (mut world, server, client) = World::pair(2);
     let session = world.connect(client, server, "alice");
     let mut promises = vec![world.send_acked(client, session, b"0")];
     world.run(SECOND, echo);
@@ -64,7 +55,7 @@ fn what_is_sent_during_a_cut_arrives_once_and_in_order_after_it() {
 
 #[test]
 fn a_restarted_server_is_noticed_and_nothing_starts_over_in_silence() {
-    let (mut world, server, client) = pair(3);
+    let (mut world, server, client) = World::pair(3);
     let session = world.connect(client, server, "alice");
     world.run(SECOND, echo);
     let promise = world.send_acked(client, session, b"unanswered");

@@ -2,47 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trunkline_core::{
     Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, LinkState, Message,
-    Node, Refusal, SessionKey, Tag,
+    Node, Refusal, Tag,
 };
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
-    let mut world = World::new(seed);
-    let server = world.server();
-    let client = world.client();
-    (world, server, client)
-}
-
-fn silent(_: &mut Node, _: Instant, _: &Event) {}
 
 fn message(body: impl Into<bytes::Bytes>) -> Message {
     Message::new(Tag::of("test.Said"), body)
 }
 
-fn happened(world: &World, node: NodeIndex, wanted: impl Fn(&Event) -> bool) -> usize {
-    world.log(node).iter().filter(|(_, e)| wanted(e)).count()
-}
-
-fn send(
-    world: &mut World,
-    from: NodeIndex,
-    to: SessionKey,
-    body: Vec<u8>,
-) -> Result<(), CommandError> {
-    let now = world.now();
-    let sent = world.node(from).send(now, to, message(body));
-    sent.map_err(|refused| refused.error)
-}
-
 #[test]
 fn closing_loses_nothing_that_was_sent_before() {
-    let (mut world, server, client) = pair(5);
+    let (mut world, server, client) = World::pair(5);
     world.path.loss = 0.2;
     world.path.delay = Duration::from_millis(20);
     let session = world.connect(client, server, "alice");
@@ -85,7 +61,7 @@ fn closing_loses_nothing_that_was_sent_before() {
 
 #[test]
 fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsewhere() {
-    let (mut world, server, client) = pair(6);
+    let (mut world, server, client) = World::pair(6);
     let session = world.connect(client, server, "alice");
     world.run(SECOND, echo);
     let promise = world.request(client, session, b"work");
@@ -138,7 +114,7 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
 
 #[test]
 fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_where_nobody_does() {
-    let (mut world, server, client) = pair(7);
+    let (mut world, server, client) = World::pair(7);
     let session = world.connect(client, server, "alice");
     world.run(SECOND, echo);
     // Work that is never done holds the drain up.
@@ -175,7 +151,7 @@ fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_wh
 
 #[test]
 fn when_both_sides_close_at_once_the_servers_code_counts() {
-    let (mut world, server, client) = pair(8);
+    let (mut world, server, client) = World::pair(8);
     let own = world.connect(client, server, "alice");
     world.run(SECOND, echo);
     let session = world.node(server).sessions().next().unwrap().session;
@@ -213,7 +189,7 @@ fn closing_goes_on_over_the_next_link_when_one_breaks() {
     world.run(SECOND, echo);
     world.path.cut = true;
     for n in 0..20 {
-        send(&mut world, client, session, vec![n]).unwrap();
+        world.send(client, session, vec![n]).unwrap();
     }
     let now = world.now();
     let code = CloseCode::NORMAL;
@@ -223,7 +199,7 @@ fn closing_goes_on_over_the_next_link_when_one_breaks() {
         .unwrap();
     world.run(SECOND, echo);
     let broke = |e: &Event| matches!(e, Event::Disconnected { retained: true, .. });
-    assert!(happened(&world, client, broke) > 0);
+    assert!(world.count(client, broke) > 0);
     world.path.cut = false;
     world.run(10 * SECOND, echo);
     let got: Vec<_> = world.bodies(server).iter().map(|b| b[0]).collect();
@@ -232,7 +208,7 @@ fn closing_goes_on_over_the_next_link_when_one_breaks() {
         assert_eq!(world.node(node).sessions().count(), 0);
     }
     let back = |e: &Event| matches!(e, Event::Undelivered { .. });
-    assert_eq!(happened(&world, client, back), 0);
+    assert_eq!(world.count(client, back), 0);
 }
 
 #[test]
@@ -243,7 +219,7 @@ fn closing_gives_up_in_time_when_no_link_comes_back() {
     let session = world.connect(client, server, "alice");
     world.run(SECOND, echo);
     world.path.cut = true;
-    send(&mut world, client, session, vec![1]).unwrap();
+    world.send(client, session, vec![1]).unwrap();
     let now = world.now();
     let code = CloseCode::NORMAL;
     world
@@ -268,7 +244,7 @@ fn closing_gives_up_in_time_when_no_link_comes_back() {
             }
         )
     };
-    assert_eq!(happened(&world, client, back), 1);
+    assert_eq!(world.count(client, back), 1);
 }
 
 #[test]
@@ -284,7 +260,7 @@ fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
     let code = CloseCode::NORMAL;
     let there = world.node(server).sessions().next().unwrap().session;
     for n in 0..500_u16 {
-        send(&mut world, server, there, n.to_be_bytes().to_vec()).unwrap();
+        world.send(server, there, n.to_be_bytes().to_vec()).unwrap();
     }
     world
         .node(client)
@@ -294,7 +270,7 @@ fn a_peer_that_closes_gets_what_was_on_its_way_to_it() {
     let expected: Vec<_> = (0..500_u16).map(|n| n.to_be_bytes().to_vec()).collect();
     assert_eq!(world.bodies(client), expected);
     let back = |e: &Event| matches!(e, Event::Undelivered { .. });
-    assert_eq!(happened(&world, server, back), 0);
+    assert_eq!(world.count(server, back), 0);
     for node in [client, server] {
         assert_eq!(world.node(node).sessions().count(), 0);
     }
@@ -335,7 +311,7 @@ fn a_client_that_is_refused_for_a_while_does_not_wait_for_its_own_application() 
     };
     world.run(SECOND, &mut refuse_the_second);
     let there = world.node(server).sessions().next().unwrap().session;
-    send(&mut world, server, there, b"work".to_vec()).unwrap();
+    world.send(server, there, b"work".to_vec()).unwrap();
     world.run(SECOND, &mut refuse_the_second);
     assert_eq!(world.bodies(client).len(), 1);
     world.path.cut = true;
@@ -350,17 +326,17 @@ fn a_client_that_is_refused_for_a_while_does_not_wait_for_its_own_application() 
     };
     assert_eq!(ends(&world, client).last(), Some(&refused));
     let lost = |event: &Event| matches!(event, Event::SessionLost { .. } | Event::Closed { .. });
-    assert_eq!(happened(&world, client, lost), 0);
+    assert_eq!(world.count(client, lost), 0);
     let info = world.node(client).session_info(session).unwrap();
     assert_eq!((info.state, info.epoch), (LinkState::Connected, 2));
 }
 
 #[test]
 fn a_session_that_its_client_has_closed_is_not_kept_because_a_handler_is_slow() {
-    let (mut world, server, client) = pair(10);
+    let (mut world, server, client) = World::pair(10);
     let own = world.connect(client, server, "alice");
     world.run(SECOND, silent);
-    send(&mut world, client, own, b"work".to_vec()).unwrap();
+    world.send(client, own, b"work".to_vec()).unwrap();
     world.run(SECOND, silent);
     let mut handled = None;
     for (_, event) in world.log(server) {
@@ -389,11 +365,11 @@ fn a_session_that_its_client_has_closed_is_not_kept_because_a_handler_is_slow() 
 
 #[test]
 fn a_client_whose_handler_outlasts_a_drain_is_told_when_to_come_back() {
-    let (mut world, server, client) = pair(11);
+    let (mut world, server, client) = World::pair(11);
     world.connect(client, server, "alice");
     world.run(SECOND, silent);
     let there = world.node(server).sessions().next().unwrap().session;
-    send(&mut world, server, there, b"work".to_vec()).unwrap();
+    world.send(server, there, b"work".to_vec()).unwrap();
     world.run(SECOND, silent);
     assert_eq!(world.bodies(client).len(), 1);
     let now = world.now();
@@ -413,5 +389,5 @@ fn a_client_whose_handler_outlasts_a_drain_is_told_when_to_come_back() {
     assert_eq!(ends(&world, client), [reason]);
     let at_once =
         |event: &Event| matches!(event, Event::Reconnecting { delay, .. } if *delay < 10 * SECOND);
-    assert_eq!(happened(&world, client, at_once), 0);
+    assert_eq!(world.count(client, at_once), 0);
 }

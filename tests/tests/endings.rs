@@ -2,24 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trunkline_core::{
-    Audience, CommandError, DisconnectReason, Event, Expects, GroupName, Message, Node, Outcome,
-    Status, StatusCode, Tag,
+    Audience, CommandError, DisconnectReason, Event, Expects, GroupName, Message, Outcome, Status,
+    StatusCode, Tag,
 };
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn pair(seed: u64) -> (World, NodeIndex, NodeIndex) {
-    let mut world = World::new(seed);
-    let server = world.server();
-    let client = world.client();
-    (world, server, client)
-}
-
-fn silent(_: &mut Node, _: Instant, _: &Event) {}
 
 fn message(body: impl Into<bytes::Bytes>) -> Message {
     Message::new(Tag::of("test.Said"), body)
@@ -27,7 +18,7 @@ fn message(body: impl Into<bytes::Bytes>) -> Message {
 
 #[test]
 fn every_outcome_of_a_promise_is_reached_once() {
-    let (mut world, server, client) = pair(1);
+    let (mut world, server, client) = World::pair(1);
     let session = world.connect(client, server, "alice");
     let acked = world.send_acked(client, session, b"ack me");
     let replied = world.request(client, session, b"reply");
@@ -155,7 +146,7 @@ fn a_full_outbox_hands_the_message_back_and_says_when_there_is_room() {
 
 #[test]
 fn a_message_over_a_mebibyte_is_refused_before_it_is_queued() {
-    let (mut world, server, client) = pair(4);
+    let (mut world, server, client) = World::pair(4);
     let session = world.connect(client, server, "alice");
     let now = world.now();
     let body = vec![0; (1 << 20) + 1];
@@ -406,7 +397,7 @@ fn a_lost_session_has_room_again_and_says_so() {
 
 #[test]
 fn a_key_from_before_a_loss_never_means_something_from_after_it() {
-    let (mut world, server, client) = pair(14);
+    let (mut world, server, client) = World::pair(14);
     let session = world.connect(client, server, "alice");
     world.run(SECOND, silent);
     let old_promise = world.send_acked(client, session, b"before");

@@ -2,24 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use trunkline_core::{Audience, CloseCode, DisconnectReason, Event, Message, Node, Tag};
+use trunkline_core::{Audience, CloseCode, DisconnectReason, Event, Message, Tag};
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{
     Cancel, Close, Drain, Heartbeat, Hello, Limits, Ready, Receipt, Receipts, Resume, Welcome,
 };
 use trunkline_testkit::raw_peer::{Ended, RawLink, RawSettings, StreamId, hello};
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const TICK: Duration = Duration::from_millis(100);
 const MESSAGE: i32 = Kind::Message as i32;
 const REQUEST: i32 = Kind::Request as i32;
 const REPLY: i32 = Kind::Reply as i32;
 const ACKS: i32 = Kind::Acks as i32;
-
-fn silent(_: &mut Node, _: Instant, _: &Event) {}
 
 fn request(seq: u64, promise: u64, body: &'static str) -> Envelope {
     Envelope {

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_core::{Audience, Event, Message, Node, SessionKey, Tag};
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_core::{Audience, Event, Message, SessionKey, Tag};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Three intervals of 15 s.
@@ -31,8 +31,6 @@ fn found_dead(world: &World, node: NodeIndex) -> Vec<Instant> {
     };
     world.log(node).iter().filter_map(dead).collect()
 }
-
-fn silent(_: &mut Node, _: Instant, _: &Event) {}
 
 /// One side speaks and dies; the other finds it dead after its patience, counted from that frame.
 #[test]

@@ -2,32 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use trunkline_core::{CommandError, Event, Message, Node, PromisesFull, SessionKey, Tag};
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_core::{CommandError, Event, Message, PromisesFull, Tag};
+use trunkline_testkit::{World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn message(body: impl Into<bytes::Bytes>) -> Message {
     Message::new(Tag::of("test.Said"), body)
-}
-
-fn silent(_: &mut Node, _: Instant, _: &Event) {}
-
-fn happened(world: &World, node: NodeIndex, wanted: impl Fn(&Event) -> bool) -> usize {
-    world.log(node).iter().filter(|(_, e)| wanted(e)).count()
-}
-
-fn send(
-    world: &mut World,
-    from: NodeIndex,
-    to: SessionKey,
-    body: Vec<u8>,
-) -> Result<(), CommandError> {
-    let now = world.now();
-    let sent = world.node(from).send(now, to, message(body));
-    sent.map_err(|refused| refused.error)
 }
 
 #[test]
@@ -45,17 +28,17 @@ fn what_times_out_while_there_is_no_link_frees_its_room_at_once() {
             .unwrap();
     }
     assert_eq!(
-        send(&mut world, client, session, vec![4]),
+        world.send(client, session, vec![4]),
         Err(CommandError::OutboxFull)
     );
     world.run(2 * SECOND, echo);
     assert_eq!(
-        happened(&world, client, |e| matches!(e, Event::Writable { .. })),
+        world.count(client, |e| matches!(e, Event::Writable { .. })),
         1
     );
     let info = world.node(client).session_info(session).unwrap();
     assert_eq!(info.queued_bytes, 0);
-    assert_eq!(send(&mut world, client, session, vec![4]), Ok(()));
+    assert_eq!(world.send(client, session, vec![4]), Ok(()));
 }
 
 #[test]
@@ -68,7 +51,7 @@ fn a_message_that_the_server_does_not_take_comes_back_and_the_session_lives() {
     let session = world.connect(client, server, "alice");
     // Sent before anybody knows what the server takes.
     let large = world.send_acked(client, session, &[1; 100_000]);
-    assert_eq!(send(&mut world, client, session, vec![2; 100_000]), Ok(()));
+    assert_eq!(world.send(client, session, vec![2; 100_000]), Ok(()));
     let small = world.send_acked(client, session, b"small");
     let fits = world.request(client, session, &[3; 50_000]);
     world.run(SECOND, echo);
@@ -78,11 +61,11 @@ fn a_message_that_the_server_does_not_take_comes_back_and_the_session_lives() {
         matches!(e, Event::Undelivered { message, maybe_delivered: false, .. }
             if message.body.len() == 100_000)
     };
-    assert_eq!(happened(&world, client, back), 1);
+    assert_eq!(world.count(client, back), 1);
     assert_eq!(world.outcome(client, small).as_deref(), Some("Acked"));
     assert!(world.outcome(client, fits).unwrap().starts_with("Replied"));
     let broke = |e: &Event| matches!(e, Event::Disconnected { .. });
-    assert_eq!(happened(&world, client, broke), 0);
+    assert_eq!(world.count(client, broke), 0);
     let info = world.node(client).session_info(session).unwrap();
     assert_eq!((info.queued_bytes, info.promises), (0, 0));
 }
@@ -97,16 +80,16 @@ fn sessions_share_the_nodes_room_and_hear_of_it_from_each_other() {
     let modest = world.connect(client, server, "modest");
     world.run(SECOND, echo);
     for _ in 0..2 {
-        assert_eq!(send(&mut world, client, greedy, vec![1; 4_500]), Ok(()));
+        assert_eq!(world.send(client, greedy, vec![1; 4_500]), Ok(()));
     }
-    let full = send(&mut world, client, modest, vec![2; 4_500]);
+    let full = world.send(client, modest, vec![2; 4_500]);
     assert_eq!(full, Err(CommandError::OutboxFull));
     world.run(SECOND, echo);
     let writable = |e: &Event| *e == Event::Writable { session: modest };
-    assert_eq!(happened(&world, client, writable), 1);
+    assert_eq!(world.count(client, writable), 1);
     let now = world.now();
     assert_eq!(world.node(client).metrics(now).outbox_bytes, 0);
-    assert_eq!(send(&mut world, client, modest, vec![2; 4_500]), Ok(()));
+    assert_eq!(world.send(client, modest, vec![2; 4_500]), Ok(()));
 }
 
 #[test]
@@ -123,7 +106,7 @@ fn an_evicted_promise_is_cancelled_at_the_peer() {
     world.run(SECOND, silent);
     assert_eq!(world.outcome(client, evicted).as_deref(), Some("Evicted"));
     let told = |e: &Event| matches!(e, Event::Cancelled { .. });
-    assert_eq!(happened(&world, server, told), 1);
+    assert_eq!(world.count(server, told), 1);
 }
 
 #[test]
@@ -141,9 +124,9 @@ fn a_promise_given_up_without_a_link_is_cancelled_at_the_peer_on_the_next() {
     world.path.cut = false;
     world.run(60 * SECOND, silent);
     let resumed = |e: &Event| matches!(e, Event::Connected { resumed: true, .. });
-    assert_eq!(happened(&world, server, resumed), 1);
+    assert_eq!(world.count(server, resumed), 1);
     let told = |e: &Event| matches!(e, Event::Cancelled { .. });
-    assert_eq!(happened(&world, server, told), 1);
+    assert_eq!(world.count(server, told), 1);
 }
 
 /// Whether the session hears of room once its outbox is empty, while so many of its ten promises
@@ -162,9 +145,9 @@ fn hears_of_room(pending: u8) -> bool {
         node.request(now, session, message(vec![n]), long).unwrap();
     }
     world.run(SECOND, silent);
-    while send(&mut world, client, session, vec![0]).is_ok() {}
+    while world.send(client, session, vec![0]).is_ok() {}
     world.run(SECOND, silent);
-    happened(&world, client, |e| matches!(e, Event::Writable { .. })) == 1
+    world.count(client, |e| matches!(e, Event::Writable { .. })) == 1
 }
 
 #[test]
@@ -191,7 +174,7 @@ fn a_full_promise_table_is_told_of_with_its_first_free_place() {
     world.node(client).cancel(now, asked[3]).unwrap();
     world.run(SECOND, silent);
     let writable = |e: &Event| matches!(e, Event::Writable { .. });
-    assert_eq!(happened(&world, client, writable), 1);
+    assert_eq!(world.count(client, writable), 1);
 }
 
 #[test]
@@ -201,6 +184,6 @@ fn what_fits_into_no_outbox_comes_back_instead_of_waiting_for_ever() {
     let server = world.server();
     let client = world.client();
     let session = world.connect(client, server, "alice");
-    let refused = send(&mut world, client, session, vec![0; 2_000]);
+    let refused = world.send(client, session, vec![0; 2_000]);
     assert!(matches!(refused, Err(CommandError::TooLarge { .. })));
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::{
-    ClientId, Dial, Event, Expects, Message, Node, Outcome, PromiseKey, SessionKey, Tag,
+    ClientId, CommandError, Dial, Event, Expects, Message, Node, Outcome, PromiseKey, SessionKey,
+    Tag,
 };
 
 use super::{Happened, NodeIndex, World};
@@ -21,7 +22,18 @@ pub fn echo(node: &mut Node, now: Instant, event: &Event) {
     }
 }
 
+/// Answers nothing.
+pub fn silent(_: &mut Node, _: Instant, _: &Event) {}
+
 impl World {
+    /// A world of a server and a client that follows from the seed.
+    pub fn pair(seed: u64) -> (Self, NodeIndex, NodeIndex) {
+        let mut world = Self::new(seed);
+        let server = world.server();
+        let client = world.client();
+        (world, server, client)
+    }
+
     /// A client's new session with a server.
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
     pub fn connect(&mut self, client: NodeIndex, server: NodeIndex, name: &str) -> SessionKey {
@@ -36,6 +48,19 @@ impl World {
         self.node(client)
             .connect(now, dial)
             .expect("the client dials")
+    }
+
+    /// Sends a message that nobody waits for, if there is room.
+    pub fn send(
+        &mut self,
+        from: NodeIndex,
+        to: SessionKey,
+        body: impl Into<Bytes>,
+    ) -> Result<(), CommandError> {
+        let message = Message::new(Tag::of("test.Said"), body);
+        let now = self.now;
+        let sent = self.node(from).send(now, to, message);
+        sent.map_err(|refused| refused.error)
     }
 
     /// Sends a request without a timeout.
@@ -56,6 +81,12 @@ impl World {
         self.node(from)
             .send_acked(now, to, message, Some(Duration::ZERO))
             .expect("there is room")
+    }
+
+    /// How many such events a node's present process has told.
+    pub fn count(&self, index: NodeIndex, wanted: impl Fn(&Event) -> bool) -> usize {
+        let log = self.log(index).iter();
+        log.filter(|(_, event)| wanted(event)).count()
     }
 
     /// Bodies of the messages that a node's application was handed, in order.

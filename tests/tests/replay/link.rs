@@ -13,6 +13,7 @@ use trunkline_testkit::swarm::{Plan, run_recorded};
 use trunkline_testkit::{Certificates, NodeIndex, Random, Recording, World, echo};
 
 use crate::conversation::{SECOND, conversation, conversation_at, ecdsa, replayed};
+use crate::disorder::disordered;
 
 #[test]
 fn all_sides_of_a_conversation_replay_identical() {
@@ -381,22 +382,12 @@ fn no_sequence_of_records_makes_a_replay_panic() {
     let mut random = Random::new(11);
     let (mut differed, mut events) = (0, 0);
     for round in 0..40 {
-        let mut reader = Reader::new(&traces[round % traces.len()][..]).unwrap();
-        let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
-        let mut moved = 0_i64;
-        for _ in 0..2_000 {
-            let Some((_, mut record)) = reader.next_record().unwrap() else {
-                break;
-            };
-            if random.next_u64().is_multiple_of(1_000) {
-                moved = match random.next_u64() % 4 {
-                    0 => 0,
-                    1 => 5_000_000_000,
-                    2 => -5_000_000_000,
-                    _ => random.next_u64() as i64 >> (random.next_u64() % 40),
-                };
-            }
-            match &mut record {
+        let source = &traces[round % traces.len()];
+        let trace = disordered(
+            source,
+            2_000,
+            &mut random,
+            |record, moved, random| match record {
                 Record::Call { at, .. } | Record::Asked { at, .. } | Record::Arrival { at } => {
                     *at = at.wrapping_add(moved);
                 }
@@ -407,17 +398,8 @@ fn no_sequence_of_records_makes_a_replay_panic() {
                     }
                 }
                 _ => {}
-            }
-            let copies = match random.next_u64() % 100 {
-                0 => 0,
-                1 => 2,
-                _ => 1,
-            };
-            for _ in 0..copies {
-                writer.write(&record).unwrap();
-            }
-        }
-        let trace = writer.into_inner();
+            },
+        );
         let replay = Replay::new(&trace[..]).unwrap().to_the_end();
         let report = replay.on_event(|_, _| events += 1).run(Instant::now());
         let report = report.unwrap();

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod conversation;
+mod disorder;
 mod link;
 mod ring;
 mod wire;

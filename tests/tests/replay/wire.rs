@@ -12,6 +12,7 @@ use trunkline_core::{Identity, Roots, Seed};
 use trunkline_testkit::{Certificates, Random, Recording, World, assert_replays, echo};
 
 use crate::conversation::{SECOND, conversation, ecdsa, replayed};
+use crate::disorder::disordered;
 
 #[test]
 fn all_sides_of_a_conversation_replay_identical() {
@@ -240,35 +241,12 @@ fn no_sequence_of_calls_makes_a_replay_panic() {
     let mut random = Random::new(11);
     let (mut differed, mut events) = (0, 0);
     for round in 0..100 {
-        let mut reader = Reader::new(&traces[round % traces.len()][..]).unwrap();
-        let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
-        // How far times are off: not at all, seconds ahead or back, or anything.
-        let mut moved = 0_i64;
-        for _ in 0..5_000 {
-            let Some((_, mut record)) = reader.next_record().unwrap() else {
-                break;
-            };
-            if random.next_u64().is_multiple_of(1_000) {
-                moved = match random.next_u64() % 4 {
-                    0 => 0,
-                    1 => 5_000_000_000,
-                    2 => -5_000_000_000,
-                    _ => random.next_u64() as i64 >> (random.next_u64() % 40),
-                };
-            }
-            if let Record::Call { at, .. } | Record::Transmit { at, .. } = &mut record {
+        let source = &traces[round % traces.len()];
+        let trace = disordered(source, 5_000, &mut random, |record, moved, _| {
+            if let Record::Call { at, .. } | Record::Transmit { at, .. } = record {
                 *at = at.wrapping_add(moved);
             }
-            let copies = match random.next_u64() % 100 {
-                0 => 0,
-                1 => 2,
-                _ => 1,
-            };
-            for _ in 0..copies {
-                writer.write(&record).unwrap();
-            }
-        }
-        let trace = writer.into_inner();
+        });
         let replay = Replay::new(&trace[..]).unwrap().to_the_end();
         let report = replay.on_event(|_, _| events += 1).run(Instant::now());
         let report = report.unwrap();

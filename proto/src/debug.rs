@@ -45,12 +45,14 @@ impl fmt::Debug for Resume {
             token,
             epoch,
             received,
+            attempt,
         } = self;
         f.debug_struct("Resume")
             .field("session_id", session_id)
             .field("token", &Hidden(token.len()))
             .field("epoch", epoch)
             .field("received", received)
+            .field("attempt", attempt)
             .finish()
     }
 }

@@ -70,6 +70,9 @@ pub struct Resume {
     /// What the client's session holds, a lane each; lanes without anything may be left out.
     #[prost(message, repeated, tag = "4")]
     pub received: ::prost::alloc::vec::Vec<Receipt>,
+    /// Which of the client's attempts to resume this session it is: above that of any earlier one.
+    #[prost(uint64, tag = "5")]
+    pub attempt: u64,
 }
 /// What a side is ready to receive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -232,6 +232,7 @@ fn a_foreign_client_resumes_and_nothing_is_doubled_or_lost() {
         token,
         epoch: 1,
         received: receipts(&[(64, 1)]),
+        attempt: 1,
     });
     link.hello(&again);
     world.run(TICK, echo);

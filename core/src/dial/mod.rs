@@ -18,8 +18,8 @@ pub(crate) struct Dialing {
     pub(crate) credentials: Bytes,
     pub(crate) agent: String,
     pub(crate) backoff: Backoff,
-    /// A hello for the present session id was written to some link: the server may know it.
-    pub(crate) asked: bool,
+    /// How many hellos were written for the present session: if any, the server may know it.
+    pub(crate) hellos: u64,
     /// What the destination id of the next connection is to begin with, so that it reaches whoever
     /// may know the session; `None`: any will do.
     pub(crate) route: Option<[u8; NAMING]>,
@@ -52,7 +52,7 @@ impl Dialing {
             credentials,
             agent,
             backoff: Backoff::new(redial),
-            asked: false,
+            hellos: 0,
             route: None,
             welcomed: false,
         }

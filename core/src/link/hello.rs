@@ -27,6 +27,8 @@ pub(crate) struct Resume {
     pub(crate) id: SessionId,
     pub(crate) token: [u8; 16],
     pub(crate) received: Vec<wire::Receipt>,
+    /// Above 0.
+    pub(crate) attempt: u64,
 }
 
 /// What is wrong with a hello or a welcome.
@@ -57,8 +59,13 @@ impl ClientHello {
                 id: SessionId(sixteen(&resume.session_id, "resume.session_id")?),
                 token: sixteen(&resume.token, "resume.token")?,
                 received: resume.received,
+                attempt: resume.attempt,
             }),
         };
+        if resume.as_ref().is_some_and(|resume| resume.attempt == 0) {
+            let reason = "resume.attempt is 0: attempts are counted from 1".to_owned();
+            return Err((CloseCode::UNDECODABLE, reason));
+        }
         Ok(Self {
             client,
             fresh,

@@ -25,11 +25,11 @@ impl Node {
         let Some(dialing) = &mut session.dialing else {
             return Ok(());
         };
-        let route = dialing.route.filter(|_| dialing.asked);
+        let route = dialing.route.filter(|_| dialing.hellos > 0);
         let (carrier, begins) =
             self.endpoint
                 .connect(now, dialing.address, &dialing.server_name, route)?;
-        if !dialing.asked {
+        if dialing.hellos == 0 {
             // Until a Welcome says more, this is where the session is.
             dialing.route = begins;
         }
@@ -161,7 +161,7 @@ impl Node {
         {
             // Whoever refuses a first hello has made no session for it; of one that asks for a
             // session again, the first may have.
-            dialing.asked = false;
+            dialing.hellos = 0;
         }
         let next = dialing.after(now, &reason, random);
         let attempt = dialing.backoff.attempt();
@@ -201,7 +201,7 @@ impl Node {
             session.tokens = tokens;
             session.next = None;
             if let Some(dialing) = session.dialing.as_mut() {
-                dialing.asked = false;
+                dialing.hellos = 0;
             }
         }
     }

@@ -43,7 +43,7 @@ impl Node {
         let Some(dialing) = session.dialing.as_mut() else {
             return;
         };
-        let resuming = dialing.asked;
+        let resuming = dialing.hellos > 0;
         let mut fresh = [[0; 16]; 2];
         let resume = if resuming {
             fresh.iter_mut().for_each(|bytes| self.random.fill(bytes));
@@ -52,12 +52,13 @@ impl Node {
                 token: session.tokens.current().bytes().to_vec().into(),
                 epoch: session.tokens.epoch,
                 received: held(&mut session.conversation),
+                attempt: dialing.hellos,
             })
         } else {
             fresh = [session.tokens.id.0, *session.tokens.current().bytes()];
             None
         };
-        dialing.asked = true;
+        dialing.hellos += 1;
         session.next = resuming.then(|| (SessionId(fresh[0]), Token::new(fresh[1])));
         let hello = wire::Hello {
             version: wire::VERSION,
@@ -257,7 +258,17 @@ impl Node {
                 "the token does not resume this session",
             ));
         }
-        session.tokens.rotate(shown, Token::new(token));
+        // A link that the client has given up may bring its hello after that of the one which
+        // followed: it must not take the session from that.
+        if !session.tokens.follows(resume.attempt) {
+            return Err(Fault::new(
+                CloseCode::SUPERSEDED,
+                "a later attempt has resumed this session",
+            ));
+        }
+        session
+            .tokens
+            .rotate(shown, Token::new(token), resume.attempt);
         session.conversation.lanes.rewind();
         let old = session.link.take();
         let dropped = session.conversation.best_effort.link_lost();
@@ -376,7 +387,6 @@ impl Node {
         session.tokens = Tokens::new(welcome.id, welcome.epoch, Token::new(welcome.token));
         session.peer = welcome.limits;
         if let Some(dialing) = session.dialing.as_mut() {
-            dialing.asked = true;
             dialing.route = welcome.redial_id;
             dialing.welcomed = true;
             dialing.backoff.connected(now);

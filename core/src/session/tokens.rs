@@ -41,6 +41,8 @@ impl std::fmt::Debug for Token {
 pub(crate) struct Tokens {
     pub(crate) id: SessionId,
     pub(crate) epoch: u64,
+    /// Server: the attempt that resumed the session last; 0 if none has.
+    attempt: u64,
     current: Token,
     previous: Option<Token>,
 }
@@ -50,6 +52,7 @@ impl Tokens {
         Self {
             id,
             epoch,
+            attempt: 0,
             current: token,
             previous: None,
         }
@@ -68,10 +71,16 @@ impl Tokens {
                 .is_some_and(|previous| previous.is(token))
     }
 
+    /// Whether the client made this attempt after the one that resumed the session last.
+    pub(crate) fn follows(&self, attempt: u64) -> bool {
+        attempt > self.attempt
+    }
+
     /// The session goes on under a new epoch. The token that the client has just shown stays good
     /// until it is [`confirmed`](Self::confirmed), for the Welcome may be lost.
-    pub(crate) fn rotate(&mut self, shown: Token, new: Token) {
+    pub(crate) fn rotate(&mut self, shown: Token, new: Token, attempt: u64) {
         self.epoch += 1;
+        self.attempt = attempt;
         self.previous = Some(shown).filter(|_| !planted(Bug::ForgetPreviousToken));
         self.current = new;
     }
@@ -92,10 +101,12 @@ mod tests {
     fn the_shown_token_stays_good_until_the_client_confirms() {
         let [first, second, third] = [1, 2, 3].map(|n| Token::new([n; 16]));
         let mut tokens = Tokens::new(SessionId([9; 16]), 1, first.clone());
-        tokens.rotate(first.clone(), second.clone());
+        tokens.rotate(first.clone(), second.clone(), 1);
         assert!(tokens.admits(&first) && tokens.admits(&second) && !tokens.admits(&third));
         // The Welcome was lost: the client shows the first token again.
-        tokens.rotate(first.clone(), third.clone());
+        assert!(!tokens.follows(0) && !tokens.follows(1) && tokens.follows(2));
+        tokens.rotate(first.clone(), third.clone(), 4);
+        assert!(!tokens.follows(3) && !tokens.follows(4) && tokens.follows(5));
         assert!(tokens.admits(&first) && !tokens.admits(&second) && tokens.admits(&third));
         tokens.confirmed(2);
         assert!(tokens.admits(&first), "an old epoch confirms nothing");

@@ -91,12 +91,13 @@ fn hello(value: &Value) -> Hello {
         session_id: fields.bytes("session_id"),
         token: fields.bytes("token"),
         resume: value.get("resume").map(|value| {
-            let fields = known(value, "session_id token epoch received");
+            let fields = known(value, "session_id token epoch received attempt");
             Resume {
                 session_id: fields.bytes("session_id"),
                 token: fields.bytes("token"),
                 epoch: fields.u64("epoch"),
                 received: fields.receipts("received"),
+                attempt: fields.u64("attempt"),
             }
         }),
         credentials: fields.bytes("credentials"),

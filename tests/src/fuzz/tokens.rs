@@ -23,6 +23,7 @@ pub(super) const FLOOR: &[&str] = &[
     "a session lost",
     "a wrong token",
     "a token of before",
+    "a late attempt",
     "another client's session",
     "a session that is in use",
     "a hello that cannot be read",
@@ -72,6 +73,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             seed.extend([flag::RESUMES | ready, 0, 0]);
             seed.extend([flag::RESUMES | ready, place, 0]);
             seed.extend([flag::RESUMES | flag::OTHER_CLIENT, 0, 0]);
+            seed.extend([flag::RESUMES | flag::LATE, place, 0]);
             seed.extend(resumes);
             seeds.push(seed);
         }
@@ -102,6 +104,8 @@ mod flag {
     pub(super) const SAME_ID: u8 = 32;
     /// It is none: a Ready comes in its place.
     pub(super) const NONE: u8 = 64;
+    /// Its attempt is that which resumed the session last, or none.
+    pub(super) const LATE: u8 = 128;
 }
 
 const NAMES: [&str; 2] = ["alice", "bob"];
@@ -122,6 +126,8 @@ struct Known {
     current: Bytes,
     previous: Option<Bytes>,
     epoch: u64,
+    /// The attempt that resumed it last.
+    attempt: u64,
     link: LinkKey,
     /// Every token that it had, the latest last.
     tokens: Vec<Bytes>,
@@ -158,7 +164,8 @@ impl Stage {
         let name = NAMES[usize::from(flags & flag::OTHER_CLIENT != 0)];
         let mut said = hello(name, number);
         if flags & flag::RESUMES != 0 {
-            said.resume = Some(self.resume(input.byte(), input.byte()));
+            let late = flags & flag::LATE != 0;
+            said.resume = Some(self.resume(input.byte(), input.byte(), late));
         }
         let whole = said.clone();
         let said = match flags & flag::NONE {
@@ -193,7 +200,7 @@ impl Stage {
     }
 
     /// What asks for a session, counted from the latest, with one of its tokens, counted so too.
-    fn resume(&mut self, token: u8, session: u8) -> Resume {
+    fn resume(&mut self, token: u8, session: u8, late: bool) -> Resume {
         let back = usize::from(session).checked_rem(self.order.len());
         let id = back.map(|back| self.order[self.order.len() - 1 - back].clone());
         let known = id.as_ref().and_then(|id| self.sessions.get(id));
@@ -205,6 +212,7 @@ impl Stage {
             token: token.unwrap_or_else(|| vec![9; 16].into()),
             epoch: known.map_or(0, |known| known.epoch),
             received: vec![Receipt { lane: 0, next: 0 }],
+            attempt: known.map_or(0, |known| known.attempt.saturating_add(u64::from(!late))),
         }
     }
 
@@ -245,7 +253,10 @@ impl Stage {
         let resume = hello.resume.as_ref();
         let whole = sixteen(&hello.session_id)
             && sixteen(&hello.token)
-            && resume.is_none_or(|resume| sixteen(&resume.session_id) && sixteen(&resume.token));
+            && resume.is_none_or(|resume| {
+                let named = sixteen(&resume.session_id) && sixteen(&resume.token);
+                named && resume.attempt > 0
+            });
         if !whole || ClientId::new(&hello.client_id).is_err() {
             return refused("a hello that cannot be read", &[CloseCode::UNDECODABLE]);
         }
@@ -255,19 +266,23 @@ impl Stage {
             if session.client != hello.client_id {
                 return refused("another client's session", &[CloseCode::WRONG_TOKEN]);
             }
-            if session.current == resume.token {
-                return Expected::Resumed(resume.session_id.clone());
+            let previous = session.previous.as_ref() == Some(&resume.token);
+            let good = previous || session.current == resume.token;
+            if good && resume.attempt <= session.attempt {
+                return refused("a late attempt", &[CloseCode::SUPERSEDED]);
             }
-            if session.previous.as_ref() == Some(&resume.token) {
+            if !good {
+                let what = match session.tokens.contains(&resume.token) {
+                    true => "a token of before",
+                    false => "a wrong token",
+                };
+                return refused(what, &[CloseCode::WRONG_TOKEN]);
+            }
+            if previous {
                 self.reached
                     .insert("a session resumed with the token before");
-                return Expected::Resumed(resume.session_id.clone());
             }
-            let what = match session.tokens.contains(&resume.token) {
-                true => "a token of before",
-                false => "a wrong token",
-            };
-            return refused(what, &[CloseCode::WRONG_TOKEN]);
+            return Expected::Resumed(resume.session_id.clone());
         }
         if self.sessions.contains_key(&hello.session_id) {
             return refused("a session that is in use", &[CloseCode::WRONG_TOKEN]);
@@ -332,6 +347,7 @@ impl Stage {
                     current: welcome.token.clone(),
                     previous: None,
                     epoch: 1,
+                    attempt: 0,
                     link,
                     tokens: vec![welcome.token],
                 };
@@ -358,8 +374,10 @@ impl Stage {
             "a token comes again"
         );
         session.epoch = welcome.epoch;
-        let shown = said.resume.as_ref().map(|resume| resume.token.clone());
-        session.previous = shown;
+        if let Some(resume) = &said.resume {
+            session.previous = Some(resume.token.clone());
+            session.attempt = resume.attempt;
+        }
         session.current = welcome.token.clone();
         session.tokens.push(welcome.token);
         let before = std::mem::replace(&mut session.link, link);

@@ -78,6 +78,19 @@ fn a_hello_that_is_wrong_has_its_number() {
             says: "resume.token has 0 bytes, not 16",
         },
         Fault {
+            name: "a resume that is no attempt",
+            act: |link| {
+                let resume = Resume {
+                    session_id: vec![1; 16].into(),
+                    token: vec![1; 16].into(),
+                    ..Resume::default()
+                };
+                link.send_control(changed(|hello| hello.resume = Some(resume)));
+            },
+            code: CloseCode::UNDECODABLE,
+            says: "resume.attempt is 0: attempts are counted from 1",
+        },
+        Fault {
             name: "a hello of more than 4 KiB",
             act: |link| {
                 let credentials = vec![7; 4_096];

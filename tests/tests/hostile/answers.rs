@@ -273,6 +273,7 @@ fn receipts_of_a_resume_are_checked_as_any_other() {
             token: first.token,
             epoch: 1,
             received: vec![Receipt { lane, next }],
+            attempt: 1,
         });
         siege.link(peer).hello(&again);
         siege.run(SECOND / 5);

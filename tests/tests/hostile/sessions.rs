@@ -13,7 +13,7 @@ use crate::siege::Siege;
 
 const TICK: Duration = Duration::from_millis(200);
 
-/// A hello that asks for a session of before.
+/// A hello that asks for a session of before, for the `seed`th time.
 fn resuming(client: &str, seed: u64, session_id: &[u8], token: &[u8]) -> Hello {
     Hello {
         resume: Some(Resume {
@@ -21,6 +21,7 @@ fn resuming(client: &str, seed: u64, session_id: &[u8], token: &[u8]) -> Hello {
             token: token.to_vec().into(),
             epoch: 1,
             received: Vec::new(),
+            attempt: seed,
         }),
         ..hello(client, seed)
     }
@@ -155,6 +156,32 @@ fn an_old_token_is_good_until_the_client_is_ready_and_no_longer() {
     assert_eq!(siege.link(peer).ended(), None);
     let new = knock(&mut siege, &resume(336, &fresh.token));
     assert!(welcome(&mut siege, new).resumed);
+    siege.unharmed();
+}
+
+/// A client's first attempt is slow on its way, and its second is there before it.
+#[test]
+fn a_late_attempt_does_not_take_the_session_from_the_one_that_followed() {
+    let mut siege = Siege::new(56);
+    let first = hello("alice", 350);
+    let peer = knock(&mut siege, &first);
+    let token = welcome(&mut siege, peer).token;
+    let resume = |attempt| resuming("alice", attempt, &first.session_id, &token);
+    let second = knock(&mut siege, &resume(2));
+    assert_eq!(welcome(&mut siege, second).epoch, 2);
+    for late in [1, 2] {
+        let late = knock(&mut siege, &resume(late));
+        let reason = siege.closed(late, CloseCode::SUPERSEDED);
+        assert!(reason.contains("a later attempt"), "{reason}");
+    }
+    assert_eq!(siege.link(second).ended(), None);
+    let third = knock(&mut siege, &resume(3));
+    assert_eq!(
+        welcome(&mut siege, third).epoch,
+        3,
+        "the token was not used up"
+    );
+    siege.closed(second, CloseCode::SUPERSEDED);
     siege.unharmed();
 }
 

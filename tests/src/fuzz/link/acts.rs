@@ -193,6 +193,7 @@ impl Stage {
             token,
             epoch,
             received,
+            attempt: self.links.len() as u64,
         }
     }
 

@@ -132,6 +132,12 @@ pub enum CommandError {
     /// The address cannot be dialled.
     #[error("the address {0} cannot be dialled: give a specified address and a port")]
     UndialableAddress(std::net::SocketAddr),
+    /// A session has so many addresses already.
+    #[error(
+        "a session has at most {} addresses to dial: leave out the others",
+        crate::ADDRESSES_MAX
+    )]
+    TooManyAddresses,
     /// The server's name is neither a DNS name nor an address.
     #[error("the server name is neither a DNS name nor an IP address")]
     InvalidServerName,

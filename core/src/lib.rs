@@ -128,6 +128,7 @@ mod timers;
 pub mod trace;
 
 pub use config::*;
+pub use dial::ADDRESSES_MAX;
 pub use error::*;
 pub use id::*;
 pub use message::*;

@@ -1,5 +1,10 @@
 //! Redial: where a client session's next connection goes, and when.
 
+mod race;
+
+pub use race::ADDRESSES_MAX;
+pub(crate) use race::Race;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -14,6 +19,8 @@ use crate::steering::NAMING;
 #[derive(Debug)]
 pub(crate) struct Dialing {
     pub(crate) address: SocketAddr,
+    /// The server's other addresses.
+    pub(crate) race: Race,
     pub(crate) server_name: String,
     pub(crate) credentials: Bytes,
     pub(crate) agent: String,
@@ -48,6 +55,7 @@ impl Dialing {
     ) -> Self {
         Self {
             address,
+            race: Race::default(),
             server_name,
             credentials,
             agent,
@@ -56,6 +64,12 @@ impl Dialing {
             route: None,
             welcomed: false,
         }
+    }
+
+    /// The address to dial first from now on.
+    pub(crate) fn aim(&mut self, address: SocketAddr) {
+        let before = std::mem::replace(&mut self.address, address);
+        self.race.aimed(before, address);
     }
 
     /// Decides what follows the end of a link; `random` jitters the delay.

@@ -28,6 +28,9 @@ pub struct Client<P> {
 impl<P: Platform> Client<P> {
     /// Sets up a client of the server at `host:port`. Awaited, it connects. It needs
     /// [roots](ClientBuilder::roots) and a [client id](ClientBuilder::client_id).
+    ///
+    /// A host of several addresses is dialled at one after the other, a quarter of a second apart,
+    /// until one answers (RFC 8305); at eight at most.
     pub fn connect(target: impl Into<String>) -> ClientBuilder<P> {
         ClientBuilder::new(target.into())
     }

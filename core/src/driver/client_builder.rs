@@ -22,7 +22,9 @@ use super::runtime::{Io, Platform, Runtime, Task};
 use super::service::{Serve, Service};
 use super::shared::Shared;
 use super::turn::{Driver, Parts};
-use crate::{ClientId, ClientRole, Config, Dial, Identity, Origin, Roles, Roots, Seed};
+use crate::{
+    ADDRESSES_MAX, ClientId, ClientRole, Config, Dial, Identity, Origin, Roles, Roots, Seed,
+};
 
 /// Sets up a client; awaited, it connects. See [`Client::connect`].
 #[must_use = "nothing is dialled before this is awaited"]
@@ -225,9 +227,9 @@ impl<P: Platform> ClientBuilder<P> {
         let (io, bound) = bind(&*platform, &found)?;
         let (mut node, fresh) = recording::start(recording, config, roles, origin)?;
         let ipv6 = bound.is_ipv6();
-        let address = in_reach(&found, ipv6)
-            .first()
-            .copied()
+        let mut addresses = in_reach(&found, ipv6).into_iter().take(ADDRESSES_MAX);
+        let address = addresses
+            .next()
             .ok_or_else(|| unresolved(&target, io::ErrorKind::NotFound, "it has no address"))?;
         let server_name = server_name.unwrap_or_else(|| host_of(&target).to_owned());
         let (credentials, agent) = (self.credentials, self.agent);
@@ -239,6 +241,9 @@ impl<P: Platform> ClientBuilder<P> {
             agent,
         };
         let session = node.connect(platform.now(), dial)?;
+        for other in addresses {
+            node.add_address(platform.now(), session, other)?;
+        }
         let lookup: Lookup = {
             let platform = platform.clone();
             Arc::new(move |target| platform.resolve(target))

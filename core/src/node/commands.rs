@@ -106,7 +106,8 @@ impl Node {
         Ok(key)
     }
 
-    /// Where the next dial of a client session goes.
+    /// Where the next dial of a client session goes. Unless it is one of the server's addresses that
+    /// are known, the others are forgotten.
     pub fn redirect(
         &mut self,
         now: Instant,
@@ -117,16 +118,21 @@ impl Node {
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(CommandError::UndialableAddress(address));
         }
+        self.dialing_mut(session)?.aim(address);
+        Ok(())
+    }
+
+    /// How a client session gets its links.
+    pub(super) fn dialing_mut(
+        &mut self,
+        session: SessionKey,
+    ) -> Result<&mut Dialing, CommandError> {
         let session = self
             .sessions
             .get_mut(session)
             .ok_or(CommandError::UnknownSession)?;
-        let dialing = session
-            .dialing
-            .as_mut()
-            .ok_or(CommandError::NotConfigured("dialled session"))?;
-        dialing.address = address;
-        Ok(())
+        let dialing = session.dialing.as_mut();
+        dialing.ok_or(CommandError::NotConfigured("dialled session"))
     }
 
     /// Puts a session into a group. Membership ends with the session.

@@ -6,9 +6,9 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::dial::Next;
-use crate::error::{CloseCode, CommandError, DisconnectReason};
+use crate::error::{CloseCode, DisconnectReason};
 use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
-use crate::link::{Link, Stage};
+use crate::link::Stage;
 use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
 use crate::planted::{Bug, planted};
@@ -17,30 +17,6 @@ use crate::session::{Lanes, Pending, Settled, Token, Tokens};
 use super::{Event, Node, TimeoutReason};
 
 impl Node {
-    /// Dials for a client session.
-    pub(super) fn dial(&mut self, now: Instant, key: SessionKey) -> Result<(), CommandError> {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return Ok(());
-        };
-        let Some(dialing) = &mut session.dialing else {
-            return Ok(());
-        };
-        let route = dialing.route.filter(|_| dialing.hellos > 0);
-        let (carrier, begins) =
-            self.endpoint
-                .connect(now, dialing.address, &dialing.server_name, route)?;
-        if dialing.hellos == 0 {
-            // Until a Welcome says more, this is where the session is.
-            dialing.route = begins;
-        }
-        let link = Link::new(now, self.config.timeouts.admission, Some(key));
-        let link = self.add_link(link, Box::new(carrier), false);
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.link = Some(link);
-        }
-        Ok(())
-    }
-
     /// Ends a link from this side.
     pub(super) fn end_link(
         &mut self,
@@ -87,13 +63,15 @@ impl Node {
         let Some(session_key) = entry.link.session.take() else {
             return;
         };
-        let Some(session) = self
-            .sessions
-            .get_mut(session_key)
-            .filter(|s| s.link == Some(key))
-        else {
+        let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
+        if let Some(dialing) = &mut session.dialing {
+            dialing.race.ended(key);
+        }
+        if session.link != Some(key) {
+            return;
+        }
         session.link = None;
         session.connected_since = None;
         session.receipt_due = false;
@@ -117,7 +95,9 @@ impl Node {
             return;
         }
         if session.dialing.is_some() {
-            self.after_dial(now, session_key, reason);
+            if !self.race_goes_on(now, session_key) {
+                self.after_dial(now, session_key, reason);
+            }
         } else if matches!(
             &reason,
             DisconnectReason::Peer {
@@ -247,6 +227,10 @@ impl Node {
                     self.sessions_of.remove(&session.client);
                 }
             }
+        }
+        if let Some(dialing) = &mut session.dialing {
+            let dials = dialing.race.give_up();
+            self.end_dials(now, dials);
         }
         if let Some(link) = session.link {
             if let Some(entry) = self.links.get_mut(link) {
@@ -410,6 +394,10 @@ impl Node {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
+        if session.dialing.is_some() && session.link.is_some() {
+            self.dial_next_address(now, key);
+            return;
+        }
         if session.dialing.is_some() {
             if let Err(error) = self.dial(now, key) {
                 self.end_session(now, key, DisconnectReason::Transport(error.to_string()));

@@ -13,6 +13,7 @@ mod log;
 mod messages;
 mod misfits;
 mod queue;
+mod race;
 mod receive;
 mod roles;
 mod room;

@@ -33,6 +33,12 @@ impl Node {
         if entry.link.is_closed() {
             return;
         }
+        if let Some(session) = entry.link.session {
+            self.race_is_won(self.now, session, key);
+        }
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
         let Some(session_key) = entry.link.session else {
             entry.link.stage = Stage::AwaitsHello;
             return;

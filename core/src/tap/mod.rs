@@ -78,6 +78,10 @@ pub enum Call<'a> {
         session: SessionKey,
         address: SocketAddr,
     },
+    AddAddress {
+        session: SessionKey,
+        address: SocketAddr,
+    },
     Join {
         session: SessionKey,
         group: &'a str,
@@ -155,6 +159,7 @@ impl<'a> Call<'a> {
             Self::Timeout => "timeout",
             Self::Connect { .. } => "connect",
             Self::Redirect { .. } => "redirect",
+            Self::AddAddress { .. } => "add address",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
             Self::Close { .. } => "close",

@@ -56,6 +56,9 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
         Call::Redirect { session, address } => {
             node.redirect(now, session, address).ok();
         }
+        Call::AddAddress { session, address } => {
+            node.add_address(now, session, address).ok();
+        }
         Call::Join { session, group } => match GroupName::new(group) {
             Ok(group) => {
                 node.join(now, session, &group).ok();

@@ -96,7 +96,10 @@ fn a_server_of_the_other_family_is_found_too() {
             let server = certificate.server().await.unwrap();
             let nobody: SocketAddr = "[::1]:9".parse().unwrap();
             lab.name("localhost:1", &[nobody, server.local_addr()]);
+            let before = lab.now();
             let client = certificate.client_of("localhost:1").await.unwrap();
+            let after = lab.now() - before;
+            assert!(after < std::time::Duration::from_secs(1), "{after:?}");
             client.send(&Note { number: 1 }).await.unwrap();
             assert_eq!(server.clients().await.unwrap().len(), 1);
         });

@@ -26,6 +26,7 @@ mod kind {
     pub(super) const ACK: u8 = 17;
     pub(super) const REPLY: u8 = 18;
     pub(super) const REJECT: u8 = 19;
+    pub(super) const ADD_ADDRESS: u8 = 20;
 }
 
 /// The number of a call's kind.
@@ -35,6 +36,7 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
         Call::Timeout => kind::TIMEOUT,
         Call::Connect { .. } => kind::CONNECT,
         Call::Redirect { .. } => kind::REDIRECT,
+        Call::AddAddress { .. } => kind::ADD_ADDRESS,
         Call::Join { .. } => kind::JOIN,
         Call::Leave { .. } => kind::LEAVE,
         Call::Close { .. } => kind::CLOSE,
@@ -81,7 +83,7 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
             out.body(credentials, level);
             out.text(agent);
         }
-        Call::Redirect { session, address } => {
+        Call::Redirect { session, address } | Call::AddAddress { session, address } => {
             out.session(session);
             out.address(address);
         }
@@ -204,6 +206,10 @@ pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) ->
             agent: from.text()?,
         },
         kind::REDIRECT => Call::Redirect {
+            session: from.session()?,
+            address: from.address()?,
+        },
+        kind::ADD_ADDRESS => Call::AddAddress {
             session: from.session()?,
             address: from.address()?,
         },

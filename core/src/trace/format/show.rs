@@ -123,6 +123,9 @@ impl fmt::Display for Call<'_> {
             Self::Redirect { session, address } => {
                 write!(f, "redirect session {:?} to {address}", session.0)
             }
+            Self::AddAddress { session, address } => {
+                write!(f, "add the address {address} to session {:?}", session.0)
+            }
             Self::Join { session, group } => write!(f, "join: session {:?}, {group:?}", session.0),
             Self::Leave { session, group } => {
                 write!(f, "leave: session {:?}, {group:?}", session.0)

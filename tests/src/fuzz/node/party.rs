@@ -198,6 +198,7 @@ pub(super) fn failure(error: &CommandError) -> Option<&'static str> {
         CommandError::UnknownLane => "an unknown lane",
         CommandError::Closing => "a session that closes",
         CommandError::UndialableAddress(_) => "an address that cannot be dialled",
+        CommandError::TooManyAddresses => "too many addresses",
         CommandError::CredentialsTooLarge { .. } => "credentials too large",
         CommandError::TableFull { .. } => "a full table",
         CommandError::IsARequest => "a request that was acked",

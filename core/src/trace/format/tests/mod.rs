@@ -93,6 +93,10 @@ fn calls() -> Vec<Call<'static>> {
             session,
             address: ([192, 0, 2, 1], 1).into(),
         },
+        Call::AddAddress {
+            session,
+            address: ([192, 0, 2, 2], 1).into(),
+        },
         Call::Join {
             session,
             group: "readers",

@@ -1,0 +1,167 @@
+//! A server of several addresses, of which some do not answer, or not in time.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use trunkline_core::trace::replay;
+use trunkline_core::{ADDRESSES_MAX, ClientId, CommandError, Dial, Event, SessionKey};
+use trunkline_testkit::{NodeIndex, Recording, World, echo};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Addresses at which nobody is.
+fn nowhere(number: u8) -> SocketAddr {
+    ([192, 0, 2, number], 4433).into()
+}
+
+/// A client's session with a server of these addresses.
+fn dial(world: &mut World, client: NodeIndex, addresses: &[SocketAddr]) -> SessionKey {
+    let now = world.now();
+    let dial = Dial {
+        address: addresses[0],
+        server_name: "localhost".to_owned(),
+        client: ClientId::new("anna").unwrap(),
+        credentials: Bytes::new(),
+        agent: "test".to_owned(),
+    };
+    let node = world.node(client);
+    let session = node.connect(now, dial).unwrap();
+    for other in &addresses[1..] {
+        node.add_address(now, session, *other).unwrap();
+    }
+    session
+}
+
+/// When a node was connected first, and how often.
+fn connected(world: &World, client: NodeIndex) -> (Duration, usize) {
+    let start = world.now() - world.elapsed();
+    let log = world.log(client).iter();
+    let up = log.filter(|(_, event)| matches!(event, Event::Connected { .. }));
+    let times: Vec<_> = up.map(|(at, _)| *at - start).collect();
+    (times[0], times.len())
+}
+
+fn redials(world: &World, client: NodeIndex) -> usize {
+    world.count(client, |event| matches!(event, Event::Reconnecting { .. }))
+}
+
+#[test]
+fn a_dead_address_costs_a_quarter_of_a_second() {
+    for recording in [Recording::Wire, Recording::Link] {
+        let mut world = World::new(1);
+        world.record_at(recording);
+        let [server, client] = [world.server(), world.client()];
+        let alive = world.address(server);
+        dial(&mut world, client, &[nowhere(1), nowhere(2), alive]);
+        world.run(20 * SECOND, echo);
+        let (after, times) = connected(&world, client);
+        assert!(500 * MILLISECOND < after, "{after:?}");
+        assert!(after < 600 * MILLISECOND, "{after:?}");
+        assert_eq!((times, redials(&world, client)), (1, 0));
+        let vain = world.traffic().unreachable;
+        world.run(20 * SECOND, echo);
+        assert_eq!(world.traffic().unreachable, vain, "no dial is left over");
+        for trace in world.traces(client) {
+            let report = replay(&*trace, Instant::now()).unwrap();
+            assert!(report.is_identical(), "{report}");
+        }
+    }
+}
+
+#[test]
+fn a_slow_address_may_still_answer_when_the_next_is_dead() {
+    let (mut world, server, client) = World::pair(2);
+    for (from, to) in [(server, client), (client, server)] {
+        world.direction(from, to).delay = 200 * MILLISECOND;
+    }
+    let alive = world.address(server);
+    dial(&mut world, client, &[alive, nowhere(1), nowhere(2)]);
+    world.run(20 * SECOND, echo);
+    let (after, times) = connected(&world, client);
+    assert_eq!((after, times), (800 * MILLISECOND, 1), "two round trips");
+    assert_eq!(redials(&world, client), 0);
+}
+
+#[test]
+fn of_two_that_answer_one_has_the_session_and_the_other_no_hello() {
+    let mut world = World::new(3);
+    let [slow, fast] = [(); 2].map(|()| world.server());
+    let client = world.client();
+    for (from, to) in [(slow, client), (client, slow)] {
+        world.direction(from, to).delay = 150 * MILLISECOND;
+    }
+    let addresses = [world.address(slow), world.address(fast)];
+    let session = dial(&mut world, client, &addresses);
+    world.run(20 * SECOND, echo);
+    let promise = world.request(client, session, b"ping");
+    world.run(SECOND, echo);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied ping")
+    );
+    let (after, times) = connected(&world, client);
+    assert!(after < 260 * MILLISECOND, "{after:?}");
+    assert_eq!(times, 1);
+    let sessions = [slow, fast].map(|server| world.node(server).sessions().count());
+    assert_eq!(sessions, [0, 1]);
+    let before = world.sent(client, slow);
+    world.run(60 * SECOND, echo);
+    assert_eq!(world.sent(client, slow), before, "that dial was given up");
+}
+
+#[test]
+fn where_no_address_answers_all_are_dialled_again_after_the_delay() {
+    let (mut world, server, client) = World::pair(4);
+    let alive = world.address(server);
+    let cut = |world: &mut World, cut| {
+        world.direction(client, server).cut = cut;
+    };
+    cut(&mut world, true);
+    dial(&mut world, client, &[nowhere(1), alive]);
+    world.run(11 * SECOND, echo);
+    assert_eq!(redials(&world, client), 1, "one for all addresses");
+    cut(&mut world, false);
+    world.run(20 * SECOND, echo);
+    assert_eq!(
+        (connected(&world, client).1, redials(&world, client)),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_session_that_is_closed_while_it_dials_leaves_nothing_behind() {
+    let (mut world, _, client) = World::pair(5);
+    let session = dial(&mut world, client, &[nowhere(1), nowhere(2), nowhere(3)]);
+    world.run(400 * MILLISECOND, echo);
+    let now = world.now();
+    let node = world.node(client);
+    node.close(now, session, trunkline_core::CloseCode::NORMAL, "enough")
+        .unwrap();
+    world.run(60 * SECOND, echo);
+    assert_eq!(
+        world.count(client, |event| matches!(event, Event::Closed { .. })),
+        1
+    );
+    let vain = world.traffic().unreachable;
+    assert!(vain >= 2);
+    world.run(20 * SECOND, echo);
+    assert_eq!(world.traffic().unreachable, vain, "no dial is left over");
+}
+
+#[test]
+fn a_session_has_at_most_eight_addresses() {
+    let (mut world, _, client) = World::pair(6);
+    let most: Vec<_> = (1..=ADDRESSES_MAX as u8).map(nowhere).collect();
+    let session = dial(&mut world, client, &most);
+    let now = world.now();
+    let node = world.node(client);
+    let refused = node.add_address(now, session, nowhere(100));
+    assert_eq!(refused, Err(CommandError::TooManyAddresses));
+    node.add_address(now, session, most[3]).unwrap();
+    let unusable = node.add_address(now, session, ([0, 0, 0, 0], 1).into());
+    assert!(matches!(unusable, Err(CommandError::UndialableAddress(_))));
+}

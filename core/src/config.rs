@@ -236,6 +236,11 @@ pub struct Transport {
     pub initial_mtu: u16,
     /// Look for larger UDP payloads that the path carries (on, RFC 8899).
     pub mtu_discovery: bool,
+    /// Send everything twice, a moment apart, while a path of at least 5 ms round trip has lost
+    /// packets lately, and a link sends less on it than 7 KiB in a round trip and than its congestion
+    /// window (on). What is lost once is then late by that moment, and not by a round trip or more,
+    /// with all that is behind it.
+    pub copies_on_loss: bool,
     /// Which congestion controller to use.
     pub congestion: Congestion,
     /// Allow a client's address to change under a living link (on, RFC 9000 §9).
@@ -254,6 +259,7 @@ impl Default for Transport {
             initial_rtt: Duration::from_millis(100),
             initial_mtu: 1_200,
             mtu_discovery: true,
+            copies_on_loss: true,
             congestion: Congestion::default(),
             migration: true,
             min_reset_interval: Duration::from_micros(500),

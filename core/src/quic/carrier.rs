@@ -116,7 +116,7 @@ impl Carrier {
     /// The connection's script, if it is no connection of QUIC's.
     pub(crate) fn script(&mut self) -> Option<&mut Script> {
         match &mut self.connection {
-            Connection::Quic(_) => None,
+            Connection::Quic(..) => None,
             Connection::Scripted(script) => Some(script),
         }
     }

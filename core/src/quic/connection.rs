@@ -10,6 +10,7 @@ use quinn_proto::{
 };
 use rustls_pki_types::CertificateDer;
 
+use super::copies::Copies;
 use super::endpoint::Endpoint;
 use super::reasons;
 use super::script::Script;
@@ -59,7 +60,8 @@ pub(crate) enum Taken {
     reason = "all of a node's are of the same kind, and a box would cost the common one"
 )]
 pub(crate) enum Connection {
-    Quic(quinn_proto::Connection),
+    /// With second copies of what it sends, if those are wanted.
+    Quic(quinn_proto::Connection, Option<Box<Copies>>),
     Scripted(Box<Script>),
 }
 
@@ -67,7 +69,7 @@ impl Connection {
     /// Carries events between the connection and its endpoint.
     pub(crate) fn exchange(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
         match self {
-            Self::Quic(connection) => {
+            Self::Quic(connection, _) => {
                 while let Some(event) = connection.poll_endpoint_events() {
                     if let Some(event) = endpoint.handle_event(handle, event) {
                         connection.handle_event(event);
@@ -80,7 +82,7 @@ impl Connection {
 
     pub(crate) fn poll(&mut self) -> Option<ConnectionEvent> {
         let connection = match self {
-            Self::Quic(connection) => connection,
+            Self::Quic(connection, _) => connection,
             Self::Scripted(script) => return script.poll(),
         };
         loop {
@@ -103,7 +105,7 @@ impl Connection {
 
     pub(crate) fn side(&self) -> Side {
         match self {
-            Self::Quic(connection) => connection.side(),
+            Self::Quic(connection, _) => connection.side(),
             Self::Scripted(script) => script.side(),
         }
     }
@@ -111,7 +113,7 @@ impl Connection {
     /// Opens a stream of that priority; `None`: the peer allows no more.
     pub(crate) fn open(&mut self, dir: Dir, priority: i32) -> Option<StreamId> {
         match self {
-            Self::Quic(connection) => {
+            Self::Quic(connection, _) => {
                 let id = connection.streams().open(dir)?;
                 connection.send_stream(id).set_priority(priority).ok();
                 Some(id)
@@ -123,14 +125,14 @@ impl Connection {
     /// The next stream that the peer has opened.
     pub(crate) fn accept(&mut self, dir: Dir) -> Option<StreamId> {
         match self {
-            Self::Quic(connection) => connection.streams().accept(dir),
+            Self::Quic(connection, _) => connection.streams().accept(dir),
             Self::Scripted(script) => script.accept(dir),
         }
     }
 
     /// In which order QUIC sends what streams hold; higher goes first.
     pub(crate) fn prioritize(&mut self, id: StreamId, priority: i32) {
-        if let Self::Quic(connection) = self {
+        if let Self::Quic(connection, _) = self {
             connection.send_stream(id).set_priority(priority).ok();
         }
     }
@@ -138,7 +140,7 @@ impl Connection {
     /// Gives a stream chunks to send. What it has taken is left empty, or without its beginning.
     pub(crate) fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Taken {
         match self {
-            Self::Quic(connection) => match connection.send_stream(id).write_chunks(chunks) {
+            Self::Quic(connection, _) => match connection.send_stream(id).write_chunks(chunks) {
                 Ok(written) => Taken::Chunks(written.chunks),
                 Err(WriteError::Blocked) => Taken::Nothing,
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => Taken::Ended,
@@ -150,7 +152,7 @@ impl Connection {
     /// What came next in a stream; `None`: nothing yet.
     pub(crate) fn read(&mut self, id: StreamId) -> Result<Option<Bytes>, Fault> {
         let connection = match self {
-            Self::Quic(connection) => connection,
+            Self::Quic(connection, _) => connection,
             Self::Scripted(script) => return script.read(id),
         };
         let mut stream = connection.recv_stream(id);
@@ -171,7 +173,7 @@ impl Connection {
     /// Tells the peer that a stream is not wanted.
     pub(crate) fn refuse(&mut self, id: StreamId) {
         match self {
-            Self::Quic(connection) => {
+            Self::Quic(connection, _) => {
                 let code = reasons::var_int(CloseCode::PROTOCOL_VIOLATION);
                 connection.recv_stream(id).stop(code).ok();
             }
@@ -180,7 +182,7 @@ impl Connection {
     }
 
     pub(crate) fn handle_event(&mut self, event: quinn_proto::ConnectionEvent) {
-        if let Self::Quic(connection) = self {
+        if let Self::Quic(connection, _) = self {
             connection.handle_event(event);
         }
     }
@@ -188,7 +190,10 @@ impl Connection {
     /// When it wants its timeout.
     pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Quic(connection) => connection.poll_timeout(),
+            Self::Quic(connection, copies) => {
+                let copy = copies.as_ref().and_then(|copies| copies.next());
+                connection.poll_timeout().into_iter().chain(copy).min()
+            }
             Self::Scripted(script) => script.poll_timeout(now),
         }
     }
@@ -196,13 +201,13 @@ impl Connection {
     /// Whether it wants its timeout by now.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         match self {
-            Self::Quic(connection) => connection.poll_timeout().is_some_and(|at| at <= now),
+            Self::Quic(..) => self.poll_timeout(now).is_some_and(|at| at <= now),
             Self::Scripted(script) => script.is_due(),
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Self::Quic(connection) = self
+        if let Self::Quic(connection, _) = self
             && connection.poll_timeout().is_some_and(|at| at <= now)
         {
             connection.handle_timeout(now);
@@ -211,7 +216,7 @@ impl Connection {
 
     /// Has the peer answer.
     pub(crate) fn ping(&mut self) {
-        if let Self::Quic(connection) = self {
+        if let Self::Quic(connection, _) = self {
             connection.ping();
         }
     }
@@ -222,18 +227,29 @@ impl Connection {
         max_segments: NonZeroUsize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let connection = match self {
-            Self::Quic(connection) => connection,
+        let (connection, copies) = match self {
+            Self::Quic(connection, copies) => (connection, copies),
             Self::Scripted(script) => return script.poll_transmit(),
         };
+        let peer = connection.remote_address();
+        if let Some((transmit, bytes)) = copies.as_mut().and_then(|copies| copies.take(now, peer)) {
+            buffer.extend_from_slice(&bytes);
+            return Some(transmit);
+        }
         let fitting = SEND_MAX / usize::from(connection.current_mtu()).max(1);
         let segments = max_segments.get().min(fitting.max(1));
-        connection.poll_transmit(now, segments, buffer)
+        let start = buffer.len();
+        let transmit = connection.poll_transmit(now, segments, buffer)?;
+        if let Some(copies) = copies {
+            copies.sent(now, connection, &transmit, &buffer[start..]);
+        }
+        Some(transmit)
     }
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
         match self {
-            Self::Quic(connection) => {
+            Self::Quic(connection, copies) => {
+                *copies = None;
                 let reason = Bytes::copy_from_slice(reason.as_bytes());
                 connection.close(now, reasons::var_int(code), reason);
             }
@@ -243,14 +259,14 @@ impl Connection {
 
     /// It may receive so much ahead, as its endpoint has it for peers that are known.
     pub(crate) fn widen(&mut self, endpoint: &Endpoint) {
-        if let Self::Quic(connection) = self {
+        if let Self::Quic(connection, _) = self {
             connection.set_receive_window(endpoint.receive_window());
         }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         match self {
-            Self::Quic(connection) => connection.is_closed(),
+            Self::Quic(connection, _) => connection.is_closed(),
             Self::Scripted(script) => script.is_closed(),
         }
     }
@@ -258,28 +274,28 @@ impl Connection {
     /// What making datagrams has brought up.
     pub(crate) fn settled_with(&mut self) -> Option<ConnectionEvent> {
         match self {
-            Self::Quic(_) => self.poll(),
+            Self::Quic(..) => self.poll(),
             Self::Scripted(script) => script.settled_with(),
         }
     }
 
     pub(crate) fn is_drained(&mut self) -> bool {
         match self {
-            Self::Quic(connection) => connection.is_drained(),
+            Self::Quic(connection, _) => connection.is_drained(),
             Self::Scripted(script) => script.is_drained(),
         }
     }
 
     pub(crate) fn round_trip_time(&self) -> Duration {
         match self {
-            Self::Quic(connection) => connection.rtt(),
+            Self::Quic(connection, _) => connection.rtt(),
             Self::Scripted(_) => Duration::ZERO,
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::Quic(connection) => connection.remote_address(),
+            Self::Quic(connection, _) => connection.remote_address(),
             Self::Scripted(script) => script.address(),
         }
     }
@@ -287,7 +303,7 @@ impl Connection {
     /// The peer's certificates, verified during the handshake.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         match self {
-            Self::Quic(connection) => connection
+            Self::Quic(connection, _) => connection
                 .crypto_session()
                 .peer_identity()
                 .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())

@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::carrier::Carrier;
 use super::connection::Connection;
+use super::copies::Copies;
 use super::foreign::foreign_crypto;
 use super::pace::Pace;
 use super::reasons;
@@ -72,6 +73,8 @@ pub(crate) struct Endpoint {
     redial_ids: Option<SeededCidGenerator>,
     wall: WallClock,
     receive_window: VarInt,
+    /// Connections say things twice where that helps.
+    copies_on_loss: bool,
     /// In place of QUIC.
     scripts: Option<Scripts>,
     /// Of stateless resets.
@@ -148,6 +151,7 @@ impl Endpoint {
             redial_ids: shard.map(|shard| sources.connection_id_generator(Some(shard))),
             wall,
             receive_window: receive_window(config),
+            copies_on_loss: config.transport.copies_on_loss,
             scripts: None,
             // All shards of a server together keep to it.
             resets: Pace::new(
@@ -253,7 +257,7 @@ impl Endpoint {
                             Arrived::Failed(ended(connection))
                         }
                         Ok((handle, connection)) => {
-                            let connection = Connection::Quic(connection);
+                            let connection = Connection::Quic(connection, self.copies());
                             Arrived::New(Box::new(Carrier::new(handle, connection)))
                         }
                         Err(error) => {
@@ -308,7 +312,7 @@ impl Endpoint {
         config.initial_dst_cid_provider(Arc::new(move || first));
         match self.inner.connect(now, config, address, server_name) {
             Ok((handle, connection)) => {
-                let carrier = Carrier::new(handle, Connection::Quic(connection));
+                let carrier = Carrier::new(handle, Connection::Quic(connection, self.copies()));
                 Ok((carrier, begins))
             }
             Err(ConnectError::InvalidServerName(_)) => Err(CommandError::InvalidServerName),
@@ -330,6 +334,10 @@ impl Endpoint {
     }
 
     /// What a connection may receive ahead once its client is admitted, in bytes.
+    fn copies(&self) -> Option<Box<Copies>> {
+        self.copies_on_loss.then(Box::default)
+    }
+
     pub(crate) fn receive_window(&self) -> VarInt {
         self.receive_window
     }

@@ -2,6 +2,7 @@
 
 mod carrier;
 mod connection;
+mod copies;
 mod endpoint;
 mod foreign;
 mod log;

@@ -150,6 +150,7 @@ fn set(config: &mut Config, input: &mut Input<'_>) {
         39 => transport.migration = number & 1 == 1,
         40 => transport.min_reset_interval = time,
         41 => config.report_sent = number & 1 == 1,
+        42 => transport.copies_on_loss = number & 1 == 1,
         _ => {}
     }
 }

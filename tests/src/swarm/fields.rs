@@ -58,6 +58,7 @@ fields! {
     transport.initial_rtt,
     transport.initial_mtu,
     transport.mtu_discovery,
+    transport.copies_on_loss,
     transport.congestion,
     transport.migration,
     transport.min_reset_interval,

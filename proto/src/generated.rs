@@ -70,7 +70,8 @@ pub struct Resume {
     /// What the client's session holds, a lane each; lanes without anything may be left out.
     #[prost(message, repeated, tag = "4")]
     pub received: ::prost::alloc::vec::Vec<Receipt>,
-    /// Which of the client's attempts to resume this session it is: above that of any earlier one.
+    /// Which of the client's attempts to resume this session it is, from 1: above that of any earlier
+    /// one.
     #[prost(uint64, tag = "5")]
     pub attempt: u64,
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::trace::replay;
-use trunkline_core::{ADDRESSES_MAX, ClientId, CommandError, Dial, Event, SessionKey};
+use trunkline_core::{
+    ADDRESSES_MAX, ClientId, CommandError, Dial, DisconnectReason, Event, SessionKey,
+};
 use trunkline_testkit::{NodeIndex, Recording, World, echo};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -20,10 +22,20 @@ fn nowhere(number: u8) -> SocketAddr {
 
 /// A client's session with a server of these addresses.
 fn dial(world: &mut World, client: NodeIndex, addresses: &[SocketAddr]) -> SessionKey {
+    dial_as(world, client, "localhost", addresses)
+}
+
+/// The same with a server that is to have this name.
+fn dial_as(
+    world: &mut World,
+    client: NodeIndex,
+    server_name: &str,
+    addresses: &[SocketAddr],
+) -> SessionKey {
     let now = world.now();
     let dial = Dial {
         address: addresses[0],
-        server_name: "localhost".to_owned(),
+        server_name: server_name.to_owned(),
         client: ClientId::new("anna").unwrap(),
         credentials: Bytes::new(),
         agent: "test".to_owned(),
@@ -164,4 +176,40 @@ fn a_session_has_at_most_eight_addresses() {
     node.add_address(now, session, most[3]).unwrap();
     let unusable = node.add_address(now, session, ([0, 0, 0, 0], 1).into());
     assert!(matches!(unusable, Err(CommandError::UndialableAddress(_))));
+}
+
+#[test]
+fn a_session_that_is_redirected_while_it_dials_goes_there_next() {
+    let mut world = World::new(7);
+    let [first, second] = [(); 2].map(|()| world.server());
+    let client = world.client();
+    let [one, other] = [first, second].map(|server| world.address(server));
+    let session = dial(&mut world, client, &[one]);
+    let now = world.now();
+    world.node(client).redirect(now, session, other).unwrap();
+    world.run(SECOND, echo);
+    assert_eq!(world.node(first).sessions().count(), 1, "this dial goes on");
+    world.kill(first);
+    world.run(100 * SECOND, echo);
+    assert_eq!(world.node(second).sessions().count(), 1);
+}
+
+#[test]
+fn a_server_of_another_name_is_told_of_though_another_address_is_dead() {
+    for dead_first in [true, false] {
+        let (mut world, server, client) = World::pair(8);
+        let mut addresses = [world.address(server), nowhere(1)];
+        if dead_first {
+            addresses.reverse();
+        }
+        dial_as(&mut world, client, "elsewhere", &addresses);
+        world.run(30 * SECOND, echo);
+        let told = world.count(client, |event| {
+            let Event::Closed { reason, .. } = event else {
+                return false;
+            };
+            matches!(reason, DisconnectReason::Certificate(_))
+        });
+        assert_eq!((told, redials(&world, client)), (1, 0));
+    }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::backoff::Backoff;
 use crate::config::Redial;
 use crate::error::{CloseCode, DisconnectReason};
+use crate::id::LinkKey;
 use crate::steering::NAMING;
 
 /// How a client session gets its links.
@@ -70,6 +71,14 @@ impl Dialing {
     pub(crate) fn aim(&mut self, address: SocketAddr) {
         let before = std::mem::replace(&mut self.address, address);
         self.race.aimed(before, address);
+    }
+
+    /// A link ended. If it was a dial to one of several addresses, and a dial there makes no sense,
+    /// that is what the others' silence will mean.
+    pub(crate) fn link_ended(&mut self, link: LinkKey, reason: &DisconnectReason) {
+        if self.race.ended(link) && fate(reason, self.welcomed) == Fate::Final {
+            self.race.judged(reason);
+        }
     }
 
     /// Decides what follows the end of a link; `random` jitters the delay.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, DisconnectReason};
 use crate::id::LinkKey;
 use crate::steering::NAMING;
 
@@ -17,6 +17,10 @@ pub(crate) struct Race {
     /// The next of them.
     next: usize,
     runners: Vec<Runner>,
+    /// While it ran, the next dial was sent elsewhere.
+    redirected: bool,
+    /// Why no dial to an address makes sense that was tried.
+    verdict: Option<DisconnectReason>,
 }
 
 #[derive(Debug)]
@@ -52,9 +56,13 @@ impl Race {
         if before == first {
             return;
         }
+        self.redirected = !self.runners.is_empty();
         match self.others.iter_mut().find(|other| **other == first) {
             Some(place) => *place = before,
-            None => self.others.clear(),
+            None => {
+                self.others.clear();
+                self.next = 0;
+            }
         }
     }
 
@@ -62,6 +70,8 @@ impl Race {
     pub(crate) fn begin(&mut self) {
         self.next = 0;
         self.runners.clear();
+        self.redirected = false;
+        self.verdict = None;
     }
 
     pub(crate) fn dialled(
@@ -91,9 +101,26 @@ impl Race {
         self.others.get(at).copied()
     }
 
-    /// A link to an address ended.
-    pub(crate) fn ended(&mut self, link: LinkKey) {
+    /// A link ended. `true`: it was one of those that still might have answered.
+    pub(crate) fn ended(&mut self, link: LinkKey) -> bool {
+        let before = self.runners.len();
         self.runners.retain(|runner| runner.link != link);
+        self.runners.len() < before
+    }
+
+    /// An address is of no use, for this reason.
+    pub(crate) fn judged(&mut self, reason: &DisconnectReason) {
+        self.verdict = Some(reason.clone());
+    }
+
+    /// Why an address was of no use, if one was.
+    pub(crate) fn verdict(&mut self) -> Option<DisconnectReason> {
+        self.verdict.take()
+    }
+
+    /// Whether the next dial was sent elsewhere since this one began.
+    pub(crate) fn is_redirected(&self) -> bool {
+        self.redirected
     }
 
     /// The link that was dialled last of those that still may answer.
@@ -105,6 +132,7 @@ impl Race {
     pub(crate) fn won(&mut self, winner: LinkKey) -> Option<Won> {
         let at = self.runners.iter().position(|r| r.link == winner)?;
         let runner = self.runners.remove(at);
+        self.verdict = None;
         Some((runner.address, runner.begins, self.give_up()))
     }
 
@@ -159,7 +187,7 @@ mod tests {
         for number in 1..=3_u8 {
             race.dialled(link(number.into()), address(number), Some([number; NAMING]));
         }
-        race.ended(link(3));
+        assert!(race.ended(link(3)) && !race.ended(link(3)));
         assert_eq!(race.latest(), Some(link(2)));
         let won = race.won(link(1));
         assert_eq!(won, Some((address(1), Some([1; NAMING]), vec![link(2)])));

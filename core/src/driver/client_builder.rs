@@ -22,9 +22,7 @@ use super::runtime::{Io, Platform, Runtime, Task};
 use super::service::{Serve, Service};
 use super::shared::Shared;
 use super::turn::{Driver, Parts};
-use crate::{
-    ADDRESSES_MAX, ClientId, ClientRole, Config, Dial, Identity, Origin, Roles, Roots, Seed,
-};
+use crate::{ClientId, ClientRole, Config, Dial, Identity, Origin, Roles, Roots, Seed};
 
 /// Sets up a client; awaited, it connects. See [`Client::connect`].
 #[must_use = "nothing is dialled before this is awaited"]
@@ -227,7 +225,7 @@ impl<P: Platform> ClientBuilder<P> {
         let (io, bound) = bind(&*platform, &found)?;
         let (mut node, fresh) = recording::start(recording, config, roles, origin)?;
         let ipv6 = bound.is_ipv6();
-        let mut addresses = in_reach(&found, ipv6).into_iter().take(ADDRESSES_MAX);
+        let mut addresses = in_reach(&found, ipv6).into_iter();
         let address = addresses
             .next()
             .ok_or_else(|| unresolved(&target, io::ErrorKind::NotFound, "it has no address"))?;

@@ -31,8 +31,8 @@ pub(crate) enum Command {
     Answer(DeliveryKey, Answer),
     /// What the application decided about a link.
     Decide(LinkKey, Result<(), Refusal>),
-    /// Where the next dial of a client goes.
-    Redirect(SessionKey, SocketAddr),
+    /// Where the next dial of a client goes first, and other addresses of that server.
+    Redirect(SessionKey, Vec<SocketAddr>),
     /// Anything rare: a look at the node, groups, a broadcast.
     With(Look),
     /// Close a session.

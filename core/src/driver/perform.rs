@@ -35,9 +35,15 @@ impl<I: Io> Driver<I> {
                     Err(refusal) => self.node.refuse(now, link, refusal),
                 };
             }
-            Command::Redirect(session, address) => {
-                if let Err(error) = self.node.redirect(now, session, address) {
-                    tracing::debug!(?session, %address, %error, "not redirected");
+            Command::Redirect(session, addresses) => {
+                let mut addresses = addresses.into_iter();
+                let first = addresses
+                    .next()
+                    .map(|a| self.node.redirect(now, session, a));
+                let mut others = addresses.map(|a| self.node.add_address(now, session, a));
+                let failed = first.into_iter().chain(&mut others).find_map(Result::err);
+                if let Some(error) = failed {
+                    tracing::debug!(?session, %error, "not redirected");
                 }
             }
             Command::With(look) => look(&mut self.node, now),

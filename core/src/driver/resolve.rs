@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::command::Command;
 use super::runtime::Task;
 use super::shared::Desk;
-use crate::SessionKey;
+use crate::{ADDRESSES_MAX, SessionKey};
 
 pub(crate) type Lookup = Arc<dyn Fn(&str) -> Task<io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
@@ -51,11 +51,19 @@ impl Resolver {
             Some(alternative) if attempt <= LOYAL_ATTEMPTS || attempt % 2 == 1 => alternative,
             _ => &self.target,
         };
+        if attempt == 1 && self.home.is_none() && self.alternative.is_none() {
+            // An address may have answered, and have made the session: that is dialled again.
+            return;
+        }
         let (ipv6, home, to) = (self.ipv6, self.home, desk.clone());
-        let redirect = move |found: &[SocketAddr]| match choose(found, ipv6, home, attempt) {
+        let redirect = move |found: &[SocketAddr]| {
+            let addresses = in_turn(found, ipv6, home, attempt);
+            if addresses.is_empty() {
+                tracing::debug!(?found, "nothing in reach of this socket");
+                return;
+            }
             // If the driver has ended, nobody dials any more.
-            Some(address) => drop(to.mailbox.post(Command::Redirect(session, address))),
-            None => tracing::debug!(?found, "not in reach of an IPv4 socket"),
+            drop(to.mailbox.post(Command::Redirect(session, addresses)));
         };
         if let Ok(address) = target.parse() {
             return redirect(&[address]);
@@ -70,33 +78,47 @@ impl Resolver {
     }
 }
 
-/// The addresses that a socket of that family can send to, as it has to name them.
+/// The addresses that a socket of that family can send to, as it has to name them: as many as a
+/// session dials, and both families in turn (RFC 8305, section 4).
 pub(crate) fn in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
     let named = |address: &SocketAddr| match address {
         SocketAddr::V4(v4) if ipv6 => Some((v4.ip().to_ipv6_mapped(), v4.port()).into()),
         SocketAddr::V6(_) if !ipv6 => None,
         own => Some(*own),
     };
-    found.iter().filter_map(named).collect()
+    let reached = found.iter().filter_map(named);
+    let dialable = reached.filter(|a| a.port() != 0 && !a.ip().to_canonical().is_unspecified());
+    let is_ipv6 = |address: &SocketAddr| !address.ip().to_canonical().is_ipv4();
+    let (mut one, mut other): (Vec<_>, Vec<_>) = dialable.partition(is_ipv6);
+    if found.first().is_some_and(|first| !is_ipv6(first)) {
+        std::mem::swap(&mut one, &mut other);
+    }
+    let mut families = [one.into_iter(), other.into_iter()];
+    let mut addresses = Vec::new();
+    while families.iter().any(|family| family.len() > 0) {
+        addresses.extend(families.iter_mut().filter_map(Iterator::next));
+    }
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
 }
 
-/// The address for that redial (1, 2, …): the one that had a link first, then each in turn.
-fn choose(
+/// The addresses for that redial (1, 2, …), in order: the one that had a link first, then each first
+/// in turn.
+fn in_turn(
     found: &[SocketAddr],
     ipv6: bool,
     home: Option<SocketAddr>,
     attempt: u32,
-) -> Option<SocketAddr> {
+) -> Vec<SocketAddr> {
     let mut addresses = in_reach(found, ipv6);
-    let mut turn = attempt as usize;
-    if let Some(home) = home {
-        // The session is at home; without one, the first address was dialled before all redials.
-        turn = turn.saturating_sub(1);
-        if let Some(at) = addresses.iter().position(|address| *address == home) {
-            addresses[..=at].rotate_right(1);
-        }
+    let at_home = |address: &SocketAddr| Some(*address) == home;
+    if let Some(at) = addresses.iter().position(at_home) {
+        addresses[..=at].rotate_right(1);
     }
-    addresses.get(turn.checked_rem(addresses.len())?).copied()
+    let turn = (attempt as usize).saturating_sub(1);
+    let turn = turn.checked_rem(addresses.len()).unwrap_or(0);
+    addresses.rotate_left(turn);
+    addresses
 }
 
 #[cfg(test)]
@@ -112,15 +134,17 @@ mod tests {
     fn ports(ipv6: bool, home: Option<&str>) -> Vec<u16> {
         let home = home.map(|home| home.parse().unwrap());
         (1..=4)
-            .map(|attempt| choose(&addresses(), ipv6, home, attempt).unwrap().port())
+            .map(|attempt| in_turn(&addresses(), ipv6, home, attempt)[0].port())
             .collect()
     }
 
     #[test]
     fn redials_go_round_all_addresses_that_the_socket_reaches() {
-        assert_eq!(ports(false, None), [3, 2, 3, 2]);
-        assert_eq!(ports(true, None), [2, 3, 1, 2]);
-        assert_eq!(choose(&addresses()[..1], false, None, 1), None);
+        assert_eq!(ports(false, None), [2, 3, 2, 3]);
+        assert_eq!(ports(true, None), [1, 2, 3, 1]);
+        let all = in_turn(&addresses(), true, None, 2);
+        assert_eq!(all.iter().map(|a| a.port()).collect::<Vec<_>>(), [2, 3, 1]);
+        assert!(in_turn(&addresses()[..1], false, None, 1).is_empty());
     }
 
     #[test]
@@ -128,6 +152,27 @@ mod tests {
         assert_eq!(ports(false, Some("127.0.0.1:3")), [3, 2, 3, 2]);
         assert_eq!(ports(true, Some("[::ffff:127.0.0.1]:3")), [3, 1, 2, 3]);
         assert_eq!(ports(false, Some("127.0.0.1:9")), [2, 3, 2, 3]);
+    }
+
+    #[test]
+    fn both_families_have_their_turn_and_what_cannot_be_dialled_has_none() {
+        let found = [
+            "[::1]:1",
+            "[::2]:2",
+            "[::]:3",
+            "[::4]:4",
+            "1.1.1.1:5",
+            "0.0.0.0:6",
+        ];
+        let found = found.map(|address| address.parse().unwrap());
+        let ports = |found: &[SocketAddr]| -> Vec<u16> {
+            in_reach(found, true).iter().map(|a| a.port()).collect()
+        };
+        assert_eq!(ports(&found), [1, 5, 2, 4]);
+        assert_eq!(ports(&found[3..]), [4, 5]);
+        assert_eq!(ports(&found[4..]), [5]);
+        let many: Vec<SocketAddr> = (1..20).map(|port| ([1, 1, 1, 1], port).into()).collect();
+        assert_eq!(in_reach(&many, false).len(), ADDRESSES_MAX);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Node {
             return;
         };
         if let Some(dialing) = &mut session.dialing {
-            dialing.race.ended(key);
+            dialing.link_ended(key, &reason);
         }
         if session.link != Some(key) {
             return;
@@ -143,6 +143,7 @@ impl Node {
             // session again, the first may have.
             dialing.hellos = 0;
         }
+        let reason = dialing.race.verdict().unwrap_or(reason);
         let next = dialing.after(now, &reason, random);
         let attempt = dialing.backoff.attempt();
         let (Next::Redial(delay) | Next::StartOver(delay)) = next else {
@@ -229,7 +230,8 @@ impl Node {
             }
         }
         if let Some(dialing) = &mut session.dialing {
-            let dials = dialing.race.give_up();
+            let mut dials = dialing.race.give_up();
+            dials.retain(|dial| Some(*dial) != session.link);
             self.end_dials(now, dials);
         }
         if let Some(link) = session.link {

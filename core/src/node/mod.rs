@@ -104,7 +104,7 @@ pub struct Node {
 pub enum TimeoutReason {
     /// QUIC, heartbeat or admission of a link.
     Link(LinkKey),
-    /// Redial or retention of a session.
+    /// Redial, a server's next address, or retention of a session.
     Session(SessionKey),
     /// The time that closing a session in order may take.
     Close(SessionKey),

@@ -133,7 +133,9 @@ impl Node {
         let Some((address, begins, others)) = dialing.race.won(winner) else {
             return;
         };
-        dialing.aim(address);
+        if !dialing.race.is_redirected() {
+            dialing.aim(address);
+        }
         if dialing.hellos == 0 {
             // Until a Welcome says more, this is where the session is.
             dialing.route = begins;

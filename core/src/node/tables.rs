@@ -49,7 +49,7 @@ pub(super) struct Session {
     pub(super) dialing: Option<Dialing>,
     pub(super) closing: Option<Closing>,
     pub(super) room: SessionRoom,
-    /// Redial or retention.
+    /// Redial, the server's next address, or retention.
     pub(super) timer: TimerSlot,
     pub(super) close_timer: TimerSlot,
     pub(super) receipt_timer: TimerSlot,

@@ -1,5 +1,6 @@
 //! What applications ask of their nodes, told to the oracle too.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,11 @@ use super::run::Run;
 
 /// What messages are, one tag for all.
 const TAG: Tag = Tag::of("swarm.v1.Numbered");
+
+/// An address at which nobody is.
+fn nowhere() -> SocketAddr {
+    ([192, 0, 2, 1], 4433).into()
+}
 
 impl Run<'_> {
     /// What a command to a node returns.
@@ -44,15 +50,21 @@ impl Run<'_> {
         self.dials += 1;
         let now = self.world.now();
         let address = self.world.address(self.indices[server]);
+        // Now and then a server has another address, at which nobody is, and that is dialled first.
+        let dead = self.dials.is_multiple_of(5).then(nowhere);
         let connected = self.tell(client, |machine| {
             let dial = Dial {
-                address,
+                address: dead.unwrap_or(address),
                 server_name: "localhost".to_owned(),
                 client: name.clone(),
                 credentials: Bytes::new(),
                 agent: "swarm".to_owned(),
             };
-            machine.connect(now, dial)
+            let session = machine.connect(now, dial)?;
+            if dead.is_some() {
+                machine.add_address(now, session, address)?;
+            }
+            Ok::<_, CommandError>(session)
         });
         if let Ok(session) = connected {
             let mut hall = self.hall.borrow_mut();

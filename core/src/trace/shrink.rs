@@ -137,6 +137,10 @@ impl Parts {
             }
             joins = matches!(record, Record::Answers { polled: true, .. });
         }
+        if joins {
+            // The poll that they belong to was not recorded any more.
+            pieces.pop();
+        }
         Ok(Self {
             header,
             total,
@@ -144,9 +148,11 @@ impl Parts {
         })
     }
 
+    /// Without what is behind that record but for the next piece: a call with which a trace ends may
+    /// have had answers.
     fn until(mut self, record: u64) -> Self {
         let end = self.pieces.iter().position(|piece| piece.last >= record);
-        self.pieces.truncate(end.map_or(usize::MAX, |end| end + 1));
+        self.pieces.truncate(end.map_or(usize::MAX, |end| end + 2));
         self
     }
 

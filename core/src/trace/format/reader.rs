@@ -46,6 +46,8 @@ pub(in crate::trace) struct Answered<'a> {
     pub(in crate::trace) answers: Answers,
     /// The number of the later one of both.
     pub(in crate::trace) last: u64,
+    /// It has no answers, and the trace ends behind it: there may have been some.
+    pub(in crate::trace) cut_off: bool,
 }
 
 /// What connections answered, and which record says so, if one does.
@@ -184,15 +186,18 @@ impl<R: Read> Reader<R> {
         &mut self,
     ) -> Result<Option<Answered<'_>>, TraceError> {
         let mut answers = Answers::default();
+        let mut cut_off = false;
         let Some(mut body) = self.next_body()? else {
             return Ok(None);
         };
         if let Some(before) = Answers::polled(&body) {
-            answers = before;
             // Without the poll that they belong to, they are of no use.
             match self.next_body()? {
                 Some(next) => body = next,
                 None => return Ok(None),
+            }
+            if !Record::is_end(&body.bytes) {
+                answers = before;
             }
         } else {
             // What is wrong further on is said when its turn comes.
@@ -200,9 +205,15 @@ impl<R: Read> Reader<R> {
             match ahead {
                 Ok(Some(next)) => match Answers::of_call(&next) {
                     Some(behind) => answers = behind,
-                    None => self.ahead = Some(Ok(Some(next))),
+                    None => {
+                        cut_off = Record::is_end(&next.bytes);
+                        self.ahead = Some(Ok(Some(next)));
+                    }
                 },
-                other => self.ahead = Some(other),
+                other => {
+                    cut_off = matches!(other, Ok(None));
+                    self.ahead = Some(other);
+                }
             }
         }
         let last = body.number.max(answers.number.unwrap_or(0));
@@ -212,6 +223,7 @@ impl<R: Read> Reader<R> {
             record,
             answers,
             last,
+            cut_off,
         }))
     }
 

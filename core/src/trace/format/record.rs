@@ -157,6 +157,11 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether a record's body is that of the last one.
+    pub(super) fn is_end(body: &[u8]) -> bool {
+        body.first() == Some(&kind::END)
+    }
+
     /// Reads a record's body if it is one of answers, and whether they are a poll's.
     pub(super) fn answers(body: &[u8]) -> Option<(bool, Vec<(LinkKey, LinkNote)>)> {
         let kind = *body.first()?;

@@ -42,6 +42,7 @@
 //! ```
 
 mod apply;
+mod comparison;
 mod ddmin;
 mod format;
 mod link_replay;
@@ -56,6 +57,7 @@ mod signatures;
 mod tests;
 mod what_if;
 
+pub use comparison::{Comparison, Timeline};
 pub use format::{
     Beginning, Build, Draws, End, Ending, FORMAT, Header, Reader, Record, Recorded, TraceError,
     Writer,
@@ -66,4 +68,4 @@ pub use replay::{Replay, replay};
 pub use report::{Difference, Report};
 pub use ring::Saver;
 pub use shrink::{ShrinkError, Shrunk, shrink, shrink_while};
-pub use what_if::{Comparison, Timeline, WhatIfError, what_if};
+pub use what_if::{WhatIfError, what_if};

@@ -2,18 +2,18 @@
 //! behaviour of peers, and whatever comes of it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::apply::apply;
+use super::comparison::{Comparison, Timeline};
 use super::format::{Draws, Reader, Record, Recorded, TraceError, change};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
 use crate::link::heads::with_length;
-use crate::node::{Event, Input, Node};
+use crate::node::{Input, Node};
 use crate::quic::{ScriptEvent, ScriptStream};
 use crate::tap::{Body, Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
 
@@ -42,86 +42,18 @@ pub enum WhatIfError {
         BODIES_MAX >> 20
     )]
     Bodies,
+    /// Its timers would fire so often in the time that the trace covers, or says that it covers, that
+    /// there is no waiting for the end of it.
+    #[error(
+        "in the time that the trace covers, {0:?}, the node would have more to do than there is time for: shorten that, or give its timers longer intervals"
+    )]
+    Endless(Duration),
     /// The node does not start so.
     #[error("the node does not start with that: {0}")]
     Config(#[from] ConfigError),
     /// The trace cannot be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
-}
-
-/// What a recorded node did, and what it would have done.
-#[derive(Clone, Debug)]
-pub struct Comparison {
-    /// With the configuration that it had.
-    pub recorded: Timeline,
-    /// With the other one.
-    pub other: Timeline,
-}
-
-/// What a node did.
-#[derive(Clone, Debug, Default)]
-pub struct Timeline {
-    /// Its events, and how long after its origin each came.
-    pub events: Vec<(Duration, Event)>,
-    /// Links that it dialled.
-    pub dialled: u64,
-    /// Of these, how many more than were recorded: nobody answered them.
-    pub unanswered: u64,
-    /// Links that peers began.
-    pub accepted: u64,
-    /// Control and lane writes.
-    pub writes: u64,
-}
-
-impl Comparison {
-    /// The place of the first event that differs in kind, time, or content (of bodies, the lengths).
-    pub fn first_difference(&self) -> Option<usize> {
-        let (one, other) = (&self.recorded.events, &self.other.events);
-        let same = one
-            .iter()
-            .zip(other)
-            .take_while(|((at, one), (when, other))| {
-                at == when && one.name() == other.name() && one.head_digest() == other.head_digest()
-            });
-        let same = same.count();
-        (same < one.len().max(other.len())).then_some(same)
-    }
-}
-
-impl Timeline {
-    /// How many events of each kind there were.
-    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let mut counts = BTreeMap::new();
-        for (_, event) in &self.events {
-            *counts.entry(event.name()).or_default() += 1;
-        }
-        counts
-    }
-}
-
-impl fmt::Display for Timeline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            events,
-            dialled,
-            unanswered,
-            accepted,
-            writes,
-        } = self;
-        write!(
-            f,
-            "{} events, {dialled} links dialled, {accepted} accepted, {writes} writes",
-            events.len()
-        )?;
-        match unanswered {
-            0 => Ok(()),
-            more => write!(
-                f,
-                "; {more} more links than were recorded, which nobody answered"
-            ),
-        }
-    }
 }
 
 /// Runs a link-level trace's node twice: as it was configured, and with `changes`, each the path of
@@ -153,7 +85,7 @@ pub fn what_if(
     let run = |config: &Config| {
         let config = config.clone();
         let node = Node::scripted(config, *roles, Draws::rng(draws.as_ref())?, now)?;
-        Ok::<_, WhatIfError>(Run::new(node, now, &score).play())
+        Run::new(node, now, &score).play()
     };
     Ok(Comparison {
         recorded: run(&header.config)?,
@@ -340,6 +272,10 @@ impl Tap for Stagehand {
     }
 }
 
+/// So many timeouts a run may have whatever was recorded, and so many more for each thing that was.
+const STEPS: u64 = 100_000;
+const STEPS_EACH: u64 = 100;
+
 /// Of a time in which nothing was recorded, only so much is played: 30 days, in nanoseconds.
 const GAP_MAX: Nanos = 30 * 24 * 3_600 * 1_000_000_000;
 
@@ -353,6 +289,8 @@ struct Run<'a> {
     /// What peers will do: by time, and then in the order in which it was planned.
     planned: BTreeMap<(Nanos, u64), (LinkKey, ScriptEvent)>,
     plans: u64,
+    /// Timeouts that it may still have.
+    steps: u64,
     timeline: Timeline,
 }
 
@@ -360,6 +298,9 @@ impl<'a> Run<'a> {
     fn new(mut node: Node, start: Instant, score: &'a Score) -> Self {
         let told = Stagehand::default();
         node.tell(Box::new(told.clone()));
+        let parts = score.dialled.iter().chain(&score.accepted);
+        let acts: usize = parts.map(|part| part.acts.len()).sum();
+        let recorded = (score.cues.len() + acts) as u64;
         Self {
             node,
             start,
@@ -368,13 +309,14 @@ impl<'a> Run<'a> {
             told,
             planned: BTreeMap::new(),
             plans: 0,
+            steps: STEPS.saturating_add(recorded.saturating_mul(STEPS_EACH)),
             timeline: Timeline::default(),
         }
     }
 
-    fn play(mut self) -> Timeline {
+    fn play(mut self) -> Result<Timeline, WhatIfError> {
         for (at, cue) in &self.score.cues {
-            self.until(*at);
+            self.until(*at)?;
             match cue {
                 Cue::Command(body) => {
                     let record = Record::decode(body, Level::Link, &mut 0);
@@ -388,8 +330,8 @@ impl<'a> Run<'a> {
             }
             self.drain();
         }
-        self.until(self.score.end);
-        self.timeline
+        self.until(self.score.end)?;
+        Ok(self.timeline)
     }
 
     fn begin(&mut self, number: usize) {
@@ -418,7 +360,7 @@ impl<'a> Run<'a> {
     }
 
     /// Everything that peers do and that is due by then.
-    fn until(&mut self, end: Nanos) {
+    fn until(&mut self, end: Nanos) -> Result<(), WhatIfError> {
         // What is damaged or made up may leave out centuries, in which a client would go on dialling.
         self.now = self.now.max(end.saturating_sub(GAP_MAX));
         loop {
@@ -431,6 +373,11 @@ impl<'a> Run<'a> {
             let now = self.instant();
             // A timeout before what comes at the same time: as a driver that wakes for it.
             if timeout.is_some_and(|at| at <= self.now) {
+                let covered = Duration::from_nanos(self.score.end.unsigned_abs());
+                self.steps = self
+                    .steps
+                    .checked_sub(1)
+                    .ok_or(WhatIfError::Endless(covered))?;
                 self.node.handle_input(now, Input::Timeout);
             } else if let Some((_, (link, act))) = self.planned.pop_first() {
                 self.node.play(now, link, act);
@@ -438,6 +385,7 @@ impl<'a> Run<'a> {
             self.drain();
         }
         self.now = self.now.max(end);
+        Ok(())
     }
 
     fn drain(&mut self) {

@@ -2,6 +2,7 @@
 //! known.
 
 use std::io::{Read, Write};
+use std::ops::Range;
 
 use super::format::{Header, Reader, Record, Recorded, TraceError, Writer};
 use crate::link::heads;
@@ -86,25 +87,74 @@ fn redact_note(note: &mut LinkNote, key: &BodyKey) {
         LinkNote::Lane {
             opening: false,
             frame,
-            marked: marked @ None,
+            marked,
             ..
-        } => {
-            let Some(range) = heads::body_range(frame) else {
-                return;
-            };
-            let body = frame.get(range.clone()).unwrap_or_default();
-            if let Body::Marked { length, hash } = Body::Whole(body).marked(key) {
-                *marked = Some(Marked {
-                    start: range.start,
-                    length,
-                    hash,
-                });
+        } => match (heads::body_range(frame), &mut *marked) {
+            // A hash stands for it already, if it is where the trace says that it is.
+            (range, Some(known)) if range.as_ref().is_none_or(|range| is_place(known, range)) => {
+                known.hash = key.hash(&known.hash.to_le_bytes());
             }
-        }
-        LinkNote::Lane {
-            marked: Some(marked),
-            ..
-        } => marked.hash = key.hash(&marked.hash.to_le_bytes()),
+            (Some(range), _) => {
+                let body = frame.get(range.clone()).unwrap_or_default();
+                if let Body::Marked { length, hash } = Body::Whole(body).marked(key) {
+                    *marked = Some(Marked {
+                        start: range.start,
+                        length,
+                        hash,
+                    });
+                }
+            }
+            (None, _) => {}
+        },
         _ => {}
+    }
+}
+
+fn is_place(marked: &Marked, body: &Range<usize>) -> bool {
+    (marked.start, marked.length) == (body.start, body.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_taken_out_wherever_a_trace_says_that_it_was() {
+        let header = trunkline_proto::EnvelopeHeader::default();
+        let mut framed = bytes::BytesMut::new();
+        header.encode_frame_header(6, &mut framed);
+        framed.extend_from_slice(b"secret");
+        let frame = framed.freeze().slice(1..);
+        let body = heads::body_range(&frame).unwrap();
+        for start in [0, body.start, body.end] {
+            let marked = Some(Marked {
+                start,
+                length: body.end - body.start,
+                hash: 5,
+            });
+            let mut note = LinkNote::Lane {
+                slot: 0,
+                opening: false,
+                frame: Bytes::clone(&frame),
+                marked,
+            };
+            let key = BodyKey::new([7; 32]);
+            redact_note(&mut note, &key);
+            let expected = match start == body.start {
+                true => key.hash(&5_u64.to_le_bytes()),
+                false => key.hash(b"secret"),
+            };
+            let marked = Some(Marked {
+                start: body.start,
+                length: 6,
+                hash: expected,
+            });
+            assert!(
+                matches!(note, LinkNote::Lane { marked: now, .. } if now == marked),
+                "{note:?}"
+            );
+        }
     }
 }

@@ -165,17 +165,47 @@ fn a_trace_replays_to_its_last_whole_record_wherever_it_is_cut() {
         // Also between a call and the answers to it, and within them.
         let cut = header + (trace.len() - header) * part / 6;
         for cut in [cut, cut.saturating_sub(3).max(header)] {
-            match replay(&trace[..cut], Instant::now()) {
-                // A call without its answers is the last thing that the process did.
-                Ok(report) => assert!(
-                    report.is_identical()
-                        || report.ending.is_none_or(|e| !matches!(e, Ending::Said(_))),
-                    "cut at {cut}: {report}"
-                ),
-                Err(error) => panic!("cut at {cut}: {error}"),
+            let report = replayed(&trace[..cut]);
+            assert!(report.is_identical(), "cut at {cut}: {report}");
+        }
+    }
+}
+
+/// As where a process ends, or a recording reaches its limit: behind a call whose answers were not
+/// recorded any more, or behind answers to a poll that was not.
+#[test]
+fn a_trace_that_ends_behind_any_record_replays_identical() {
+    const FIRST: u64 = 150;
+    for trace in conversation_at(Recording::Link, 13, &Certificates::new().unwrap()) {
+        for end in [None, Some(End::Full), Some(End::Stopped)] {
+            for kept in 1..=FIRST {
+                let short = ended(&trace, kept, end);
+                let report = replayed(&short);
+                assert!(
+                    report.is_identical(),
+                    "after record {kept}, {end:?}: {report}"
+                );
+                if kept % 50 == 0 {
+                    let shrunk = shrink(&short[..], Instant::now());
+                    assert!(matches!(shrunk, Err(ShrinkError::Identical)), "{shrunk:?}");
+                }
             }
         }
     }
+}
+
+/// A trace's first records, and that end.
+fn ended(trace: &[u8], kept: u64, end: Option<End>) -> Vec<u8> {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+    for _ in 0..kept {
+        let (_, record) = reader.next_record().unwrap().unwrap();
+        writer.write(&record).unwrap();
+    }
+    if let Some(end) = end {
+        writer.write(&Record::End(end)).unwrap();
+    }
+    writer.into_inner()
 }
 
 /// Everything that must not stand in a trace above QUIC.
@@ -373,6 +403,31 @@ fn another_configuration_changes_what_it_should() {
     );
     let error = what_if(&trace[..], &change("heartbeat.misses", "0"), now).unwrap_err();
     assert!(matches!(error, WhatIfError::Config(_)), "{error}");
+}
+
+/// A client that redials a thousand times a second, and says that it did so for years.
+#[test]
+fn a_run_that_would_not_end_is_refused() {
+    let mut world = World::new(14);
+    world.record_at(Recording::Link);
+    let redial = &mut world.config().redial;
+    (redial.first, redial.cap) = (SECOND / 1_000, SECOND / 1_000);
+    world.config().timeouts.admission = SECOND / 1_000;
+    let client = world.client();
+    let nobody = world.server();
+    world.kill(nobody);
+    world.connect(client, nobody, "anna");
+    world.run(SECOND, echo);
+    let trace = changed(&world.traces(client)[0], |number, record| {
+        if let Record::Asked { at, .. } = record
+            && number > 100
+        {
+            *at = at.saturating_add(i64::MAX / 2);
+        }
+    });
+    let error = what_if(&trace[..], &[], Instant::now()).unwrap_err();
+    assert!(matches!(error, WhatIfError::Endless(_)), "{error}");
+    assert!(error.to_string().contains("longer intervals"), "{error}");
 }
 
 /// Replays what no node has ever met: records of a real trace left out, doubled, moved in time.

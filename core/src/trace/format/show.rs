@@ -48,6 +48,7 @@ impl fmt::Display for Record<'_> {
             } => write!(f, "gave out {mark}"),
             Self::Transmit { mark: None, .. } => f.write_str("gave out no more datagrams"),
             Self::Arrival { .. } => f.write_str("a datagram came"),
+            Self::Answers { notes, .. } if notes.is_empty() => f.write_str("no answers"),
             Self::Answers { notes, .. } => {
                 let mut of = None;
                 for (number, (link, note)) in notes.iter().enumerate() {

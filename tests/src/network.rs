@@ -1,13 +1,14 @@
 //! The network between the nodes: whose address is whose, and the datagrams that are under way.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use trunkline_core::tap::Digest;
 use trunkline_core::{Datagram, Ecn};
 
-use crate::digest::Digest;
 use crate::direction::{Cause, Direction, Fate};
 use crate::{NodeIndex, Path, Random};
 
@@ -161,12 +162,10 @@ impl Network {
             payload,
         } = *outgoing;
         self.traffic.sent += 1;
-        self.digest
-            .add(&(now - self.start).as_nanos().to_be_bytes());
-        self.digest.add(source.to_string().as_bytes());
-        self.digest.add(destination.to_string().as_bytes());
-        self.digest.add(&[ecn.map_or(0, Ecn::bits)]);
-        self.digest.add(payload);
+        (now - self.start).as_nanos().hash(&mut self.digest);
+        (source, destination).hash(&mut self.digest);
+        self.digest.write(&[ecn.map_or(0, Ecn::bits)]);
+        self.digest.write(payload);
         let Some(to) = self.owner(destination) else {
             self.traffic.unreachable += 1;
             return;
@@ -279,6 +278,6 @@ impl Network {
 
     /// Stands for every datagram that was sent so far: when, from where, where to, and what.
     pub(crate) fn fingerprint(&self) -> u64 {
-        self.digest.value()
+        self.digest.finish()
     }
 }

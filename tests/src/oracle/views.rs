@@ -1,5 +1,6 @@
 //! What nodes show of themselves, and what has to be so in the end.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use trunkline_core::{LinkState, Node};
@@ -19,7 +20,7 @@ impl Oracle {
         let limits = process.config.limits;
         let heartbeat = process.config.heartbeat;
         let mut wrong = Vec::new();
-        let mut bound = |what: &str, is: usize, limit: usize| {
+        let mut bound = |what: &dyn Display, is: usize, limit: usize| {
             if is > limit {
                 wrong.push((5, format!("{what}: {is}, and at most {limit} may be")));
             }
@@ -31,32 +32,36 @@ impl Oracle {
             promises += info.promises;
             queued_bytes += info.queued_bytes;
             let queued = limits.outbox_bytes + limits.best_effort_bytes + SLACK;
-            bound(&format!("bytes of {session:?}"), info.queued_bytes, queued);
             bound(
-                &format!("promises of {session:?}"),
+                &format_args!("bytes of {session:?}"),
+                info.queued_bytes,
+                queued,
+            );
+            bound(
+                &format_args!("promises of {session:?}"),
                 info.promises,
                 limits.promises,
             );
             // Each lane for itself, and the best-effort one.
             let deliveries = limits.deliveries * (usize::from(limits.lanes) + 1);
             bound(
-                &format!("deliveries of {session:?}"),
+                &format_args!("deliveries of {session:?}"),
                 info.deliveries,
                 deliveries,
             );
         }
-        bound("promises", promises, limits.promises_total);
-        bound("sessions", sessions, limits.sessions);
+        bound(&"promises", promises, limits.promises_total);
+        bound(&"sessions", sessions, limits.sessions);
         let metrics = shown.metrics(now);
-        bound("promises in all", metrics.promises, promises);
+        bound(&"promises in all", metrics.promises, promises);
         bound(
-            "bytes in all outboxes",
+            &"bytes in all outboxes",
             metrics.outbox_bytes,
             limits.outbox_bytes_total + SLACK,
         );
         // What is queued is in outboxes, or waits as best effort.
         bound(
-            "bytes of best effort",
+            &"bytes of best effort",
             queued_bytes.saturating_sub(metrics.outbox_bytes),
             limits.best_effort_bytes * sessions,
         );

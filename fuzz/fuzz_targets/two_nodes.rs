@@ -1,5 +1,8 @@
 #![no_main]
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use libfuzzer_sys::fuzz_target;
 use trunkline_core::{Bug, plant};
 

@@ -40,7 +40,7 @@ fn check(name: &str) {
                 *reached.entry(what).or_insert(0) += 1;
             }
         });
-        let allowed = (target.memory)(data.len());
+        let allowed = (target.memory)(data);
         assert!(
             used.bytes_max <= allowed,
             "{} bytes were held at once: at most {allowed} may be for {} of input",

@@ -84,8 +84,8 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 
 /// A frame may be one byte of a stream, and is kept three times over; nothing is held for what a
 /// length only announces.
-pub(super) fn memory(length: usize) -> u64 {
-    (16 << 10) + 256 * length as u64
+pub(super) fn memory(data: &[u8]) -> u64 {
+    (16 << 10) + 256 * data.len() as u64
 }
 
 /// How a stream of frames ends: it may go on, or it announced a frame that is too long, or a

@@ -21,14 +21,14 @@ mod node;
 mod null;
 mod packets;
 mod quic;
+mod reached;
 mod scripted;
 mod steps;
 mod tokens;
 mod traces;
 mod two_nodes;
 
-use std::collections::BTreeSet;
-
+pub use self::reached::Reached;
 pub use configuration::configuration;
 pub use frames::frames;
 pub use link::link;
@@ -39,9 +39,6 @@ pub use tokens::tokens;
 pub use traces::traces;
 pub use two_nodes::two_nodes;
 
-/// What an input has reached, in words.
-pub type Reached = BTreeSet<&'static str>;
-
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -51,8 +48,8 @@ pub struct Target {
     pub body: fn(&[u8]) -> Reached,
     /// Inputs to begin with, made from simulated conversations.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// How many bytes an input of that length may hold at once.
-    pub memory: fn(usize) -> u64,
+    /// How many bytes may be held at once for an input.
+    pub memory: fn(&[u8]) -> u64,
     /// What its corpus has to reach.
     pub floor: &'static [&'static str],
 }
@@ -118,7 +115,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// What the nodes of a run and all that is under way between them may hold.
-fn of_nodes(_: usize) -> u64 {
+fn of_nodes(_: &[u8]) -> u64 {
     64 << 20
 }
 

@@ -60,7 +60,7 @@ impl Scripted {
         self.machine.play(self.now, link, event);
     }
 
-    pub(super) fn write(&mut self, link: LinkKey, stream: ScriptStream, bytes: Vec<u8>) {
+    pub(super) fn write(&mut self, link: LinkKey, stream: ScriptStream, bytes: impl Into<Bytes>) {
         self.play(link, ScriptEvent::Bytes(stream, bytes.into()));
     }
 
@@ -80,7 +80,8 @@ impl Scripted {
         for (link, said) in self.machine.take_said() {
             match said {
                 Said::Bytes(stream, bytes) => {
-                    self.said.entry((link, stream)).or_default().extend(bytes);
+                    let said = self.said.entry((link, stream)).or_default();
+                    said.extend_from_slice(&bytes);
                 }
                 Said::Closed(code, reason) => {
                     self.closed.insert(link, (code, reason));

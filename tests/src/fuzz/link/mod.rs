@@ -107,8 +107,9 @@ const CONTROL_PLACE: u8 = 7;
 
 /// Streams that a peer may open one after the other: QUIC holds it to that.
 const STREAMS: u32 = 7;
-/// More bytes are left out: a script has no flow control, which would hold the peer to about as much.
-const WRITTEN_MAX: usize = 16 << 20;
+/// More bytes are left out: what a script writes takes time, and it has no flow control, which would hold
+/// the peer to some more.
+const WRITTEN_MAX: usize = 4 << 20;
 /// How often the peer comes back at most.
 const LINKS_MAX: u8 = 6;
 
@@ -125,7 +126,7 @@ struct Stage {
     oracle: Oracle,
     /// The next sequence number of each of the peer's streams.
     next: [u64; STREAMS as usize],
-    last: Option<(ScriptStream, Vec<u8>)>,
+    last: Option<(ScriptStream, Bytes)>,
     written: usize,
     /// Bytes are given in chunks of so many.
     chunk: usize,
@@ -262,13 +263,16 @@ impl Stage {
         nodes.pass(time, &mut application);
     }
 
-    fn write(&mut self, stream: ScriptStream, bytes: Vec<u8>) {
+    fn write(&mut self, stream: ScriptStream, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
         self.written += bytes.len();
         if self.written > WRITTEN_MAX {
             return;
         }
-        for chunk in bytes.chunks(self.chunk) {
-            self.nodes.write(self.link, stream, chunk.to_vec());
+        let mut rest = bytes.clone();
+        while !rest.is_empty() {
+            let chunk = rest.split_to(self.chunk.min(rest.len()));
+            self.nodes.write(self.link, stream, chunk);
         }
         self.last = Some((stream, bytes));
     }

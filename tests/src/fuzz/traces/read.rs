@@ -1,0 +1,125 @@
+//! What the reader makes of a trace.
+
+use trunkline_core::tap::{Body, Call, LinkNote};
+use trunkline_core::trace::{Ending, Header, Reader, Record, TraceError, Writer};
+
+/// What is read of a trace, and how it ends.
+pub(super) struct Read {
+    pub(super) header: Option<Header>,
+    pub(super) records: u64,
+    /// The latest of its times, in nanoseconds since the node's origin.
+    pub(super) time: i64,
+    /// Bytes of bodies that were not kept.
+    pub(super) made_up: u64,
+    pub(super) end: Result<Ending, TraceError>,
+    /// All records up to there, written again.
+    again: Vec<u8>,
+}
+
+impl Read {
+    /// # Panics
+    /// If the reader loses count or goes on behind the end, or if a record is shown in more than one
+    /// line of plain text.
+    pub(super) fn of(trace: &[u8]) -> Self {
+        let mut read = Self {
+            header: None,
+            records: 0,
+            time: 0,
+            made_up: 0,
+            end: Ok(Ending::Open),
+            again: Vec::new(),
+        };
+        read.end = read.take(trace);
+        read
+    }
+
+    fn take(&mut self, trace: &[u8]) -> Result<Ending, TraceError> {
+        let mut reader = Reader::new(trace)?;
+        let header = self.header.insert(reader.header().clone());
+        let first = header.beginning.first;
+        let mut writer = Writer::new(&mut self.again, header)?;
+        while let Some((number, record)) = reader.next_record()? {
+            assert_eq!(number, first + self.records);
+            self.records += 1;
+            let shown = record.to_string();
+            assert!(
+                !shown.is_empty() && !shown.contains(char::is_control),
+                "record {number} is shown as {shown:?}"
+            );
+            assert!(!record.kind().is_empty());
+            self.time = record.at().map_or(self.time, |at| at.max(self.time));
+            self.made_up += made_up(&record);
+            writer.write(&record)?;
+        }
+        let behind = reader.next_record();
+        assert!(matches!(behind, Ok(None)), "a trace goes on behind its end");
+        let ending = reader.ending();
+        Ok(ending.expect("a trace was read, and how it ends is not known"))
+    }
+
+    /// How long it is when it is written again.
+    pub(super) fn written(&self) -> usize {
+        self.again.len()
+    }
+
+    /// What was written again is read as the same.
+    pub(super) fn check_written(&self, trace: &[u8]) {
+        if self.header.is_none() {
+            return;
+        }
+        let again = Self::of(&self.again);
+        assert_eq!(again.again, self.again, "it is written otherwise again");
+        assert_eq!(again.records, self.records);
+        let expected = match &self.end {
+            Ok(Ending::Said(end)) => Ending::Said(*end),
+            // Only whole records are written.
+            _ => Ending::Open,
+        };
+        assert_eq!(again.end.ok(), Some(expected));
+        let (one, other) = (Reader::new(trace), Reader::new(&self.again[..]));
+        let (mut one, mut other) = (one.expect("a trace"), other.expect("a trace"));
+        assert_eq!(
+            format!("{:?}", one.header()),
+            format!("{:?}", other.header())
+        );
+        for _ in 0..self.records {
+            let (one, other) = (one.next_record(), other.next_record());
+            let (one, other) = (one.expect("it was read"), other.expect("it was read"));
+            assert_eq!(one, other, "a record is another one when it is written");
+        }
+    }
+
+    /// A trace that ends too early is read as far as it goes.
+    pub(super) fn check_cut(&self, cut: &[u8]) {
+        let before = Self::of(cut);
+        assert!(
+            self.again.starts_with(&before.again),
+            "a cut changed what is before it"
+        );
+    }
+}
+
+/// How many bytes of a record's bodies were not kept.
+fn made_up(record: &Record<'_>) -> u64 {
+    let of = |body: Body<'_>| match body {
+        Body::Whole(_) => 0,
+        Body::Marked { length, .. } => length as u64,
+    };
+    match record {
+        Record::Call { call, .. } => match call {
+            Call::Connect { credentials, .. } => of(*credentials),
+            call => of(call.payload()),
+        },
+        Record::Answers { notes, .. } => {
+            let of = |note: &LinkNote| match note {
+                LinkNote::Lane {
+                    marked: Some(marked),
+                    ..
+                } => marked.length as u64,
+                _ => 0,
+            };
+            notes.iter().map(|(_, note)| of(note)).sum()
+        }
+        _ => 0,
+    }
+}

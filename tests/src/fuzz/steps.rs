@@ -16,7 +16,7 @@ pub(super) const CLIENT: usize = 1;
 const STEPS_MAX: usize = 64;
 const DIALS_MAX: usize = 6;
 /// No step comes later.
-const LENGTH_MAX: Duration = Duration::from_secs(40);
+const LENGTH_MAX: Duration = Duration::from_secs(25);
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)

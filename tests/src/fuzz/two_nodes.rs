@@ -137,6 +137,8 @@ fn decode(data: &[u8]) -> (Plan, Vec<u8>) {
     for config in [&mut server, &mut client] {
         without_discovery(config);
         config.limits.half_open = config.limits.half_open.max(8);
+        // More often, they are most of what is sent.
+        config.heartbeat.interval = config.heartbeat.interval.max(Duration::from_secs(2));
     }
     let steps = steps::decode(&mut input);
     let plan = Plan {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use trunkline_core::trace::{Beginning, Header, Reader, Writer};
+use trunkline_core::Tag;
+use trunkline_core::tap::{Body, Call, Letter};
+use trunkline_core::trace::{Beginning, Header, Reader, Record, Writer};
 use twox_hash::XxHash64;
 
 use crate::world::echo;
@@ -25,7 +27,28 @@ pub(in super::super) fn seeds() -> Vec<Vec<u8>> {
             }
         }
     }
+    seeds.push(seed(0, 700, &slim(&announcing(100_000))));
     seeds
+}
+
+/// The trace of a node that is told of a body of so many bytes, of which it says no more.
+fn announcing(length: usize) -> Vec<u8> {
+    let trace = conversation(0, Recording::Link).remove(0);
+    let reader = Reader::new(&trace[..]).expect("a recording");
+    let mut writer = Writer::new(Vec::new(), reader.header()).expect("memory");
+    let message = Letter {
+        lane: None,
+        tag: Tag(1),
+        body: Body::Marked { length, hash: 2 },
+    };
+    let call = Call::Broadcast {
+        group: None,
+        message,
+        key: None,
+    };
+    let record = Record::Call { at: 3, call };
+    writer.write(&record).expect("memory");
+    writer.into_inner()
 }
 
 /// What both nodes recorded; the higher the number, the more there was.

@@ -194,6 +194,21 @@ fn a_trace_that_ends_behind_any_record_replays_identical() {
     }
 }
 
+#[test]
+fn what_is_behind_the_end_is_not_read() {
+    let certificates = Certificates::new().unwrap();
+    for recording in [Recording::Wire, Recording::Link] {
+        let trace = conversation_at(recording, 15, &certificates).remove(0);
+        let whole = replayed(&trace);
+        for junk in [&[1, 0, 9, 9, 9, 9, 3][..], &[7, 7]] {
+            let report = replayed(&[&trace[..], junk].concat());
+            assert!(report.is_identical(), "{report}");
+            assert_eq!(report.records, whole.records);
+            assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
+        }
+    }
+}
+
 /// A trace's first records, and that end.
 fn ended(trace: &[u8], kept: u64, end: Option<End>) -> Vec<u8> {
     let mut reader = Reader::new(trace).unwrap();

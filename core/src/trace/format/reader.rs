@@ -252,7 +252,12 @@ impl<R: Read> Reader<R> {
     }
 
     fn next_body(&mut self) -> Result<Option<Body>, TraceError> {
-        if let Some(ahead) = self.ahead.take() {
+        let ahead = self.ahead.take();
+        // What was read ahead is of no meaning behind a record that says that it is the last.
+        if let Some(Ending::Said(_)) = self.ending {
+            return Ok(None);
+        }
+        if let Some(ahead) = ahead {
             return ahead;
         }
         if self.ending.is_some() {

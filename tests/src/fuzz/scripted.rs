@@ -24,7 +24,7 @@ pub(super) const CONTROL: ScriptStream = ScriptStream::Bidirectional(0);
 pub(super) struct Scripted {
     pub(super) machine: ScriptedNode,
     pub(super) now: Instant,
-    said: BTreeMap<(LinkKey, ScriptStream), Vec<u8>>,
+    said: BTreeMap<(LinkKey, ScriptStream), Vec<Bytes>>,
     closed: BTreeMap<LinkKey, (CloseCode, String)>,
 }
 
@@ -80,8 +80,7 @@ impl Scripted {
         for (link, said) in self.machine.take_said() {
             match said {
                 Said::Bytes(stream, bytes) => {
-                    let said = self.said.entry((link, stream)).or_default();
-                    said.extend_from_slice(&bytes);
+                    self.said.entry((link, stream)).or_default().push(bytes);
                 }
                 Said::Closed(code, reason) => {
                     self.closed.insert(link, (code, reason));
@@ -93,8 +92,9 @@ impl Scripted {
 
     /// What the node has said on a link's control stream, `Hello` or `Welcome` first.
     pub(super) fn heard(&self, link: LinkKey) -> Vec<Frame> {
-        let bytes = self.said.get(&(link, CONTROL));
-        let frames = bytes.map_or_else(Vec::new, |bytes| raw_peer::cut(bytes));
+        let said = self.said.get(&(link, CONTROL));
+        let bytes = said.map_or_else(Vec::new, |said| said.concat());
+        let frames = raw_peer::cut(&bytes);
         let frame = |frame| Control::decode(frame).expect("a control frame").frame;
         let frames = frames.into_iter().map(frame);
         frames.map(|frame| frame.expect("a known frame")).collect()
@@ -111,11 +111,12 @@ impl Scripted {
     /// If what it has written is not as the protocol says.
     pub(super) fn envelopes(&self, link: LinkKey) -> Vec<(u8, Envelope)> {
         let mut all = Vec::new();
-        for ((of, stream), bytes) in &self.said {
+        for ((of, stream), said) in &self.said {
             if *of != link || *stream == CONTROL {
                 continue;
             }
-            let mut frames = raw_peer::cut(bytes).into_iter();
+            let bytes = said.concat();
+            let mut frames = raw_peer::cut(&bytes).into_iter();
             let Some(first) = frames.next() else {
                 continue;
             };

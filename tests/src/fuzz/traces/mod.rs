@@ -107,7 +107,7 @@ pub(super) fn memory(data: &[u8]) -> u64 {
     let flags = input.byte();
     input.short();
     let read = Read::of(&given(flags, input.rest()));
-    (1 << 20) + 100 * data.len() as u64 + 8 * read.made_up
+    (256 << 10) + 100 * data.len() as u64 + 8 * read.made_up
 }
 
 /// Traces that have bodies of more bytes than these made up are read, and that is all.

@@ -17,6 +17,10 @@ pub(crate) enum HeartbeatAction {
 /// interval that anybody may ask for, so that honest beats that bunched up on the way still are.
 const ECHO_PAUSE: Duration = Duration::from_millis(50);
 
+/// At how many moments of an interval the clients of one node beat: ten a second, with the usual
+/// interval.
+const MOMENTS: u32 = 150;
+
 /// The liveness of one link. A client beats every interval and the server echoes; each counts
 /// the other as dead when no frame of any kind came for `misses` intervals.
 #[derive(Clone, Debug)]
@@ -34,11 +38,20 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// A client's. Its first beat comes after a random part of the interval, for a draw from
     /// `0.0..1.0`, and the others an interval apart, so that clients that connected together do
-    /// not beat together.
-    pub(crate) fn client(now: Instant, interval: Duration, misses: u32, phase_random: f64) -> Self {
-        let next_beat = Some(now + part(interval, phase_random));
+    /// not beat together; those that a node's `origin` is the same for share [`MOMENTS`] in which
+    /// they beat, and with them wake-ups, at both ends.
+    pub(crate) fn client(
+        now: Instant,
+        origin: Instant,
+        interval: Duration,
+        misses: u32,
+        phase_random: f64,
+    ) -> Self {
+        let first = now + part(interval, phase_random);
+        let step = interval / MOMENTS;
+        let past = remainder(first.saturating_duration_since(origin), step);
         Self {
-            next_beat,
+            next_beat: Some(first + (step - past)),
             ..Self::server(now, interval, misses)
         }
     }
@@ -141,6 +154,8 @@ fn nanoseconds(nanos: u128) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use HeartbeatAction::{Beat, Dead};
     use proptest::prelude::*;
 
@@ -148,6 +163,11 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(15);
     const TICK: Duration = Duration::from_nanos(1);
+
+    /// A client of a node that began with it.
+    fn new_client(now: Instant, random: f64) -> Heartbeat {
+        Heartbeat::client(now, now, INTERVAL, 3, random)
+    }
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -161,13 +181,13 @@ mod tests {
             .filter(|n| server.echoes(start + Duration::from_millis(*n)))
             .count();
         assert_eq!(echoed, 20);
-        assert!(!Heartbeat::client(start, INTERVAL, 3, 0.5).echoes(start));
+        assert!(!new_client(start, 0.5).echoes(start));
     }
 
     #[test]
     fn a_client_beats_every_interval_from_a_random_phase_on() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::client(start, INTERVAL, 3, 0.2);
+        let mut heartbeat = new_client(start, 0.2);
         let phase = heartbeat.next_deadline().unwrap() - start;
         assert!(
             phase.abs_diff(seconds(3)) < Duration::from_millis(1),
@@ -206,7 +226,7 @@ mod tests {
     #[test]
     fn a_frame_that_is_read_before_a_late_timer_call_keeps_the_link() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::client(start, INTERVAL, 3, 0.0);
+        let mut heartbeat = new_client(start, 0.9999);
         let late = start + seconds(60);
         heartbeat.heard(late);
         assert_eq!(heartbeat.poll(late), Some(Beat(1)));
@@ -234,7 +254,7 @@ mod tests {
     #[test]
     fn another_interval_keeps_the_part_of_it_that_is_left() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::client(start, INTERVAL, 3, 0.5);
+        let mut heartbeat = new_client(start, 0.4999);
         heartbeat.retime(start, seconds(1));
         assert_eq!(heartbeat.next_deadline(), Some(start + seconds(1) / 2));
         assert_eq!(heartbeat.poll(start + seconds(1)), Some(Beat(1)));
@@ -250,15 +270,31 @@ mod tests {
         let start = Instant::now();
         let mut tenths = [0; 150];
         for n in 0..10_000 {
-            let heartbeat = Heartbeat::client(start, INTERVAL, 3, f64::from(n) / 10_000.0);
+            let heartbeat = new_client(start, f64::from(n) / 10_000.0);
             let phase = heartbeat.next_deadline().unwrap() - start;
-            assert!(phase < INTERVAL);
-            tenths[phase.as_millis() as usize / 100] += 1;
+            assert!(phase > Duration::ZERO && phase <= INTERVAL);
+            tenths[phase.as_millis() as usize / 100 - 1] += 1;
         }
         assert!(
             tenths.iter().all(|count| (60..=75).contains(count)),
             "{tenths:?}"
         );
+    }
+
+    #[test]
+    fn clients_of_one_node_beat_at_few_moments() {
+        let origin = Instant::now();
+        let moments: BTreeSet<_> = (0..10_000_u32)
+            .map(|n| {
+                let now = origin + Duration::from_micros(1_234) * n;
+                let random = f64::from(n.wrapping_mul(7_919) % 10_000) / 10_000.0;
+                let heartbeat = Heartbeat::client(now, origin, INTERVAL, 3, random);
+                let beat = heartbeat.next_deadline().unwrap();
+                assert!(beat > now && beat <= now + INTERVAL + INTERVAL / MOMENTS);
+                remainder(beat - origin, INTERVAL)
+            })
+            .collect();
+        assert_eq!(moments.len(), MOMENTS as usize);
     }
 
     proptest! {
@@ -272,7 +308,7 @@ mod tests {
             let start = Instant::now();
             let mut interval = INTERVAL;
             let mut heartbeat = if client {
-                Heartbeat::client(start, interval, misses, random)
+                Heartbeat::client(start, start, interval, misses, random)
             } else {
                 Heartbeat::server(start, interval, misses)
             };

@@ -69,6 +69,7 @@ use self::tapped::Tapped;
 pub struct Node {
     config: Config,
     admission: Option<Admission>,
+    origin: Instant,
     now: Instant,
     endpoint: Endpoint,
     links: Arena<LinkKey, LinkEntry>,
@@ -189,6 +190,7 @@ impl Node {
     ) -> Self {
         Self {
             admission,
+            origin: now,
             now,
             endpoint,
             links: Arena::default(),

@@ -379,6 +379,7 @@ impl Node {
         let phase = self.random.fraction();
         entry.link.heartbeat = Some(Heartbeat::client(
             now,
+            self.origin,
             own.interval.min(asked),
             own.misses,
             phase,

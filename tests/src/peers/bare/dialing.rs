@@ -34,12 +34,14 @@ pub fn endpoints(
         (SocketAddr::V6(_), true) => Ipv6Addr::LOCALHOST.into(),
         (SocketAddr::V6(_), false) => Ipv6Addr::UNSPECIFIED.into(),
     };
+    let origin = Instant::now();
     (0..count)
         .map(|_| {
             let setup = Setup {
                 config: config.clone(),
                 roles: roles.clone(),
                 keys: None,
+                origin,
             };
             Endpoint::bind((local, 0).into(), setup)
         })

@@ -30,6 +30,8 @@ pub struct Setup {
     pub roles: Roles,
     /// What it has in common with the one before it.
     pub keys: Option<PersistentKeys>,
+    /// When it begins. The clients of nodes that began at the same time beat at the same moments.
+    pub origin: Instant,
 }
 
 /// A node and its socket.
@@ -56,10 +58,10 @@ impl Endpoint {
             config,
             roles,
             keys,
+            origin: now,
         } = setup;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| anyhow!("the system gave no randomness"))?;
-        let now = Instant::now();
         let origin = Origin {
             now,
             wall: SystemTime::now(),

@@ -29,6 +29,7 @@ pub(crate) fn serve(arguments: ServerArguments) -> Result<()> {
         config: config(),
         roles,
         keys: None,
+        origin: Instant::now(),
     };
     let endpoint = Endpoint::bind(arguments.listen, setup)?;
     announce(endpoint.local_address()?, arguments.max_secs)?;

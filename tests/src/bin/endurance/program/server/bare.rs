@@ -31,6 +31,7 @@ pub(super) fn serve(listen: SocketAddr, config: Config, keys: PersistentKeys) ->
             client: None,
         },
         keys: Some(keys),
+        origin: Instant::now(),
     };
     let endpoint = Endpoint::bind(listen, setup)?;
     announce(endpoint.local_address()?, MOST)?;

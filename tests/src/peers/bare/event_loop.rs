@@ -37,20 +37,40 @@ pub struct Moment {
     pub lag: Duration,
 }
 
+/// A wait that takes longer has slept. What a system call takes is a tenth of it.
+const SLEPT: Duration = Duration::from_micros(20);
+
+/// After so many events of a turn that begins with a sleep, what they have led to goes out; then
+/// after this times as many, and so on.
+const EARLY: usize = 16;
+const EARLY_GROWTH: usize = 4;
+
 /// Drives the endpoints until the application is done.
 pub fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Result<()> {
+    let mut early = None;
     while !application.is_done() {
         for (number, endpoint) in endpoints.iter_mut().enumerate() {
-            turn(number, endpoint, application)?;
+            turn(number, endpoint, application, early)?;
         }
+        let before = Instant::now();
         wait(endpoints, application)?;
+        // There was nothing to do here, and so there is for a peer that waits for an answer: it is
+        // to begin with the first ones, and not to sleep until all are made. When both are busy
+        // anyway, the fewest packets are the fastest.
+        early = (before.elapsed() > SLEPT).then_some(EARLY);
     }
     Ok(())
 }
 
-fn turn(number: usize, endpoint: &mut Endpoint, application: &mut impl Application) -> Result<()> {
+fn turn(
+    number: usize,
+    endpoint: &mut Endpoint,
+    application: &mut impl Application,
+    mut early: Option<usize>,
+) -> Result<()> {
     endpoint.receive()?;
     let mut moment = None;
+    let mut events = 0;
     while let Some(event) = endpoint.node.poll_event() {
         let moment = *moment.get_or_insert_with(|| {
             let now = Instant::now();
@@ -58,6 +78,13 @@ fn turn(number: usize, endpoint: &mut Endpoint, application: &mut impl Applicati
             Moment { now, lag }
         });
         application.event(number, &mut endpoint.node, moment, event)?;
+        events += 1;
+        if early == Some(events) {
+            endpoint.told = moment.now;
+            application.act(number, &mut endpoint.node, endpoint.told)?;
+            endpoint.transmit();
+            early = Some(events * EARLY_GROWTH);
+        }
     }
     endpoint.told = Instant::now();
     application.act(number, &mut endpoint.node, endpoint.told)?;

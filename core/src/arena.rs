@@ -85,8 +85,9 @@ impl<K: ArenaKey, T> Arena<K, T> {
 
     pub(crate) fn remove(&mut self, key: K) -> Option<T> {
         let slot = self.slot(key)?;
+        let removed = self.slab.try_remove(slot)?;
         self.generations[slot] = self.generations[slot].wrapping_add(1);
-        self.slab.try_remove(slot)
+        Some(removed)
     }
 
     pub(crate) fn get(&self, key: K) -> Option<&T> {
@@ -100,7 +101,7 @@ impl<K: ArenaKey, T> Arena<K, T> {
 
     #[cfg(test)]
     pub(crate) fn contains(&self, key: K) -> bool {
-        self.slot(key).is_some()
+        self.get(key).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -134,11 +135,11 @@ impl<K: ArenaKey, T> Arena<K, T> {
         })
     }
 
+    /// The slot of a key that is not an old one; there is nothing in it before it was given out.
     fn slot(&self, key: K) -> Option<usize> {
         let Key { slot, generation } = key.key();
         let slot = slot.checked_sub(self.first)? as usize;
-        (self.generations.get(slot) == Some(&generation) && self.slab.contains(slot))
-            .then_some(slot)
+        (self.generations.get(slot) == Some(&generation)).then_some(slot)
     }
 }
 

@@ -56,23 +56,26 @@ impl<O: Copy, W: Default> Cohorts<O, W> {
         timeout: Duration,
         owner: O,
     ) -> (Place, Option<&mut W>) {
-        let before = self.queues.get(&timeout).map(|queue| queue.last);
-        let place = self.entries.insert(Entry {
+        let place = self.entries.vacant_key();
+        let mut before = None;
+        let queue = self.queues.entry(timeout);
+        let queue =
+            queue.and_modify(|queue| before = Some(std::mem::replace(&mut queue.last, place)));
+        let queue = queue.or_insert_with(|| Queue {
+            first: place,
+            last: place,
+            watch: W::default(),
+        });
+        if let Some(last) = before.and_then(|last| self.entries.get_mut(last)) {
+            last.behind = Some(place);
+        }
+        self.entries.insert(Entry {
             deadline,
             timeout,
             owner,
             before,
             behind: None,
         });
-        if let Some(last) = before.and_then(|last| self.entries.get_mut(last)) {
-            last.behind = Some(place);
-        }
-        let queue = self.queues.entry(timeout).or_insert_with(|| Queue {
-            first: place,
-            last: place,
-            watch: W::default(),
-        });
-        queue.last = place;
         (Place(place), before.is_none().then_some(&mut queue.watch))
     }
 

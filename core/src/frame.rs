@@ -129,6 +129,18 @@ impl FrameReader {
     }
 
     fn read_length(&mut self) -> Result<Option<usize>, FrameError> {
+        if let Length::Partial { bytes: 0, .. } = self.length {
+            // Nearly always all of it is there, in one or two bytes.
+            let (length, prefix) = match *self.chunk {
+                [a, ..] if a < 0x80 => (usize::from(a), 1),
+                [a, b, ..] if b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, 2),
+                _ => (0, 0),
+            };
+            if prefix > 0 {
+                self.advance(prefix);
+                self.length = Length::Known(length);
+            }
+        }
         while let Length::Partial { value, bytes } = self.length {
             if bytes == PREFIX_MAX {
                 return Err(FrameError::BadLength);

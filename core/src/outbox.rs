@@ -84,6 +84,7 @@ pub(crate) struct Outbox {
 const SWEEP: usize = 32;
 
 impl Outbox {
+    #[inline(always)]
     pub(crate) fn push(&mut self, entry: Entry) {
         self.waiting.push_back(entry);
     }
@@ -126,8 +127,10 @@ impl Outbox {
                 self.waiting.pop_front();
                 self.abandoned = self.abandoned.saturating_sub(1);
             }
-            let entry = self.waiting.pop_front_if(|entry| fits(entry))?;
-            self.numbered.push_back(entry);
+            if !fits(self.waiting.front()?) {
+                return None;
+            }
+            self.numbered.push_back(self.waiting.pop_front()?);
         }
         let seq = self.next_seq();
         let entry = self.numbered.get(self.written)?;

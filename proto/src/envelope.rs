@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::acks::{AckRuns, Acked, AcksError, acked};
 use crate::generated::Kind;
-use crate::length::{encode_frame_len, frame_len_len};
+use crate::length::frame_len_len;
 use crate::limits::{FRAME_MAX, REASON_MAX};
 use crate::status::StatusCode;
 use crate::varint;
@@ -29,6 +29,10 @@ pub(crate) mod key {
 /// kind, tag, promise, timeout, and the body's own key and length.
 pub const ENVELOPE_OVERHEAD_MAX: usize =
     (1 + 10) + (1 + 1) + (1 + 8) + (1 + 10) + (1 + 5) + (1 + 3);
+
+/// The most that stands in a frame before bytes that follow, a status and the longest length
+/// included, in bytes.
+const HEAD_MAX: usize = ENVELOPE_OVERHEAD_MAX + 2 * (1 + varint::encoded_len(u64::MAX));
 
 /// A body of so many bytes fits into a frame whatever its envelope holds.
 pub const BODY_MAX: usize = FRAME_MAX - ENVELOPE_OVERHEAD_MAX;
@@ -77,11 +81,10 @@ impl EnvelopeHeader {
     /// Writes the frame up to its body: the length prefix, all fields, the body's key and length.
     /// Exactly `body_len` bytes of body must follow on the stream.
     pub fn encode_frame_header(&self, body_len: usize, out: &mut BytesMut) {
-        let frame = self.encoded_len(body_len);
-        out.reserve(frame_len_len(frame) + frame - body_len);
-        encode_frame_len(frame, out);
-        self.encode_fields(out);
-        encode_len_key(key::BODY, body_len, out);
+        let mut head = Head::default();
+        self.write_fields(&mut head);
+        head.length(key::BODY, body_len);
+        head.begin_frame(body_len, out);
     }
 
     const fn fields_len(&self) -> usize {
@@ -92,15 +95,74 @@ impl EnvelopeHeader {
             + varint_len(self.timeout_ms as u64)
     }
 
-    fn encode_fields(&self, out: &mut BytesMut) {
-        encode_varint(key::SEQ, self.seq, out);
-        encode_varint(key::KIND, self.kind as u64, out);
+    fn write_fields(&self, head: &mut Head) {
+        head.number(key::SEQ, self.seq);
+        head.number(key::KIND, self.kind as u64);
         if self.tag != 0 {
-            out.put_u8(key::TAG);
-            out.put_u64_le(self.tag);
+            head.byte(key::TAG);
+            self.tag
+                .to_le_bytes()
+                .into_iter()
+                .for_each(|b| head.byte(b));
         }
-        encode_varint(key::PROMISE, self.promise, out);
-        encode_varint(key::TIMEOUT_MS, self.timeout_ms.into(), out);
+        head.number(key::PROMISE, self.promise);
+        head.number(key::TIMEOUT_MS, self.timeout_ms.into());
+    }
+}
+
+/// What stands at the beginning of a frame, in a place of its own first: a buffer that grows looks
+/// at its room for each byte.
+struct Head {
+    bytes: [u8; HEAD_MAX],
+    len: usize,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            bytes: [0; HEAD_MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Head {
+    /// There is room for the longest head.
+    fn byte(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    /// A field that is left out if it is 0.
+    fn number(&mut self, key: u8, value: u64) {
+        if value != 0 {
+            self.byte(key);
+            self.varint(value);
+        }
+    }
+
+    /// The key and length of bytes that follow, if any do.
+    fn length(&mut self, key: u8, len: usize) {
+        self.number(key, len as u64);
+    }
+
+    /// Writes it, and before it the length of the frame that it makes with what follows.
+    fn begin_frame(&self, following: usize, out: &mut BytesMut) {
+        let mut prefix = Self::default();
+        prefix.varint((self.len + following) as u64);
+        out.reserve(prefix.len + self.len);
+        out.extend_from_slice(&prefix.bytes[..prefix.len]);
+        out.extend_from_slice(&self.bytes[..self.len]);
     }
 }
 
@@ -119,12 +181,11 @@ pub fn encode_reject_frame(
         ..EnvelopeHeader::default()
     };
     let reason = clip_reason(reason);
-    let frame = header.fields_len() + varint_len(status.0 as u64) + bytes_len(reason.len());
-    out.reserve(frame_len_len(frame) + frame);
-    encode_frame_len(frame, out);
-    header.encode_fields(out);
-    encode_varint(key::STATUS, status.0.into(), out);
-    encode_len_key(key::REASON, reason.len(), out);
+    let mut head = Head::default();
+    header.write_fields(&mut head);
+    head.number(key::STATUS, status.0.into());
+    head.length(key::REASON, reason.len());
+    head.begin_frame(reason.len(), out);
     out.put_slice(reason.as_bytes());
 }
 
@@ -140,11 +201,11 @@ pub fn encode_acks_frame(seq: u64, acks: &AckRuns, out: &mut BytesMut) {
         .iter()
         .map(|&number| varint::encoded_len(number))
         .sum();
-    let frame = header.fields_len() + bytes_len(packed);
-    out.reserve(frame_len_len(frame) + frame);
-    encode_frame_len(frame, out);
-    header.encode_fields(out);
-    encode_len_key(key::ACKS_PACKED, packed, out);
+    let mut head = Head::default();
+    header.write_fields(&mut head);
+    head.length(key::ACKS_PACKED, packed);
+    head.begin_frame(packed, out);
+    out.reserve(packed);
     for &number in acks.numbers() {
         varint::encode(number, out);
     }
@@ -203,20 +264,6 @@ const fn bytes_len(len: usize) -> usize {
         0
     } else {
         1 + varint::encoded_len(len as u64) + len
-    }
-}
-
-fn encode_varint(key: u8, value: u64, out: &mut BytesMut) {
-    if value != 0 {
-        out.put_u8(key);
-        varint::encode(value, out);
-    }
-}
-
-fn encode_len_key(key: u8, len: usize, out: &mut BytesMut) {
-    if len != 0 {
-        out.put_u8(key);
-        varint::encode(len as u64, out);
     }
 }
 

@@ -1,9 +1,11 @@
 //! Reading an envelope: one pass, no copy of the body, nothing allocated for what is only claimed.
 
-use bytes::Bytes;
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
 
 use crate::acks::{ACK_NUMBERS_MAX, AcksError};
-use crate::envelope::{Envelope, clip_reason, key};
+use crate::envelope::{Envelope, EnvelopeHeader, clip_reason, key};
 use crate::error::DecodeError;
 use crate::generated::Kind;
 use crate::status::StatusCode;
@@ -31,64 +33,95 @@ impl Envelope {
     /// - a reason longer than [`crate::REASON_MAX`] is cut;
     /// - a status of 0 is read as [`StatusCode::UNKNOWN`].
     pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
-        let mut envelope = Self::default();
-        let mut kind = 0;
+        // Each field is a variable of its own until the end: what is gathered in a struct is copied
+        // once more.
+        let EnvelopeHeader {
+            mut seq,
+            kind: _,
+            mut tag,
+            mut promise,
+            mut timeout_ms,
+        } = EnvelopeHeader::default();
+        let (mut kind, mut status) = (0, StatusCode::UNKNOWN);
+        let (mut reason, mut acks, mut body) = (String::new(), Vec::new(), 0..0);
         let mut reader = Reader {
             frame: &frame,
             at: 0,
         };
         // Writers write fields in the order of their numbers, so that these few questions mostly read
         // all there is. The loop knows every field and order, and reads what is left.
-        let header = &mut envelope.header;
         if let Some(field) = reader.pass(key::SEQ) {
-            header.seq = reader.varint(field)?;
+            seq = reader.varint(field)?;
         }
         if let Some(field) = reader.pass(key::KIND) {
             kind = reader.varint(field)? as i32;
         }
         if let Some(field) = reader.pass(key::TAG) {
-            header.tag = u64::from_le_bytes(reader.array(field)?);
+            tag = u64::from_le_bytes(reader.array(field)?);
         }
         if let Some(field) = reader.pass(key::PROMISE) {
-            header.promise = reader.varint(field)?;
+            promise = reader.varint(field)?;
         }
         if let Some(field) = reader.pass(key::TIMEOUT_MS) {
-            header.timeout_ms = reader.varint(field)? as u32;
+            timeout_ms = reader.varint(field)? as u32;
+        }
+        if let Some(field) = reader.pass(key::BODY) {
+            body = reader.range(field)?;
         }
         while let Some((field, wire_type)) = reader.key()? {
             // A known key is below 128; anything above takes the way of unknown fields.
             match u8::try_from(field << 3 | u32::from(wire_type)) {
-                Ok(key::SEQ) => envelope.header.seq = reader.varint(field)?,
+                Ok(key::SEQ) => seq = reader.varint(field)?,
                 // Protobuf cuts what is longer than the field's type: an enum has 32 bits.
                 Ok(key::KIND) => kind = reader.varint(field)? as i32,
-                Ok(key::TAG) => envelope.header.tag = u64::from_le_bytes(reader.array(field)?),
-                Ok(key::PROMISE) => envelope.header.promise = reader.varint(field)?,
-                Ok(key::TIMEOUT_MS) => envelope.header.timeout_ms = reader.varint(field)? as u32,
-                Ok(key::STATUS) => envelope.status = StatusCode(reader.varint(field)? as u32),
-                Ok(key::REASON) => envelope.reason = reader.reason(field)?,
-                Ok(key::ACKS) => push_ack(&mut envelope.acks, reader.varint(field)?)?,
+                Ok(key::TAG) => tag = u64::from_le_bytes(reader.array(field)?),
+                Ok(key::PROMISE) => promise = reader.varint(field)?,
+                Ok(key::TIMEOUT_MS) => timeout_ms = reader.varint(field)? as u32,
+                Ok(key::STATUS) => status = StatusCode(reader.varint(field)? as u32),
+                Ok(key::REASON) => reason = reader.reason(field)?,
+                Ok(key::ACKS) => push_ack(&mut acks, reader.varint(field)?)?,
                 Ok(key::ACKS_PACKED) => {
                     let mut packed = Reader {
                         frame: reader.bytes(field)?,
                         at: 0,
                     };
                     while packed.at < packed.frame.len() {
-                        push_ack(&mut envelope.acks, packed.varint(field)?)?;
+                        push_ack(&mut acks, packed.varint(field)?)?;
                     }
                 }
-                Ok(key::BODY) => {
-                    let len = reader.bytes(field)?.len();
-                    envelope.body = frame.slice(reader.at - len..reader.at);
-                }
+                Ok(key::BODY) => body = reader.range(field)?,
                 _ => reader.skip(field, wire_type)?,
             }
         }
-        envelope.header.kind = Kind::try_from(kind).map_err(|_| DecodeError::UnknownKind(kind))?;
-        if envelope.status == StatusCode(0) {
-            envelope.status = StatusCode::UNKNOWN;
+        let kind = Kind::try_from(kind).map_err(|_| DecodeError::UnknownKind(kind))?;
+        if status == StatusCode(0) {
+            status = StatusCode::UNKNOWN;
         }
-        Ok(envelope)
+        Ok(Self {
+            header: EnvelopeHeader {
+                seq,
+                kind,
+                tag,
+                promise,
+                timeout_ms,
+            },
+            status,
+            reason,
+            acks,
+            body: if body.is_empty() {
+                Bytes::new()
+            } else {
+                within(frame, body)
+            },
+        })
     }
+}
+
+/// That part of a frame. It takes the frame over, which is cheaper than to share it.
+fn within(mut frame: Bytes, part: Range<usize>) -> Bytes {
+    frame.truncate(part.end);
+    frame.advance(part.start);
+    frame
 }
 
 fn push_ack(acks: &mut Vec<u64>, number: u64) -> Result<(), DecodeError> {
@@ -119,19 +152,32 @@ impl<'a> Reader<'a> {
 
     /// Passes that key, if it comes next, and says its field.
     fn pass(&mut self, key: u8) -> Option<u32> {
-        let comes = self.frame.get(self.at) == Some(&key);
+        let comes = matches!(self.frame.get(self.at), Some(byte) if *byte == key);
         self.at += usize::from(comes);
         comes.then_some(u32::from(key >> 3))
     }
 
+    #[inline(always)]
     fn varint(&mut self, field: u32) -> Result<u64, DecodeError> {
-        // Most varints of an envelope have one byte.
-        if let Some(&byte) = self.frame.get(self.at)
-            && byte < 0x80
-        {
-            self.at += 1;
-            return Ok(byte.into());
-        }
+        // Most varints of an envelope have up to four bytes: lengths, and numbers of messages.
+        let (value, len) = match *self.frame.get(self.at..).unwrap_or_default() {
+            [a, ..] if a < 0x80 => (u64::from(a), 1),
+            [a, b, ..] if b < 0x80 => (u64::from(a & 0x7f) | u64::from(b) << 7, 2),
+            [a, b, c, ..] if c < 0x80 => {
+                let low = u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7;
+                (low | u64::from(c) << 14, 3)
+            }
+            [a, b, c, d, ..] if d < 0x80 => {
+                let low = u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7;
+                (low | u64::from(c & 0x7f) << 14 | u64::from(d) << 21, 4)
+            }
+            _ => return self.any_varint(field),
+        };
+        self.at += len;
+        Ok(value)
+    }
+
+    fn any_varint(&mut self, field: u32) -> Result<u64, DecodeError> {
         match varint::decode(self.frame.get(self.at..).unwrap_or_default()) {
             Ok((value, len)) => {
                 self.at += len;
@@ -161,6 +207,12 @@ impl<'a> Reader<'a> {
     fn bytes(&mut self, field: u32) -> Result<&'a [u8], DecodeError> {
         let len = self.varint(field)?;
         self.take(field, len)
+    }
+
+    /// Where the next bytes stand.
+    fn range(&mut self, field: u32) -> Result<Range<usize>, DecodeError> {
+        let len = self.bytes(field)?.len();
+        Ok(self.at - len..self.at)
     }
 
     fn reason(&mut self, field: u32) -> Result<String, DecodeError> {

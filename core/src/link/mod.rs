@@ -84,6 +84,13 @@ impl Link {
         matches!(self.stage, Stage::Closed)
     }
 
+    /// A frame came from the peer.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.heard(now);
+        }
+    }
+
     /// The next instant at which something is due, QUIC aside.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let beat = self.heartbeat.as_ref().and_then(Heartbeat::next_deadline);

@@ -9,6 +9,8 @@ pub(super) struct Rate {
     /// The second of the last event, counted from `origin`. The count of second `n` is in slot
     /// `n % 10`.
     second: u64,
+    /// When that second ends.
+    ends: Instant,
     counts: [u64; Self::SECONDS as usize],
 }
 
@@ -19,13 +21,15 @@ impl Rate {
         Self {
             origin,
             second: 0,
+            ends: origin + Duration::from_secs(1),
             counts: [0; Self::SECONDS as usize],
         }
     }
 
     pub(super) fn add(&mut self, now: Instant, events: u64) {
-        let second = now.saturating_duration_since(self.origin).as_secs();
-        if second > self.second {
+        if now >= self.ends {
+            let second = now.saturating_duration_since(self.origin).as_secs();
+            self.ends = self.origin + Duration::from_secs(second + 1);
             let oldest_stale = (self.second + 1).max((second + 1).saturating_sub(Self::SECONDS));
             for stale in oldest_stale..=second {
                 self.counts[Self::slot(stale)] = 0;

@@ -147,7 +147,7 @@ impl Node {
         size: usize,
         awaits: Option<Awaits>,
     ) -> Result<(), CommandError> {
-        let limits = self.config.limits;
+        let limits = &self.config.limits;
         let session = self
             .sessions
             .get_mut(to)
@@ -176,7 +176,7 @@ impl Node {
             });
         }
         let conversation = &mut session.conversation;
-        let own = conversation.lanes.usage().is_full(size, &limits);
+        let own = conversation.lanes.usage().is_full(size, limits);
         let shared = self.room.outbox_bytes + size > limits.outbox_bytes_total;
         if own || shared {
             self.owe_writable(to, Wants::OUTBOX, shared);

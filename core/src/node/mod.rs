@@ -238,8 +238,8 @@ impl Node {
 
     /// The next thing that happened; call until it says `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if self.events.is_empty() && self.dirty.is_empty() {
-            return None;
+        if self.tap.is_none() || (self.events.is_empty() && self.dirty.is_empty()) {
+            return self.next_event();
         }
         if let Some(tapped) = &mut self.tap {
             tapped.before_poll();
@@ -253,7 +253,7 @@ impl Node {
 
     fn next_event(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.events.pop() {
+            if self.events.release() {
                 if self.events.has_room() {
                     while let Some(link) = self.starved.pop() {
                         // A link may have gone while it waited, and another have its slot.
@@ -262,7 +262,7 @@ impl Node {
                         }
                     }
                 }
-                return Some(event);
+                return self.events.pop();
             }
             self.work_once().then_some(())?;
         }
@@ -279,7 +279,7 @@ impl Node {
     fn set_time(&mut self, now: Instant) -> Instant {
         if now < self.now {
             self.metrics.clock_ran_back += 1;
-        } else {
+        } else if now > self.now {
             self.now = now;
             self.endpoint.set_time(now);
         }

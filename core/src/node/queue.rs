@@ -27,8 +27,13 @@ impl EventQueue {
         }
     }
 
+    /// Inlined, so that an event is made in its place: moving one that has just been made stalls
+    /// the processor.
+    #[inline(always)]
     pub(super) fn push(&mut self, event: Event) {
-        log(&event);
+        if !matches!(event, Event::Message(_) | Event::Settled { .. }) {
+            log(&event);
+        }
         if let Some(bytes) = weight(&event) {
             self.messages += 1;
             self.bytes += bytes;
@@ -36,13 +41,21 @@ impl EventQueue {
         self.events.push_back(event);
     }
 
-    pub(super) fn pop(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        if let Some(bytes) = weight(&event) {
+    /// Counts the next event as taken: [`Self::pop`] follows. `false`: there is none.
+    pub(super) fn release(&mut self) -> bool {
+        let Some(event) = self.events.front() else {
+            return false;
+        };
+        if let Some(bytes) = weight(event) {
             self.messages -= 1;
             self.bytes -= bytes;
         }
-        Some(event)
+        true
+    }
+
+    /// The event that was released.
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.events.pop_front()
     }
 
     /// Whether streams may be read.

@@ -84,7 +84,7 @@ impl Node {
             let Some(frame) = entry.carrier.read_control(wire::FRAME_MIN)? else {
                 break;
             };
-            self.heard(now, key);
+            entry.link.heard(now);
             self.control_frame(now, key, frame)?;
         }
         for budget in (0..=LANE_BUDGET).rev() {
@@ -96,7 +96,7 @@ impl Node {
                 self.starved.mark(key.0);
                 break;
             }
-            let limits = self.config.limits;
+            let limits = &self.config.limits;
             let Some(entry) = self.links.get_mut(key) else {
                 return Ok(());
             };
@@ -111,7 +111,7 @@ impl Node {
             let lanes = &mut session.conversation.lanes;
             // What it reads makes answers, which the peer has to take at some time. Those lanes
             // and the control stream that let go of answers are read all the same.
-            let answers_full = lanes.answers().is_full(0, &limits);
+            let answers_full = lanes.answers().is_full(0, limits);
             let allowed = |lane: Option<Lane>| {
                 let Some(lane) = lane else { return true };
                 let makes_answers = !is_answers(lane) && lane != Lane::BEST_EFFORT;
@@ -125,7 +125,7 @@ impl Node {
                 break;
             };
             self.metrics.frames_in += 1;
-            self.heard(now, key);
+            entry.link.heard(now);
             match lane {
                 None => self.lane_open(key, slot, frame)?,
                 Some(lane) => self.envelope(now, session_key, lane, frame)?,
@@ -135,16 +135,6 @@ impl Node {
             entry.carrier.pass_turn();
         }
         Ok(())
-    }
-
-    fn heard(&mut self, now: Instant, key: LinkKey) {
-        if let Some(heartbeat) = self
-            .links
-            .get_mut(key)
-            .and_then(|e| e.link.heartbeat.as_mut())
-        {
-            heartbeat.heard(now);
-        }
     }
 
     fn lane_open(&mut self, key: LinkKey, slot: usize, frame: Bytes) -> Result<(), Fault> {
@@ -175,8 +165,10 @@ impl Node {
         frame: Bytes,
     ) -> Result<(), Fault> {
         let bytes = frame.len();
-        let envelope = wire::Envelope::decode(frame)
-            .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
+        let envelope = match wire::Envelope::decode(frame) {
+            Ok(envelope) => envelope,
+            Err(error) => return Err(Fault::new(error.close_code(), error.to_string())),
+        };
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };

@@ -330,8 +330,7 @@ impl Carrier {
         mut allowed: impl FnMut(Option<Lane>) -> bool,
     ) -> Result<Option<(usize, Option<Lane>, Bytes)>, Fault> {
         let slots = self.lanes_in.len();
-        for offset in 0..slots {
-            let slot = (self.turn + offset) % slots;
+        for slot in (self.turn..slots).chain(0..self.turn) {
             let Some(stream) = self.lanes_in.get_mut(slot) else {
                 continue;
             };

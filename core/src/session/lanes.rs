@@ -72,6 +72,9 @@ impl Lanes {
         self.answers
     }
 
+    /// Inlined, as all that an entry goes through: moving one that has just been made stalls the
+    /// processor.
+    #[inline(always)]
     pub(crate) fn push(&mut self, lane: Lane, entry: Entry) {
         let Some(slot) = self.slot(lane) else { return };
         let usage = self.usage_of(lane);

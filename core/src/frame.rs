@@ -12,6 +12,11 @@ const PREFIX_MAX: u8 = 4;
 /// What is reserved at first for a frame that has not arrived whole.
 const FIRST_RESERVATION: usize = 4 << 10;
 
+/// Room for a whole frame is made once this part of it, one in so many, has arrived: nobody makes this
+/// side reserve more than so many times what they sent, and a large frame is copied hardly more than
+/// once.
+const EARNEST: usize = 8;
+
 /// Bytes that are no frames. The stream cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
@@ -182,15 +187,18 @@ impl FrameReader {
         (self.body.len() == length).then(|| mem::take(&mut self.body).into())
     }
 
-    /// Makes room for what has arrived of a frame, and for as much again, so that a frame in many
-    /// chunks is copied about twice; never for more than the frame has.
+    /// Makes room for what has arrived of a frame, and for as much again, or for all of it, if enough
+    /// of it has arrived; never for more than the frame has.
     fn reserve(&mut self, length: usize) {
         let arrived = (self.body.len() + self.unread).min(length);
         if arrived > self.body.capacity() {
-            let room = arrived
-                .max(2 * self.body.capacity())
-                .max(FIRST_RESERVATION)
-                .min(length);
+            let room = match length.div_ceil(EARNEST) {
+                earnest if arrived >= earnest => length,
+                _ => arrived
+                    .max(2 * self.body.capacity())
+                    .max(FIRST_RESERVATION)
+                    .min(length),
+            };
             self.body.reserve_exact(room - self.body.len());
         }
     }
@@ -313,7 +321,7 @@ mod tests {
             reader.push(Bytes::copy_from_slice(chunk));
             let frame = reader.next(LIMIT).unwrap();
             assert_eq!(frame.is_some(), arrived == bytes.len());
-            assert!(reader.body.capacity() <= (2 * arrived).clamp(FIRST_RESERVATION, LIMIT));
+            assert!(reader.body.capacity() <= (EARNEST * arrived).clamp(FIRST_RESERVATION, LIMIT));
             assert!(
                 reader.chunk.is_empty(),
                 "nothing small keeps a large chunk alive"

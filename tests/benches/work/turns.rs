@@ -92,12 +92,12 @@ impl Nodes {
         nodes
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn pass(&mut self, time: Duration) -> usize {
         self.now += time;
         for node in [&mut self.client, &mut self.server] {
             node.handle_input(self.now, Input::Timeout);
         }
-        self.exchange();
+        self.exchange()
     }
 
     /// The session that speaks, always the same: its first message costs more, for it opens a lane.
@@ -107,16 +107,21 @@ impl Nodes {
 
     /// A request of one session and its reply, with all that follows within 50 ms, at both ends.
     pub(crate) fn request(&mut self) -> usize {
-        let request = Message::new(Tag::of("benchmark.Echo"), self.body.clone());
-        self.client
-            .request(self.now, self.speaker(), request, None)
-            .unwrap();
-        let mut settled = self.exchange();
-        for _ in 0..2 {
-            self.pass(Duration::from_millis(25));
-            settled += self.exchange();
+        self.requests(1)
+    }
+
+    /// So many requests of one session, in one turn, and their replies, with all that follows within
+    /// 50 ms, at both ends.
+    pub(crate) fn requests(&mut self, requests: usize) -> usize {
+        let tag = Tag::of("benchmark.Echo");
+        for _ in 0..requests {
+            let request = Message::new(tag, self.body.clone());
+            let sent = self.client.request(self.now, self.speaker(), request, None);
+            sent.unwrap();
         }
-        settled
+        let at_once = self.exchange();
+        let later = (0..2).map(|_| self.pass(Duration::from_millis(25)));
+        at_once + later.sum::<usize>()
     }
 
     /// So many acked messages of one session, in one turn, and their acks.

@@ -57,7 +57,7 @@ pub fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Re
         // There was nothing to do here, and so there is for a peer that waits for an answer: it is
         // to begin with the first ones, and not to sleep until all are made. When both are busy
         // anyway, the fewest packets are the fastest.
-        early = (before.elapsed() > SLEPT).then_some(EARLY);
+        early = (Instant::now() - before > SLEPT).then_some(EARLY);
     }
     Ok(())
 }

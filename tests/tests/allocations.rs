@@ -1,6 +1,8 @@
 //! What a message costs in memory on its way, once everything has been used before: nothing of its own
 //! beside its payload, and a large one's payload is copied once.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
 #[allow(dead_code, reason = "benchmarks do more with it than is counted here")]
 #[path = "../benches/work/turns.rs"]
 mod turns;
@@ -33,9 +35,9 @@ fn measure(nodes: &mut Nodes, round: impl Fn(&mut Nodes)) -> AllocationInfo {
 fn nothing_is_allocated_for_each_message() {
     const MESSAGES: usize = 1_000;
     let mut nodes = Nodes::new(1, 16);
-    let rounds: [(&str, fn(&mut Nodes, usize) -> usize); 2] =
-        [("message", Nodes::pipeline), ("request", Nodes::requests)];
-    for (what, send) in rounds {
+    type Round = fn(&mut Nodes, usize) -> usize;
+    let rounds: [Round; 2] = [Nodes::pipeline, Nodes::requests];
+    for (what, send) in ["message", "request"].into_iter().zip(rounds) {
         let used = measure(&mut nodes, |nodes| {
             assert_eq!(send(nodes, MESSAGES), MESSAGES)
         });

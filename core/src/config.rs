@@ -250,6 +250,11 @@ pub struct Transport {
     /// restart, and so how they come back: 10,000 within half a minute and no more than 2 % of them
     /// in 100 ms. QUIC stacks commonly use 20 ms, with which they learn of it at 50 a second.
     pub min_reset_interval: Duration,
+    /// Let a client that this node has been connected with resume its TLS session (off; both ends
+    /// have to have it on). It saves each side a signature and a check of one. In exchange, a client
+    /// counts as whom its certificate named at first, even if that has expired meanwhile. Sessions of
+    /// this protocol do not depend on it.
+    pub tls_resumption: bool,
 }
 
 impl Default for Transport {
@@ -263,6 +268,7 @@ impl Default for Transport {
             congestion: Congestion::default(),
             migration: true,
             min_reset_interval: Duration::from_micros(500),
+            tls_resumption: false,
         }
     }
 }

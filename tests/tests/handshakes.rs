@@ -1,8 +1,12 @@
-//! Handshakes on bad networks.
+//! Handshakes: on bad networks, and of TLS sessions that are resumed.
+
+#![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
 use std::time::Duration;
 
 use trunkline_core::Event;
+use trunkline_core::tap::Signature;
+use trunkline_core::trace::{Reader, Record, replay};
 use trunkline_testkit::{World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,5 +34,43 @@ fn handshakes_get_through_a_network_that_loses_a_third_in_bursts() {
             "delay {delay} ms, seed {seed}: {:?}",
             world.log(client)
         );
+    }
+}
+
+/// How often a server signs for two clients of one node, which come one after the other; its
+/// recording is to replay.
+fn signatures(server_allows: bool, client_allows: bool) -> usize {
+    let mut world = World::new(3);
+    world.config().transport.tls_resumption = server_allows;
+    world.record();
+    let server = world.server();
+    world.config().transport.tls_resumption = client_allows;
+    let client = world.client();
+    for name in ["alice", "bob"] {
+        world.connect(client, server, name);
+        world.run(SECOND, echo);
+    }
+    let connected = |event: &Event| matches!(event, Event::Connected { .. });
+    let events = world.log(server);
+    assert_eq!(
+        events.iter().filter(|(_, event)| connected(event)).count(),
+        2
+    );
+    let trace = world.traces(server).remove(0);
+    let report = replay(&trace[..], world.now()).unwrap();
+    assert!(report.is_identical(), "{report}");
+    let mut reader = Reader::new(&trace[..]).unwrap();
+    let mut made = 0;
+    while let Some((_, record)) = reader.next_record().unwrap() {
+        made += usize::from(matches!(record, Record::Signature(Signature::Made { .. })));
+    }
+    made
+}
+
+#[test]
+fn a_tls_session_is_resumed_without_a_signature_where_both_ends_allow_it() {
+    assert_eq!(signatures(true, true), 1);
+    for (server, client) in [(false, false), (true, false), (false, true)] {
+        assert_eq!(signatures(server, client), 2, "{server}, {client}");
     }
 }

@@ -108,12 +108,13 @@ impl Endpoint {
         endpoint.cid_generator(sources.connection_ids(shard.clone()));
         // It would let one reset through for each reading of the clock, which serves many datagrams.
         endpoint.min_reset_interval(Duration::ZERO);
+        let tickets = config.transport.tls_resumption;
         let server = match &keys.server {
             None => None,
             Some((identity, clients)) => {
                 let tls = match foreign_crypto() {
                     Some(foreign) => foreign.server,
-                    None => seeded::server_crypto(identity, *clients, false, &sources)?,
+                    None => seeded::server_crypto(identity, *clients, tickets, &sources)?,
                 };
                 let mut server = ServerConfig::new(tls, persistent.token_key());
                 server
@@ -131,7 +132,7 @@ impl Endpoint {
             Some((roots, identity)) => {
                 let tls = match foreign_crypto() {
                     Some(foreign) => foreign.client,
-                    None => seeded::client_crypto(roots, *identity, false, &sources)?,
+                    None => seeded::client_crypto(roots, *identity, tickets, &sources)?,
                 };
                 let mut client = ClientConfig::new(tls);
                 client.transport_config(client_transport(config));

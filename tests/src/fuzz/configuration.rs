@@ -151,6 +151,7 @@ fn set(config: &mut Config, input: &mut Input<'_>) {
         40 => transport.min_reset_interval = time,
         41 => config.report_sent = number & 1 == 1,
         42 => transport.copies_on_loss = number & 1 == 1,
+        43 => transport.tls_resumption = number & 1 == 1,
         _ => {}
     }
 }

@@ -62,6 +62,7 @@ fields! {
     transport.congestion,
     transport.migration,
     transport.min_reset_interval,
+    transport.tls_resumption,
     report_sent,
 }
 

@@ -15,8 +15,11 @@ use super::tls::{Identity, Roots};
 use super::{Sources, provider};
 use crate::error::TlsError;
 
-/// How many TLS sessions a side remembers, where it remembers any.
+/// How many TLS sessions a client remembers, where it remembers any.
 const REMEMBERED_SESSIONS: usize = 256;
+
+/// How many a server remembers, each of them good for one connection.
+const REMEMBERED_CLIENTS: usize = 10_000;
 
 /// What a server wants of its clients' certificates.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +85,7 @@ pub(super) fn server_tls(
     // Half a round trip earlier than the handshake's end, a client has not proven who it is.
     config.send_half_rtt_data = false;
     if tickets {
-        config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
+        config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_CLIENTS);
         config.send_tls13_tickets = 1;
     } else {
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -83,10 +83,11 @@ pub(super) struct ClientArguments {
     /// connect: seconds of rest once the connections are up.
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
     hold: Duration,
-    /// broadcast: events a second; 0: as fast as possible.
+    /// broadcast: events a second; pipeline, rpc: messages a second in all, evenly from all
+    /// connections, in place of --concurrency; 0: as fast as possible.
     #[arg(long, value_name = "HZ", default_value = "0", value_parser = rate)]
     rate: Rate,
-    /// broadcast, connect: UDP sockets that the connections are spread over.
+    /// broadcast, connect, and with --rate: UDP sockets that the connections are spread over.
     #[arg(long, value_name = "E", default_value_t = 16)]
     endpoints: usize,
     /// mixed: payload of a bulk message.

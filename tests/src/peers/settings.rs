@@ -8,11 +8,15 @@ use trunkline_core::Config;
 /// of the programs that this one is compared with (8 MiB a stream), and a broadcast queue that
 /// takes any burst, since every event is to arrive. Those programs wait for an answer as long as it takes:
 /// on a path that is gone for a while, half a minute is not enough to compare with them.
+///
+/// With `PEERS_TLS=resume` at both ends, what one node dials after its first connection resumes a TLS
+/// session.
 pub fn config() -> Config {
     let mut config = Config::default();
     config.transport.stream_receive_window = 8 << 20;
     config.limits.lane_window_bytes = 8 << 20;
     config.limits.best_effort_bytes = 64 << 20;
     config.timeouts.promise = Duration::from_secs(120);
+    config.transport.tls_resumption = std::env::var("PEERS_TLS").as_deref() == Ok("resume");
     config
 }

@@ -17,7 +17,7 @@ use trunkline_testkit::peers::{
 use super::endpoints;
 
 /// How often it is looked whether the window is over, should nothing happen.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let mut endpoints = endpoints(plan.connect, plan.conns)?;
@@ -46,11 +46,11 @@ fn echo(payload: usize) -> Message {
 }
 
 /// One kind of message, encoded once.
-struct Kind {
+pub(super) struct Kind {
     message: Message,
     is_request: bool,
     counter: Counter,
-    latencies: Latencies,
+    pub(super) latencies: Latencies,
     /// Completed in this turn, and not yet given to the meter.
     completed: u64,
 }
@@ -66,7 +66,32 @@ impl Kind {
         }
     }
 
-    fn complete(&mut self, latency: Option<Duration>) {
+    /// What a workload's small messages are; all there are but in `mixed`.
+    pub(super) fn small(plan: &Plan) -> Self {
+        let is_request = matches!(plan.workload, Workload::Rpc | Workload::Mixed);
+        let message = if is_request { echo } else { note };
+        Self::new(message(plan.payload), is_request, Counter::Messages)
+    }
+
+    /// Whether that is the answer which such a message is to have.
+    pub(super) fn is_answered_by(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Replied { body, .. } => {
+                self.is_request && body.len() == self.message.body.len()
+            }
+            Outcome::Acked => !self.is_request,
+            _ => false,
+        }
+    }
+
+    /// Gives the meter what was completed since.
+    pub(super) fn count(&mut self, meter: &Meter) {
+        if self.completed > 0 {
+            meter.add(self.counter, std::mem::take(&mut self.completed));
+        }
+    }
+
+    pub(super) fn complete(&mut self, latency: Option<Duration>) {
         self.completed += 1;
         if let Some(latency) = latency {
             self.latencies.push(latency);
@@ -74,7 +99,7 @@ impl Kind {
     }
 
     /// Sends as many as `due` says; stops where the node has no room for more.
-    fn send(
+    pub(super) fn send(
         &self,
         node: &mut Node,
         now: Instant,
@@ -121,14 +146,12 @@ struct Load<'a> {
 impl<'a> Load<'a> {
     fn new(plan: &Plan, meter: &'a Meter, places: &[Place]) -> Self {
         let mixed = plan.workload == Workload::Mixed;
-        let is_request = mixed || plan.workload == Workload::Rpc;
-        let small = if is_request { echo } else { note };
         let bulk_window = if mixed { plan.bulk_window } else { 0 };
         let mut places = places.to_vec();
         places.sort_unstable();
         Self {
             meter,
-            small: Kind::new(small(plan.payload), is_request, Counter::Messages),
+            small: Kind::small(plan),
             bulk: Kind::new(note(plan.bulk_payload), false, Counter::Bulk),
             lines: places
                 .iter()
@@ -156,11 +179,7 @@ impl Application for Load<'_> {
         let latency = self.meter.is_measuring().then(|| after + lag);
         let line = &mut self.lines[number];
         match outcome {
-            Outcome::Replied { body, .. } if body.len() == self.small.message.body.len() => {
-                line.small_due += 1;
-                self.small.complete(latency);
-            }
-            Outcome::Acked if !self.small.is_request => {
+            answer if self.small.is_answered_by(&answer) => {
                 line.small_due += 1;
                 self.small.complete(latency);
             }
@@ -175,12 +194,8 @@ impl Application for Load<'_> {
     }
 
     fn act(&mut self, number: usize, node: &mut Node, now: Instant) -> Result<()> {
-        for kind in [&mut self.small, &mut self.bulk] {
-            if kind.completed > 0 {
-                self.meter
-                    .add(kind.counter, std::mem::take(&mut kind.completed));
-            }
-        }
+        self.small.count(self.meter);
+        self.bulk.count(self.meter);
         let line = &mut self.lines[number];
         self.small
             .send(node, now, line.session, &mut line.small_due)?;

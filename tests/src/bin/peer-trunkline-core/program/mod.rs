@@ -3,6 +3,7 @@
 mod broadcast;
 mod connect;
 mod load;
+mod paced;
 mod server;
 
 use std::net::SocketAddr;
@@ -18,10 +19,13 @@ pub(crate) fn main() -> ExitCode {
 
 fn measure(plan: &Plan) -> Result<Report> {
     peers::allow_many_files();
-    match plan.workload {
-        Workload::Pipeline | Workload::Bulk | Workload::Rpc | Workload::Mixed => load::run(plan),
-        Workload::Broadcast => broadcast::run(plan),
-        Workload::Connect => connect::run(plan),
+    match (plan.workload, plan.rate.0) {
+        (Workload::Pipeline | Workload::Rpc, Some(rate)) => paced::run(plan, rate),
+        (Workload::Pipeline | Workload::Bulk | Workload::Rpc | Workload::Mixed, _) => {
+            load::run(plan)
+        }
+        (Workload::Broadcast, _) => broadcast::run(plan),
+        (Workload::Connect, _) => connect::run(plan),
     }
 }
 

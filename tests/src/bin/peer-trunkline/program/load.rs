@@ -15,6 +15,10 @@ use trunkline_tokio::{Lane, Peer};
 use super::clients::{Dialer, close, for_each};
 
 pub(crate) async fn run(plan: &Plan) -> Result<Report> {
+    ensure!(
+        plan.rate.0.is_none(),
+        "--rate: this program paces broadcasts alone, peer-trunkline-core also messages"
+    );
     let dialer = Dialer::new(plan)?;
     let connect = |number| {
         let builder = dialer.client(number);

@@ -84,7 +84,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// How many fields [`set`] knows.
-const FIELDS: u8 = 43;
+const FIELDS: u8 = 44;
 /// In which a request is answered, and who was broken apart is back.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);

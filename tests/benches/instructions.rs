@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use work::codec;
 use work::deadlines::{Deadlines, Promises};
-use work::turns::Nodes;
+use work::turns::{Nodes, Recorded};
 
 #[library_benchmark]
 #[bench::of_a_message(setup = codec::frame)]
@@ -62,7 +62,11 @@ fn turn_over_a_hundred_times(mut promises: Promises) -> Promises {
 }
 
 fn nodes(sessions: usize, body: usize) -> Nodes {
-    let mut nodes = Nodes::new(sessions, body);
+    recorded(Recorded::No, sessions, body)
+}
+
+fn recorded(recorded: Recorded, sessions: usize, body: usize) -> Nodes {
+    let mut nodes = Nodes::new(sessions, body, recorded);
     // Queues have grown to what they need.
     nodes.request();
     nodes.pipeline(100);
@@ -72,6 +76,8 @@ fn nodes(sessions: usize, body: usize) -> Nodes {
 #[library_benchmark]
 #[bench::of_one_session(setup = nodes, args = (1, 128))]
 #[bench::among_200_sessions(setup = nodes, args = (200, 128))]
+#[bench::recorded_above_quic(setup = recorded, args = (Recorded::Link, 1, 128))]
+#[bench::recorded_on_the_wire(setup = recorded, args = (Recorded::Wire, 1, 128))]
 fn request(mut nodes: Nodes) -> Nodes {
     black_box(nodes.request());
     nodes
@@ -81,6 +87,8 @@ fn request(mut nodes: Nodes) -> Nodes {
 #[bench::of_16_bytes(setup = nodes, args = (1, 16))]
 #[bench::of_128_bytes(setup = nodes, args = (1, 128))]
 #[bench::of_16_kib(setup = nodes, args = (1, 16_384))]
+#[bench::recorded_above_quic(setup = recorded, args = (Recorded::Link, 1, 128))]
+#[bench::recorded_on_the_wire(setup = recorded, args = (Recorded::Wire, 1, 128))]
 fn a_hundred_messages(mut nodes: Nodes) -> Nodes {
     black_box(nodes.pipeline(100));
     nodes

@@ -9,6 +9,7 @@
 mod work;
 
 use divan::Bencher;
+use work::turns::Recorded;
 use work::{codec, deadlines, turns};
 
 fn main() {
@@ -47,12 +48,19 @@ fn turn_over_two_promises_among(bencher: Bencher, pending: usize) {
 
 #[divan::bench(args = [1, 100, 10_000])]
 fn a_request_of_one_among(bencher: Bencher, sessions: usize) {
-    let mut nodes = turns::Nodes::new(sessions, 128);
+    let mut nodes = turns::Nodes::new(sessions, 128, Recorded::No);
     bencher.bench_local(|| nodes.request());
 }
 
 #[divan::bench(args = [16, 128, 1_024, 16_384])]
 fn a_hundred_messages_of(bencher: Bencher, size: usize) {
-    let mut nodes = turns::Nodes::new(1, size);
+    let mut nodes = turns::Nodes::new(1, size, Recorded::No);
     bencher.bench_local(|| nodes.pipeline(100));
+}
+
+/// What recording costs: both nodes are recorded so.
+#[divan::bench(args = [Recorded::No, Recorded::Link, Recorded::Wire])]
+fn a_thousand_messages_recorded(bencher: Bencher, recorded: Recorded) {
+    let mut nodes = turns::Nodes::new(1, 128, recorded);
+    bencher.bench_local(|| nodes.pipeline(1_000));
 }

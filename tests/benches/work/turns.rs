@@ -5,11 +5,20 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use trunkline_core::trace::Recorder;
 use trunkline_core::{
     Admission, ClientRole, Config, Datagram, Dial, Event, Input, Message, Node, Origin, Roles,
     Seed, ServerRole, SessionKey, Tag,
 };
 use trunkline_testkit::Certificates;
+
+/// How nodes are recorded, to nowhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recorded {
+    No,
+    Wire,
+    Link,
+}
 
 /// A client and a server with many sessions between them.
 pub(crate) struct Nodes {
@@ -29,7 +38,7 @@ fn address(port: u16) -> SocketAddr {
 
 impl Nodes {
     /// So many sessions, all of them connected and idle.
-    pub(crate) fn new(sessions: usize, body: usize) -> Self {
+    pub(crate) fn new(sessions: usize, body: usize, recorded: Recorded) -> Self {
         let certificates = Certificates::new().unwrap();
         let mut config = Config::default();
         config.limits.sessions_per_client = sessions;
@@ -46,7 +55,12 @@ impl Nodes {
                 seed: Seed::new([seed; 32]),
                 keys: None,
             };
-            Node::new(config.clone(), roles, origin).unwrap()
+            let recorder = match recorded {
+                Recorded::No => return Node::new(config.clone(), roles, origin).unwrap(),
+                Recorded::Wire => Recorder::to(std::io::sink()),
+                Recorded::Link => Recorder::to(std::io::sink()).link(),
+            };
+            recorder.start(config.clone(), roles, origin).unwrap()
         };
         let server = Roles {
             server: Some(ServerRole {

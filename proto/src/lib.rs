@@ -15,6 +15,7 @@
 //! Nothing here panics, whatever bytes it is given, or allocates more than they weigh.
 
 mod acks;
+mod body;
 mod close;
 mod codes;
 mod debug;
@@ -32,6 +33,7 @@ mod tag;
 mod varint;
 
 pub use acks::{ACK_NUMBERS_MAX, ACKED_MAX, AckRuns, Acked, AcksError, acked};
+pub use body::{body_in_order, body_range};
 pub use close::CloseCode;
 pub use envelope::{
     BODY_MAX, ENVELOPE_OVERHEAD_MAX, Envelope, EnvelopeHeader, clip_reason, encode_acks_frame,

@@ -339,6 +339,8 @@ mod tests {
         prop_assert_eq!(read.reason, clip_reason(&plain.reason));
         prop_assert_eq!(read.acks, plain.acks);
         prop_assert_eq!(&read.body, &plain.body);
+        let range = crate::body_range(&frame).unwrap_or_default();
+        prop_assert_eq!(&read.body[..], &frame[range]);
         if !read.body.is_empty() {
             prop_assert!(
                 frame.as_ptr_range().contains(&read.body.as_ptr()),

@@ -76,22 +76,20 @@ fn what_was_not_looked_at_is_not_called_identical() {
     let (status, said) = replayed(&path);
     assert_eq!((status, &said["complete"]), (Some(0), &Value::Bool(true)));
 
-    // The third record's length announces more than there is: all that follows seems to be in it.
+    // It ends within its third record.
     let two = directory.path().join("two.tlt");
     first_records(&golden, &two, 2);
     let at = usize::try_from(fs::metadata(&two).unwrap().len()).unwrap();
-    let mut flipped = whole.clone();
-    flipped.splice(at..=at, [whole[at] | 0x80, 0xff, 0x7f]);
-    fs::write(&path, &flipped).unwrap();
+    let rest = 3;
+    fs::write(&path, &whole[..at + rest]).unwrap();
     let (status, said) = replayed(&path);
     assert_eq!(status, Some(2), "{said}");
     assert_eq!(said["complete"], false, "{said}");
-    let rest = flipped.len() - at;
     let name = path.display().to_string();
     let output = run(&["replay", &name]);
     let text = String::from_utf8(output.stdout).expect("text");
     let expected = format!(
-        "identical up to record 2, where the file is cut short or damaged: {rest} bytes were not looked at\n"
+        "identical up to record 2, where the recording is cut short: {rest} bytes were not looked at\n"
     );
     assert!(text.ends_with(&expected), "{text}");
     assert!(!text.contains("identical: "), "{text}");
@@ -99,6 +97,17 @@ fn what_was_not_looked_at_is_not_called_identical() {
     let output = run(&["replay", &name, "--cut-short"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).expect("text"), text);
+
+    // A length that announces more than there is is no cut: all that follows would seem to be in it.
+    let mut flipped = whole.clone();
+    flipped.splice(at..=at, [whole[at] | 0x80, 0xff, 0x7f]);
+    fs::write(&path, &flipped).unwrap();
+    let output = run(&["replay", &name]);
+    assert_one_line(
+        &output,
+        2,
+        &["server.tlt", "record 3 (at byte ", "is damaged"],
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 /// With so many, or after so long, they are written.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 128 << 10;
 const LINGER: Duration = Duration::from_millis(100);
 
 const UNWRITTEN: &str = "the end of the recording cannot be written";

@@ -14,19 +14,6 @@ use crate::tap::Digest;
 /// Protobuf's key of an envelope's body: field 15, with a length.
 const BODY: u8 = (15 << 3) | 2;
 
-/// Where in an envelope's frame its body stands. `None`: it has none, or is no envelope.
-pub(crate) fn body_range(frame: &Bytes) -> Option<std::ops::Range<usize>> {
-    let envelope = wire::Envelope::decode(frame.clone()).ok()?;
-    let body = envelope.body;
-    if body.is_empty() {
-        return None;
-    }
-    // A slice of the frame, and not a copy.
-    let start = (body.as_ptr() as usize).checked_sub(frame.as_ptr() as usize)?;
-    let range = start..start + body.len();
-    (range.end <= frame.len()).then_some(range)
-}
-
 /// A control frame with zeros for credentials, if it has any.
 pub(crate) fn without_credentials(frame: &Bytes) -> Bytes {
     let Ok(wire::Control {
@@ -135,7 +122,7 @@ impl Default for Place {
 
 impl Heads {
     fn read(&mut self, chunk: &[u8]) {
-        let mut rest = chunk;
+        let mut rest = self.read_whole_frames(chunk);
         let mut start = rest;
         while let Some((&byte, behind)) = rest.split_first() {
             let (skip, whole) = match self.place {
@@ -166,6 +153,22 @@ impl Heads {
             self.byte(byte);
         }
         self.digest.write(start);
+    }
+
+    /// Goes over the frames that lie whole in the chunk, as nearly all do; returns what is left of it.
+    fn read_whole_frames<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        let mut rest = chunk;
+        while let Place::Length { value: 0, shift: 0 } = self.place
+            && let Ok(wire::FrameLen { prefix, frame }) = wire::decode_frame_len(rest, usize::MAX)
+            && let Some((whole, behind)) = rest.split_at_checked(prefix + frame)
+            && let Some(body) = whole.get(prefix..).and_then(wire::body_in_order)
+        {
+            // The body is the last of it.
+            let head = whole.get(..prefix + body.start).unwrap_or_default();
+            self.digest.write(head);
+            rest = behind;
+        }
+        rest
     }
 
     fn next_field(&self) -> Place {
@@ -280,10 +283,11 @@ mod tests {
     fn a_body_is_found_in_its_frame() {
         let framed = message(5, b"body");
         let frame = framed.slice(1..);
-        assert_eq!(body_range(&frame), Some(frame.len() - 4..frame.len()));
+        let end = frame.len();
+        assert_eq!(wire::body_range(&frame), Some(end - 4..end));
         assert_eq!(with_length(&frame), framed);
-        assert_eq!(body_range(&message(5, b"").slice(1..)), None);
-        assert_eq!(body_range(&Bytes::from_static(&[0xff; 4])), None);
+        assert_eq!(wire::body_range(&message(5, b"").slice(1..)), None);
+        assert_eq!(wire::body_range(&Bytes::from_static(&[0xff; 4])), None);
     }
 
     #[test]

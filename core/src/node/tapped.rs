@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::ConfigError;
+use crate::id::LinkKey;
 use crate::message::{Delivery, Message, Outcome};
 use crate::quic::{LinkLog, SignatureLog, SignatureTap};
-use crate::tap::{Call, Digest, EventMark, Level, Tap, TransmitMark};
+use crate::tap::{Call, Digest, EventMark, Level, LinkNote, Tap, TransmitMark};
 
 use super::{AdmissionRequest, Event, Node, Origin, Roles, Transmit};
 
@@ -19,6 +20,8 @@ pub(super) struct Tapped {
     signatures: Arc<SignatureLog>,
     /// What links' connections answer, if it is to be told of that.
     links: Option<Arc<LinkLog>>,
+    /// What it was told of last: its memory is used again.
+    notes: Vec<(LinkKey, LinkNote)>,
 }
 
 impl Node {
@@ -79,6 +82,7 @@ impl Tapped {
             tap,
             signatures,
             links,
+            notes: Vec::new(),
         }
     }
 
@@ -133,9 +137,11 @@ impl Tapped {
 
     fn tell_links(&mut self, polled: bool) {
         let Some(links) = &self.links else { return };
-        let notes = links.take();
-        if !notes.is_empty() {
-            self.tap.answers(polled, notes);
+        if links.any() {
+            links.take(&mut self.notes);
+            self.tap.answers(polled, &mut self.notes);
+            // Frames are let go of at once, so that their memory is used again while it is warm.
+            self.notes.clear();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a node's connections answered, for a recorder above QUIC.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -7,13 +8,21 @@ use super::streams::Fault;
 use crate::id::LinkKey;
 use crate::tap::LinkNote;
 
-/// The notes of all links of a node that were not taken yet; `None`: nobody takes them any more.
+/// The notes of all links of a node that were not taken yet.
 #[derive(Debug)]
-pub(crate) struct LinkLog(Mutex<Option<Vec<(LinkKey, LinkNote)>>>);
+pub(crate) struct LinkLog {
+    /// `None`: nobody takes them any more.
+    notes: Mutex<Option<Vec<(LinkKey, LinkNote)>>>,
+    /// There are some. It is asked after each call, which mostly notes nothing.
+    any: AtomicBool,
+}
 
 impl Default for LinkLog {
     fn default() -> Self {
-        Self(Mutex::new(Some(Vec::new())))
+        Self {
+            notes: Mutex::new(Some(Vec::new())),
+            any: AtomicBool::new(false),
+        }
     }
 }
 
@@ -21,12 +30,23 @@ impl LinkLog {
     pub(crate) fn note(&self, link: LinkKey, note: LinkNote) {
         if let Some(notes) = &mut *self.notes() {
             notes.push((link, note));
+            self.any.store(true, Ordering::Release);
         }
     }
 
-    /// What was noted since this was asked last.
-    pub(crate) fn take(&self) -> Vec<(LinkKey, LinkNote)> {
-        self.notes().as_mut().map_or_else(Vec::new, std::mem::take)
+    /// Whether something was noted since it was taken last.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// What was noted since this was asked last, in place of what is in `taken`.
+    pub(crate) fn take(&self, taken: &mut Vec<(LinkKey, LinkNote)>) {
+        taken.clear();
+        let mut notes = self.notes();
+        self.any.store(false, Ordering::Release);
+        if let Some(notes) = &mut *notes {
+            std::mem::swap(notes, taken);
+        }
     }
 
     /// Notes nothing more.
@@ -35,7 +55,7 @@ impl LinkLog {
     }
 
     fn notes(&self) -> MutexGuard<'_, Option<Vec<(LinkKey, LinkNote)>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

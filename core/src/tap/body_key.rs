@@ -2,28 +2,50 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use siphasher::sip::SipHasher24;
+use twox_hash::XxHash3_64;
 use zeroize::Zeroizing;
 
 /// The key of one trace's hashes of bodies. It is kept nowhere: who has the trace can say which of
 /// its bodies are equal, and cannot try what one of them may be, even with others before them.
-pub(crate) struct BodyKey(hmac::Key);
+pub(crate) struct BodyKey(Zeroizing<Key>);
+
+#[derive(Default)]
+struct Key {
+    /// SipHash's.
+    secret: [u64; 2],
+    /// XXH3's seed.
+    seed: u64,
+}
+
+impl zeroize::Zeroize for Key {
+    fn zeroize(&mut self) {
+        self.secret.zeroize();
+        self.seed.zeroize();
+    }
+}
 
 impl BodyKey {
+    /// Of 32 secret bytes, the last eight are not used.
     pub(crate) fn new(bytes: [u8; 32]) -> Self {
         let bytes = Zeroizing::new(bytes);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &*bytes))
+        let mut key = Zeroizing::new(Key::default());
+        let Key { secret, seed } = &mut *key;
+        let [first, second] = secret;
+        for (to, from) in [first, second, seed].into_iter().zip(bytes.as_chunks().0) {
+            *to = u64::from_le_bytes(*from);
+        }
+        Self(key)
     }
 
-    /// The first 64 bits of the body's HMAC-SHA256 (RFC 2104), little-endian. It costs less than a
-    /// microsecond for short bodies, and as long as SHA-256 takes for long ones.
+    /// SipHash-2-4 of the body's XXH3, which shrinks it. SipHash is a function that nobody who has not
+    /// its key can tell from a random one: whatever stands before it, nothing but which bodies are equal
+    /// can be learned of what comes out. XXH3 by itself keeps nothing secret; with it, a body of any
+    /// length costs no more than to read it.
     pub(crate) fn hash(&self, body: &[u8]) -> u64 {
-        let mut first = [0; 8];
-        let tag = hmac::sign(&self.0, body);
-        for (to, from) in first.iter_mut().zip(tag.as_ref()) {
-            *to = *from;
-        }
-        u64::from_le_bytes(first)
+        let Key { secret, seed } = &*self.0;
+        let short = XxHash3_64::oneshot_with_seed(*seed, body);
+        SipHasher24::new_with_keys(secret[0], secret[1]).hash(&short.to_le_bytes())
     }
 }
 
@@ -39,54 +61,38 @@ mod tests {
     use crate::tap::Body;
 
     #[test]
-    fn a_hash_is_hmac_sha256_cut_to_64_bits() {
-        // From Python's hmac module.
-        let hash = BodyKey::new([0x0b; 32]).hash(b"Hi There");
-        let expected = [0x19, 0x8a, 0x60, 0x7e, 0xb4, 0x4b, 0xfb, 0xc6];
-        assert_eq!(hash.to_le_bytes(), expected);
+    fn a_hash_is_siphash_2_4_of_xxh3() {
+        // The vector of SipHash's authors: key 00 to 0f, of eight bytes.
+        let key = std::array::from_fn(|n| if n < 16 { n as u8 } else { 0 });
+        let [a, b] = *BodyKey::new(key).0.secret.as_array().unwrap();
+        let hash = SipHasher24::new_with_keys(a, b).hash(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(hash, 0x93f5_f579_9a93_2462);
+        // From the reference implementation (xxhsum -H3).
+        assert_eq!(XxHash3_64::oneshot(b"abc"), 0x78af_5f94_892f_3950);
+        let expected =
+            SipHasher24::new_with_keys(a, b).hash(&0x78af_5f94_892f_3950_u64.to_le_bytes());
+        assert_eq!(BodyKey::new(key).hash(b"abc"), expected);
     }
 
-    /// XXH64 backwards: the seed that gives this hash to a body of four bytes.
-    fn xxh64_seed(body: [u8; 4], hash: u64) -> u64 {
-        const PRIMES: [u64; 5] = [
-            0x9e37_79b1_85eb_ca87,
-            0xc2b2_ae3d_27d4_eb4f,
-            0x1656_67b1_9e37_79f9,
-            0x85eb_ca77_c2b2_ae63,
-            0x27d4_eb2f_1656_67c5,
-        ];
-        // Of an odd number, by Newton's method.
-        let inverse = |odd: u64| {
-            (0..6).fold(odd, |x, _| {
-                x.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(x)))
-            })
-        };
-        let unshift = |hash: u64, by: u32| (0..64 / by).fold(hash, |x, _| hash ^ (x >> by));
-        let mut hash = unshift(hash, 32).wrapping_mul(inverse(PRIMES[2]));
-        hash = unshift(hash, 29).wrapping_mul(inverse(PRIMES[1]));
-        hash = unshift(hash, 33);
-        hash = hash
-            .wrapping_sub(PRIMES[2])
-            .wrapping_mul(inverse(PRIMES[1]));
-        hash = hash.rotate_right(23);
-        hash ^= u64::from(u32::from_le_bytes(body)).wrapping_mul(PRIMES[0]);
-        hash.wrapping_sub(4).wrapping_sub(PRIMES[4])
-    }
-
-    /// What XXH64 with a secret seed let be done.
     #[test]
-    fn one_known_body_does_not_give_away_the_others() {
-        let seed = xxh64_seed(*b"last", twox_hash::XxHash64::oneshot(77, b"last"));
-        assert_eq!(seed, 77, "the way back is right");
-
-        let key = BodyKey::new([7; 32]);
-        let hash = |bytes| match Body::Whole(bytes).marked(&key) {
-            Body::Marked { length: 4, hash } => hash,
+    fn equal_bodies_are_known_by_it_and_only_with_its_key() {
+        let key = |bytes| BodyKey::new(bytes);
+        let hash = |key: &BodyKey, bytes: &[u8]| match Body::Whole(bytes).marked(key) {
+            Body::Marked { length, hash } if length == bytes.len() => hash,
             other => panic!("{other:?}"),
         };
-        let seed = xxh64_seed(*b"last", hash(b"last"));
-        assert_ne!(twox_hash::XxHash64::oneshot(seed, b"tail"), hash(b"tail"));
-        assert_eq!(hash(b"tail"), hash(b"tail"));
-        assert_ne!(hash(b"last"), hash(b"tail"));
+        let one = key([7; 32]);
+        for length in [4, 100, 10_000] {
+            let (body, mut other) = (vec![1; length], vec![1; length]);
+            other[length / 2] ^= 1;
+            assert_eq!(hash(&one, &body), hash(&one, &body.clone()));
+            assert_ne!(hash(&one, &body), hash(&one, &other));
+            // Whichever byte of the key is another one.
+            for place in 0..24 {
+                let mut bytes = [7; 32];
+                bytes[place] ^= 1;
+                assert_ne!(hash(&key(bytes), &body), hash(&one, &body), "{place}");
+            }
+        }
     }
 }

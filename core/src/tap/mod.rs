@@ -5,21 +5,21 @@
 //! of everything that it says. [`crate::trace`] writes that down; another tap may count, or compare.
 
 mod body_key;
+mod digest;
 mod link;
 
-use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use twox_hash::XxHash64;
 
 use crate::error::{CloseCode, StatusCode};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::Message;
 
 pub(crate) use body_key::BodyKey;
+pub use digest::Digest;
 pub use link::{Level, LinkNote, LinkStream, Marked};
 
 /// What a node tells of itself. It is called on the node's thread, so it should be quick, and must
@@ -45,8 +45,9 @@ pub trait Tap: Send {
     }
 
     /// What connections answered, and what they were given, in the order of things: `polled`, in the
-    /// poll that is told of next, or else in the latest call. For [`Level::Link`] alone.
-    fn answers(&mut self, polled: bool, notes: Vec<(LinkKey, LinkNote)>) {
+    /// poll that is told of next, or else in the latest call. It may take them; their memory is used
+    /// again if it does not. For [`Level::Link`] alone.
+    fn answers(&mut self, polled: bool, notes: &mut Vec<(LinkKey, LinkNote)>) {
         let _ = (polled, notes);
     }
 }
@@ -191,27 +192,6 @@ impl<'a> Call<'a> {
             _ => Body::Whole(&[]),
         }
     }
-
-    /// The same, of bodies and credentials their lengths and hashes alone; see [`Body::marked`].
-    pub(crate) fn marked(mut self, key: &BodyKey) -> Self {
-        match &mut self {
-            Self::Send { message, .. }
-            | Self::SendAcked { message, .. }
-            | Self::Request { message, .. }
-            | Self::SendBestEffort { message, .. }
-            | Self::Broadcast { message, .. } => message.body = message.body.marked(key),
-            Self::Reply { body, .. } => *body = body.marked(key),
-            // What people choose can be guessed, and a guess be checked by its hash.
-            Self::Connect { credentials, .. } => {
-                *credentials = Body::Marked {
-                    length: credentials.len(),
-                    hash: 0,
-                }
-            }
-            _ => {}
-        }
-        self
-    }
 }
 
 /// A body that is lent, or what is left of one where it is not to be kept.
@@ -223,8 +203,8 @@ pub enum Body<'a> {
     Marked {
         /// How long it was, in bytes.
         length: usize,
-        /// 64 bits of its HMAC-SHA256, by a key that is kept nowhere: equal bodies of one recording
-        /// are known by it, and nothing else of them.
+        /// 64 bits of a hash by a key that is kept nowhere: equal bodies of one recording are known by
+        /// it, and nothing else of them.
         hash: u64,
     },
 }
@@ -320,74 +300,4 @@ pub enum Signature {
         /// `None`: the key failed.
         signature: Option<Vec<u8>>,
     },
-}
-
-/// XXH64 with seed 0, the same on every machine: numbers are taken as little-endian, and those of
-/// the machine's word size as 64 bits. It finds differences, and is no protection against people
-/// who make them.
-#[derive(Clone)]
-pub struct Digest(XxHash64);
-
-impl Default for Digest {
-    fn default() -> Self {
-        Self(XxHash64::with_seed(0))
-    }
-}
-
-impl Hasher for Digest {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.write(&number.to_le_bytes());
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write(&number.to_le_bytes());
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.write(&number.to_le_bytes());
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        self.write(&number.to_le_bytes());
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::hash::Hash;
-
-    use super::*;
-
-    #[test]
-    fn a_digest_is_xxh64() {
-        // From the reference implementation (xxhsum -H64).
-        let mut digest = Digest::default();
-        assert_eq!(digest.finish(), 0xef46_db37_51d8_e999);
-        digest.write(b"abc");
-        assert_eq!(digest.finish(), 0x44bc_2cf5_ad77_0999);
-    }
-
-    #[test]
-    fn numbers_count_the_same_on_every_machine() {
-        let of = |value: &dyn Fn(&mut Digest)| {
-            let mut digest = Digest::default();
-            value(&mut digest);
-            digest.finish()
-        };
-        assert_eq!(of(&|d| 7_usize.hash(d)), of(&|d| 7_u64.hash(d)));
-        assert_eq!(of(&|d| 0x0102_u16.hash(d)), of(&|d| d.write(&[0x02, 0x01])));
-        assert_eq!(of(&|d| (-2_isize).hash(d)), of(&|d| (-2_i64).hash(d)));
-    }
 }

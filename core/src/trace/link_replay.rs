@@ -45,9 +45,9 @@ impl Tap for Noted {
         Level::Link
     }
 
-    fn answers(&mut self, _: bool, notes: Notes) {
+    fn answers(&mut self, _: bool, notes: &mut Notes) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.extend(notes);
+        noted.append(notes);
     }
 }
 

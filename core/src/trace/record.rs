@@ -1,6 +1,6 @@
 //! Recording: a tap that writes down what it is told.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
@@ -127,7 +127,8 @@ impl<W: Write + Send + 'static> Recorder<W> {
                 bodies: self.bodies,
             },
         };
-        let key = BodyKey::new(seed.derive(BODY_KEY, 0));
+        let redacts = self.level == Level::Link && !self.bodies;
+        let key = redacts.then(|| BodyKey::new(seed.derive(BODY_KEY, 0)));
         let header = Header {
             build: Build::own(),
             config: config.clone(),
@@ -137,14 +138,17 @@ impl<W: Write + Send + 'static> Recorder<W> {
         };
         let sink = match self.ring {
             None => {
-                let output = BufWriter::with_capacity(BUFFER, (self.outputs)(0)?);
-                let mut writer = Writer::new(output, &header)?;
+                let mut writer = Writer::new((self.outputs)(0)?, &header)?.holding(BUFFER);
+                if let Some(key) = key {
+                    writer = writer.redacting(key);
+                }
                 // A process that ends before its first turn has a trace, too.
                 writer.flush()?;
                 Sink::File(writer)
             }
             Some((last, saver)) => Sink::Ring(Box::new(Ring::new(
                 header,
+                key,
                 last,
                 self.limit,
                 saver,
@@ -154,8 +158,8 @@ impl<W: Write + Send + 'static> Recorder<W> {
         let recording = Recording {
             sink: Some(sink),
             level: self.level,
-            body_key: (!self.bodies).then_some(key),
             start: origin.now,
+            latest: (origin.now, 0),
             // Room for the record that says why it ends.
             limit: self.limit.saturating_sub(END_SIZE),
         };
@@ -167,7 +171,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
 const BODY_KEY: &str = "trace bodies";
 
 /// What is written at a time where there is much, in bytes.
-const BUFFER: usize = 32 << 10;
+pub(super) const BUFFER: usize = 32 << 10;
 
 /// Whether the node has nothing more to say for now.
 fn ends_turn(record: &Record<'_>) -> bool {
@@ -180,11 +184,11 @@ fn ends_turn(record: &Record<'_>) -> bool {
 }
 
 /// The bytes of a record that says why a recording ends.
-const END_SIZE: u64 = 7;
+const END_SIZE: u64 = 8;
 
 /// Where records go.
 enum Sink<W: Write> {
-    File(Writer<BufWriter<W>>),
+    File(Writer<W>),
     Ring(Box<Ring<W>>),
 }
 
@@ -192,9 +196,9 @@ struct Recording<W: Write> {
     /// `None`: the recording has ended.
     sink: Option<Sink<W>>,
     level: Level,
-    /// By which bodies are hashed that are not kept.
-    body_key: Option<BodyKey>,
     start: Instant,
+    /// The latest time that was given, and what it was: most calls of a turn have the same.
+    latest: (Instant, i64),
     limit: u64,
 }
 
@@ -225,18 +229,6 @@ impl<W: Write> Recording<W> {
         }
     }
 
-    /// Writes a record, without bodies if they are not to be kept.
-    fn write_kept(&mut self, record: Record<'_>) {
-        if self.sink.is_none() {
-            return;
-        }
-        let record = match &self.body_key {
-            Some(key) => record.redacted(key),
-            None => record,
-        };
-        self.write(&record);
-    }
-
     fn end(&mut self, end: End) {
         match self.sink.take() {
             None => {}
@@ -251,7 +243,14 @@ impl<W: Write> Recording<W> {
     }
 
     /// Nanoseconds since the node's origin; what lies 292 years from it is cut to that.
-    fn at(&self, now: Instant) -> i64 {
+    fn at(&mut self, now: Instant) -> i64 {
+        if self.latest.0 != now {
+            self.latest = (now, self.since_start(now));
+        }
+        self.latest.1
+    }
+
+    fn since_start(&self, now: Instant) -> i64 {
         let nanos = |from: Instant, to: Instant| {
             i64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(i64::MAX)
         };
@@ -270,7 +269,7 @@ impl<W: Write + Send> Tap for Recording<W> {
         }
         match call {
             Call::Datagram { .. } => self.write(&Record::Arrival { at }),
-            call => self.write_kept(Record::Call { at, call }),
+            call => self.write(&Record::Call { at, call }),
         }
     }
 
@@ -293,8 +292,18 @@ impl<W: Write + Send> Tap for Recording<W> {
         self.level
     }
 
-    fn answers(&mut self, polled: bool, notes: Vec<(LinkKey, LinkNote)>) {
-        self.write_kept(Record::Answers { polled, notes });
+    fn answers(&mut self, polled: bool, notes: &mut Vec<(LinkKey, LinkNote)>) {
+        if self.sink.is_none() {
+            return;
+        }
+        let record = Record::Answers {
+            polled,
+            notes: std::mem::take(notes),
+        };
+        self.write(&record);
+        if let Record::Answers { notes: written, .. } = record {
+            *notes = written;
+        }
     }
 
     fn event(&mut self, mark: Option<EventMark<'_>>) {

@@ -77,13 +77,21 @@ impl fmt::Display for Report {
                 recorded.escape_debug()
             )?;
         }
-        match &self.difference {
-            None => write!(
+        match (&self.difference, self.ending) {
+            // Nothing is called identical that was not looked at.
+            (None, Some(Ending::CutShort(bytes))) => {
+                return write!(
+                    f,
+                    "identical up to record {}, where the recording is cut short: {bytes} bytes were not looked at",
+                    self.records
+                );
+            }
+            (None, _) => write!(
                 f,
                 "identical: {} records over {:?}",
                 self.records, self.time
             )?,
-            Some(difference) => difference.fmt(f)?,
+            (Some(difference), _) => difference.fmt(f)?,
         }
         match self.ending {
             None => Ok(()),

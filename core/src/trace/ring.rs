@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::format::{Beginning, End, Header, Record, Writer};
-use crate::tap::Level;
+use super::record::BUFFER;
+use crate::tap::{BodyKey, Level};
 
 /// Asks a recording that keeps only its last seconds to write them down, from any thread.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) type Outputs<W> = Box<dyn FnMut(u64) -> io::Result<W> + Send>;
 /// The last records of a node.
 pub(super) struct Ring<W> {
     header: Header,
+    /// By which bodies are hashed that are not to be kept.
+    key: Option<BodyKey>,
     outputs: Outputs<W>,
     saver: Saver,
     /// How often it was asked for, of what was done.
@@ -55,6 +58,7 @@ const OVERHEAD: u64 = 64;
 impl<W: Write> Ring<W> {
     pub(super) fn new(
         header: Header,
+        key: Option<BodyKey>,
         last: Duration,
         limit: u64,
         saver: Saver,
@@ -62,6 +66,7 @@ impl<W: Write> Ring<W> {
     ) -> Self {
         Self {
             header,
+            key,
             outputs,
             answered: saver.asked(),
             saver,
@@ -80,7 +85,7 @@ impl<W: Write> Ring<W> {
     pub(super) fn push(&mut self, record: &Record<'_>) {
         let clock = self.clock;
         let mut body = Vec::new();
-        record.encode(Level::Link, &mut self.clock, &mut body);
+        record.encode_redacted(self.key.as_ref(), Level::Link, &mut self.clock, &mut body);
         body.shrink_to_fit();
         self.bytes += body.len() as u64 + OVERHEAD;
         self.kept.push_back(Kept { clock, body });
@@ -117,7 +122,7 @@ impl<W: Write> Ring<W> {
             beginning: Beginning { first, clock },
             ..self.header.clone()
         };
-        let mut writer = Writer::new((self.outputs)(number)?, &header)?;
+        let mut writer = Writer::new((self.outputs)(number)?, &header)?.holding(BUFFER);
         for kept in &self.kept {
             writer.write_body(&kept.body)?;
         }

@@ -266,9 +266,9 @@ impl Tap for Stagehand {
         Level::Link
     }
 
-    fn answers(&mut self, _: bool, notes: Vec<(LinkKey, LinkNote)>) {
+    fn answers(&mut self, _: bool, notes: &mut Vec<(LinkKey, LinkNote)>) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.extend(notes);
+        told.append(notes);
     }
 }
 

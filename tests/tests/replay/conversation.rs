@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::PrivatePkcs8KeyDer;
-use trunkline_core::trace::{Report, replay};
+use trunkline_core::trace::{Reader, Report, replay};
 use trunkline_core::{
     Admission, Audience, CloseCode, DrainPlan, Event, GroupName, Identity, Message, Node, Roots,
     Tag,
@@ -141,4 +141,14 @@ pub(crate) fn conversation_at(
 
 pub(crate) fn replayed(trace: &[u8]) -> Report {
     replay(trace, Instant::now()).unwrap()
+}
+
+/// All records of a trace, in words.
+pub(crate) fn records(trace: &[u8]) -> Vec<String> {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut records = Vec::new();
+    while let Some((number, record)) = reader.next_record().unwrap() {
+        records.push(format!("{number} {record:?}"));
+    }
+    records
 }

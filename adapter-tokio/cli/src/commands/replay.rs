@@ -133,33 +133,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let own = Build::own();
         output::json(&outcome(&report, &own))?;
     } else {
-        output::result(&verdict(&report))?;
+        output::result(&report.to_string())?;
     }
     match report.ending {
         _ if !report.is_identical() => Err(Failure::Silent(1)),
         Some(Ending::CutShort(_)) if !arguments.cut_short => Err(Failure::Silent(2)),
         _ => Ok(()),
     }
-}
-
-/// The report, which calls nothing identical that was not looked at.
-fn verdict(report: &Report) -> String {
-    let text = report.to_string();
-    let (None, Some(Ending::CutShort(bytes))) = (&report.difference, report.ending) else {
-        return text;
-    };
-    // The build's differences are in the lines before.
-    let before = text.split_inclusive('\n');
-    let mut text: String = before
-        .take_while(|line| !line.starts_with("identical: "))
-        .collect();
-    // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "identical up to record {}, where the file is cut short or damaged: {bytes} bytes were not looked at",
-        report.records
-    );
-    text
 }
 
 fn outcome<'a>(report: &'a Report, own: &'a Build) -> Outcome<'a> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
@@ -39,22 +40,38 @@ pub(crate) trait SignatureTap: fmt::Debug + Send + Sync {
 
 /// Notes what the key at hand does, for a recorder.
 #[derive(Debug, Default)]
-pub(crate) struct SignatureLog(Mutex<VecDeque<Signature>>);
+pub(crate) struct SignatureLog {
+    queue: Mutex<VecDeque<Signature>>,
+    /// There are some. It is asked after each call, and few sign.
+    any: AtomicBool,
+}
 
 impl SignatureLog {
     /// The oldest that was not taken yet.
     pub(crate) fn take(&self) -> Option<Signature> {
-        self.queue().pop_front()
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut queue = self.queue();
+        let oldest = queue.pop_front();
+        self.any.store(!queue.is_empty(), Ordering::Release);
+        oldest
+    }
+
+    fn add(&self, signature: Signature) {
+        let mut queue = self.queue();
+        queue.push_back(signature);
+        self.any.store(true, Ordering::Release);
     }
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Signature>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SignatureTap for SignatureLog {
     fn scheme(&self, own: Option<u16>) -> Option<u16> {
-        self.queue().push_back(Signature::Scheme(own));
+        self.add(Signature::Scheme(own));
         own
     }
 
@@ -64,7 +81,7 @@ impl SignatureTap for SignatureLog {
         own: &mut dyn FnMut() -> Option<Vec<u8>>,
     ) -> Option<Vec<u8>> {
         let signature = own();
-        self.queue().push_back(Signature::Made {
+        self.add(Signature::Made {
             message: digest_of_signed(message),
             signature: signature.clone(),
         });

@@ -80,7 +80,7 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
             out.address(address);
             out.text(server_name);
             out.text(client);
-            out.body(credentials, level);
+            out.credentials(credentials, level);
             out.text(agent);
         }
         Call::Redirect { session, address } | Call::AddAddress { session, address } => {

@@ -4,14 +4,41 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use crate::id::{DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
-use crate::tap::{Body, Letter, Level};
+use crate::tap::{Body, BodyKey, Letter, Level};
 
 /// Writes fields one after another.
-pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
+pub(super) struct Encoder<'a> {
+    out: &'a mut Vec<u8>,
+    /// By which bodies are hashed that are not to be kept.
+    key: Option<&'a BodyKey>,
+}
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    /// One that writes everything.
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, key: None }
+    }
+
+    /// One that writes hashes by this key in place of bodies, and of credentials nothing.
+    pub(super) fn redacting(self, key: Option<&'a BodyKey>) -> Self {
+        Self { key, ..self }
+    }
+
+    pub(super) fn key_of_bodies(&self) -> Option<&'a BodyKey> {
+        self.key
+    }
+
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
+    }
+
+    /// Bytes of which it is known how many they are.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     pub(super) fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
+        self.out.push(byte);
     }
 
     /// LEB128: seven bits a byte, the lowest first.
@@ -29,12 +56,12 @@ impl Encoder<'_> {
     }
 
     pub(super) fn fixed(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
+        self.out.extend_from_slice(&number.to_le_bytes());
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
+        self.out.extend_from_slice(bytes);
     }
 
     pub(super) fn text(&mut self, text: &str) {
@@ -57,11 +84,11 @@ impl Encoder<'_> {
         match ip {
             IpAddr::V4(ip) => {
                 self.byte(4);
-                self.0.extend_from_slice(&ip.octets());
+                self.out.extend_from_slice(&ip.octets());
             }
             IpAddr::V6(ip) => {
                 self.byte(6);
-                self.0.extend_from_slice(&ip.octets());
+                self.out.extend_from_slice(&ip.octets());
             }
         }
     }
@@ -104,17 +131,33 @@ impl Encoder<'_> {
 
     /// On wire level, bytes. Above it twice the length, and the bytes, or one more, and a hash.
     pub(super) fn body(&mut self, body: Body<'_>, level: Level) {
+        let body = match self.key {
+            Some(key) => body.marked(key),
+            None => body,
+        };
+        self.marked_body(body, level);
+    }
+
+    fn marked_body(&mut self, body: Body<'_>, level: Level) {
         match (level, body) {
             (Level::Wire, Body::Whole(bytes)) => self.bytes(bytes),
             (Level::Link, Body::Whole(bytes)) => {
                 self.number((bytes.len() as u64) << 1);
-                self.0.extend_from_slice(bytes);
+                self.out.extend_from_slice(bytes);
             }
             (_, Body::Marked { length, hash }) => {
                 self.number((length.min(MARKED_MAX) as u64) << 1 | 1);
                 self.fixed(hash);
             }
         }
+    }
+
+    /// What people choose can be guessed, and a guess be checked by its hash: so there is none of it.
+    pub(super) fn credentials(&mut self, credentials: Body<'_>, level: Level) {
+        let length = credentials.len();
+        let marked = Body::Marked { length, hash: 0 };
+        let shown = self.key.map_or(credentials, |_| marked);
+        self.marked_body(shown, level);
     }
 
     pub(super) fn letter(&mut self, letter: &Letter<'_>, level: Level) {
@@ -296,7 +339,7 @@ mod tests {
         #[test]
         fn numbers_come_back(number: u64, signed: i64) {
             let mut bytes = Vec::new();
-            let mut out = Encoder(&mut bytes);
+            let mut out = Encoder::new(&mut bytes);
             out.number(number);
             out.signed(signed);
             let mut from = Decoder(&bytes);
@@ -308,7 +351,7 @@ mod tests {
         #[test]
         fn addresses_come_back(address: SocketAddr) {
             let mut bytes = Vec::new();
-            Encoder(&mut bytes).address(address);
+            Encoder::new(&mut bytes).address(address);
             prop_assert_eq!(Decoder(&bytes).address(), Some(address));
         }
     }

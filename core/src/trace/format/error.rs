@@ -21,11 +21,14 @@ pub enum TraceError {
         found: u16,
     },
     /// Bytes were changed, lost or added.
-    #[error("record {record} (at byte {offset}) is damaged: its checksum does not match")]
+    #[error(
+        "record {record} (at byte {offset}) is damaged, or one behind it in the same block: a checksum does not match"
+    )]
     Damaged {
-        /// Which record: the header is 0.
+        /// The first record of what is damaged: the header is 0. A datagram is alone; others share a
+        /// checksum with what the same turn brought.
         record: u64,
-        /// Where in the file it begins.
+        /// Where in the file that begins.
         offset: u64,
     },
     /// The record is whole, but this version cannot make sense of it.

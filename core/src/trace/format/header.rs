@@ -112,11 +112,9 @@ const ADMISSIONS: [(Admission, &str); 3] = [
 
 impl Header {
     /// Writes the header's body: entries of a name and a value, each with its length before it.
-    /// Before it stand so many zero bytes.
-    pub(super) fn encode(&self, room: usize) -> Zeroizing<Vec<u8>> {
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
-        body.resize(room, 0);
-        let mut out = Encoder(&mut body);
+        let mut out = Encoder::new(&mut body);
         let mut entry = |name: &str, value: &[u8]| {
             out.text(name);
             out.bytes(value);
@@ -163,7 +161,7 @@ impl Header {
             entry(&field, setting.text().as_bytes());
         }
         // Last, and with room for them, so that no copy of them stays where the body was before.
-        out.0.reserve(512);
+        out.reserve(512);
         let mut entry = |name: &str, value: &[u8]| {
             out.text(name);
             out.bytes(value);

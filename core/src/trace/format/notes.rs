@@ -6,7 +6,8 @@ use rustls_pki_types::CertificateDer;
 use super::codec::{Decoder, Encoder};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
-use crate::tap::{LinkNote, LinkStream, Marked};
+use crate::link::heads;
+use crate::tap::{BodyKey, LinkNote, LinkStream, Marked};
 
 /// The numbers of the kinds of notes.
 mod kind {
@@ -36,6 +37,8 @@ mod kind {
     pub(super) const RESTS: u8 = 22;
     pub(super) const DRAINED: u8 = 23;
     pub(super) const CLOSED: u8 = 24;
+    /// No note: what follows is the next record.
+    pub(super) const END: u8 = 25;
 }
 
 /// The numbers of reasons why a connection is over.
@@ -50,7 +53,7 @@ mod reason {
     pub(super) const PROTOCOL: u8 = 7;
 }
 
-/// Writes notes up to the record's end.
+/// Writes notes, and that they end.
 pub(super) fn encode_notes(notes: &[(LinkKey, LinkNote)], out: &mut Encoder<'_>) {
     let mut of = None;
     for (link, note) in notes {
@@ -61,6 +64,7 @@ pub(super) fn encode_notes(notes: &[(LinkKey, LinkNote)], out: &mut Encoder<'_>)
         }
         encode_note(note, out);
     }
+    out.byte(kind::END);
 }
 
 fn encode_note(note: &LinkNote, out: &mut Encoder<'_>) {
@@ -100,7 +104,10 @@ fn encode_note(note: &LinkNote, out: &mut Encoder<'_>) {
         }
         LinkNote::Control(frame) => {
             out.byte(kind::CONTROL);
-            out.bytes(frame);
+            match out.key_of_bodies() {
+                None => out.bytes(frame),
+                Some(_) => out.bytes(&heads::without_credentials(frame)),
+            }
         }
         LinkNote::Lane {
             slot,
@@ -159,6 +166,10 @@ fn encode_lane(
     marked: Option<Marked>,
     out: &mut Encoder<'_>,
 ) {
+    let marked = match out.key_of_bodies() {
+        Some(key) if !opening => redacted(frame, marked, key),
+        _ => marked,
+    };
     let parts = marked.and_then(|marked| {
         let head = frame.get(..marked.start)?;
         let tail = frame.get(marked.start.checked_add(marked.length)?..)?;
@@ -179,6 +190,27 @@ fn encode_lane(
             out.bytes(frame);
         }
     }
+}
+
+/// What stands for the body of that frame, if it has one: what does already gets another hash, if it
+/// is where the trace says that it is.
+fn redacted(frame: &Bytes, marked: Option<Marked>, key: &BodyKey) -> Option<Marked> {
+    let range = trunkline_proto::body_range(frame);
+    let is_there = |known: &Marked| {
+        let place = (known.start, known.length);
+        range.as_ref().is_none_or(|r| place == (r.start, r.len()))
+    };
+    if let Some(known) = marked.filter(is_there) {
+        let hash = key.hash(&known.hash.to_le_bytes());
+        return Some(Marked { hash, ..known });
+    }
+    let range = range?;
+    let body = frame.get(range.clone())?;
+    Some(Marked {
+        start: range.start,
+        length: body.len(),
+        hash: key.hash(body),
+    })
 }
 
 fn fault(code: CloseCode, reason: &str, out: &mut Encoder<'_>) {
@@ -229,8 +261,9 @@ pub(super) fn decode_notes(from: &mut Decoder<'_>) -> Option<Vec<(LinkKey, LinkN
     let mut of = None;
     let mut notes = Vec::new();
     let mut placeholders = 0;
-    while !from.is_empty() {
+    loop {
         match from.byte()? {
+            kind::END => return Some(notes),
             kind::LINK => of = Some(from.link()?),
             kind => {
                 let note = decode_note(kind, from)?;
@@ -248,11 +281,10 @@ pub(super) fn decode_notes(from: &mut Decoder<'_>) -> Option<Vec<(LinkKey, LinkN
             }
         }
     }
-    Some(notes)
 }
 
-/// Bytes that one record may have its reader make up for bodies that were not kept: far more than a
-/// node reads in one call, which its event queue bounds.
+/// Bytes that one record may have its reader make up for bodies that were not kept: those of the 256
+/// frames of 1 MiB that one visit of a link reads at most.
 const PLACEHOLDERS_MAX: usize = 1 << 28;
 
 fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
@@ -364,4 +396,38 @@ fn decode_reason(from: &mut Decoder<'_>) -> Option<DisconnectReason> {
         reason::PROTOCOL => DisconnectReason::NoCommonProtocol,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_taken_out_wherever_a_trace_says_that_it_was() {
+        let header = trunkline_proto::EnvelopeHeader::default();
+        let mut framed = bytes::BytesMut::new();
+        header.encode_frame_header(6, &mut framed);
+        framed.extend_from_slice(b"secret");
+        let frame = framed.freeze().slice(1..);
+        let body = trunkline_proto::body_range(&frame).unwrap();
+        let key = BodyKey::new([7; 32]);
+        for start in [0, body.start, body.end] {
+            let (length, hash) = (body.len(), 5);
+            let marked = Some(Marked {
+                start,
+                length,
+                hash,
+            });
+            let expected = match start == body.start {
+                true => key.hash(&5_u64.to_le_bytes()),
+                false => key.hash(b"secret"),
+            };
+            let expected = Some(Marked {
+                start: body.start,
+                length,
+                hash: expected,
+            });
+            assert_eq!(redacted(&frame, marked, &key), expected);
+        }
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::io::{self, Read};
 
-use super::{End, FORMAT, Header, MAGIC, Record, TraceError, checksum};
+use super::again::Outline;
+use super::codec::Decoder;
+use super::{End, FORMAT, Header, MAGIC, Record, TraceError, checksum, length_check};
 use crate::id::LinkKey;
-use crate::tap::{LinkNote, Signature};
+use crate::tap::{Level, LinkNote, Signature};
 
 /// Reads a trace, record by record, to its last whole one.
 ///
@@ -13,7 +15,10 @@ pub struct Reader<R> {
     input: R,
     header: Header,
     place: Place,
+    /// Of the next record.
+    number: u64,
     clock: i64,
+    block: Block,
     body: Vec<u8>,
     /// What was read before its turn.
     ahead: Option<Result<Option<Body>, TraceError>>,
@@ -30,6 +35,46 @@ pub enum Ending {
     Open,
     /// Within a record: the process ended without warning. So many bytes follow the last whole one.
     CutShort(u64),
+}
+
+/// The block whose records are read.
+#[derive(Default)]
+struct Block {
+    /// Where in the trace it begins.
+    offset: u64,
+    bytes: Vec<u8>,
+    /// How many of them have been read.
+    read: usize,
+    /// The outline of its latest command.
+    before: Option<Outline>,
+}
+
+impl Block {
+    /// The next record as if it stood alone; `None`: there is no other.
+    fn next(&mut self, level: Level) -> Option<Vec<u8>> {
+        let rest = self
+            .bytes
+            .get(self.read..)
+            .filter(|rest| !rest.is_empty())?;
+        let mut from = Decoder(rest);
+        let Some(record) = Record::decode_from(&mut from, self.before, level, &mut 0) else {
+            // Whoever looks at it cannot make sense of it either.
+            self.read = self.bytes.len();
+            return Some(rest.to_vec());
+        };
+        let length = rest.len() - from.0.len();
+        self.read += length;
+        let again = Record::is_again(rest);
+        if let Some((outline, _)) = Outline::of(&record) {
+            self.before = Some(outline);
+        }
+        if again {
+            let mut whole = Vec::new();
+            record.encode(level, &mut 0, &mut whole);
+            return Some(whole);
+        }
+        rest.get(..length).map(<[u8]>::to_vec)
+    }
 }
 
 /// A record that was read, and not yet looked at.
@@ -81,8 +126,8 @@ impl Answers {
 
 #[derive(Clone, Copy, Default)]
 struct Place {
-    /// Of the next record.
-    number: u64,
+    /// Of the next block.
+    block: u64,
     /// Bytes read.
     offset: u64,
 }
@@ -111,18 +156,19 @@ impl<R: Read> Reader<R> {
             return Err(TraceError::Version { found });
         }
         let mut body = Vec::new();
-        match framed(&mut input, &mut place, &mut body)? {
+        match framed(&mut input, &mut place, 0, &mut body)? {
             Framed::Whole => {}
             Framed::Nothing | Framed::CutShort => return Err(TraceError::NoHeader),
         }
         let body = zeroize::Zeroizing::new(body);
         let header = Header::decode(&body)?;
-        place.number = header.beginning.first;
         Ok(Self {
             input,
+            number: header.beginning.first,
             clock: header.beginning.clock,
             header,
             place,
+            block: Block::default(),
             body: Vec::new(),
             ahead: None,
             ending: None,
@@ -260,36 +306,47 @@ impl<R: Read> Reader<R> {
         if let Some(ahead) = ahead {
             return ahead;
         }
-        if self.ending.is_some() {
-            return Ok(None);
-        }
-        let Place { number, offset } = self.place;
-        let mut bytes = Vec::new();
-        match framed(&mut self.input, &mut self.place, &mut bytes)? {
-            Framed::Whole => {
+        let level = self.header.level();
+        while self.ending.is_none() {
+            if let Some(bytes) = self.block.next(level) {
+                let number = self.number;
+                self.number += 1;
                 return Ok(Some(Body {
                     number,
-                    offset,
+                    offset: self.block.offset,
                     bytes,
                 }));
             }
-            Framed::Nothing => self.ending = Some(Ending::Open),
-            Framed::CutShort => {
-                self.ending = Some(Ending::CutShort(self.place.offset - offset));
+            let offset = self.place.offset;
+            let mut bytes = std::mem::take(&mut self.block.bytes);
+            bytes.clear();
+            match framed(&mut self.input, &mut self.place, self.number, &mut bytes)? {
+                Framed::Whole => {
+                    self.block = Block {
+                        offset,
+                        bytes,
+                        ..Block::default()
+                    }
+                }
+                Framed::Nothing => self.ending = Some(Ending::Open),
+                Framed::CutShort => {
+                    self.ending = Some(Ending::CutShort(self.place.offset - offset));
+                }
             }
         }
         Ok(None)
     }
 }
 
-/// Reads one record as it stands in a trace.
+/// Reads one block as it stands in a trace; `record` is the number of its first record.
 fn framed(
     input: &mut impl Read,
     place: &mut Place,
+    record: u64,
     body: &mut Vec<u8>,
 ) -> Result<Framed, TraceError> {
     let damaged = TraceError::Damaged {
-        record: place.number,
+        record,
         offset: place.offset,
     };
     let mut length = 0_u64;
@@ -310,16 +367,23 @@ fn framed(
             break;
         }
     }
+    let mut check = [0];
+    if !fill(input, &mut check, place)? {
+        return Ok(Framed::CutShort);
+    }
+    if check[0] != length_check(place.block, length) {
+        return Err(damaged);
+    }
     // What the length says is believed as far as there are bytes.
     place.offset += input.take(length).read_to_end(body)? as u64;
     let mut sum = [0; 4];
     if (body.len() as u64) < length || !fill(input, &mut sum, place)? {
         return Ok(Framed::CutShort);
     }
-    if u32::from_le_bytes(sum) != checksum(place.number, body) {
+    if u32::from_le_bytes(sum) != checksum(place.block, body) {
         return Err(damaged);
     }
-    place.number += 1;
+    place.block += 1;
     Ok(Framed::Whole)
 }
 

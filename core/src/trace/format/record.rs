@@ -2,11 +2,12 @@
 
 use std::num::NonZeroUsize;
 
+use super::again::Outline;
 use super::call::{decode_call, encode_call, kind_of};
 use super::codec::{Decoder, Encoder};
 use super::notes::{decode_notes, encode_notes};
 use crate::id::LinkKey;
-use crate::tap::{Call, EventMark, Level, LinkNote, Signature, TransmitMark};
+use crate::tap::{Body, BodyKey, Call, EventMark, Level, LinkNote, Signature, TransmitMark};
 
 /// One thing that happened to a node, or that it gave out. Times are nanoseconds since the node's
 /// origin, as they were given to it.
@@ -77,18 +78,67 @@ mod kind {
     pub(super) const POLLED_ANSWERS: u8 = 66;
     pub(super) const SENT: u8 = 67;
     pub(super) const NOT_SENT: u8 = 68;
+    pub(super) const AGAIN: u8 = 69;
     pub(super) const END: u8 = 127;
 }
+
+/// The names of events, by their numbers in a trace from 1: the most frequent first.
+const EVENTS: [&str; 17] = [
+    "Message",
+    "Settled",
+    "Sent",
+    "Cancelled",
+    "Writable",
+    "Connected",
+    "Disconnected",
+    "Reconnecting",
+    "Admission",
+    "HeartbeatTimeout",
+    "SessionLost",
+    "Closed",
+    "Undelivered",
+    "SlowConsumer",
+    "Dropped",
+    "Draining",
+    "Drained",
+];
+
+/// Numbers of no event's: there was none, and one whose name stands in the record.
+const NO_EVENT: u8 = 0;
+const NAMED_EVENT: u8 = 255;
 
 impl<'a> Record<'a> {
     /// Writes the record's body. `clock` is the time of the last record that had one.
     pub(in crate::trace) fn encode(&self, level: Level, clock: &mut i64, body: &mut Vec<u8>) {
-        let mut out = Encoder(body);
+        self.encode_by(level, clock, &mut Encoder::new(body));
+    }
+
+    /// The same without what bodies and credentials hold, if there is a key. It is of one trace, and kept
+    /// nowhere: a hash says which bodies of that trace are equal, and is no way to try what they may be.
+    pub(in crate::trace) fn encode_redacted(
+        &self,
+        key: Option<&BodyKey>,
+        level: Level,
+        clock: &mut i64,
+        body: &mut Vec<u8>,
+    ) {
+        self.encode_by(level, clock, &mut Encoder::new(body).redacting(key));
+    }
+
+    /// Writes a command that goes on behind the one before: see [`super::again`].
+    pub(super) fn encode_again(body: Option<Body<'_>>, level: Level, out: &mut Encoder<'_>) {
+        out.byte(kind::AGAIN);
+        if let Some(body) = body {
+            out.body(body, level);
+        }
+    }
+
+    pub(super) fn encode_by(&self, level: Level, clock: &mut i64, out: &mut Encoder<'_>) {
         match self {
             Self::Call { at, call } => {
                 out.byte(kind_of(call));
-                moment(*at, clock, &mut out);
-                encode_call(call, level, &mut out);
+                moment(*at, clock, out);
+                encode_call(call, level, out);
             }
             Self::Transmit {
                 at,
@@ -96,7 +146,7 @@ impl<'a> Record<'a> {
                 mark,
             } => {
                 out.byte(kind::TRANSMIT);
-                moment(*at, clock, &mut out);
+                moment(*at, clock, out);
                 out.number(max_segments.get() as u64);
                 out.optional(*mark, |out, mark| {
                     out.number(mark.size);
@@ -105,7 +155,7 @@ impl<'a> Record<'a> {
             }
             Self::Arrival { at } => {
                 out.byte(kind::ARRIVAL);
-                moment(*at, clock, &mut out);
+                moment(*at, clock, out);
             }
             Self::Answers { polled, notes } => {
                 out.byte(if *polled {
@@ -113,18 +163,27 @@ impl<'a> Record<'a> {
                 } else {
                     kind::ANSWERS
                 });
-                encode_notes(notes, &mut out);
+                encode_notes(notes, out);
             }
             Self::Asked { at, sent } => {
                 out.byte(if *sent { kind::SENT } else { kind::NOT_SENT });
-                moment(*at, clock, &mut out);
+                moment(*at, clock, out);
             }
             Self::Event(mark) => {
                 out.byte(kind::EVENT);
-                out.optional(*mark, |out, mark| {
-                    out.text(mark.name);
-                    out.fixed(mark.digest);
-                });
+                match mark {
+                    None => out.byte(NO_EVENT),
+                    Some(EventMark { name, digest }) => {
+                        match EVENTS.iter().zip(1..).find(|(known, _)| *known == name) {
+                            Some((_, number)) => out.byte(number),
+                            None => {
+                                out.byte(NAMED_EVENT);
+                                out.text(name);
+                            }
+                        }
+                        out.fixed(*digest);
+                    }
+                }
             }
             Self::Signature(Signature::Scheme(scheme)) => {
                 out.byte(kind::SCHEME);
@@ -132,7 +191,7 @@ impl<'a> Record<'a> {
             }
             Self::Signature(Signature::Made { message, signature }) => {
                 out.byte(kind::SIGNATURE);
-                out.0.extend_from_slice(message);
+                out.raw(message);
                 out.optional(signature.as_deref(), Encoder::bytes);
             }
             Self::End(end) => {
@@ -143,6 +202,11 @@ impl<'a> Record<'a> {
                 });
             }
         }
+    }
+
+    /// Whether it is the record of a command that goes on behind the one before.
+    pub(super) fn is_again(body: &[u8]) -> bool {
+        body.first() == Some(&kind::AGAIN)
     }
 
     /// Reads a record's body if it is a signature's.
@@ -177,14 +241,29 @@ impl<'a> Record<'a> {
     /// Reads a record's body; `None` if it is none that this version knows.
     pub(in crate::trace) fn decode(body: &'a [u8], level: Level, clock: &mut i64) -> Option<Self> {
         let mut from = Decoder(body);
-        let record = match from.byte()? {
+        let record = Self::decode_from(&mut from, None, level, clock)?;
+        from.is_empty().then_some(record)
+    }
+
+    /// Reads the next record of a block. `before` is the outline of the command that came last in it.
+    pub(super) fn decode_from(
+        from: &mut Decoder<'a>,
+        before: Option<Outline>,
+        level: Level,
+        clock: &mut i64,
+    ) -> Option<Self> {
+        Some(match from.byte()? {
+            kind::AGAIN => Self::Call {
+                at: *clock,
+                call: before?.next().decode(level, from)?,
+            },
             kind @ ..=kind::LAST_CALL => {
-                let at = time(clock, &mut from)?;
-                let call = decode_call(kind, level, &mut from)?;
+                let at = time(clock, from)?;
+                let call = decode_call(kind, level, from)?;
                 Self::Call { at, call }
             }
             kind::TRANSMIT => Self::Transmit {
-                at: time(clock, &mut from)?,
+                at: time(clock, from)?,
                 max_segments: NonZeroUsize::new(from.small()?)?,
                 mark: from.optional(|from| {
                     Some(TransmitMark {
@@ -194,22 +273,26 @@ impl<'a> Record<'a> {
                 })?,
             },
             kind::ARRIVAL => Self::Arrival {
-                at: time(clock, &mut from)?,
+                at: time(clock, from)?,
             },
             kind @ (kind::ANSWERS | kind::POLLED_ANSWERS) => Self::Answers {
                 polled: kind == kind::POLLED_ANSWERS,
-                notes: decode_notes(&mut from)?,
+                notes: decode_notes(from)?,
             },
             kind @ (kind::SENT | kind::NOT_SENT) => Self::Asked {
-                at: time(clock, &mut from)?,
+                at: time(clock, from)?,
                 sent: kind == kind::SENT,
             },
-            kind::EVENT => Self::Event(from.optional(|from| {
-                Some(EventMark {
-                    name: from.text()?,
+            kind::EVENT => Self::Event(match from.byte()? {
+                NO_EVENT => None,
+                number => Some(EventMark {
+                    name: match number {
+                        NAMED_EVENT => from.text()?,
+                        known => EVENTS.get(usize::from(known) - 1)?,
+                    },
                     digest: from.fixed()?,
-                })
-            })?),
+                }),
+            }),
             kind::SCHEME => Self::Signature(Signature::Scheme(from.optional(Decoder::small)?)),
             kind::SIGNATURE => Self::Signature(Signature::Made {
                 message: from.array()?,
@@ -221,8 +304,7 @@ impl<'a> Record<'a> {
                 _ => return None,
             }),
             _ => return None,
-        };
-        from.is_empty().then_some(record)
+        })
     }
 }
 

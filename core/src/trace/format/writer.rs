@@ -2,18 +2,31 @@
 
 use std::io::{self, Write};
 
-use super::{FORMAT, Header, MAGIC, Record, checksum};
-use crate::tap::Level;
+use super::again::Outline;
+use super::codec::Encoder;
+use super::{FORMAT, Header, MAGIC, Record, checksum, length_check};
+use crate::tap::{BodyKey, Call, Level};
 
 /// Writes a trace, record by record, and each record whole or not at all if `output` does.
 pub struct Writer<W> {
     output: W,
     level: Level,
+    /// Of the latest record and of the latest block.
     number: u64,
+    block: u64,
     clock: i64,
+    /// Bytes of whole blocks.
     written: u64,
-    /// The latest record, behind room for its length.
-    record: Vec<u8>,
+    /// What `output` was not given yet: whole blocks, and the one that is open.
+    held: Vec<u8>,
+    /// With so many bytes it is given to it; 0: each record at once, in a block of its own.
+    hold: usize,
+    /// Where the open block's first record stands in `held`.
+    open: Option<usize>,
+    /// What the latest command of the open block was, but for its body.
+    outline: Option<Outline>,
+    /// By which bodies are hashed that are not to be kept.
+    key: Option<BodyKey>,
 }
 
 impl<W: Write> Writer<W> {
@@ -23,34 +36,79 @@ impl<W: Write> Writer<W> {
         start[..MAGIC.len()].copy_from_slice(&MAGIC);
         start[MAGIC.len()..].copy_from_slice(&FORMAT.to_le_bytes());
         output.write_all(&start)?;
-        let mut body = header.encode(LENGTH_MAX);
-        let whole = frame(0, &mut body);
-        output.write_all(whole)?;
+        let body = header.encode();
+        let mut whole = zeroize::Zeroizing::new(Vec::with_capacity(body.len() + OVERHEAD_MAX));
+        whole.extend_from_slice(&[0; ROOM]);
+        whole.extend_from_slice(&body);
+        frame(0, &mut whole, ROOM);
+        output.write_all(&whole)?;
         Ok(Self {
             output,
             level: header.level(),
             number: header.beginning.first.saturating_sub(1),
+            block: 0,
             clock: header.beginning.clock,
             written: (start.len() + whole.len()) as u64,
-            record: Vec::new(),
+            held: Vec::new(),
+            hold: 0,
+            open: None,
+            outline: None,
+            key: None,
         })
+    }
+
+    /// Holds records back until there are so many bytes of them, or until they are flushed.
+    pub(in crate::trace) fn holding(self, bytes: usize) -> Self {
+        Self {
+            hold: bytes,
+            ..self
+        }
+    }
+
+    /// Writes hashes by this key in place of bodies, and of credentials nothing.
+    pub(in crate::trace) fn redacting(self, key: BodyKey) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
     }
 
     /// Writes a record, unless the trace would become longer than `limit` bytes by it: `false`.
     pub fn write_within(&mut self, limit: u64, record: &Record<'_>) -> io::Result<bool> {
-        let mut clock = self.clock;
-        self.record.clear();
-        self.record.resize(LENGTH_MAX, 0);
-        record.encode(self.level, &mut clock, &mut self.record);
-        let whole = frame(self.number + 1, &mut self.record);
-        let written = self.written + whole.len() as u64;
-        if written > limit {
+        // What others sent is named alone where it is damaged.
+        let alone = matches!(
+            record,
+            Record::Call {
+                call: Call::Datagram { .. },
+                ..
+            }
+        );
+        if alone {
+            self.close();
+        }
+        let start = self.begin();
+        let clock = self.clock;
+        let outlined = Outline::of(record);
+        let mut out = Encoder::new(&mut self.held).redacting(self.key.as_ref());
+        match (self.outline, outlined) {
+            (Some(before), Some((outline, body)))
+                if before.next() == outline && record.at() == Some(clock) =>
+            {
+                Record::encode_again(body, self.level, &mut out);
+            }
+            _ => record.encode_by(self.level, &mut self.clock, &mut out),
+        }
+        // What is far from the limit need not be counted to the byte.
+        let most = self.written + (self.open_length() + OVERHEAD_MAX) as u64;
+        if most > limit && self.written() > limit {
+            self.held.truncate(start);
+            self.clock = clock;
             return Ok(false);
         }
-        self.output.write_all(whole)?;
-        self.number += 1;
-        self.clock = clock;
-        self.written = written;
+        if let Some((outline, _)) = outlined {
+            self.outline = Some(outline);
+        }
+        self.count(alone)?;
         Ok(true)
     }
 
@@ -61,18 +119,64 @@ impl<W: Write> Writer<W> {
 
     /// Writes a record that is encoded already. What comes after it is not to be a record with a time.
     pub(in crate::trace) fn write_body(&mut self, body: &[u8]) -> io::Result<()> {
-        self.record.clear();
-        self.record.resize(LENGTH_MAX, 0);
-        self.record.extend_from_slice(body);
-        let whole = frame(self.number + 1, &mut self.record);
-        self.written += whole.len() as u64;
-        self.output.write_all(whole)?;
+        self.begin();
+        self.held.extend_from_slice(body);
+        self.outline = None;
+        self.count(false)
+    }
+
+    /// Begins a block, if none is open; returns where the next record begins.
+    fn begin(&mut self) -> usize {
+        if self.open.is_none() {
+            self.held.extend_from_slice(&[0; ROOM]);
+            self.open = Some(self.held.len());
+            self.outline = None;
+        }
+        self.held.len()
+    }
+
+    /// Counts the record that was appended; `last`: of its block.
+    fn count(&mut self, last: bool) -> io::Result<()> {
         self.number += 1;
+        if last || self.hold == 0 || self.open_length() >= BLOCK {
+            self.close();
+        }
+        if self.held.len() >= self.hold {
+            self.pass_on()?;
+        }
         Ok(())
     }
 
-    /// Passes on what `output` may hold back.
+    fn open_length(&self) -> usize {
+        self.open.map_or(0, |open| self.held.len() - open)
+    }
+
+    /// Makes the open block a whole one.
+    fn close(&mut self) {
+        let Some(open) = self.open else { return };
+        self.written = self.written();
+        self.open = None;
+        // The limit left no room for its first record.
+        if self.held.len() == open {
+            self.held.truncate(open - ROOM);
+            return;
+        }
+        self.block += 1;
+        frame(self.block, &mut self.held, open);
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        self.close();
+        let passed = self.output.write_all(&self.held);
+        self.held.clear();
+        passed
+    }
+
+    /// Passes on what is held back, here or by `output`.
     pub fn flush(&mut self) -> io::Result<()> {
+        if !self.held.is_empty() {
+            self.pass_on()?;
+        }
         self.output.flush()
     }
 
@@ -83,24 +187,47 @@ impl<W: Write> Writer<W> {
 
     /// How many bytes have been written.
     pub fn written(&self) -> u64 {
-        self.written
+        let open = match self.open_length() {
+            0 => 0,
+            length => length_of_length(length) + 1 + length + SUM,
+        };
+        self.written + open as u64
     }
 }
 
-/// The longest that a length can be, in bytes.
-const LENGTH_MAX: usize = 10;
+/// With so many bytes a block is closed.
+const BLOCK: usize = 1 << 10;
 
-/// Makes a body, which has room for its length before it, a record as it stands in a trace: length,
-/// body, checksum. So a body is never copied for it.
-pub(super) fn frame(number: u64, record: &mut Vec<u8>) -> &[u8] {
-    let body = record.get(LENGTH_MAX..).unwrap_or_default();
-    let sum = checksum(number, body);
-    let length = body.len() as u64;
-    let start = LENGTH_MAX - (length.max(1).ilog2() as usize / 7 + 1);
-    for (place, byte) in record[start..LENGTH_MAX].iter_mut().enumerate() {
-        let more = start + place + 1 < LENGTH_MAX;
-        *byte = (length >> (7 * place)) as u8 & 0x7f | u8::from(more) << 7;
+/// What is kept free before a block's records: a length of one byte, and its check.
+pub(super) const ROOM: usize = 2;
+
+/// The bytes of a checksum.
+const SUM: usize = 4;
+
+/// The most that a block takes besides its records, in bytes: its length and its checksum.
+const OVERHEAD_MAX: usize = 10 + 1 + SUM;
+
+/// How many bytes a length takes.
+fn length_of_length(length: usize) -> usize {
+    length.max(1).ilog2() as usize / 7 + 1
+}
+
+/// Makes what stands at `start` and behind it a block as it stands in a trace: its length goes where
+/// room was kept before it, and its checksum is appended.
+pub(super) fn frame(number: u64, out: &mut Vec<u8>, start: usize) {
+    let body = out.get(start..).unwrap_or_default();
+    let (length, sum) = (body.len(), checksum(number, body));
+    let check = length_check(number, length as u64);
+    let room = start - ROOM..start;
+    if length < 0x80 {
+        if let Some(room) = out.get_mut(room) {
+            room.copy_from_slice(&[length as u8, check]);
+        }
+    } else {
+        let last = length_of_length(length) - 1;
+        let byte =
+            |place: usize| (length >> (7 * place)) as u8 & 0x7f | u8::from(place < last) << 7;
+        out.splice(room, (0..=last).map(byte).chain([check]));
     }
-    record.extend_from_slice(&sum.to_le_bytes());
-    &record[start..]
+    out.extend_from_slice(&sum.to_le_bytes());
 }

@@ -7,7 +7,7 @@ mod seeds;
 use std::time::Instant;
 
 use trunkline_core::trace::{Ending, TraceError, replay};
-use twox_hash::XxHash64;
+use twox_hash::XxHash3_64;
 
 use self::read::Read;
 pub(super) use self::seeds::seeds;
@@ -126,10 +126,10 @@ fn given(flags: u8, trace: &[u8]) -> Vec<u8> {
 const START: usize = 10;
 const SUM: usize = 4;
 
-/// Puts the checksum of every record right, as far as their lengths lead.
+/// Puts the checksums of every block right, as far as their lengths lead.
 fn repair(trace: &mut [u8]) {
     let mut at = START;
-    for number in 0.. {
+    for number in 0_u64.. {
         let mut length = 0;
         for shift in (0..).step_by(7) {
             let Some(byte) = trace.get(at).filter(|_| shift < 35) else {
@@ -141,6 +141,11 @@ fn repair(trace: &mut [u8]) {
                 break;
             }
         }
+        let Some(check) = trace.get_mut(at) else {
+            return;
+        };
+        *check = check_of(length, number);
+        at += 1;
         let Some((body, rest)) = trace
             .get_mut(at..)
             .and_then(|t| t.split_at_mut_checked(length))
@@ -150,9 +155,20 @@ fn repair(trace: &mut [u8]) {
         let Some(sum) = rest.first_chunk_mut::<SUM>() else {
             return;
         };
-        *sum = (XxHash64::oneshot(number, body) as u32).to_le_bytes();
+        *sum = sum_of(number, body);
         at += length + SUM;
     }
+}
+
+/// The byte behind a block's length.
+fn check_of(length: usize, number: u64) -> u8 {
+    let mixed = length as u64 ^ number.rotate_left(32);
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+/// The checksum of the block of that number.
+fn sum_of(number: u64, body: &[u8]) -> [u8; SUM] {
+    (XxHash3_64::oneshot_with_seed(number, body) as u32).to_le_bytes()
 }
 
 fn fault(error: &TraceError) -> &'static str {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use trunkline_core::Tag;
 use trunkline_core::tap::{Body, Call, Letter};
 use trunkline_core::trace::{Beginning, Header, Reader, Record, Writer};
-use twox_hash::XxHash64;
 
 use crate::world::echo;
 use crate::{NodeIndex, Recording};
@@ -147,6 +146,8 @@ fn part(trace: &[u8], records: usize, first: u64) -> Vec<u8> {
 fn slim(trace: &[u8]) -> Vec<u8> {
     let mut at = START;
     let length = number(trace, &mut at);
+    // Behind the length stands a byte that it is checked by.
+    at += 1;
     let end = at + length;
     let mut body = Vec::new();
     while at < end {
@@ -167,8 +168,9 @@ fn slim(trace: &[u8]) -> Vec<u8> {
         length >>= 7;
     }
     out.push(length as u8);
+    out.push(super::check_of(body.len(), 0));
     out.extend(&body);
-    out.extend((XxHash64::oneshot(0, &body) as u32).to_le_bytes());
+    out.extend(super::sum_of(0, &body));
     out.extend(&trace[end + super::SUM..]);
     out
 }

@@ -60,7 +60,7 @@ fn a_hundred_messages_of(bencher: Bencher, size: usize) {
 
 /// What recording costs: both nodes are recorded so.
 #[divan::bench(args = [Recorded::No, Recorded::Link, Recorded::Wire])]
-fn a_thousand_messages_recorded(bencher: Bencher, recorded: Recorded) {
+fn a_hundred_messages_recorded(bencher: Bencher, recorded: Recorded) {
     let mut nodes = turns::Nodes::new(1, 128, recorded);
-    bencher.bench_local(|| nodes.pipeline(1_000));
+    bencher.bench_local(|| nodes.pipeline(100));
 }

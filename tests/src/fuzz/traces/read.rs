@@ -57,11 +57,6 @@ impl Read {
         Ok(ending.expect("a trace was read, and how it ends is not known"))
     }
 
-    /// How long it is when it is written again.
-    pub(super) fn written(&self) -> usize {
-        self.again.len()
-    }
-
     /// What was written again is read as the same.
     pub(super) fn check_written(&self, trace: &[u8]) {
         if self.header.is_none() {

@@ -62,13 +62,18 @@ impl Ledger {
 
     /// Forgets a ticket, and says where it was.
     pub(crate) fn take(&mut self, ticket: Ticket) -> Place {
+        let place = self.vacate(ticket);
+        if let Place::Promise(promise) = place {
+            self.promises.remove(&promise);
+        }
+        place
+    }
+
+    fn vacate(&mut self, ticket: Ticket) -> Place {
         let place = match self.places.get_mut(ticket.index as usize) {
             Some((generation, place)) if *generation == ticket.generation => std::mem::take(place),
             _ => return Place::Nowhere,
         };
-        if let Place::Promise(promise) = place {
-            self.promises.remove(&promise);
-        }
         self.placed -= usize::from(place != Place::Nowhere);
         if self.placed == 0 && self.places.len() > KEPT {
             (self.places, self.promises) = (Vec::new(), HashMap::default());
@@ -79,7 +84,7 @@ impl Ledger {
     /// Settles whoever waits for a promise.
     pub(crate) fn settle_promise(&mut self, promise: PromiseKey, settlement: Settlement) {
         if let Some(ticket) = self.promises.remove(&promise) {
-            self.take(ticket);
+            self.vacate(ticket);
             self.settled.push((ticket, settlement));
         }
     }

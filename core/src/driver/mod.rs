@@ -14,6 +14,7 @@ mod client_builder;
 mod command;
 mod context;
 mod crossing;
+mod crowd;
 mod ending;
 mod events;
 mod hooks;

@@ -18,14 +18,15 @@ use crate::{CommandError, Delivery, DisconnectReason, Event, SessionKey};
 impl<I: Io> Driver<I> {
     pub(super) fn report(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Settled {
-                promise,
-                ref outcome,
-                ..
-            } => {
-                let settlement = Settlement::Promise(outcome.clone());
-                self.ledger.settle_promise(promise, settlement);
+            Event::Settled { .. } => {
                 self.tell(&event);
+                if let Event::Settled {
+                    promise, outcome, ..
+                } = event
+                {
+                    let settlement = Settlement::Promise(outcome);
+                    self.ledger.settle_promise(promise, settlement);
+                }
             }
             Event::Message(delivery) => {
                 let event = Event::Message(delivery);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Ask;
 use super::command::Command;
+use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::hooks::Hooks;
 use super::ledger::{Backlog, Ledger};
@@ -31,11 +32,6 @@ const ERRORS: usize = 64;
 
 /// How long to leave a socket alone that cannot be used for now.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// Having woken so many who waited, the driver looks once more after they have had their turn,
-/// without being woken: they commonly send again, and the first of them would have it run for one
-/// message at a time.
-const CROWD: usize = 4;
 
 /// So many turns may end with datagrams still waiting before timers fire all the same.
 const DEFERRED_TURNS: u32 = 16;
@@ -66,6 +62,7 @@ pub struct Driver<I: Io> {
     /// What the socket did not take yet; its bytes stand in `buffer`.
     unsent: Option<Transmit>,
     deferred: u32,
+    crowd: Crowd,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
     /// Fields are dropped in order: this is the last.
@@ -122,6 +119,7 @@ impl<I: Io> Driver<I> {
             buffer: Vec::new(),
             unsent: None,
             deferred: 0,
+            crowd: Crowd::default(),
             draining: Draining::default(),
             ending: Ending::default(),
             _farewell: farewell,
@@ -194,13 +192,20 @@ impl<I: Io> Driver<I> {
 
     /// One turn; `Ready` once the node is closed.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.taken.is_empty() {
+            self.desk.mailbox.take(&mut self.taken, None);
+        }
+        if self.crowd.is_on_its_way(self.taken.len()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let now = self.io.now();
         self.run_commands(now);
         let received = self.receive(cx, now);
         let drained = received != Received::Budget;
         self.fire_timers(now, drained);
         let quiet = self.report_events(now);
-        let crowd = self.ledger.settled.len() >= CROWD;
+        let crowd = self.crowd.wake(self.ledger.settled.len());
         self.desk
             .mailbox
             .settle(&mut self.ledger.settled, &mut self.woken);
@@ -228,9 +233,6 @@ impl<I: Io> Driver<I> {
     }
 
     fn run_commands(&mut self, now: Instant) {
-        if self.taken.is_empty() {
-            self.desk.mailbox.take(&mut self.taken, None);
-        }
         for _ in 0..COMMANDS {
             let Some(command) = self.taken.pop_front() else {
                 return;

@@ -1,11 +1,14 @@
-//! `pipeline`, `bulk`, `rpc` and `mixed`: a task for each message in flight, which sends the next
-//! one once the last is answered.
+//! `pipeline`, `bulk`, `rpc` and `mixed`: a future for each message in flight, which sends the next
+//! one once the last is answered. Each is a task; with `PEERS_TASKS=one` in the environment, one task runs
+//! all that a connection has in flight.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::JoinSet;
 use trunkline_testkit::peers::{
     Counter, Echo, Latencies, Measurement, Meter, Note, Plan, Report, Workload, note_lane,
@@ -33,12 +36,16 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report> {
     let bulk_work = Work::send(filler(plan.bulk_payload));
     let measurement = Measurement::start(plan);
     let meter = &measurement.meter;
+    let one_task = std::env::var("PEERS_TASKS").as_deref() == Ok("one");
     let (mut small, mut bulk) = (JoinSet::new(), JoinSet::new());
     for client in &clients {
         let start = |tasks: &mut JoinSet<_>, count, work: &Work, counter| {
-            for _ in 0..count {
-                let (peer, work, meter) = (client.peer().clone(), work.clone(), meter.clone());
-                tasks.spawn(repeat(peer, work, meter, counter));
+            let one = || repeat(client.peer().clone(), work.clone(), meter.clone(), counter);
+            let futures = (0..count).map(|_| one());
+            if one_task {
+                tasks.spawn(together(futures.collect()));
+            } else {
+                futures.for_each(|future| drop(tasks.spawn(future)));
             }
         };
         start(&mut small, plan.concurrency, &work, Counter::Messages);
@@ -93,6 +100,18 @@ async fn repeat(peer: Peer, work: Work, meter: Arc<Meter>, counter: Counter) -> 
         meter.add(counter, 1);
     }
     Ok(latencies)
+}
+
+/// Runs them all in the task that it is part of.
+async fn together<F>(mut futures: FuturesUnordered<F>) -> Result<Latencies>
+where
+    F: Future<Output = Result<Latencies>>,
+{
+    let mut all = Latencies::default();
+    while let Some(latencies) = futures.next().await {
+        all.merge(latencies?);
+    }
+    Ok(all)
 }
 
 async fn gather(mut tasks: JoinSet<Result<Latencies>>) -> Result<Latencies> {

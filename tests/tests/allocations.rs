@@ -8,7 +8,7 @@
 mod turns;
 
 use allocation_counter::AllocationInfo;
-use turns::Nodes;
+use turns::{Nodes, Recorded};
 
 /// What a round of both nodes allocates, on average, once the first rounds are over.
 fn measure(nodes: &mut Nodes, round: impl Fn(&mut Nodes)) -> AllocationInfo {
@@ -34,7 +34,7 @@ fn measure(nodes: &mut Nodes, round: impl Fn(&mut Nodes)) -> AllocationInfo {
 #[test]
 fn nothing_is_allocated_for_each_message() {
     const MESSAGES: usize = 1_000;
-    let mut nodes = Nodes::new(1, 16);
+    let mut nodes = Nodes::new(1, 16, Recorded::No);
     type Round = fn(&mut Nodes, usize) -> usize;
     let rounds: [Round; 2] = [Nodes::pipeline, Nodes::requests];
     for (what, send) in ["message", "request"].into_iter().zip(rounds) {
@@ -52,7 +52,7 @@ fn nothing_is_allocated_for_each_message() {
 fn a_large_payload_is_copied_once() {
     // With its envelope, a frame of 1 MiB.
     const BYTES: usize = (1 << 20) - 64;
-    let mut nodes = Nodes::new(1, BYTES);
+    let mut nodes = Nodes::new(1, BYTES, Recorded::No);
     let used = measure(&mut nodes, |nodes| assert_eq!(nodes.pipeline(1), 1));
     let copies = used.bytes_total as f64 / BYTES as f64;
     assert!(copies < 3.0, "{copies} times its own bytes");

@@ -45,8 +45,8 @@ fn what_if_says_what_it_holds_fixed_and_its_example_shows_something() {
     // The help's own examples, on a recording of a link that fell silent.
     let earlier = what_if("resume-client", "heartbeat.misses=1");
     assert!(
-        earlier.contains("as recorded 10.891073 HeartbeatTimeout")
-            && earlier.contains("what if     4.891073 HeartbeatTimeout"),
+        earlier.contains("as recorded 10.899999 HeartbeatTimeout")
+            && earlier.contains("what if     4.899999 HeartbeatTimeout"),
         "{earlier}"
     );
     let later = what_if("resume-client", "redial.first=5s");

@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;
+#[path = "support/traces.rs"]
+mod traces;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{assert_one_line, run, trunkline};
+use traces::first_records;
 use trunkline_core::tap::{Body, LinkNote};
 use trunkline_core::trace::{Reader, Record, Recorded, Writer};
 use trunkline_tokio::{
@@ -348,17 +351,6 @@ fn is_cut_down(server: &Path) {
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).expect("text");
     assert!(said.contains("small.tlt: 3 records of 60"), "{said}");
-}
-
-/// Copies the beginning of a trace.
-fn first_records(from: &Path, to: &Path, count: u64) {
-    let mut reader = Reader::new(BufReader::new(File::open(from).unwrap())).unwrap();
-    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
-    for _ in 0..count {
-        let (_, record) = reader.next_record().unwrap().unwrap();
-        writer.write(&record).unwrap();
-    }
-    fs::write(to, writer.into_inner()).unwrap();
 }
 
 fn asks_what_if(client: &Path) {

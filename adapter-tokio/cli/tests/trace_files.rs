@@ -3,14 +3,15 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;
+#[path = "support/traces.rs"]
+mod traces;
 
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use support::{assert_one_line, run};
-use trunkline_core::trace::{Reader, Writer};
+use traces::first_records;
 
 /// What the program says of a trace.
 fn replayed(path: &Path) -> (Option<i32>, Value) {
@@ -18,17 +19,6 @@ fn replayed(path: &Path) -> (Option<i32>, Value) {
     let said = serde_json::from_slice(&output.stdout);
     let said = said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code(), said)
-}
-
-/// Copies the beginning of a trace.
-fn first_records(from: &Path, to: &Path, count: u64) {
-    let mut reader = Reader::new(BufReader::new(File::open(from).unwrap())).unwrap();
-    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
-    for _ in 0..count {
-        let (_, record) = reader.next_record().unwrap().unwrap();
-        writer.write(&record).unwrap();
-    }
-    fs::write(to, writer.into_inner()).unwrap();
 }
 
 /// What `--what-if` says of a checked-in recording.

@@ -53,10 +53,10 @@ impl Race {
 
     /// The one that is dialled first is another: one of the others, or that of another server.
     pub(crate) fn aimed(&mut self, before: SocketAddr, first: SocketAddr) {
+        self.redirected = !self.runners.is_empty();
         if before == first {
             return;
         }
-        self.redirected = !self.runners.is_empty();
         match self.others.iter_mut().find(|other| **other == first) {
             Some(place) => *place = before,
             None => {
@@ -192,6 +192,17 @@ mod tests {
         let won = race.won(link(1));
         assert_eq!(won, Some((address(1), Some([1; NAMING]), vec![link(2)])));
         assert_eq!(race.won(link(2)), None);
+    }
+
+    #[test]
+    fn where_the_next_dial_is_sent_counts_also_if_it_went_there_before() {
+        let mut race = race(&[2]);
+        race.begin();
+        race.dialled(link(1), address(1), None);
+        race.aimed(address(1), address(1));
+        assert!(race.is_redirected());
+        race.begin();
+        assert!(!race.is_redirected());
     }
 
     #[test]

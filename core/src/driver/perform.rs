@@ -36,14 +36,14 @@ impl<I: Io> Driver<I> {
                 };
             }
             Command::Redirect(session, addresses) => {
-                let mut addresses = addresses.into_iter();
-                let first = addresses
-                    .next()
-                    .map(|a| self.node.redirect(now, session, a));
-                let mut others = addresses.map(|a| self.node.add_address(now, session, a));
-                let failed = first.into_iter().chain(&mut others).find_map(Result::err);
-                if let Some(error) = failed {
-                    tracing::debug!(?session, %error, "not redirected");
+                for (place, address) in addresses.into_iter().enumerate() {
+                    let done = match place {
+                        0 => self.node.redirect(now, session, address),
+                        _ => self.node.add_address(now, session, address),
+                    };
+                    if let Err(error) = done {
+                        tracing::debug!(?session, %address, %error, "not redirected");
+                    }
                 }
             }
             Command::With(look) => look(&mut self.node, now),

@@ -45,6 +45,7 @@ pub(crate) struct Copies {
     /// When the present round trip began; bytes sent in it, and in the one before.
     trip: Option<Instant>,
     sent: [usize; 2],
+    /// Of thin links alone, and for a small part of a round trip: not more than [`THIN`] bytes.
     waiting: VecDeque<Copy>,
 }
 

@@ -78,13 +78,7 @@ fn records_that_are_held_share_blocks_and_come_back() {
         "{together} bytes, and {alone} alone"
     );
 
-    let mut reader = Reader::new(&bytes[..]).unwrap();
-    for (place, expected) in records.iter().enumerate() {
-        let (number, record) = reader.next_record().unwrap().unwrap();
-        assert_eq!((number, &record), (place as u64 + 1, expected));
-    }
-    assert!(reader.next_record().unwrap().is_none());
-    assert_eq!(reader.ending(), Some(Ending::Said(End::Full)));
+    assert_reads_as(&bytes, &records);
 
     // A block that is damaged is named by its first record.
     let mut reader = Reader::new(&bytes[..bytes.len() - 1]).unwrap();

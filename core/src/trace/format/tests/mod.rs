@@ -287,17 +287,22 @@ fn read(bytes: &[u8]) -> Result<(u64, Option<Ending>), TraceError> {
     Ok((last, reader.ending()))
 }
 
+/// The trace has these records, to a full file's end.
+fn assert_reads_as(bytes: &[u8], records: &[Record<'_>]) {
+    let mut reader = Reader::new(bytes).unwrap();
+    for (place, expected) in records.iter().enumerate() {
+        let (number, record) = reader.next_record().unwrap().unwrap();
+        assert_eq!((number, &record), (place as u64 + 1, expected));
+    }
+    assert!(reader.next_record().unwrap().is_none());
+    assert_eq!(reader.ending(), Some(Ending::Said(End::Full)));
+}
+
 #[test]
 fn records_come_back() {
     for (header, records) in [(header(), records()), (link_header(), link_records())] {
         let bytes = written(&header, records.clone());
-        let mut reader = Reader::new(&bytes[..]).unwrap();
-        for (place, expected) in records.iter().enumerate() {
-            let (number, record) = reader.next_record().unwrap().unwrap();
-            assert_eq!((number, &record), (place as u64 + 1, expected));
-        }
-        assert!(reader.next_record().unwrap().is_none());
-        assert_eq!(reader.ending(), Some(Ending::Said(End::Full)));
+        assert_reads_as(&bytes, &records);
     }
 }
 

@@ -12,7 +12,8 @@
 //! whatever address it came (§8.1): by its connection id, or here because the same peer has sent it. And
 //! a peer that was validated and moves is let be: quinn-proto challenges its new addresses with 1,200
 //! bytes whatever came from there, again with every datagram where those of two addresses overtake each
-//! other, and sends more besides than §9.3 and §8.2.1 have it.
+//! other, and sends more besides than §9.3 and §8.2.1 have it. A stateless reset is no connection's: what
+//! it answers is longer (§10.3.3), and counts for nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -53,9 +54,22 @@ struct Balance {
     budget: u64,
     sent: u64,
     validated: bool,
+    /// The lengths of what came from there with a short header: each may be answered by a reset.
+    short: Vec<u64>,
 }
 
 impl Balance {
+    /// Takes a datagram of that length for a stateless reset, if it can be one.
+    fn resets(&mut self, length: u64) -> bool {
+        let Some(at) = self.short.iter().position(|answered| *answered > length) else {
+            return false;
+        };
+        let answered = self.short.swap_remove(at);
+        self.received -= answered;
+        self.budget -= answered * FACTOR;
+        true
+    }
+
     fn sends(&mut self, datagram: &[u8]) -> Result<(), String> {
         let had_room = self.validated || self.sent < self.budget;
         self.sent += datagram.len() as u64;
@@ -91,7 +105,11 @@ impl Amplification {
         self.owners.insert(from, sender);
         let account = self.senders.entry(sender).or_default();
         let moves = account.addresses.values().any(|known| known.validated);
-        account.addresses.entry(from).or_default().validated |= moves;
+        let address = account.addresses.entry(from).or_default();
+        address.validated |= moves;
+        if seen.is_short && !address.validated {
+            address.short.push(datagram.len() as u64);
+        }
         if let Some((to, id)) = seen.initial.filter(|(_, id)| !id.is_empty()) {
             account.dials.entry((from, id.to_vec())).or_default();
             self.routes.entry(to.to_vec()).or_default().insert(sender);
@@ -121,7 +139,13 @@ impl Amplification {
             Some(header) => header.destination == id,
             None => datagram.get(1..).is_some_and(|rest| rest.starts_with(id)),
         };
-        let mut fits = account.addresses.entry(to).or_default().sends(datagram);
+        let address = account.addresses.entry(to).or_default();
+        let is_reset =
+            header.is_none() && !address.validated && address.resets(datagram.len() as u64);
+        if is_reset {
+            return Ok(());
+        }
+        let mut fits = address.sends(datagram);
         for ((_, id), balance) in account
             .dials
             .range_mut((to, Vec::new())..)
@@ -148,6 +172,8 @@ struct Seen<'a> {
     source: Option<&'a [u8]>,
     /// The same, if the first packet is an Initial: it may begin a dial.
     initial: Option<(&'a [u8], &'a [u8])>,
+    /// It has a short header alone: it is for a connection that is established, or was.
+    is_short: bool,
     /// It holds what only somebody can send who has got an answer: anything but an Initial without a
     /// token.
     proves: bool,
@@ -162,6 +188,7 @@ impl<'a> Seen<'a> {
         while !rest.is_empty() {
             let Some(header) = LongHeader::read(rest) else {
                 // A short header, whose packet takes up the rest; or padding behind others.
+                seen.is_short = rest.len() == datagram.len();
                 seen.proves |= seen.source.is_none() || rest[0] & 0x40 != 0;
                 break;
             };
@@ -292,6 +319,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_for_an_older_connection_is_not_counted_with_a_dial() {
+        let stale = [0x40; 41];
+        let mut server = Amplification::default();
+        server.received(PEER, address(1), &initial(CLIENT), false);
+        for length in [1_200, 1_200, 1_199, 1_200] {
+            server.sent(address(1), &answer(CLIENT, length)).unwrap();
+        }
+        server.received(PEER, address(1), &stale, false);
+        // As long as what it answers, it is none.
+        assert!(server.sent(address(1), &stale).is_err());
+        server.sent(address(1), &stale[1..]).unwrap();
+        // One for each, and nothing else for what it answers.
+        assert!(server.sent(address(1), &stale[1..]).is_err());
+        assert!(server.sent(address(1), &answer(CLIENT, 100)).is_err());
+    }
+
+    #[test]
     fn nothing_may_be_sent_where_nothing_came_from() {
         let mut server = Amplification::default();
         server.received(PEER, address(1), &initial(CLIENT), false);
@@ -338,7 +382,7 @@ mod tests {
         server
             .sent(address(2), &vec![0x40; 3 * short.len()])
             .unwrap();
-        assert!(server.sent(address(2), &[0x40; 30]).is_err());
+        assert!(server.sent(address(2), &short).is_err());
         server.received(PEER, address(1), &long(2, SERVER, CLIENT, &[], 100), true);
         server.received(PEER, address(3), &short, false);
         server.sent(address(3), &[0x40; 1_200]).unwrap();

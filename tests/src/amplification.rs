@@ -61,10 +61,13 @@ struct Balance {
 impl Balance {
     /// Takes a datagram of that length for a stateless reset, if it can be one.
     fn resets(&mut self, length: u64) -> bool {
-        let Some(at) = self.short.iter().position(|answered| *answered > length) else {
+        // The shortest that is long enough: whatever it really answered, the others still have theirs.
+        let fits = |(_, answered): &(usize, &u64)| **answered > length;
+        let came = self.short.iter().enumerate().filter(fits);
+        let Some((at, &answered)) = came.min_by_key(|(_, answered)| **answered) else {
             return false;
         };
-        let answered = self.short.swap_remove(at);
+        self.short.swap_remove(at);
         self.received -= answered;
         self.budget -= answered * FACTOR;
         true
@@ -330,7 +333,13 @@ mod tests {
         // As long as what it answers, it is none.
         assert!(server.sent(address(1), &stale).is_err());
         server.sent(address(1), &stale[1..]).unwrap();
-        // One for each, and nothing else for what it answers.
+        // One for each, the longest too, and nothing else for what it answers.
+        for length in [600, 41] {
+            server.received(PEER, address(1), &vec![0x40; length], false);
+        }
+        for length in [40, 599] {
+            server.sent(address(1), &vec![0x40; length]).unwrap();
+        }
         assert!(server.sent(address(1), &stale[1..]).is_err());
         assert!(server.sent(address(1), &answer(CLIENT, 100)).is_err());
     }

@@ -263,7 +263,11 @@ pub(super) fn decode_notes(from: &mut Decoder<'_>) -> Option<Vec<(LinkKey, LinkN
     let mut placeholders = 0;
     loop {
         match from.byte()? {
-            kind::END => return Some(notes),
+            kind::END => {
+                // Only now: what a record merely announces, and then breaks off, takes no memory.
+                notes.iter_mut().for_each(|(_, note)| make_up_body(note));
+                return Some(notes);
+            }
             kind::LINK => of = Some(from.link()?),
             kind => {
                 let note = decode_note(kind, from)?;
@@ -286,6 +290,24 @@ pub(super) fn decode_notes(from: &mut Decoder<'_>) -> Option<Vec<(LinkKey, LinkN
 /// Bytes that one record may have its reader make up for bodies that were not kept: those of the 256
 /// frames of 1 MiB that one visit of a link reads at most.
 const PLACEHOLDERS_MAX: usize = 1 << 28;
+
+/// Puts zeros where the body stood that is not kept.
+fn make_up_body(note: &mut LinkNote) {
+    let LinkNote::Lane {
+        frame,
+        marked: Some(marked),
+        ..
+    } = note
+    else {
+        return;
+    };
+    let (head, tail) = frame.split_at(marked.start);
+    let mut whole = Vec::with_capacity(frame.len() + marked.length);
+    whole.extend_from_slice(head);
+    whole.resize(head.len() + marked.length, 0);
+    whole.extend_from_slice(tail);
+    *frame = whole.into();
+}
 
 fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
     Some(match kind {
@@ -323,17 +345,12 @@ fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
             if length > trunkline_proto::FRAME_MAX {
                 return None;
             }
-            let mut frame = Vec::with_capacity(head.len() + length + tail.len());
-            frame.extend_from_slice(head);
-            frame.resize(head.len() + length, 0);
-            frame.extend_from_slice(tail);
-            let start = head.len();
             LinkNote::Lane {
                 slot,
                 opening: false,
-                frame: frame.into(),
+                frame: [head, tail].concat().into(),
                 marked: Some(Marked {
-                    start,
+                    start: head.len(),
                     length,
                     hash,
                 }),

@@ -51,8 +51,8 @@ pub(crate) struct Carrier {
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
-    /// QUIC has another address of the peer than before, and nothing was sent to it since.
-    moved: bool,
+    /// How many pings had been sent when QUIC took another path to the peer, until one more has.
+    moved: Option<u64>,
 }
 
 /// Order in which QUIC sends what streams hold; higher goes first.
@@ -75,7 +75,7 @@ impl Carrier {
             lanes_out: Vec::new(),
             lanes_in: Vec::new(),
             turn: 0,
-            moved: false,
+            moved: None,
         }
     }
 
@@ -374,21 +374,30 @@ impl Carrier {
     }
 
     pub(crate) fn handle_datagram(&mut self, event: quinn_proto::ConnectionEvent) {
-        let address = self.address();
+        let before = (self.connection.path(), self.address());
         self.notes.note(|| LinkNote::Came);
         self.connection.handle_event(event);
+        self.look_at_path(before);
+    }
+
+    /// Whether QUIC has another path to the peer than before, if only to the same address.
+    fn look_at_path(&mut self, (path, address): (Option<usize>, SocketAddr)) {
         if self.address() != address {
-            self.moved = true;
             self.notes.note(|| LinkNote::Moved(self.address()));
+        }
+        if self.connection.path() != path {
+            self.moved = self.connection.pings_sent();
+            self.connection.ping();
         }
     }
 
-    /// QUIC's timers rest until something is sent to the peer's other address: its loss timer is
-    /// still that of the old one, and must not fire with nothing in flight (quinn issue 2658).
-    /// Nothing is lost by it, for what can be sent is sent at once; what cannot, for QUIC has not
-    /// heard enough from there, waits for the peer anyway.
+    /// QUIC's timers rest until a ping has gone the peer's other path: its loss timer is still that of the
+    /// path before, and must not fire with nothing in flight (quinn issue 2658). A ping sets it anew;
+    /// challenges of the path before do not. Nothing is lost by it, for what can be sent is sent at once;
+    /// what cannot, for QUIC has not heard enough from there or that path's window is full, waits for the
+    /// peer anyway.
     fn timers_rest(&self) -> bool {
-        self.moved && !self.connection.is_closed()
+        self.moved.is_some() && !self.connection.is_closed()
     }
 
     /// Whether it wants its timeout by now.
@@ -405,16 +414,10 @@ impl Carrier {
         if self.timers_rest() {
             return;
         }
-        let address = self.address();
+        let before = (self.connection.path(), self.address());
         self.connection.handle_timeout(now);
-        if self.address() != address {
-            // The peer's new address did not answer, and QUIC is back at the one before, with the
-            // loss timer of the other: a probe sets it anew. It leaves at once, unless that path's
-            // window is full; then there is nothing to do until the peer is heard again.
-            self.moved = true;
-            self.notes.note(|| LinkNote::Moved(self.address()));
-            self.connection.ping();
-        }
+        // If the peer's new path did not answer, it is back on the one before.
+        self.look_at_path(before);
     }
 
     pub(crate) fn poll_transmit(
@@ -427,8 +430,8 @@ impl Carrier {
         if transmit.is_some() {
             self.notes.note(|| LinkNote::Sent);
         }
-        let address = self.address();
-        self.moved &= transmit.as_ref().is_none_or(|t| t.destination != address);
+        let pings = self.moved.and_then(|_| self.connection.pings_sent());
+        self.moved = self.moved.filter(|before| pings == Some(*before));
         transmit
     }
 

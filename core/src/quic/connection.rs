@@ -214,6 +214,26 @@ impl Connection {
         }
     }
 
+    /// Which of its paths QUIC sends on, by where that one's congestion controller is: each has its own.
+    /// A path's address says less, for there may be two to the same one.
+    pub(crate) fn path(&self) -> Option<usize> {
+        match self {
+            Self::Quic(connection, _) => {
+                let controller = std::ptr::from_ref(connection.congestion_state());
+                Some(controller.cast::<()>().addr())
+            }
+            Self::Scripted(_) => None,
+        }
+    }
+
+    /// How many pings were sent, if QUIC sends them.
+    pub(crate) fn pings_sent(&self) -> Option<u64> {
+        match self {
+            Self::Quic(connection, _) => Some(connection.stats().frame_tx.ping),
+            Self::Scripted(_) => None,
+        }
+    }
+
     /// Has the peer answer.
     pub(crate) fn ping(&mut self) {
         if let Self::Quic(connection, _) = self {

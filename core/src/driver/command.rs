@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::mailbox::{Ticket, Wanted};
+use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::slot::Filler;
+use super::waiter::{Ticket, Waiter};
 use crate::{
     CloseCode, DeliveryKey, DrainPlan, LinkKey, Message, Node, Refusal, SessionKey, Status, Tag,
 };
@@ -26,7 +27,7 @@ pub(crate) enum Command {
         key: Option<u64>,
     },
     /// Nobody waits for this any more.
-    Abandon(Ticket),
+    Abandon(Waiter),
     /// What a delivery owed.
     Answer(DeliveryKey, Answer),
     /// What the application decided about a link.
@@ -54,7 +55,7 @@ pub(crate) struct Submission {
 /// Who hears what becomes of a message.
 #[derive(Debug)]
 pub(crate) enum Sender {
-    /// Whoever holds this ticket.
+    /// Whoever holds this ticket's other end.
     Waits(Ticket),
     /// Nobody waits: the message was taken on behalf of this peer's outbox, and counts in the peer's
     /// front until it stands there. If it never does, hooks and events tell.

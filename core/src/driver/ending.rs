@@ -2,6 +2,7 @@
 //! and nobody waits longer than was said.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::command::{Command, Drained, Sender};
@@ -204,8 +205,8 @@ const GOING_AWAY: &str = "this side has ended";
 
 impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
-        let (settled, woken) = (&mut self.ledger.settled, &mut self.woken);
-        self.desk.mailbox.settle(settled, woken);
+        self.ledger.tell(&mut self.woken);
+        self.woken.drain(..).for_each(Waker::wake);
         // Who waits is told that the driver has ended; of what nobody waits for, hooks and events.
         let left = self.desk.mailbox.close();
         for command in std::mem::take(&mut self.taken).into_iter().chain(left) {

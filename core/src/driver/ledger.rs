@@ -1,21 +1,18 @@
-//! Who waits for what: which promise, or which place in a backlog, a ticket stands for.
+//! Who waits for what: whose ticket stands for which promise, or for which place in a backlog.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::command::Submission;
-use super::mailbox::{Settlement, Ticket};
 use super::tag::Spread;
+use super::waiter::{Settlement, Ticket};
 use crate::{PromiseKey, SessionKey};
 
 /// Who waits for what.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// By a ticket's index, where the driver has put what it stands for.
-    places: Vec<(u32, Place)>,
-    /// How many of these stand for something.
-    placed: usize,
     promises: HashMap<PromiseKey, Ticket, BuildHasherDefault<Spread>>,
     alarms: BTreeMap<(Instant, u64), Alarm>,
     alarm: u64,
@@ -26,7 +23,7 @@ pub(crate) struct Ledger {
 /// Where the driver has put what a ticket stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Nowhere: it has settled.
+    /// Nowhere yet.
     #[default]
     Nowhere,
     /// With the node.
@@ -48,51 +45,37 @@ pub(crate) enum Alarm {
 const KEPT: usize = 1_024;
 
 impl Ledger {
-    pub(crate) fn put(&mut self, ticket: Ticket, place: Place) {
-        let index = ticket.index as usize;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, (0, Place::Nowhere));
-        }
-        let (_, before) = std::mem::replace(&mut self.places[index], (ticket.generation, place));
-        self.placed += usize::from(before == Place::Nowhere);
-        if let Place::Promise(promise) = place {
-            self.promises.insert(promise, ticket);
-        }
+    /// Whoever holds the other end of this ticket waits for that promise.
+    pub(crate) fn put(&mut self, ticket: Ticket, promise: PromiseKey) {
+        ticket.put(Place::Promise(promise));
+        self.promises.insert(promise, ticket);
     }
 
-    /// Forgets a ticket, and says where it was.
-    pub(crate) fn take(&mut self, ticket: Ticket) -> Place {
-        let place = self.vacate(ticket);
-        if let Place::Promise(promise) = place {
-            self.promises.remove(&promise);
+    /// Nobody waits for a promise any more, or it settles.
+    pub(crate) fn take(&mut self, promise: PromiseKey) -> Option<Ticket> {
+        let ticket = self.promises.remove(&promise);
+        if self.promises.is_empty() && self.promises.capacity() > KEPT {
+            self.promises = HashMap::default();
         }
-        place
-    }
-
-    fn vacate(&mut self, ticket: Ticket) -> Place {
-        let place = match self.places.get_mut(ticket.index as usize) {
-            Some((generation, place)) if *generation == ticket.generation => std::mem::take(place),
-            _ => return Place::Nowhere,
-        };
-        self.placed -= usize::from(place != Place::Nowhere);
-        if self.placed == 0 && self.places.len() > KEPT {
-            (self.places, self.promises) = (Vec::new(), HashMap::default());
-        }
-        place
+        ticket
     }
 
     /// Settles whoever waits for a promise.
     pub(crate) fn settle_promise(&mut self, promise: PromiseKey, settlement: Settlement) {
-        if let Some(ticket) = self.promises.remove(&promise) {
-            self.vacate(ticket);
-            self.settled.push((ticket, settlement));
+        if let Some(ticket) = self.take(promise) {
+            self.settle(ticket, settlement);
         }
     }
 
     /// Settles a ticket.
     pub(crate) fn settle(&mut self, ticket: Ticket, settlement: Settlement) {
-        self.take(ticket);
         self.settled.push((ticket, settlement));
+    }
+
+    /// Tells all that have settled, and adds who is to be woken for it.
+    pub(crate) fn tell(&mut self, woken: &mut Vec<Waker>) {
+        let settled = self.settled.drain(..);
+        woken.extend(settled.filter_map(|(ticket, settlement)| ticket.settle(settlement)));
     }
 
     pub(crate) fn set_alarm(&mut self, deadline: Instant, alarm: Alarm) -> (Instant, u64) {
@@ -167,11 +150,13 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll};
     use std::time::Duration;
 
     use super::*;
     use crate::driver::command::Sender;
     use crate::driver::mailbox::Wanted;
+    use crate::driver::waiter::wait;
     use crate::{Key, Message, Tag};
 
     const SESSION: SessionKey = SessionKey(Key {
@@ -181,14 +166,10 @@ mod tests {
 
     fn blocked(tag: u64) -> Blocked {
         let message = Message::new(Tag(tag), &b""[..]);
-        let sender = Sender::Waits(Ticket {
-            index: 0,
-            generation: 0,
-        });
         let submission = Submission {
             message,
             wanted: Wanted::Room,
-            sender,
+            sender: Sender::Waits(wait(Waker::noop()).0),
         };
         Blocked {
             submission,
@@ -197,52 +178,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_ticket_finds_its_promise_until_either_is_settled() {
-        let mut ledger = Ledger::default();
-        let ticket = Ticket {
-            index: 5,
-            generation: 2,
-        };
-        let promise = PromiseKey {
+    fn promise(number: u64) -> PromiseKey {
+        PromiseKey {
             session: SESSION,
-            number: 9,
-        };
-        ledger.put(ticket, Place::Promise(promise));
-        assert_eq!(
-            ledger.take(Ticket {
-                generation: 1,
-                ..ticket
-            }),
-            Place::Nowhere
-        );
-        ledger.settle_promise(promise, Settlement::Accepted);
-        assert_eq!(ledger.settled.len(), 1);
-        assert_eq!(ledger.take(ticket), Place::Nowhere);
-        ledger.settle_promise(promise, Settlement::Accepted);
-        assert_eq!(ledger.settled.len(), 1);
+            number,
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_promise_is_told_once() {
+        let mut ledger = Ledger::default();
+        let (ticket, waiter) = wait(Waker::noop());
+        ledger.put(ticket, promise(9));
+        assert_eq!(waiter.place(), Place::Promise(promise(9)));
+        for _ in 0..2 {
+            ledger.settle_promise(promise(9), Settlement::Accepted);
+            assert_eq!(ledger.settled.len(), 1);
+        }
+        let mut woken = Vec::new();
+        ledger.tell(&mut woken);
+        assert_eq!(woken.len(), 1);
+        let told = waiter.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(told, Poll::Ready(Settlement::Accepted)));
     }
 
     #[test]
     fn a_burst_leaves_no_memory_behind() {
         let mut ledger = Ledger::default();
-        let promise = |index| PromiseKey {
-            session: SESSION,
-            number: u64::from(index),
-        };
-        for index in 0..10_000 {
-            let ticket = Ticket {
-                index,
-                generation: index,
-            };
-            ledger.put(ticket, Place::Backlog(SESSION, 1));
-            ledger.put(ticket, Place::Promise(promise(index)));
+        for number in 0..10_000 {
+            ledger.put(wait(Waker::noop()).0, promise(number));
         }
-        for index in 0..10_000 {
-            assert_eq!(ledger.placed, 10_000 - index as usize);
-            ledger.settle_promise(promise(index), Settlement::Accepted);
+        for number in 0..10_000 {
+            ledger.take(promise(number)).unwrap();
         }
-        assert_eq!(ledger.places.capacity() + ledger.promises.capacity(), 0);
+        assert_eq!(ledger.promises.capacity(), 0);
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod spool;
 pub mod system;
 mod tag;
 mod turn;
+mod waiter;
 mod watch;
 mod worker;
 

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::command::{Answer, Command, Sender, Submission};
 use super::ledger::{Alarm, Blocked, Place};
-use super::mailbox::{Settlement, Ticket, Wanted};
+use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::runtime::Io;
 use super::turn::{Driver, find};
+use super::waiter::{Settlement, Waiter};
 use crate::{
     CommandError, DeliveryKey, Event, Message, Outcome, SendError, SessionKey, Status, StatusCode,
 };
@@ -26,7 +27,7 @@ impl<I: Io> Driver<I> {
                     self.give_back(&peer, refused);
                 }
             }
-            Command::Abandon(ticket) => self.abandon(now, ticket),
+            Command::Abandon(waiter) => self.abandon(now, &waiter),
             Command::Answer(delivery, answer) => self.answer(now, delivery, answer),
             Command::Decide(link, decision) => {
                 // The link may be gone by now: then nobody waits for the decision.
@@ -137,8 +138,8 @@ impl<I: Io> Driver<I> {
         let number = lodger.backlog.next_number();
         let alarm =
             deadline.map(|deadline| ledger.set_alarm(deadline, Alarm::Blocked(session, number)));
-        if let Sender::Waits(ticket) = submission.sender {
-            ledger.put(ticket, Place::Backlog(session, number));
+        if let Sender::Waits(ticket) = &submission.sender {
+            ticket.put(Place::Backlog(session, number));
         }
         let blocked = Blocked {
             submission,
@@ -176,7 +177,7 @@ impl<I: Io> Driver<I> {
         };
         match (taken, sender) {
             (Ok(Some(promise)), Sender::Waits(ticket)) => {
-                self.ledger.put(ticket, Place::Promise(promise));
+                self.ledger.put(ticket, promise);
             }
             (Ok(None), Sender::Waits(ticket)) => self.ledger.settle(ticket, Settlement::Accepted),
             (Ok(_), Sender::Left(peer)) => peer.0.front.remove(size),
@@ -225,10 +226,11 @@ impl<I: Io> Driver<I> {
         );
     }
 
-    fn abandon(&mut self, now: Instant, ticket: Ticket) {
-        match self.ledger.take(ticket) {
+    fn abandon(&mut self, now: Instant, waiter: &Waiter) {
+        match waiter.place() {
             Place::Nowhere => {}
             Place::Promise(promise) => {
+                drop(self.ledger.take(promise));
                 // It may have settled by itself, with the event still to come.
                 let _ = self.node.cancel(now, promise);
             }

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::command::Drained;
 use super::hooks::Hooks;
-use super::mailbox::Settlement;
 use super::peer::{Peer, State};
 use super::queue::{Job, Then};
 use super::runtime::Io;
 use super::service::{Serve, unimplemented};
 use super::turn::Driver;
+use super::waiter::Settlement;
 use super::worker::Worker;
 use crate::{CommandError, Delivery, DisconnectReason, Event, SessionKey};
 

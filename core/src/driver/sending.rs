@@ -1,4 +1,4 @@
-//! The futures of sending. Each holds its place in the mailbox, and needs no channel.
+//! The futures of sending.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -9,11 +9,12 @@ use bytes::Bytes;
 use prost::{Message as Encode, Name};
 
 use super::command::{Command, Sender, Submission};
-use super::mailbox::{Settlement, Ticket, Wanted};
+use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::promise_error::PromiseError;
 use super::slot::Stopped;
 use super::tag::tag_of;
+use super::waiter::{Settlement, Waiter, wait};
 use crate::{CommandError, Message, Outcome, SendError, Tag};
 
 /// Waits for room in the outbox. Cancel-safe: dropped while it waits for room, the message is not
@@ -177,7 +178,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 enum Stage {
     Unsent(Message, Wanted),
-    Waiting(Ticket),
+    Waiting(Waiter),
     Over,
 }
 
@@ -198,26 +199,26 @@ impl Pending {
                     Err(refused) => return Poll::Ready(Settlement::Refused(refused)),
                 };
                 let session = self.peer.session();
-                let posted = mailbox.post_and_wait(cx.waker(), |ticket| {
-                    let submission = Submission {
-                        message,
-                        wanted,
-                        sender: Sender::Waits(ticket),
-                    };
-                    Command::Send(session, submission)
-                });
-                match posted {
-                    Ok(ticket) => {
-                        self.stage = Stage::Waiting(ticket);
+                let (ticket, waiter) = wait(cx.waker());
+                let submission = Submission {
+                    message,
+                    wanted,
+                    sender: Sender::Waits(ticket),
+                };
+                match mailbox.post(Command::Send(session, submission)) {
+                    Ok(()) => {
+                        self.stage = Stage::Waiting(waiter);
                         Poll::Pending
                     }
                     Err(_) => Poll::Ready(Settlement::Stopped),
                 }
             }
-            Stage::Waiting(ticket) => {
-                let polled = mailbox.poll(ticket, cx);
+            Stage::Waiting(waiter) => {
+                let polled = waiter.poll(cx);
                 if polled.is_pending() {
-                    self.stage = Stage::Waiting(ticket);
+                    self.stage = Stage::Waiting(waiter);
+                } else {
+                    waiter.recycle();
                 }
                 polled
             }
@@ -228,8 +229,11 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Stage::Waiting(ticket) = self.stage {
-            self.peer.0.desk.mailbox.abandon(ticket);
+        if let Stage::Waiting(waiter) = std::mem::replace(&mut self.stage, Stage::Over)
+            && waiter.abandon()
+        {
+            // A driver that has ended needs to know nothing.
+            let _ = self.peer.0.desk.mailbox.post(Command::Abandon(waiter));
         }
     }
 }

@@ -206,9 +206,7 @@ impl<I: Io> Driver<I> {
         self.fire_timers(now, drained);
         let quiet = self.report_events(now);
         let crowd = self.crowd.wake(self.ledger.settled.len());
-        self.desk
-            .mailbox
-            .settle(&mut self.ledger.settled, &mut self.woken);
+        self.ledger.tell(&mut self.woken);
         self.woken.drain(..).for_each(Waker::wake);
         let sent = self.transmit(cx, now);
         let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();

@@ -48,6 +48,24 @@ impl<T> SlidingTable<T> {
         number
     }
 
+    /// Adds an entry whose number somebody else gave: a table of the same numbers as another one.
+    pub(crate) fn insert(&mut self, number: u64, entry: T) {
+        if self.ring.is_empty() && number >= self.base {
+            self.base = number;
+        }
+        let Some(index) = self.index(number) else {
+            self.stragglers.insert(number, entry);
+            return;
+        };
+        if self.ring.len() <= index {
+            self.ring.resize_with(index + 1, || None);
+        }
+        if self.ring[index].replace(entry).is_none() {
+            self.in_ring += 1;
+        }
+        self.bound_holes();
+    }
+
     /// The number that the next entry gets.
     pub(crate) fn next_number(&self) -> u64 {
         self.base + self.ring.len() as u64
@@ -282,6 +300,22 @@ mod tests {
         drop(table.drain());
         assert!(table.is_empty());
         assert_eq!(table.push('b'), 2);
+    }
+
+    #[test]
+    fn entries_may_be_given_their_numbers() {
+        let mut table = SlidingTable::new();
+        for number in [3, 4, 9, 6, 1] {
+            table.insert(number, number);
+        }
+        assert_eq!(table.len(), 5);
+        let numbers: Vec<_> = table.iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [1, 3, 4, 6, 9]);
+        for number in [9, 3, 1, 6, 4] {
+            assert_eq!(table.remove(number), Some(number));
+        }
+        table.insert(1_000_000, 0);
+        assert_eq!(table.ring.len(), 1, "what nobody has is not kept room for");
     }
 
     #[derive(Clone, Debug)]

@@ -13,13 +13,16 @@
 //! a peer that was validated and moves is let be: quinn-proto challenges its new addresses with 1,200
 //! bytes whatever came from there, again with every datagram where those of two addresses overtake each
 //! other, and sends more besides than §9.3 and §8.2.1 have it. A stateless reset is no connection's: what
-//! it answers is longer (§10.3.3), and counts for nothing else.
+//! it answers is longer (§10.3.3), and counts for nothing else at that address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// So many bytes may be sent for each that came.
 const FACTOR: u64 = 3;
+
+/// A budget may be exceeded by less than that: the largest datagram.
+const DATAGRAM_MAX: u64 = 1_472;
 
 /// Who sends datagrams, from one address or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +70,11 @@ impl Balance {
         let Some((at, &answered)) = came.min_by_key(|(_, answered)| **answered) else {
             return false;
         };
+        // What was sent before for what came then.
+        let spent = self.sent.saturating_sub(self.budget - answered * FACTOR);
+        if spent >= DATAGRAM_MAX {
+            return false;
+        }
         self.short.swap_remove(at);
         self.received -= answered;
         self.budget -= answered * FACTOR;
@@ -191,7 +199,7 @@ impl<'a> Seen<'a> {
         while !rest.is_empty() {
             let Some(header) = LongHeader::read(rest) else {
                 // A short header, whose packet takes up the rest; or padding behind others.
-                seen.is_short = rest.len() == datagram.len();
+                seen.is_short = rest.len() == datagram.len() && rest[0] & 0x80 == 0;
                 seen.proves |= seen.source.is_none() || rest[0] & 0x40 != 0;
                 break;
             };

@@ -11,6 +11,7 @@ use super::runtime::Io;
 use super::shared::Shared;
 use super::slot::Filler;
 use super::turn::Driver;
+use crate::sliding::SlidingTable;
 use crate::{
     CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Input, SendError, SessionKey,
 };
@@ -207,8 +208,12 @@ impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
         self.ledger.tell(&mut self.woken);
         self.woken.drain(..).for_each(Waker::wake);
-        // Who waits is told that the driver has ended; of what nobody waits for, hooks and events.
+        // Who waits is told that the driver has ended; then, of what nobody waits for, hooks and events.
         let left = self.desk.mailbox.close();
+        for lodger in self.peers.iter_mut().flatten() {
+            lodger.promises = SlidingTable::default();
+            lodger.backlog.forget_waiting();
+        }
         for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
             let (peer, message) = match command {
                 Command::Send(_, submission) => match submission.sender {

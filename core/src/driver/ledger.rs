@@ -1,19 +1,16 @@
-//! Who waits for what: whose ticket stands for which promise, or for which place in a backlog.
+//! What is to be told to those who wait, and what waits for its time or for room.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasherDefault;
+use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::command::Submission;
-use super::tag::Spread;
+use super::command::{Sender, Submission};
 use super::waiter::{Settlement, Ticket};
 use crate::{PromiseKey, SessionKey};
 
-/// Who waits for what.
+/// What is to be told, and when something is to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    promises: HashMap<PromiseKey, Ticket, BuildHasherDefault<Spread>>,
     alarms: BTreeMap<(Instant, u64), Alarm>,
     alarm: u64,
     /// What is to be told to those who wait, all at once.
@@ -41,32 +38,7 @@ pub(crate) enum Alarm {
     Leave(SessionKey),
 }
 
-/// What an idle ledger keeps room for; beyond it, a burst's memory is given back.
-const KEPT: usize = 1_024;
-
 impl Ledger {
-    /// Whoever holds the other end of this ticket waits for that promise.
-    pub(crate) fn put(&mut self, ticket: Ticket, promise: PromiseKey) {
-        ticket.put(Place::Promise(promise));
-        self.promises.insert(promise, ticket);
-    }
-
-    /// Nobody waits for a promise any more, or it settles.
-    pub(crate) fn take(&mut self, promise: PromiseKey) -> Option<Ticket> {
-        let ticket = self.promises.remove(&promise);
-        if self.promises.is_empty() && self.promises.capacity() > KEPT {
-            self.promises = HashMap::default();
-        }
-        ticket
-    }
-
-    /// Settles whoever waits for a promise.
-    pub(crate) fn settle_promise(&mut self, promise: PromiseKey, settlement: Settlement) {
-        if let Some(ticket) = self.take(promise) {
-            self.settle(ticket, settlement);
-        }
-    }
-
     /// Settles a ticket.
     pub(crate) fn settle(&mut self, ticket: Ticket, settlement: Settlement) {
         self.settled.push((ticket, settlement));
@@ -142,6 +114,12 @@ impl Backlog {
         Some((self.entries.remove(&number)?, first))
     }
 
+    /// Leaves only messages that nobody waits for; who waits for others is told that it is over.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.entries
+            .retain(|_, blocked| matches!(blocked.submission.sender, Sender::Left(_)));
+    }
+
     /// The first one.
     pub(crate) fn pop(&mut self) -> Option<(u64, Blocked)> {
         self.entries.pop_first()
@@ -150,11 +128,9 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll};
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::command::Sender;
     use crate::driver::mailbox::Wanted;
     use crate::driver::waiter::wait;
     use crate::{Key, Message, Tag};
@@ -176,42 +152,6 @@ mod tests {
             deadline: None,
             alarm: None,
         }
-    }
-
-    fn promise(number: u64) -> PromiseKey {
-        PromiseKey {
-            session: SESSION,
-            number,
-        }
-    }
-
-    #[test]
-    fn whoever_waits_for_a_promise_is_told_once() {
-        let mut ledger = Ledger::default();
-        let (ticket, waiter) = wait(Waker::noop());
-        ledger.put(ticket, promise(9));
-        assert_eq!(waiter.place(), Place::Promise(promise(9)));
-        for _ in 0..2 {
-            ledger.settle_promise(promise(9), Settlement::Accepted);
-            assert_eq!(ledger.settled.len(), 1);
-        }
-        let mut woken = Vec::new();
-        ledger.tell(&mut woken);
-        assert_eq!(woken.len(), 1);
-        let told = waiter.poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(told, Poll::Ready(Settlement::Accepted)));
-    }
-
-    #[test]
-    fn a_burst_leaves_no_memory_behind() {
-        let mut ledger = Ledger::default();
-        for number in 0..10_000 {
-            ledger.put(wait(Waker::noop()).0, promise(number));
-        }
-        for number in 0..10_000 {
-            ledger.take(promise(number)).unwrap();
-        }
-        assert_eq!(ledger.promises.capacity(), 0);
     }
 
     #[test]

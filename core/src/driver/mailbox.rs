@@ -47,6 +47,7 @@ impl Mailbox {
         }
         let mut inner = lock(&self.inner);
         if inner.closed {
+            drop(inner);
             commands.clear();
             return;
         }
@@ -76,7 +77,11 @@ impl Mailbox {
     pub(crate) fn close(&self) -> VecDeque<Command> {
         let mut inner = lock(&self.inner);
         inner.closed = true;
-        std::mem::take(&mut inner.commands)
+        let waker = inner.driver.take();
+        let commands = std::mem::take(&mut inner.commands);
+        drop(inner);
+        drop(waker);
+        commands
     }
 }
 

@@ -8,9 +8,10 @@ use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::runtime::Io;
 use super::turn::{Driver, find};
-use super::waiter::{Settlement, Waiter};
+use super::waiter::{Settlement, Ticket, Waiter};
 use crate::{
-    CommandError, DeliveryKey, Event, Message, Outcome, SendError, SessionKey, Status, StatusCode,
+    CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError, SessionKey, Status,
+    StatusCode,
 };
 
 /// The shortest time that a promise is given.
@@ -177,7 +178,10 @@ impl<I: Io> Driver<I> {
         };
         match (taken, sender) {
             (Ok(Some(promise)), Sender::Waits(ticket)) => {
-                self.ledger.put(ticket, promise);
+                ticket.put(Place::Promise(promise));
+                if let Some(lodger) = self.lodger(session) {
+                    lodger.promises.insert(promise.number, ticket);
+                }
             }
             (Ok(None), Sender::Waits(ticket)) => self.ledger.settle(ticket, Settlement::Accepted),
             (Ok(_), Sender::Left(peer)) => peer.0.front.remove(size),
@@ -226,12 +230,19 @@ impl<I: Io> Driver<I> {
         );
     }
 
+    /// Nobody waits for a promise any more, or it settles.
+    pub(super) fn take_promise(&mut self, promise: PromiseKey) -> Option<Ticket> {
+        self.lodger(promise.session)?
+            .promises
+            .remove(promise.number)
+    }
+
     fn abandon(&mut self, now: Instant, waiter: &Waiter) {
         match waiter.place() {
             Place::Nowhere => {}
             Place::Promise(promise) => {
-                drop(self.ledger.take(promise));
-                // It may have settled by itself, with the event still to come.
+                drop(self.take_promise(promise));
+                // It may have settled by itself, with the event or the news of it still to come.
                 let _ = self.node.cancel(now, promise);
             }
             Place::Backlog(session, number) => {

@@ -23,9 +23,9 @@ impl<I: Io> Driver<I> {
                 if let Event::Settled {
                     promise, outcome, ..
                 } = event
+                    && let Some(ticket) = self.take_promise(promise)
                 {
-                    let settlement = Settlement::Promise(outcome);
-                    self.ledger.settle_promise(promise, settlement);
+                    self.ledger.settle(ticket, Settlement::Promise(outcome));
                 }
             }
             Event::Message(delivery) => {

@@ -210,7 +210,12 @@ impl Pending {
                         self.stage = Stage::Waiting(waiter);
                         Poll::Pending
                     }
-                    Err(_) => Poll::Ready(Settlement::Stopped),
+                    Err(refused) => {
+                        // It hears of that here, and needs no wake-up.
+                        waiter.abandon();
+                        drop(refused);
+                        Poll::Ready(Settlement::Stopped)
+                    }
                 }
             }
             Stage::Waiting(waiter) => {

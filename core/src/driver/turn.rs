@@ -18,6 +18,8 @@ use super::resolve::Resolver;
 use super::runtime::Io;
 use super::service::Serve;
 use super::shared::{Desk, Shared};
+use super::waiter::Ticket;
+use crate::sliding::SlidingTable;
 use crate::{ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
 
 /// What one turn does at most of each kind, before other tasks get theirs.
@@ -73,6 +75,8 @@ pub struct Driver<I: Io> {
 pub(super) struct Lodger {
     pub(super) peer: Peer,
     pub(super) backlog: Backlog,
+    /// Whose ticket stands for which of the session's promises.
+    pub(super) promises: SlidingTable<Ticket>,
     pub(super) leaving: Option<Leaving>,
     /// Above the numbers of all its deliveries so far.
     pub(super) next_delivery: u64,
@@ -153,6 +157,7 @@ impl<I: Io> Driver<I> {
         self.peers[slot] = Some(Lodger {
             peer: peer.clone(),
             backlog: Backlog::default(),
+            promises: SlidingTable::default(),
             leaving: None,
             next_delivery: 0,
         });

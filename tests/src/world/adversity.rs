@@ -27,6 +27,14 @@ impl World {
         self.network.assign(*address, index);
     }
 
+    /// Gives a node the address before this one again, as a path does that comes back.
+    pub fn rebind_back(&mut self, index: NodeIndex) {
+        let address = &mut self.hosts[index.0].address;
+        self.network.release(*address);
+        address.set_port(address.port().saturating_sub(1).max(1));
+        self.network.assign(*address, index);
+    }
+
     /// Gives a node its timeouts so much later than it wants them, from its next one on, as a
     /// loop does that has other things to do.
     pub fn lag_timers(&mut self, index: NodeIndex, lag: Duration) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::books::{Account, Books, Trade};
+use crate::books::{Account, Books, Trade, message};
 use crate::plan::{Act, Who};
 use crate::program::{Certificates, Program, free_address};
 
@@ -152,13 +152,14 @@ impl Stage {
     }
 
     /// Now that nothing is wrong any more: waits until every client gets through again, with
-    /// something that it sent after this, or was sent to it.
+    /// something that it sent after this, or was sent to it. Notes tell their sender nothing: the server
+    /// tells of those.
     pub(crate) fn settle(&mut self) {
         for path in &mut self.paths {
             path.order("heal");
         }
         for (place, client) in self.clients.iter_mut().enumerate() {
-            client.see_get_through(place);
+            client.see_get_through(place, self.server.as_mut());
         }
     }
 
@@ -248,8 +249,8 @@ impl Client {
         }
     }
 
-    /// Waits until something that is sent from now on is settled, or, of a listener, heard.
-    fn see_get_through(&mut self, place: usize) {
+    /// Waits until something that is sent from now on is settled, or handled, or, of a listener, heard.
+    fn see_get_through(&mut self, place: usize, server: Option<&mut Program>) {
         let id = self.id(place);
         let Some(program) = &mut self.program else {
             return;
@@ -258,11 +259,20 @@ impl Client {
         let number = |line: &Value| line["number"].as_u64();
         let sent = told.iter().filter(|line| line["event"] == "sent");
         let latest = sent.filter_map(number).max().unwrap_or_default();
-        program.line_where(PATIENCE, &format!("{id} getting through"), |line| {
+        let wanted = format!("{id} getting through");
+        if self.trade == Trade::Notes {
+            let server = server.expect("whoever was killed was started again");
+            server.line_where(PATIENCE, &wanted, |line| {
+                let entry = json(line).unwrap_or_default();
+                message(&entry).is_some_and(|(from, number)| from == id && number > latest)
+            });
+            return;
+        }
+        program.line_where(PATIENCE, &wanted, |line| {
             json(line).is_some_and(|line| match line["event"].as_str() {
                 Some("relayed") => true,
                 Some("settled") => {
-                    let through = ["replied", "acked", "queued"].map(Value::from);
+                    let through = ["replied", "acked"].map(Value::from);
                     number(&line) > Some(latest) && through.contains(&line["outcome"])
                 }
                 _ => false,

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::iter::Sum;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::slot::Filler;
 use super::waiter::{Ticket, Waiter};
@@ -50,6 +49,29 @@ pub(crate) struct Submission {
     pub(crate) message: Message,
     pub(crate) wanted: Wanted,
     pub(crate) sender: Sender,
+}
+
+/// What the sender of a message waits for, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Nothing but room in the outbox.
+    Room,
+    /// An ack.
+    Ack(Option<Duration>),
+    /// A reply.
+    Reply(Option<Duration>),
+}
+
+impl Wanted {
+    /// The same with what is left until the deadline, if there is one.
+    pub(crate) fn by(self, deadline: Option<Instant>, now: Instant) -> Self {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        match self {
+            Self::Room => Self::Room,
+            Self::Ack(timeout) => Self::Ack(left.or(timeout)),
+            Self::Reply(timeout) => Self::Reply(left.or(timeout)),
+        }
+    }
 }
 
 /// Who hears what becomes of a message.

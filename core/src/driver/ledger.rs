@@ -131,7 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::mailbox::Wanted;
+    use crate::driver::command::Wanted;
     use crate::driver::waiter::wait;
     use crate::{Key, Message, Tag};
 

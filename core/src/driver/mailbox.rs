@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
 
 use super::command::Command;
 use super::watch::lock;
@@ -88,29 +87,6 @@ impl Mailbox {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-/// What the sender of a message waits for, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// Nothing but room in the outbox.
-    Room,
-    /// An ack.
-    Ack(Option<Duration>),
-    /// A reply.
-    Reply(Option<Duration>),
-}
-
-impl Wanted {
-    /// The same with what is left until the deadline, if there is one.
-    pub(crate) fn by(self, deadline: Option<Instant>, now: Instant) -> Self {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        match self {
-            Self::Room => Self::Room,
-            Self::Ack(timeout) => Self::Ack(left.or(timeout)),
-            Self::Reply(timeout) => Self::Reply(left.or(timeout)),
-        }
     }
 }
 

@@ -9,8 +9,7 @@ use std::time::Duration;
 use prost::{Message as Encode, Name};
 
 use super::cancel::Cancellations;
-use super::command::{Command, Sender, Submission};
-use super::mailbox::Wanted;
+use super::command::{Command, Sender, Submission, Wanted};
 use super::queue::JobQueue;
 use super::send::{Outgoing, Request};
 use super::shared::{Desk, Shared};

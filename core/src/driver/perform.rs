@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::{Answer, Command, Sender, Submission};
+use super::command::{Answer, Command, Sender, Submission, Wanted};
 use super::ledger::{Alarm, Blocked, Place};
-use super::mailbox::Wanted;
 use super::peer::Peer;
 use super::runtime::Io;
 use super::turn::{Driver, find};

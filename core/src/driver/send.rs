@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use prost::{Message as Encode, Name};
 
-use super::command::Command;
-use super::mailbox::Wanted;
+use super::command::{Command, Wanted};
 use super::peer::Peer;
 use super::promise_error::PromiseError;
 use super::sending::{Acking, Asking, Pending, Raw, Sent, Typed};

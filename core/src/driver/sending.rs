@@ -8,8 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use prost::{Message as Encode, Name};
 
-use super::command::{Command, Sender, Submission};
-use super::mailbox::Wanted;
+use super::command::{Command, Sender, Submission, Wanted};
 use super::peer::Peer;
 use super::promise_error::PromiseError;
 use super::slot::Stopped;

@@ -42,6 +42,8 @@ pub(crate) struct Direction {
     pub(crate) own: Option<Path>,
     /// After so many more datagrams nothing gets through any more.
     pub(crate) cut_after: Option<u64>,
+    /// Until then whatever arrives is held, and then comes all at once.
+    pub(crate) held_until: Option<Instant>,
     /// Datagrams that were sent.
     pub(crate) sent: u64,
     random: Random,
@@ -69,6 +71,7 @@ impl Direction {
         Self {
             own: None,
             cut_after: None,
+            held_until: None,
             sent: 0,
             random,
             bad: false,

@@ -29,6 +29,8 @@ pub struct Traffic {
     pub too_large: u64,
     /// Held back, so that others could overtake them.
     pub reordered: u64,
+    /// Held up with all others, until these came at once.
+    pub held: u64,
     /// Delivered twice.
     pub duplicated: u64,
     /// Delivered with a flipped bit.
@@ -173,6 +175,7 @@ impl Network {
         let direction = self.direction(now, from, to);
         let path = direction.own.unwrap_or(*path);
         let mut fate = direction.decide(&path, now, payload.len());
+        let held_until = direction.held_until;
         if let (Fate::Arrives { at, .. }, Some(steer)) = (fate, &mut self.steering) {
             fate = steer(now, at);
         }
@@ -194,7 +197,9 @@ impl Network {
                 copy,
             } => {
                 self.traffic.reordered += u64::from(held_back);
-                (at, flipped, copy)
+                let release = held_until.filter(|until| *until > at);
+                self.traffic.held += u64::from(release.is_some());
+                (release.unwrap_or(at), flipped, copy)
             }
         };
         let heard = self.heard.get(&(source, destination));

@@ -47,6 +47,12 @@ fn hunt(bug: Bug, certificates: &Certificates) -> Option<(u64, String)> {
     };
     let found = (0..SEEDS).find_map(find);
     plant(None);
+    // It is the bug that was found.
+    if let Some((seed, _)) = &found
+        && let Err(failure) = try_seed(*seed, certificates)
+    {
+        panic!("{failure}");
+    }
     found
 }
 

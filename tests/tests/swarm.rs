@@ -133,3 +133,33 @@ fn all_that_is_bounded_is_full_in_some_of_a_thousand_runs() {
     }
     panic!("never full: {:?}; {pressure:?}", pressure.missing());
 }
+
+/// What the network does to datagrams in drawn runs, each kind of it.
+#[test]
+fn every_fault_of_the_network_bites_in_some_of_three_hundred_runs() {
+    let certificates = certificates();
+    let mut bitten = [("", 0); 10];
+    for seed in 0..300 {
+        let traffic = match try_seed(seed, &certificates) {
+            Ok(ran) => ran.traffic,
+            Err(failure) => tell(*failure, &certificates),
+        };
+        let kinds = [
+            ("lost", traffic.lost),
+            ("cut", traffic.cut),
+            ("a queue full", traffic.queue_full),
+            ("too large", traffic.too_large),
+            ("reordered", traffic.reordered),
+            ("doubled", traffic.duplicated),
+            ("damaged", traffic.corrupted),
+            ("nobody there", traffic.unreachable),
+            ("a socket full", traffic.socket_full),
+            ("held", traffic.held),
+        ];
+        for (sum, (kind, count)) in bitten.iter_mut().zip(kinds) {
+            *sum = (kind, sum.1 + count);
+        }
+    }
+    println!("{bitten:?}");
+    assert!(bitten.iter().all(|(_, count)| *count > 0), "{bitten:?}");
+}

@@ -150,6 +150,31 @@ impl Conversation {
         conversation.cut([None, None]);
         conversation.pass(10 * SECOND);
         conversation.assert_complete(death);
+        conversation.assert_resumed(death);
+    }
+
+    /// The link dies in mid-conversation, and the one that resumes the session dies too, with its
+    /// greeting or what it repeats under way.
+    fn run_resuming(certificates: &Certificates, second: Death) {
+        let mut conversation = Self::new(certificates);
+        conversation.cut([Some(60), Some(60)]);
+        conversation.converse();
+        conversation.pass(6 * SECOND);
+        conversation.cut(second);
+        conversation.pass(6 * SECOND);
+        conversation.cut([None, None]);
+        conversation.pass(10 * SECOND);
+        conversation.assert_complete(second);
+        conversation.assert_resumed(second);
+    }
+
+    /// A link that had died was followed by another one.
+    fn assert_resumed(&self, death: Death) {
+        for node in self.nodes {
+            let resumed = |event: &Event| matches!(event, Event::Connected { resumed: true, .. });
+            let mut log = self.world.log(node).iter();
+            assert!(log.any(|(_, event)| resumed(event)), "{death:?}");
+        }
     }
 
     /// Everything that was sent came, once and in order, and every promise was kept.
@@ -213,15 +238,35 @@ fn a_link_that_dies_after_any_datagram_costs_nothing() {
         sent[SERVER] > 50 && sent[CLIENT] > 50,
         "{sent:?} is no long conversation"
     );
+    for_each(&deaths, |death| Conversation::run(&certificates, death));
+    println!("the link died {} times", deaths.len());
+}
+
+/// Of a link that resumes, every datagram from the first of its handshake on, whoever sends it.
+#[test]
+fn a_link_that_dies_while_it_resumes_costs_nothing() {
+    let certificates = Certificates::new().unwrap();
+    let deaths: Vec<Death> = (0..40)
+        .flat_map(|after| {
+            let after = Some(after);
+            [[after, after], [after, None], [None, after]]
+        })
+        .collect();
+    for_each(&deaths, |death| {
+        Conversation::run_resuming(&certificates, death);
+    });
+}
+
+/// On as many threads as there are cores.
+fn for_each(deaths: &[Death], run: impl Fn(Death) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(death) = deaths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    Conversation::run(&certificates, *death);
+                    run(*death);
                 }
             });
         }
     });
-    println!("the link died {} times", deaths.len());
 }

@@ -175,7 +175,7 @@ impl Drawing<'_> {
     /// Each fault is in a run or not, and if it is, happens some times.
     fn faults(&mut self) {
         let share = self.random.pick(&[0.0, 0.15, 0.3, 0.5]);
-        let faults: [fn(&mut Self); 13] = [
+        let faults: [fn(&mut Self); 16] = [
             Self::bad_network,
             Self::bad_network,
             Self::cut,
@@ -189,6 +189,9 @@ impl Drawing<'_> {
             Self::close,
             Self::drain,
             Self::redirect,
+            Self::flap,
+            Self::clog,
+            Self::back_and_forth,
         ];
         for fault in faults {
             if self.random.chance(share) {
@@ -196,6 +199,44 @@ impl Drawing<'_> {
                     fault(self);
                 }
             }
+        }
+    }
+
+    /// A path that comes and goes.
+    fn flap(&mut self) {
+        let mut at = self.time();
+        let (from, to) = (self.server(), self.client());
+        for _ in 0..2 + self.random.below(4) {
+            let cut = |cut| Action::Cut {
+                from,
+                to,
+                both: true,
+                cut,
+            };
+            self.step(at, cut(true));
+            self.step(at + 2 * SECOND, cut(false));
+            at += 7 * SECOND;
+        }
+    }
+
+    fn clog(&mut self) {
+        let (at, lasts) = (self.time(), self.span(10 * SECOND));
+        let (server, client) = (self.server(), self.client());
+        for (from, to) in [(server, client), (client, server)] {
+            if self.random.chance(0.7) {
+                self.step(at, Action::Clog { from, to, lasts });
+            }
+        }
+    }
+
+    /// A client's address changes and is soon what it was.
+    fn back_and_forth(&mut self) {
+        let (mut at, node) = (self.time(), self.client());
+        for _ in 0..1 + self.random.below(3) {
+            self.step(at, Action::Rebind { node });
+            at += self.span(2 * SECOND);
+            self.step(at, Action::RebindBack { node });
+            at += self.span(2 * SECOND);
         }
     }
 
@@ -231,7 +272,7 @@ impl Drawing<'_> {
         }
         if random.chance(bad) {
             path.rate = random.pick(&[Some(200_000), Some(2_000_000)]);
-            path.queue = random.pick(&[None, Some(5_000)]);
+            path.queue = random.pick(&[None, Some(2_000)]);
         }
         if random.chance(bad) {
             path.mtu = random.pick(&[Some(1_200), Some(1_300)]);

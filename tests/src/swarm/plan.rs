@@ -118,7 +118,17 @@ pub enum Action {
         both: bool,
         cut: bool,
     },
+    /// What arrives is held for so long, and then comes all at once.
+    Clog {
+        from: usize,
+        to: usize,
+        lasts: Duration,
+    },
     Rebind {
+        node: usize,
+    },
+    /// To the address before.
+    RebindBack {
         node: usize,
     },
     Kill {
@@ -247,7 +257,7 @@ impl Action {
             Self::Connect { client, server } | Self::Redirect { client, server, .. } => {
                 vec![client, server]
             }
-            Self::Cut { from, to, .. } => vec![from, to],
+            Self::Cut { from, to, .. } | Self::Clog { from, to, .. } => vec![from, to],
             Self::Send { node, .. }
             | Self::BestEffort { node, .. }
             | Self::Broadcast { node, .. }
@@ -259,6 +269,7 @@ impl Action {
             | Self::Close { node, .. }
             | Self::Drain { node, .. }
             | Self::Rebind { node }
+            | Self::RebindBack { node }
             | Self::Kill { node, .. }
             | Self::Start { node }
             | Self::Pause { node }

@@ -352,7 +352,11 @@ impl<'a> Run<'a> {
                     self.cut(from, to, cut);
                 }
             }
+            Action::Clog { from, to, lasts } => {
+                self.world.clog(self.indices[from], self.indices[to], lasts);
+            }
             Action::Rebind { node } => self.world.rebind(self.indices[node]),
+            Action::RebindBack { node } => self.world.rebind_back(self.indices[node]),
             Action::Kill { node, keys_lost } => self.kill(node, keys_lost),
             Action::Start { node } => self.start(node),
             Action::Pause { node } if self.runs(node) => {
@@ -373,7 +377,7 @@ impl<'a> Run<'a> {
             self.world.direction(one, other).cut = true;
             self.cut.push((from, to));
         } else if self.cut.contains(&(from, to)) {
-            *self.world.direction(one, other) = self.world.path;
+            self.world.follow(one, other);
         }
     }
 
@@ -381,7 +385,7 @@ impl<'a> Run<'a> {
         self.world.path = Path::default();
         self.world.let_go();
         for (from, to) in std::mem::take(&mut self.cut) {
-            *self.world.direction(self.indices[from], self.indices[to]) = Path::default();
+            self.world.follow(self.indices[from], self.indices[to]);
         }
     }
 

@@ -53,6 +53,11 @@ impl World {
         self.network.direction(self.now, from, to).cut_after = datagrams;
     }
 
+    /// Holds whatever arrives in one direction for so long, and then lets all of it through at once.
+    pub fn clog(&mut self, from: NodeIndex, to: NodeIndex, lasts: Duration) {
+        self.network.direction(self.now, from, to).held_until = Some(self.now + lasts);
+    }
+
     /// How many datagrams were sent in one direction so far.
     pub fn sent(&mut self, from: NodeIndex, to: NodeIndex) -> u64 {
         self.network.direction(self.now, from, to).sent

@@ -241,6 +241,12 @@ impl World {
         direction.own.get_or_insert(path)
     }
 
+    /// From here on that direction does what every other path does, and changes of [`World::path`] reach
+    /// it again.
+    pub fn follow(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.network.direction(self.now, from, to).own = None;
+    }
+
     /// Calls `observer` with every datagram that a node sends to another, before the path does
     /// anything to it. There is one observer; a new one takes the place of the old one.
     pub fn observe(&mut self, observer: impl FnMut(Observed<'_>) + 'static) {

@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use trunkline_testkit::swarm::{Batch, Failure, Plan, commit, first_of, run, try_plan};
+use trunkline_testkit::swarm::{Batch, Failure, Plan, commit, first_of, run, try_twice};
 use trunkline_testkit::{Certificates, count_by};
 
 /// Runs simulated worlds from seeds, with random faults, until something is wrong.
@@ -59,7 +59,9 @@ fn main() -> anyhow::Result<ExitCode> {
 fn one(arguments: &Arguments, seed: u64, certificates: &Certificates) -> anyhow::Result<ExitCode> {
     let plan = Plan::new(seed);
     println!("{plan}");
-    match try_plan(&plan, certificates) {
+    // In another process too, for the seeds that differ there.
+    let this = std::env::current_exe().context("this program cannot be started again")?;
+    match try_twice(seed, certificates, &this) {
         Ok(ran) => {
             println!("seed {seed} is well: {:?}", ran.traffic);
             Ok(ExitCode::SUCCESS)

@@ -13,9 +13,9 @@ use super::verdict::{Verdict, rounded};
 
 /// How long the last client may take.
 const BACK_MOST: Duration = Duration::from_secs(30);
-/// Which share of all attempts may fall into one [`SLOT`].
+/// Which share of all attempts may fall into one [`WINDOW`].
 const CROWD_MOST: f64 = 0.02;
-const SLOT: Duration = Duration::from_millis(100);
+const WINDOW: Duration = Duration::from_millis(100);
 /// Whoever is not back by then does not come.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// What was left behind by the setting up is over by then.
@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Restart) -> Result<Verdict> {
         let at = back.get(rank).or(back.last());
         at.map_or(0.0, |at| (*at - returned).as_secs_f64())
     };
-    let crowd = crowd(&attempts, returned);
+    let crowd = crowd(attempts.clone());
     let most = BACK_MOST
         + if options.lose_keys {
             // Silence is all that they can go by.
@@ -88,14 +88,17 @@ pub(crate) fn run(options: &Restart) -> Result<Verdict> {
     ))
 }
 
-/// The largest share of the attempts that falls into one slot.
-fn crowd(attempts: &[Instant], origin: Instant) -> f64 {
-    let mut slots = std::collections::BTreeMap::<u128, usize>::new();
-    for attempt in attempts {
-        let slot = attempt.saturating_duration_since(origin).as_nanos() / SLOT.as_nanos();
-        *slots.entry(slot).or_default() += 1;
+/// The largest share of the attempts that falls into any 100 ms.
+fn crowd(mut attempts: Vec<Instant>) -> f64 {
+    attempts.sort_unstable();
+    let mut from = 0;
+    let mut most = 0;
+    for (to, attempt) in attempts.iter().enumerate() {
+        while *attempt - attempts[from] > WINDOW {
+            from += 1;
+        }
+        most = most.max(to + 1 - from);
     }
-    let most = slots.values().max().copied().unwrap_or_default();
     most as f64 / attempts.len().max(1) as f64
 }
 
@@ -168,11 +171,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_is_the_largest_share_in_one_slot() {
+    fn a_crowd_is_the_largest_share_of_any_100_ms() {
         let origin = Instant::now();
         let at = |millis| origin + Duration::from_millis(millis);
-        let attempts = [at(10), at(90), at(110), at(250)];
-        assert_eq!(crowd(&attempts, origin), 0.5);
-        assert_eq!(crowd(&[], origin), 0.0);
+        let attempts = [250, 10, 110, 90].map(at);
+        assert_eq!(crowd(attempts.to_vec()), 0.75);
+        assert_eq!(crowd(Vec::new()), 0.0);
     }
 }

@@ -19,11 +19,12 @@ use trunkline_core::fuzzing::{ForeignCrypto, use_foreign_crypto};
 /// What stands behind every packet in the place of AEAD's tag: a [`tag`].
 pub const TAG_BYTES: usize = 1;
 
-/// A byte that tells packets of other keys, and those whose number is misread, for only its last bytes
-/// are sent (RFC 9000 §17.1): what overtakes more than a hundred others is taken for another one.
+/// A byte that tells packets of other keys (its upper half), and those whose number is misread (its lower
+/// one), for only its last bytes are sent (RFC 9000 §17.1): what overtakes more than a hundred others is
+/// taken for another one.
 pub(super) fn tag(updates: u8, number: u64) -> u8 {
     let above = (number >> 8) ^ (number >> 16) ^ (number >> 24);
-    updates ^ above as u8
+    updates << 4 | (above ^ (above >> 4)) as u8 & 0xf
 }
 
 /// From now on, this thread's nodes use null cryptography.

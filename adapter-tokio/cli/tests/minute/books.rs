@@ -99,7 +99,11 @@ struct Read {
     /// Came back untaken, and were sent again: behind later ones.
     returned: BTreeSet<u64>,
     lost: u64,
+    /// Lost, and by what was told no server has handled them.
+    unhandled: BTreeSet<u64>,
     sessions_lost: u64,
+    /// Sent since a session was lost last.
+    of_this_session: BTreeSet<u64>,
 }
 
 impl Books {
@@ -128,9 +132,16 @@ impl Books {
                     ));
                 }
             }
-            // With the session went what it still had to deliver.
-            if account.trade == Trade::Notes && !account.killed && one.sessions_lost == 0 {
-                for &number in &one.sent {
+            for &number in &one.unhandled {
+                if handled.contains(&(client, number)) {
+                    wrong.push(format!(
+                        "{client}: {number} was handled, and told as one that was not"
+                    ));
+                }
+            }
+            // With a session went what it still had to deliver.
+            if account.trade == Trade::Notes && !account.killed {
+                for &number in &one.of_this_session {
                     if !handled.contains(&(client, number)) {
                         wrong.push(format!(
                             "{client}: {number} was sent, and neither arrived nor was its session lost"
@@ -238,11 +249,15 @@ impl Account {
             match line["event"].as_str() {
                 Some("sent") => {
                     let again = !read.sent.insert(number) && !read.returned.contains(&number);
+                    read.of_this_session.insert(number);
                     if open.insert(number, read.sessions_lost).is_some() || again {
                         wrong.push(format!("{client}: {number} was sent twice"));
                     }
                 }
-                Some("session_lost") => read.sessions_lost += 1,
+                Some("session_lost") => {
+                    read.sessions_lost += 1;
+                    read.of_this_session.clear();
+                }
                 Some("settled") => {
                     let Some(lost_before) = open.remove(&number) else {
                         wrong.push(format!("{client}: {number} settled, and was not open"));
@@ -256,7 +271,12 @@ impl Account {
                         Some("returned") => {
                             read.returned.insert(number);
                         }
-                        Some("lost") if read.sessions_lost > lost_before => read.lost += 1,
+                        Some("lost") if read.sessions_lost > lost_before => {
+                            read.lost += 1;
+                            if line["maybe_handled"] == false {
+                                read.unhandled.insert(number);
+                            }
+                        }
                         _ => wrong.push(format!("{client}: {line}")),
                     }
                 }

@@ -25,6 +25,7 @@ use stage::{PATHS, Stage, TRADES};
 
 /// How long there are faults unless it is said.
 const SECONDS: u64 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn variable(name: &str) -> Option<u64> {
     let given = std::env::var(name).ok()?;
@@ -70,6 +71,8 @@ fn nothing_is_lost_doubled_or_disordered_while_everything_breaks() {
     };
     println!("{totals}");
     assert!(totals.answered > 0 && totals.heard > 0, "{totals}");
+    // In a minute a path is cut for long enough.
+    assert!(totals.resumed > 0 || length < MINUTE, "{totals}");
 
     // These books are not just right because nothing is looked at.
     let acked = books.accounts.iter().flat_map(|account| {

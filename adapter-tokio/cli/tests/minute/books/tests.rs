@@ -104,6 +104,29 @@ fn what_was_sent_and_is_gone_without_a_word_is_found() {
 }
 
 #[test]
+fn what_was_sent_after_the_loss_of_a_session_has_to_arrive_and_what_was_sent_before_may_not() {
+    let lose = |books: &mut Books, at: usize| {
+        let lost = json!({"event": "session_lost"});
+        books.accounts[2].lines.insert(at, lost);
+        books.journals[1].remove(0);
+    };
+    let said = found(|books| lose(books, 2));
+    assert!(said.starts_with("carl: 2 was sent, and neither"), "{said}");
+    let mut books = books();
+    lose(&mut books, 4);
+    assert!(books.check().is_ok());
+}
+
+#[test]
+fn what_was_handled_and_told_as_not_handled_is_found() {
+    let said = found(|books| {
+        books.accounts[0].lines[4]["maybe_handled"] = false.into();
+        books.journals[0].push(note("anna", 2));
+    });
+    assert!(said.contains("anna: 2 was handled, and told"), "{said}");
+}
+
+#[test]
 fn what_was_handled_twice_is_found_in_one_journal_and_across_two() {
     for journal in [0, 1] {
         let said = found(|books| books.journals[journal].push(note("carl", 1)));

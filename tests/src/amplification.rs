@@ -364,15 +364,17 @@ mod tests {
         let handshake = long(2, SERVER, CLIENT, &[], 100);
         let coalesced = [long(0, SERVER, CLIENT, &[], 20), handshake.clone()].concat();
         let token = long(0, SERVER, CLIENT, &[1; 16], 1_200);
-        for (proof, proves) in [
-            (handshake, true),
-            (coalesced, true),
-            (token, true),
-            (initial(CLIENT), false),
+        for (proof, answers, proves) in [
+            (handshake, true, true),
+            (coalesced, true, true),
+            (token.clone(), true, true),
+            // One that the process before this one gave out.
+            (token, false, true),
+            (initial(CLIENT), true, false),
         ] {
             let mut server = Amplification::default();
             server.received(PEER, address(1), &initial(CLIENT), false);
-            server.received(PEER, address(1), &proof, true);
+            server.received(PEER, address(1), &proof, answers);
             let sent = (0..10).map(|_| server.sent(address(1), &answer(CLIENT, 1_200)));
             assert_eq!(sent.filter(Result::is_err).count() == 0, proves);
         }

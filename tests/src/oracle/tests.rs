@@ -190,6 +190,25 @@ fn a_lane_keeps_its_order() {
     }
 }
 
+/// A node that drains rejects what somebody waits for, and takes what nobody does.
+#[test]
+fn whoever_drains_may_leave_out_what_is_waited_for_and_nothing_else() {
+    for (drains, waits, expected) in [
+        (true, ACK, vec![]),
+        (true, Waits::Not, vec![3]),
+        (false, ACK, vec![3]),
+    ] {
+        let mut history = History::new();
+        history.send(1, waits);
+        history.send(2, Waits::Not);
+        if drains {
+            history.oracle.drains(history.now, SERVER, SECOND);
+        }
+        history.comes(2, Expects::Nothing);
+        assert_eq!(history.broken(), expected);
+    }
+}
+
 #[test]
 fn best_effort_may_have_gaps_and_never_goes_back() {
     for (order, expected) in [([1, 3], vec![]), ([3, 1], vec![3])] {

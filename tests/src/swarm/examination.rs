@@ -111,7 +111,7 @@ impl Run<'_> {
 
     /// Servers have no place for it, since others hold what there are, also such as have crashed.
     fn is_turned_away(&mut self, info: &SessionInfo) -> bool {
-        let limits = self.plan.server.limits.clone();
+        let limits = self.plan.server.limits;
         (0..self.plan.servers).any(|server| {
             let held = self.sessions(server);
             let of_client = held.iter().filter(|other| other.client == info.client);

@@ -121,9 +121,12 @@ fn without(plan: &Plan, steps: Range<usize>) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use trunkline_core::trace::Reader;
     use trunkline_core::{Bug, plant};
 
-    use super::super::try_seed;
+    use super::super::{commit, try_seed};
     use super::*;
 
     /// It takes a session that is lost with a message under way, and no more than that.
@@ -138,7 +141,32 @@ mod tests {
         let found = found.expect("the bug shows soon");
         let before = found.plan.clone();
         let smallest = found.shrink(&certificates, 150);
+        let folder = tempfile::tempdir().unwrap();
+        let written = smallest.write_traces(&certificates, folder.path());
         plant(None);
+        // Enough to see it again, by hand and record by record.
+        let said = smallest.to_string();
+        for part in [
+            format!("seed {}, commit {}", before.seed, commit()),
+            format!("--seed {}", before.seed),
+            "configuration: ".to_owned(),
+        ] {
+            assert!(said.contains(&part), "{said}");
+        }
+        let written = written.unwrap();
+        let plan = fs::read_to_string(written.join("plan.txt")).unwrap();
+        assert!(plan.contains(&said) && plan.contains("Connect"), "{plan}");
+        let names = fs::read_dir(&written).unwrap();
+        let names = names.map(|entry| entry.unwrap().path());
+        let traces = names.filter(|name| name.extension().is_some_and(|e| e == "tlt"));
+        let mut records = 0;
+        for trace in traces {
+            let mut reader = Reader::new(fs::File::open(trace).unwrap()).unwrap();
+            while reader.next_record().unwrap().is_some() {
+                records += 1;
+            }
+        }
+        assert!(records > 0);
         let Plan {
             servers, clients, ..
         } = smallest.plan;

@@ -62,8 +62,9 @@ struct Balance {
 }
 
 impl Balance {
-    /// Takes a datagram of that length for a stateless reset, if it can be one.
-    fn resets(&mut self, length: u64) -> bool {
+    /// Takes a datagram of that length for a stateless reset, if it can be one. `slack`: by less than that
+    /// the budget may be exceeded.
+    fn resets(&mut self, length: u64, slack: u64) -> bool {
         // The shortest that is long enough: whatever it really answered, the others still have theirs.
         let fits = |(_, answered): &(usize, &u64)| **answered > length;
         let came = self.short.iter().enumerate().filter(fits);
@@ -72,7 +73,7 @@ impl Balance {
         };
         // What was sent before for what came then.
         let spent = self.sent.saturating_sub(self.budget - answered * FACTOR);
-        if spent >= DATAGRAM_MAX {
+        if spent >= slack {
             return false;
         }
         self.short.swap_remove(at);
@@ -81,8 +82,9 @@ impl Balance {
         true
     }
 
-    fn sends(&mut self, datagram: &[u8]) -> Result<(), String> {
-        let had_room = self.validated || self.sent < self.budget;
+    /// `slack`: so much more than its budget may have been sent before.
+    fn sends(&mut self, datagram: &[u8], slack: u64) -> Result<(), String> {
+        let had_room = self.validated || self.sent < self.budget + slack;
         self.sent += datagram.len() as u64;
         let Self { sent, received, .. } = self;
         had_room
@@ -150,13 +152,17 @@ impl Amplification {
             Some(header) => header.destination == id,
             None => datagram.get(1..).is_some_and(|rest| rest.starts_with(id)),
         };
+        // Each dial may have exceeded its own budget.
+        let dials = account.dials.range((to, Vec::new())..);
+        let dials = dials.take_while(|((at, _), _)| *at == to);
+        let dials = dials.filter(|(_, balance)| !balance.validated).count() as u64;
+        let slack = DATAGRAM_MAX * dials.saturating_sub(1);
         let address = account.addresses.entry(to).or_default();
-        let is_reset =
-            header.is_none() && !address.validated && address.resets(datagram.len() as u64);
-        if is_reset {
+        let length = datagram.len() as u64;
+        if header.is_none() && !address.validated && address.resets(length, slack + DATAGRAM_MAX) {
             return Ok(());
         }
-        let mut fits = address.sends(datagram);
+        let mut fits = address.sends(datagram, slack);
         for ((_, id), balance) in account
             .dials
             .range_mut((to, Vec::new())..)
@@ -165,7 +171,7 @@ impl Amplification {
             if balance.validated || !is_for(id) {
                 continue;
             }
-            fits = fits.and(balance.sends(datagram));
+            fits = fits.and(balance.sends(datagram, 0));
             if let Some(header) = &header {
                 let route = self.routes.entry(header.source.to_vec());
                 route.or_default().insert(sender);
@@ -391,6 +397,19 @@ mod tests {
         }
         server.sent(address(1), &answer(CLIENT, 1_200)).unwrap();
         assert!(server.sent(address(1), &answer(OTHER, 1_200)).is_err());
+    }
+
+    #[test]
+    fn each_of_several_dials_may_exceed_its_budget_by_less_than_a_datagram() {
+        let mut server = Amplification::default();
+        server.received(PEER, address(1), &initial(CLIENT), false);
+        server.received(PEER, address(1), &initial(OTHER), false);
+        for id in [CLIENT, OTHER] {
+            for length in [1_200, 1_200, 1_199, 1_200] {
+                server.sent(address(1), &answer(id, length)).unwrap();
+            }
+        }
+        assert!(server.sent(address(1), &answer(CLIENT, 1_200)).is_err());
     }
 
     #[test]

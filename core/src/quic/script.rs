@@ -14,7 +14,7 @@ use super::streams::{Fault, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
 use crate::link::heads::with_length;
-use crate::tap::LinkNote;
+use crate::tap::{LinkNote, PEER_STREAMS_MAX};
 
 /// A stream of a scripted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,8 +206,9 @@ impl Script {
                 return;
             }
             LinkNote::Streams(count) => {
-                let lanes = self.peers[Dir::Uni as usize];
-                return self.peer_opens(Dir::Uni, lanes.saturating_add(*count));
+                let lanes = self.peers[Dir::Uni as usize].saturating_add(*count);
+                // Whatever a damaged or made-up trace says, note by note.
+                return self.peer_opens(Dir::Uni, lanes.min(PEER_STREAMS_MAX));
             }
             LinkNote::Control(frame) => return self.arrive(control, Ok(with_length(frame))),
             LinkNote::Lane { slot, frame, .. } => {

@@ -133,6 +133,9 @@ impl LinkNote {
     }
 }
 
+/// More streams than that no peer opens on a link.
+pub(crate) const PEER_STREAMS_MAX: u32 = 1_024;
+
 /// Where in a frame a body stands that is not to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marked {

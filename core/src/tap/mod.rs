@@ -20,6 +20,7 @@ use crate::message::Message;
 
 pub(crate) use body_key::BodyKey;
 pub use digest::Digest;
+pub(crate) use link::PEER_STREAMS_MAX;
 pub use link::{Level, LinkNote, LinkStream, Marked};
 
 /// What a node tells of itself. It is called on the node's thread, so it should be quick, and must

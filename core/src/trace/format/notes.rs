@@ -7,7 +7,7 @@ use super::codec::{Decoder, Encoder};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
 use crate::link::heads;
-use crate::tap::{BodyKey, LinkNote, LinkStream, Marked};
+use crate::tap::{BodyKey, LinkNote, LinkStream, Marked, PEER_STREAMS_MAX};
 
 /// The numbers of the kinds of notes.
 mod kind {
@@ -328,7 +328,9 @@ fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
         kind::UP => LinkNote::Up,
         kind::DOWN => LinkNote::Down(decode_reason(from)?),
         kind::FAULT => LinkNote::Fault(CloseCode(from.small()?), from.text()?.to_owned()),
-        kind::STREAMS => LinkNote::Streams(from.small().filter(|count| *count <= STREAMS_MAX)?),
+        kind::STREAMS => {
+            LinkNote::Streams(from.small().filter(|count| *count <= PEER_STREAMS_MAX)?)
+        }
         kind::CONTROL => LinkNote::Control(Bytes::copy_from_slice(from.bytes()?)),
         kind::OPENING | kind::LANE => LinkNote::Lane {
             slot: slot(from)?,
@@ -382,11 +384,8 @@ fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
     })
 }
 
-/// More streams than that no peer may open.
-const STREAMS_MAX: u32 = 1_024;
-
 fn slot(from: &mut Decoder<'_>) -> Option<u32> {
-    from.small().filter(|slot| *slot < STREAMS_MAX)
+    from.small().filter(|slot| *slot < PEER_STREAMS_MAX)
 }
 
 fn decode_stream(from: &mut Decoder<'_>) -> Option<LinkStream> {

@@ -9,7 +9,7 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::frame::encode_frame;
-use crate::tap::Digest;
+use crate::tap::{Digest, Marked};
 
 /// Protobuf's key of an envelope's body: field 15, with a length.
 const BODY: u8 = (15 << 3) | 2;
@@ -34,6 +34,15 @@ pub(crate) fn without_credentials(frame: &Bytes) -> Bytes {
 
 fn zeros(instead_of: &Bytes) -> Bytes {
     vec![0; instead_of.len()].into()
+}
+
+/// A frame whose body was not kept, as if it had been empty; `None`: the frame does not say right before
+/// that place how long the body was.
+pub(crate) fn without_body(kept: &[u8], marked: &Marked) -> Option<Bytes> {
+    let (head, tail) = marked.around(kept);
+    let mut said = vec![BODY];
+    prost::encode_length_delimiter(marked.length, &mut said).ok()?;
+    Some([head.strip_suffix(&said[..])?, tail].concat().into())
 }
 
 /// A frame as it stands on a stream, with its length before it.
@@ -288,6 +297,36 @@ mod tests {
         assert_eq!(with_length(&frame), framed);
         assert_eq!(wire::body_range(&message(5, b"").slice(1..)), None);
         assert_eq!(wire::body_range(&Bytes::from_static(&[0xff; 4])), None);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_frame_decodes_without_its_body() {
+        for length in [1, 200, 70_000] {
+            let frame = lane_frame(&vec![9; length]);
+            let body = wire::body_range(&frame).unwrap();
+            let kept = frame.slice(..body.start);
+            let marked = Marked {
+                start: body.start,
+                length,
+                hash: 0,
+            };
+            let emptied = wire::Envelope::decode(without_body(&kept, &marked).unwrap()).unwrap();
+            let whole = wire::Envelope::decode(marked.made_up(&kept)).unwrap();
+            assert_eq!(emptied.header, whole.header);
+            assert_eq!(
+                (emptied.body.len(), &whole.body[..]),
+                (0, &vec![0; length][..])
+            );
+            let elsewhere = Marked { start: 1, ..marked };
+            assert_eq!(without_body(&kept, &elsewhere), None);
+        }
+    }
+
+    /// A message's frame, without the length before it.
+    fn lane_frame(body: &[u8]) -> Bytes {
+        let framed = message(5, body);
+        let length = wire::decode_frame_len(&framed, usize::MAX).unwrap();
+        framed.slice(length.prefix..)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::streams::{Fault, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
 use crate::link::heads::with_length;
-use crate::tap::{LinkNote, PEER_STREAMS_MAX};
+use crate::tap::{LinkNote, Marked, PEER_STREAMS_MAX};
 
 /// A stream of a scripted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,13 +71,20 @@ pub(crate) struct Script {
     /// How many streams each side has opened, of either direction.
     peers: [u32; 2],
     own: [u32; 2],
-    incoming: BTreeMap<StreamId, VecDeque<Result<Bytes, Fault>>>,
+    incoming: BTreeMap<StreamId, VecDeque<Result<Arrived, Fault>>>,
     stalled: bool,
     /// Streams that would have taken more, had they not been full.
     waiting: Vec<StreamId>,
     said: Vec<(LinkKey, Said)>,
     closed: bool,
     dictated: Option<Dictated>,
+}
+
+/// What waits in a stream to be read.
+enum Arrived {
+    Bytes(Bytes),
+    /// A frame without its body, which is made up when it is read, and not for as long as it waits.
+    Bodiless(Bytes, Marked),
 }
 
 /// What is left of the answers that a recorded connection gave in one call.
@@ -140,7 +147,7 @@ impl Script {
         }
         match event {
             ScriptEvent::Up => self.events.push_back(ConnectionEvent::Connected),
-            ScriptEvent::Bytes(stream, bytes) => self.arrive(stream, Ok(bytes)),
+            ScriptEvent::Bytes(stream, bytes) => self.arrive(stream, Ok(Arrived::Bytes(bytes))),
             ScriptEvent::Finish(stream) => self.arrive(stream, Err(stream_ended("finished"))),
             ScriptEvent::Reset(stream, code) => {
                 let how = format!("reset (code {code})");
@@ -165,7 +172,7 @@ impl Script {
     }
 
     /// Something comes in a stream of the peer's, or in the peer's half of one.
-    fn arrive(&mut self, stream: ScriptStream, what: Result<Bytes, Fault>) {
+    fn arrive(&mut self, stream: ScriptStream, what: Result<Arrived, Fault>) {
         let id = self.id(stream, !self.side);
         if id.initiator() != self.side {
             let beyond = u32::try_from(id.index() + 1).unwrap_or(u32::MAX);
@@ -210,9 +217,20 @@ impl Script {
                 // Whatever a damaged or made-up trace says, note by note.
                 return self.peer_opens(Dir::Uni, lanes.min(PEER_STREAMS_MAX));
             }
-            LinkNote::Control(frame) => return self.arrive(control, Ok(with_length(frame))),
-            LinkNote::Lane { slot, frame, .. } => {
-                return self.arrive(ScriptStream::Lane(*slot), Ok(with_length(frame)));
+            LinkNote::Control(frame) => {
+                return self.arrive(control, Ok(Arrived::Bytes(with_length(frame))));
+            }
+            LinkNote::Lane {
+                slot,
+                frame,
+                marked,
+                ..
+            } => {
+                let arrived = match marked {
+                    None => Arrived::Bytes(with_length(frame)),
+                    Some(marked) => Arrived::Bodiless(frame.clone(), *marked),
+                };
+                return self.arrive(ScriptStream::Lane(*slot), Ok(arrived));
             }
             LinkNote::Broken { slot, code, reason } => {
                 let stream = slot.map_or(control, ScriptStream::Lane);
@@ -367,7 +385,11 @@ impl Script {
 
     pub(crate) fn read(&mut self, id: StreamId) -> Result<Option<Bytes>, Fault> {
         let waiting = self.incoming.get_mut(&id);
-        waiting.and_then(VecDeque::pop_front).transpose()
+        let next = waiting.and_then(VecDeque::pop_front).transpose()?;
+        Ok(next.map(|arrived| match arrived {
+            Arrived::Bytes(bytes) => bytes,
+            Arrived::Bodiless(frame, marked) => with_length(&marked.made_up(&frame)),
+        }))
     }
 
     pub(crate) fn refuse(&mut self, id: StreamId) {

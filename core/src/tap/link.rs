@@ -54,10 +54,9 @@ pub enum LinkNote {
         slot: u32,
         /// It names the lane: there is no envelope in it.
         opening: bool,
-        /// The frame, without its length.
+        /// The frame, without its length; and without its body, where that is not kept.
         frame: Bytes,
-        /// The part of it that is its body, where that is not to be kept: what stands there is of no
-        /// meaning.
+        /// The body that is not kept, and where in the frame it stood.
         marked: Option<Marked>,
     },
     /// A stream cannot be read any further.
@@ -136,15 +135,33 @@ impl LinkNote {
 /// More streams than that no peer opens on a link.
 pub(crate) const PEER_STREAMS_MAX: u32 = 1_024;
 
-/// Where in a frame a body stands that is not to be kept.
+/// A body that was taken out of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marked {
-    /// Its first byte's place.
+    /// Where in the frame its first byte stood.
     pub start: usize,
-    /// How long it is, in bytes.
+    /// How long it was, in bytes.
     pub length: usize,
     /// See [`super::Body::Marked`].
     pub hash: u64,
+}
+
+impl Marked {
+    /// What is kept of the frame: what stood before the body, and what stood behind it.
+    pub(crate) fn around<'a>(&self, kept: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        kept.split_at(self.start.min(kept.len()))
+    }
+
+    /// The whole frame, with as many zeros as the body had bytes in its place. `kept` is the frame
+    /// without its body.
+    pub fn made_up(&self, kept: &[u8]) -> Bytes {
+        let (head, tail) = self.around(kept);
+        let mut whole = Vec::with_capacity(kept.len().saturating_add(self.length));
+        whole.extend_from_slice(head);
+        whole.resize(head.len().saturating_add(self.length), 0);
+        whole.extend_from_slice(tail);
+        whole.into()
+    }
 }
 
 /// One of the streams that a node writes.

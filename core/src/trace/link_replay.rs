@@ -159,7 +159,7 @@ fn notes_unlike(expected: &[(LinkKey, LinkNote)], came: &[(LinkKey, LinkNote)]) 
     }
 }
 
-/// Whether they say the same, but for hashes of bodies.
+/// Whether they say the same, but for bodies that were not kept, and for hashes of bodies.
 fn same(one: &LinkNote, other: &LinkNote) -> bool {
     match (one, other) {
         (
@@ -167,7 +167,7 @@ fn same(one: &LinkNote, other: &LinkNote) -> bool {
                 slot,
                 opening,
                 frame,
-                marked: _,
+                marked,
             },
             LinkNote::Lane {
                 slot: others_slot,
@@ -175,7 +175,18 @@ fn same(one: &LinkNote, other: &LinkNote) -> bool {
                 frame: others_frame,
                 marked: _,
             },
-        ) => (slot, opening, frame) == (others_slot, others_opening, others_frame),
+        ) => {
+            let frames_same = match marked {
+                None => frame == others_frame,
+                Some(marked) => {
+                    let (head, tail) = marked.around(frame);
+                    others_frame.len() == frame.len() + marked.length
+                        && others_frame.starts_with(head)
+                        && others_frame.ends_with(tail)
+                }
+            };
+            (slot, opening) == (others_slot, others_opening) && frames_same
+        }
         (one, other) => one == other,
     }
 }

@@ -238,8 +238,17 @@ impl Part {
             LinkNote::Fault(..) => ScriptEvent::Stop(control, 0),
             LinkNote::Moved(address) => ScriptEvent::Move(*address),
             LinkNote::Control(frame) => ScriptEvent::Bytes(control, with_length(frame)),
-            LinkNote::Lane { slot, frame, .. } => {
-                ScriptEvent::Bytes(ScriptStream::Lane(*slot), with_length(frame))
+            LinkNote::Lane {
+                slot,
+                frame,
+                marked,
+                ..
+            } => {
+                let bytes = match marked {
+                    None => with_length(frame),
+                    Some(marked) => with_length(&marked.made_up(frame)),
+                };
+                ScriptEvent::Bytes(ScriptStream::Lane(*slot), bytes)
             }
             LinkNote::Broken { slot, .. } => {
                 ScriptEvent::Finish(slot.map_or(control, ScriptStream::Lane))

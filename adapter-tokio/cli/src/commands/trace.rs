@@ -330,7 +330,10 @@ fn count(file: &Path) -> Result<Counts, Failure> {
                 let kind = kinds.entry(note.name()).or_default();
                 kind.records += 1;
                 kind.bytes += match note {
-                    LinkNote::Control(frame) | LinkNote::Lane { frame, .. } => frame.len() as u64,
+                    LinkNote::Control(frame) => frame.len() as u64,
+                    LinkNote::Lane { frame, marked, .. } => {
+                        (frame.len() + marked.map_or(0, |marked| marked.length)) as u64
+                    }
                     _ => 0,
                 };
             }

@@ -1,5 +1,7 @@
 //! The bytes of what links' connections answered, link by link.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
@@ -166,51 +168,72 @@ fn encode_lane(
     marked: Option<Marked>,
     out: &mut Encoder<'_>,
 ) {
-    let marked = match out.key_of_bodies() {
-        Some(key) if !opening => redacted(frame, marked, key),
-        _ => marked,
-    };
-    let parts = marked.and_then(|marked| {
-        let head = frame.get(..marked.start)?;
-        let tail = frame.get(marked.start.checked_add(marked.length)?..)?;
-        Some((marked, head, tail))
-    });
-    match parts {
-        Some((marked, head, tail)) => {
-            out.byte(kind::MARKED);
-            out.number(slot.into());
-            out.bytes(head);
-            out.number(marked.length as u64);
-            out.fixed(marked.hash);
-            out.bytes(tail);
-        }
-        None => {
-            out.byte(if opening { kind::OPENING } else { kind::LANE });
-            out.number(slot.into());
-            out.bytes(frame);
-        }
+    let key = out.key_of_bodies().filter(|_| !opening);
+    match (marked, key) {
+        (None, None) => encode_whole(slot, opening, frame, out),
+        (None, Some(key)) => match trunkline_proto::body_range(frame) {
+            None => encode_whole(slot, opening, frame, out),
+            Some(body) => encode_taken_out(slot, frame, body, key, out),
+        },
+        (Some(marked), None) => encode_bodiless(slot, marked, marked.around(frame), out),
+        (Some(marked), Some(key)) => match body_elsewhere(frame, &marked) {
+            None => {
+                let hash = key.hash(&marked.hash.to_le_bytes());
+                let marked = Marked { hash, ..marked };
+                encode_bodiless(slot, marked, marked.around(frame), out);
+            }
+            Some((whole, body)) => encode_taken_out(slot, &whole, body, key, out),
+        },
     }
 }
 
-/// What stands for the body of that frame, if it has one: what does already gets another hash, if it
-/// is where the trace says that it is.
-fn redacted(frame: &Bytes, marked: Option<Marked>, key: &BodyKey) -> Option<Marked> {
-    let range = trunkline_proto::body_range(frame);
-    let is_there = |known: &Marked| {
-        let place = (known.start, known.length);
-        range.as_ref().is_none_or(|r| place == (r.start, r.len()))
-    };
-    if let Some(known) = marked.filter(is_there) {
-        let hash = key.hash(&known.hash.to_le_bytes());
-        return Some(Marked { hash, ..known });
-    }
-    let range = range?;
-    let body = frame.get(range.clone())?;
-    Some(Marked {
-        start: range.start,
+fn encode_whole(slot: u32, opening: bool, frame: &[u8], out: &mut Encoder<'_>) {
+    out.byte(if opening { kind::OPENING } else { kind::LANE });
+    out.number(slot.into());
+    out.bytes(frame);
+}
+
+fn encode_taken_out(
+    slot: u32,
+    whole: &[u8],
+    body: Range<usize>,
+    key: &BodyKey,
+    out: &mut Encoder<'_>,
+) {
+    let (head, rest) = whole.split_at(body.start);
+    let (bytes, tail) = rest.split_at(body.len());
+    let marked = Marked {
+        start: body.start,
         length: body.len(),
-        hash: key.hash(body),
-    })
+        hash: key.hash(bytes),
+    };
+    encode_bodiless(slot, marked, (head, tail), out);
+}
+
+fn encode_bodiless(slot: u32, marked: Marked, (head, tail): (&[u8], &[u8]), out: &mut Encoder<'_>) {
+    out.byte(kind::MARKED);
+    out.number(slot.into());
+    out.bytes(head);
+    out.number(marked.length as u64);
+    out.fixed(marked.hash);
+    out.bytes(tail);
+}
+
+/// The whole frame and its body's place, if that is not where a trace says that the body was.
+fn body_elsewhere(kept: &Bytes, marked: &Marked) -> Option<(Bytes, Range<usize>)> {
+    // Nearly always it is the last of a frame that is in order without it.
+    let is_last = marked.start == kept.len();
+    let in_order = |frame: Bytes| {
+        let body = trunkline_proto::body_in_order(&frame);
+        body.is_some_and(|body| body.is_empty())
+    };
+    if is_last && heads::without_body(kept, marked).is_some_and(in_order) {
+        return None;
+    }
+    let whole = marked.made_up(kept);
+    let place = marked.start..marked.start.saturating_add(marked.length);
+    let body = trunkline_proto::body_range(&whole)?;
+    (body != place).then_some((whole, body))
 }
 
 fn fault(code: CloseCode, reason: &str, out: &mut Encoder<'_>) {
@@ -263,11 +286,7 @@ pub(super) fn decode_notes(from: &mut Decoder<'_>) -> Option<Vec<(LinkKey, LinkN
     let mut placeholders = 0;
     loop {
         match from.byte()? {
-            kind::END => {
-                // Only now: what a record merely announces, and then breaks off, takes no memory.
-                notes.iter_mut().for_each(|(_, note)| make_up_body(note));
-                return Some(notes);
-            }
+            kind::END => return Some(notes),
             kind::LINK => of = Some(from.link()?),
             kind => {
                 let note = decode_note(kind, from)?;
@@ -287,27 +306,9 @@ pub(super) fn decode_notes(from: &mut Decoder<'_>) -> Option<Vec<(LinkKey, LinkN
     }
 }
 
-/// Bytes that one record may have its reader make up for bodies that were not kept: those of the 256
+/// Bytes that a replay may have to make up for bodies of one record that were not kept: those of the 256
 /// frames of 1 MiB that one visit of a link reads at most.
 const PLACEHOLDERS_MAX: usize = 1 << 28;
-
-/// Puts zeros where the body stood that is not kept.
-fn make_up_body(note: &mut LinkNote) {
-    let LinkNote::Lane {
-        frame,
-        marked: Some(marked),
-        ..
-    } = note
-    else {
-        return;
-    };
-    let (head, tail) = frame.split_at(marked.start);
-    let mut whole = Vec::with_capacity(frame.len() + marked.length);
-    whole.extend_from_slice(head);
-    whole.resize(head.len() + marked.length, 0);
-    whole.extend_from_slice(tail);
-    *frame = whole.into();
-}
 
 fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
     Some(match kind {
@@ -427,23 +428,42 @@ mod tests {
         let frame = framed.freeze().slice(1..);
         let body = trunkline_proto::body_range(&frame).unwrap();
         let key = BodyKey::new([7; 32]);
-        for start in [0, body.start, body.end] {
-            let (length, hash) = (body.len(), 5);
-            let marked = Some(Marked {
+        // What stands in the trace says where the body was: where it was, or elsewhere, before a frame
+        // that has its body still.
+        let bodiless = Bytes::copy_from_slice(&frame[..body.start]);
+        let known = |start, length| {
+            Some(Marked {
                 start,
                 length,
-                hash,
-            });
-            let expected = match start == body.start {
-                true => key.hash(&5_u64.to_le_bytes()),
-                false => key.hash(b"secret"),
+                hash: 5,
+            })
+        };
+        let expected = |start, hash| Marked {
+            start,
+            length: body.len(),
+            hash,
+        };
+        let of = |frame: &Bytes, marked| {
+            let mut bytes = Vec::new();
+            let mut out = Encoder::new(&mut bytes).redacting(Some(&key));
+            encode_lane(0, false, frame, marked, &mut out);
+            let (kind, rest) = bytes.split_first().unwrap();
+            let Some(LinkNote::Lane {
+                marked: Some(marked),
+                frame,
+                ..
+            }) = decode_note(*kind, &mut Decoder(rest))
+            else {
+                panic!("its body is in it");
             };
-            let expected = Some(Marked {
-                start: body.start,
-                length,
-                hash: expected,
-            });
-            assert_eq!(redacted(&frame, marked, &key), expected);
-        }
+            (marked, frame)
+        };
+        let whole = expected(body.start, key.hash(b"secret"));
+        assert_eq!(of(&frame, None), (whole, bodiless.clone()));
+        let again = expected(body.start, key.hash(&5_u64.to_le_bytes()));
+        let there = known(body.start, body.len());
+        assert_eq!(of(&bodiless, there), (again, bodiless.clone()));
+        assert_eq!(of(&frame, known(0, 0)), (whole, bodiless.clone()));
+        assert_eq!(of(&frame, known(body.end, 0)), (whole, bodiless));
     }
 }

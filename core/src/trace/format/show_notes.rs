@@ -9,7 +9,8 @@ use trunkline_proto as wire;
 use wire::control::Frame;
 
 use crate::id::Tag;
-use crate::tap::LinkNote;
+use crate::link::heads::without_body;
+use crate::tap::{LinkNote, Marked};
 
 impl fmt::Display for LinkNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +50,7 @@ impl fmt::Display for LinkNote {
                 marked,
                 ..
             } => {
-                write!(f, "read {} on stream {slot}", envelope(frame))?;
+                write!(f, "read {} on stream {slot}", envelope(frame, *marked))?;
                 match marked {
                     Some(marked) => write!(f, " (body {:016x})", marked.hash),
                     None => Ok(()),
@@ -134,10 +135,15 @@ fn control(frame: &Bytes) -> String {
 }
 
 /// An envelope's kind, and what says most of it.
-fn envelope(frame: &Bytes) -> String {
-    let Ok(envelope) = wire::Envelope::decode(frame.clone()) else {
-        return format!("a frame of {} bytes that is no envelope", frame.len());
+fn envelope(frame: &Bytes, marked: Option<Marked>) -> String {
+    let (whole, length) = match marked {
+        None => (Some(frame.clone()), frame.len()),
+        Some(marked) => (without_body(frame, &marked), frame.len() + marked.length),
     };
+    let Some(envelope) = whole.and_then(|frame| wire::Envelope::decode(frame).ok()) else {
+        return format!("a frame of {length} bytes that is no envelope");
+    };
+    let bytes = marked.map_or(envelope.body.len(), |marked| marked.length);
     let header = envelope.header;
     let what = match header.kind {
         wire::Kind::Message => "message",
@@ -151,7 +157,7 @@ fn envelope(frame: &Bytes) -> String {
         text += &format!(", promise {}", header.promise);
     }
     if header.tag != 0 {
-        text += &format!(", {} with {} bytes", Tag(header.tag), envelope.body.len());
+        text += &format!(", {} with {bytes} bytes", Tag(header.tag));
     }
     text
 }

@@ -70,6 +70,7 @@ pub fn traces(data: &[u8]) -> Reached {
     read.check_cut(&trace[..cut.min(trace.len())]);
     if read.made_up > MADE_UP_MAX {
         reached.insert("bodies that would have to be made up");
+        above_quic::check_redacts(&trace, &read);
         return reached;
     }
     match replay(&trace[..], Instant::now()) {
@@ -100,17 +101,23 @@ pub fn traces(data: &[u8]) -> Reached {
     reached
 }
 
-/// A node, and what each record says; nothing for what a trace only announces. Of a link trace, bodies
-/// that are not kept have the lengths that it says.
+/// A node, and what each record says; nothing for what a trace only announces. Bodies that are not kept
+/// take memory where a node is given them; elsewhere at most one at a time, of a frame that does not say
+/// where the trace does how long it was.
 pub(super) fn memory(data: &[u8]) -> u64 {
     let mut input = Input::new(data);
     let flags = input.byte();
     input.short();
     let read = Read::of(&given(flags, input.rest()));
-    (256 << 10) + 100 * data.len() as u64 + 8 * read.made_up
+    let made_up = match read.made_up {
+        replayed @ ..=MADE_UP_MAX => 8 * replayed,
+        _ => read.largest_made_up,
+    };
+    (256 << 10) + 100 * data.len() as u64 + made_up
 }
 
-/// Traces that have bodies of more bytes than these made up are read, and that is all.
+/// Traces that have bodies of more bytes than these made up are read, shown and redacted, and that is
+/// all.
 const MADE_UP_MAX: u64 = 64 << 10;
 
 /// The trace of an input with these flags.

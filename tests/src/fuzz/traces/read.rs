@@ -11,6 +11,8 @@ pub(super) struct Read {
     pub(super) time: i64,
     /// Bytes of bodies that were not kept.
     pub(super) made_up: u64,
+    /// Of the longest of these that stood in a lane's frame.
+    pub(super) largest_made_up: u64,
     pub(super) end: Result<Ending, TraceError>,
     /// All records up to there, written again.
     again: Vec<u8>,
@@ -26,6 +28,7 @@ impl Read {
             records: 0,
             time: 0,
             made_up: 0,
+            largest_made_up: 0,
             end: Ok(Ending::Open),
             again: Vec::new(),
         };
@@ -49,6 +52,7 @@ impl Read {
             assert!(!record.kind().is_empty());
             self.time = record.at().map_or(self.time, |at| at.max(self.time));
             self.made_up += made_up(&record);
+            self.largest_made_up = self.largest_made_up.max(largest_made_up(&record));
             writer.write(&record)?;
         }
         let behind = reader.next_record();
@@ -105,16 +109,26 @@ fn made_up(record: &Record<'_>) -> u64 {
             Call::Connect { credentials, .. } => of(*credentials),
             call => of(call.payload()),
         },
-        Record::Answers { notes, .. } => {
-            let of = |note: &LinkNote| match note {
-                LinkNote::Lane {
-                    marked: Some(marked),
-                    ..
-                } => marked.length as u64,
-                _ => 0,
-            };
-            notes.iter().map(|(_, note)| of(note)).sum()
-        }
-        _ => 0,
+        record => in_frames(record).sum(),
     }
+}
+
+/// How long the longest of them was that stood in a lane's frame.
+fn largest_made_up(record: &Record<'_>) -> u64 {
+    in_frames(record).max().unwrap_or(0)
+}
+
+/// How long bodies were that are not in their frames.
+fn in_frames(record: &Record<'_>) -> impl Iterator<Item = u64> {
+    let notes = match record {
+        Record::Answers { notes, .. } => &notes[..],
+        _ => &[],
+    };
+    notes.iter().filter_map(|(_, note)| match note {
+        LinkNote::Lane {
+            marked: Some(marked),
+            ..
+        } => Some(marked.length as u64),
+        _ => None,
+    })
 }

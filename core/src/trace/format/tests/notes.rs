@@ -72,12 +72,10 @@ pub(super) fn notes() -> Vec<LinkNote> {
         LinkNote::Drained,
         LinkNote::Closed(CloseCode::NORMAL, reason()),
     ];
-    let mut with_zeros = frame.to_vec();
-    with_zeros[4..8].fill(0);
     notes.push(LinkNote::Lane {
         slot: 0,
         opening: false,
-        frame: with_zeros.into(),
+        frame: Bytes::from_static(b"headtail"),
         marked: Some(marked),
     });
     notes.extend(

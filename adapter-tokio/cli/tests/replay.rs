@@ -178,7 +178,7 @@ fn looks_inside(server: &Path) {
     );
     let timeline = run(&["replay", &path, "--events", "--until", "2000"]);
     let timeline = String::from_utf8(timeline.stdout).expect("text");
-    assert!(timeline.contains("Connected {"), "{timeline}");
+    assert!(timeline.contains(" Connected: session "), "{timeline}");
     assert!(
         timeline.contains("\nidentical: 2000 records over "),
         "{timeline}"

@@ -13,6 +13,31 @@ use serde_json::Value;
 use support::{assert_one_line, run};
 use traces::first_records;
 
+/// A checked-in recording.
+fn golden(name: &str) -> PathBuf {
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
+    PathBuf::from(format!("{traces}/{name}.tlt"))
+}
+
+/// What the program prints, with these arguments before the path.
+fn said(command: &[&str], path: &Path, options: &[&str]) -> String {
+    let path = path.display().to_string();
+    let output = run(&[command, &[path.as_str()], options].concat());
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn timelines_tell_how_long_bodies_are_and_not_what_is_in_them() {
+    for name in ["requests-client", "requests-server", "messages-server"] {
+        let timeline = said(&["replay"], &golden(name), &["--events"]);
+        assert!(timeline.contains(" bytes"), "{timeline}");
+        assert!(!timeline.contains("\\0"), "{timeline}");
+        let longest = timeline.lines().map(str::len).max();
+        assert!(longest < Some(300), "{timeline}");
+    }
+}
+
 /// What the program says of a trace.
 fn replayed(path: &Path) -> (Option<i32>, Value) {
     let output = run(&["replay", &path.display().to_string(), "--json"]);
@@ -40,7 +65,7 @@ fn what_if_says_what_it_holds_fixed_and_its_example_shows_something() {
         "{earlier}"
     );
     let later = what_if("resume-client", "redial.first=5s");
-    assert!(later.contains(" Reconnecting {"), "{later}");
+    assert!(later.contains(" Reconnecting: "), "{later}");
     // The client goes on in the rhythm that it was told, so this is no news of a healthy link.
     let alone = what_if("heartbeat-server", "heartbeat.interval=5s");
     assert!(alone.contains("HeartbeatTimeout"), "{alone}");

@@ -7,6 +7,7 @@ mod commands;
 mod control;
 mod drain;
 mod events;
+mod events_shown;
 mod input;
 mod lifecycle;
 mod log;

@@ -269,7 +269,7 @@ pub(super) fn event_unlike(
     (found != expected).then(|| {
         (
             expected.map_or_else(none, |mark| mark.to_string()),
-            came.map_or_else(none, |event| format!("event {event:?}")),
+            came.map_or_else(none, |event| format!("event {event}")),
         )
     })
 }

@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.events {
         replay = replay.on_event(|since, event| {
             if shown.is_ok() {
-                shown = output::result(&format!("{} {event:?}", moment(since)));
+                shown = output::result(&format!("{} {event}", moment(since)));
             }
         });
     }
@@ -177,7 +177,7 @@ fn compare(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let found = what_if(open(path)?, &arguments.what_if, Instant::now()).map_err(refused)?;
     if arguments.events {
         for (at, event) in &found.other.events {
-            output::result(&format!("{} {event:?}", moment(*at)))?;
+            output::result(&format!("{} {event}", moment(*at)))?;
         }
     }
     output::result(&compared(&found))
@@ -209,7 +209,7 @@ fn compared(found: &Comparison) -> String {
     };
     let shown = |timeline: &trunkline_core::trace::Timeline| match timeline.events.get(first) {
         Some((at, event)) => {
-            let event = format!("{event:?}");
+            let event = event.to_string();
             let cut = event.floor_char_boundary(SHOWN);
             let more = if cut < event.len() { " …" } else { "" };
             format!("{} {}{more}", moment(*at), &event[..cut])

@@ -6,17 +6,47 @@ mod support;
 #[path = "support/traces.rs"]
 mod traces;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use support::{assert_one_line, run};
 use traces::first_records;
+use trunkline_core::trace::{Build, Header, Reader, Record, Writer};
 
 /// A checked-in recording.
 fn golden(name: &str) -> PathBuf {
     let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
     PathBuf::from(format!("{traces}/{name}.tlt"))
+}
+
+/// Copies a checked-in recording with another header; returns how many records it has, and over
+/// which time in nanoseconds.
+fn under_another_header(name: &str, to: &Path, change: impl FnOnce(&mut Header)) -> (u64, i64) {
+    let file = BufReader::new(File::open(golden(name)).unwrap());
+    let mut reader = Reader::new(file).unwrap();
+    let mut header = reader.header().clone();
+    change(&mut header);
+    let (mut writer, later) = (
+        Writer::new(Vec::new(), &header).unwrap(),
+        header.beginning.clock,
+    );
+    let (mut records, mut time) = (0, 0);
+    while let Some((_, mut record)) = reader.next_record().unwrap() {
+        records += 1;
+        if let Record::Call { at, .. }
+        | Record::Transmit { at, .. }
+        | Record::Arrival { at }
+        | Record::Asked { at, .. } = &mut record
+        {
+            time = *at;
+            *at += later;
+        }
+        writer.write(&record).unwrap();
+    }
+    fs::write(to, writer.into_inner()).unwrap();
+    (records, time)
 }
 
 /// What the program prints, with these arguments before the path.
@@ -25,6 +55,45 @@ fn said(command: &[&str], path: &Path, options: &[&str]) -> String {
     let output = run(&[command, &[path.as_str()], options].concat());
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn how_another_build_differs_is_said_before_anything_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("other.tlt");
+    under_another_header("resume-client", &path, |header| {
+        header.build = Build {
+            rustc: "rustc 1.0.0".to_owned(),
+            ..Build::own()
+        };
+    });
+    let line = format!(
+        "another build: rustc is {}, and was rustc 1.0.0\n",
+        Build::own().rustc
+    );
+    for options in [
+        &[][..],
+        &["--events"],
+        &["--until", "20"],
+        &["--what-if", "heartbeat.misses=1"],
+        &["--what-if", "heartbeat.misses=1", "--events"],
+    ] {
+        let said = said(&["replay"], &path, options);
+        assert!(said.starts_with(&line), "{options:?}: {said}");
+        assert_eq!(said.matches("another build").count(), 1, "{said}");
+    }
+    let (status, said) = replayed(&path);
+    assert_eq!(status, Some(0), "{said}");
+    let differences = said["build"].as_array().expect("a list");
+    assert_eq!(differences.len(), 1, "{said}");
+    assert_eq!(differences[0]["what"], "rustc", "{said}");
+    assert_eq!(differences[0]["recorded"], "rustc 1.0.0", "{said}");
+
+    under_another_header("resume-client", &path, |header| header.build = Build::own());
+    for options in [&["--events"][..], &["--what-if", "heartbeat.misses=1"]] {
+        let same = self::said(&["replay"], &path, options);
+        assert!(!same.contains("another build"), "{same}");
+    }
 }
 
 #[test]

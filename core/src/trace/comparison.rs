@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::format::Build;
 use crate::node::Event;
 
 /// What a recorded node did, and what it would have done.
@@ -13,6 +14,8 @@ pub struct Comparison {
     pub recorded: Timeline,
     /// With the other one.
     pub other: Timeline,
+    /// What the recorded program was built from.
+    pub recorded_by: Build,
 }
 
 /// What a node did.

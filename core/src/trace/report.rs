@@ -49,7 +49,15 @@ impl Report {
     pub fn is_identical(&self) -> bool {
         self.difference.is_none()
     }
+
+    /// What it displays, without how this program's build differs from the recorded one: for whoever has
+    /// said that before.
+    pub fn verdict(&self) -> impl fmt::Display {
+        Verdict(self)
+    }
 }
+
+struct Verdict<'a>(&'a Report);
 
 impl Difference {
     pub(super) fn at(
@@ -69,31 +77,32 @@ impl Difference {
 impl fmt::Display for Report {
     /// One line for each thing that is worth knowing; the verdict is the first word of one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = Build::own();
-        for (what, here, recorded) in own.differences(&self.recorded_by) {
-            writeln!(
-                f,
-                "another build: {what} is {here}, and was {}",
-                recorded.escape_debug()
-            )?;
-        }
-        match (&self.difference, self.ending) {
+        let words = Build::own().differences_in_words(&self.recorded_by);
+        write!(f, "{words}{}", self.verdict())
+    }
+}
+
+impl fmt::Display for Verdict<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report {
+            records,
+            time,
+            difference,
+            ending,
+            ..
+        } = self.0;
+        match (difference, ending) {
             // Nothing is called identical that was not looked at.
             (None, Some(Ending::CutShort(bytes))) => {
                 return write!(
                     f,
-                    "identical up to record {}, where the recording is cut short: {bytes} bytes were not looked at",
-                    self.records
+                    "identical up to record {records}, where the recording is cut short: {bytes} bytes were not looked at"
                 );
             }
-            (None, _) => write!(
-                f,
-                "identical: {} records over {:?}",
-                self.records, self.time
-            )?,
+            (None, _) => write!(f, "identical: {records} records over {time:?}")?,
             (Some(difference), _) => difference.fmt(f)?,
         }
-        match self.ending {
+        match ending {
             None => Ok(()),
             Some(ending) => write!(f, "\n{ending}"),
         }

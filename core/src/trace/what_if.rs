@@ -90,6 +90,7 @@ pub fn what_if(
     Ok(Comparison {
         recorded: run(&header.config)?,
         other: run(&config)?,
+        recorded_by: header.build,
     })
 }
 

@@ -121,6 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         replay = replay.until(record);
     }
     if arguments.events {
+        other_build(&replay.header().build)?;
         replay = replay.on_event(|since, event| {
             if shown.is_ok() {
                 shown = output::result(&format!("{} {event}", moment(since)));
@@ -132,6 +133,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         let own = Build::own();
         output::json(&outcome(&report, &own))?;
+    } else if arguments.events {
+        output::result(&report.verdict().to_string())?;
     } else {
         output::result(&report.to_string())?;
     }
@@ -139,6 +142,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         _ if !report.is_identical() => Err(Failure::Silent(1)),
         Some(Ending::CutShort(_)) if !arguments.cut_short => Err(Failure::Silent(2)),
         _ => Ok(()),
+    }
+}
+
+/// Says how this build differs from the recorded one, before anything else is said.
+fn other_build(recorded: &Build) -> Result<(), Failure> {
+    match Build::own().differences_in_words(recorded) {
+        words if words.is_empty() => Ok(()),
+        words => output::result(words.trim_end()),
     }
 }
 
@@ -175,6 +186,7 @@ fn outcome<'a>(report: &'a Report, own: &'a Build) -> Outcome<'a> {
 fn compare(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let refused = |error| Failure::usage(format!("{}: {error}", path.display()));
     let found = what_if(open(path)?, &arguments.what_if, Instant::now()).map_err(refused)?;
+    other_build(&found.recorded_by)?;
     if arguments.events {
         for (at, event) in &found.other.events {
             output::result(&format!("{} {event}", moment(*at)))?;
@@ -188,7 +200,9 @@ const HELD_FIXED: &str = "held fixed:  peers say and do what they did, when they
     setting that they follow, such as heartbeat.interval, this side's part alone shows";
 
 fn compared(found: &Comparison) -> String {
-    let Comparison { recorded, other } = found;
+    let Comparison {
+        recorded, other, ..
+    } = found;
     let mut text = format!("as recorded: {recorded}\nwhat if:     {other}\n{HELD_FIXED}\n\n");
     let mut table = Table::new(["event", "as recorded", "what if"]);
     let (before, after) = (recorded.counts(), other.counts());

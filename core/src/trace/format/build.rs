@@ -39,4 +39,14 @@ impl Build {
         .map(|(what, own, others)| (what, own.as_str(), others.as_str()))
         .collect()
     }
+
+    /// The same in words, a line for each; nothing if there is no difference.
+    pub fn differences_in_words(&self, other: &Self) -> String {
+        let differences = self.differences(other).into_iter();
+        let line = |(what, own, others): (_, _, &str)| {
+            let others = others.escape_debug();
+            format!("another build: {what} is {own}, and was {others}\n")
+        };
+        differences.map(line).collect()
+    }
 }

@@ -336,6 +336,7 @@ fn check_what_if(
             let both = Comparison {
                 recorded: same.recorded,
                 other: changed.recorded,
+                recorded_by: same.recorded_by,
             };
             assert_eq!(both.first_difference(), None, "it was not changed");
         }

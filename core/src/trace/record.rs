@@ -220,7 +220,7 @@ impl<W: Write> Recording<W> {
             Ok(false) => {
                 let size = writer.written();
                 tracing::warn!(size, "the recording has reached its limit and ends");
-                self.end(End::Full);
+                self.end(Some(End::Full));
             }
             Err(error) => {
                 tracing::warn!(%error, "the recording cannot be written and ends");
@@ -229,12 +229,13 @@ impl<W: Write> Recording<W> {
         }
     }
 
-    fn end(&mut self, end: End) {
+    /// Writes what is left, and why it ends, if that is known.
+    fn end(&mut self, end: Option<End>) {
         match self.sink.take() {
             None => {}
-            Some(Sink::Ring(mut ring)) => ring.save(Some(end)),
+            Some(Sink::Ring(mut ring)) => ring.save(end),
             Some(Sink::File(mut writer)) => {
-                let written = writer.write(&Record::End(end));
+                let written = end.map_or(Ok(()), |end| writer.write(&Record::End(end)));
                 if let Err(error) = written.and_then(|()| writer.flush()) {
                     tracing::warn!(%error, "the recording's end cannot be written");
                 }
@@ -319,7 +320,11 @@ impl<W: Write + Send> Tap for Recording<W> {
 }
 
 impl<W: Write> Drop for Recording<W> {
+    /// A panic that unwinds through the node stops nothing in order: the trace ends with what led to it.
     fn drop(&mut self) {
-        self.end(End::Stopped);
+        match std::thread::panicking() {
+            true => self.end(None),
+            false => self.end(Some(End::Stopped)),
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What is asked of traces that nobody recorded.
 
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -156,4 +157,67 @@ fn hashes_that_stood_in_a_trace_are_others_in_its_redacted_copy() {
         panic!("another number of bodies");
     };
     assert!(one == again && one != other && one != 1 && other != 2);
+}
+
+/// What is written, for whoever has a clone of it.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Records a node that gets one input, in a thread that then does something; returns the last call and
+/// how the trace ends.
+fn recorded(recorder: Recorder<Written>, written: &Written, then: fn()) -> (String, Ending) {
+    let origin = crate::Origin {
+        now: Instant::now(),
+        wall: SystemTime::UNIX_EPOCH,
+        seed: crate::Seed::new([7; 32]),
+        keys: None,
+    };
+    let (roles, now) = (crate::Roles::default(), origin.now);
+    let thread = std::thread::spawn(move || {
+        let mut node = recorder
+            .start(crate::Config::default(), roles, origin)
+            .unwrap();
+        node.handle_input(now, crate::Input::Timeout);
+        then();
+    });
+    thread.join().ok();
+    let written = written.0.lock().unwrap();
+    let mut reader = Reader::new(&written[..]).unwrap();
+    let mut last = String::new();
+    while let Some((_, record)) = reader.next_record().unwrap() {
+        if let Record::Call { call, .. } = record {
+            last = call.to_string();
+        }
+    }
+    (last, reader.ending().unwrap())
+}
+
+#[test]
+fn a_panic_leaves_the_call_that_led_to_it_and_nothing_says_that_it_was_stopped_in_order() {
+    let to_a_file = |written: &Written| Recorder::to(written.clone()).link();
+    let last_seconds = |written: &Written| {
+        let written = written.clone();
+        Recorder::last(Duration::from_secs(5), &Saver::default(), move |_| {
+            Ok(written.clone())
+        })
+    };
+    for recorder in [&to_a_file as &dyn Fn(&Written) -> _, &last_seconds] {
+        let written = Written::default();
+        let (call, ending) = recorded(recorder(&written), &written, || {});
+        assert_eq!((&call[..], ending), ("timeout", Ending::Said(End::Stopped)));
+        let written = Written::default();
+        let (call, ending) = recorded(recorder(&written), &written, || panic!("a bug"));
+        assert_eq!((&call[..], ending), ("timeout", Ending::Open));
+    }
 }

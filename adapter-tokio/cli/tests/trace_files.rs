@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use support::{assert_one_line, run};
 use traces::first_records;
-use trunkline_core::trace::{Build, Header, Reader, Record, Writer};
+use trunkline_core::trace::{Beginning, Build, Header, Reader, Record, Writer};
 
 /// A checked-in recording.
 fn golden(name: &str) -> PathBuf {
@@ -94,6 +94,23 @@ fn how_another_build_differs_is_said_before_anything_else() {
         let same = self::said(&["replay"], &path, options);
         assert!(!same.contains("another build"), "{same}");
     }
+}
+
+#[test]
+fn the_last_seconds_of_a_node_are_counted_from_where_they_begin() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ring.tlt");
+    let (records, time) = under_another_header("resume-client", &path, |header| {
+        header.beginning = Beginning {
+            first: 1_000,
+            clock: 3_600_000_000_000,
+        };
+    });
+    let stats = said(&["trace", "stats"], &path, &["--json"]);
+    let stats: Value = serde_json::from_str(&stats).expect("one object");
+    assert_eq!(stats["records"], records, "{stats}");
+    let seconds = stats["seconds"].as_f64().expect("a number");
+    assert!((seconds - time as f64 / 1e9).abs() < 1e-6, "{stats}");
 }
 
 #[test]

@@ -318,9 +318,11 @@ fn count(file: &Path) -> Result<Counts, Failure> {
     let refused = |error| unusable(file, &error);
     let mut reader = Reader::new(open(file)?).map_err(refused)?;
     let mut kinds = BTreeMap::<&'static str, Kind>::new();
-    let (mut records, mut last) = (0, 0);
-    while let Some((number, record)) = reader.next_record().map_err(refused)? {
-        records = number;
+    // The last seconds of a node begin somewhere in its life.
+    let begun = reader.header().beginning.clock;
+    let (mut records, mut last) = (0_u64, begun);
+    while let Some((_, record)) = reader.next_record().map_err(refused)? {
+        records += 1;
         last = record.at().map_or(last, |at| at.max(last));
         let kind = kinds.entry(record.kind()).or_default();
         kind.records += 1;
@@ -358,7 +360,7 @@ fn count(file: &Path) -> Result<Counts, Failure> {
             Recorded::Link { bodies: false, .. } => "link",
         },
         records,
-        seconds: since(last).as_secs_f64(),
+        seconds: since(last.saturating_sub(begun)).as_secs_f64(),
         kinds,
         ending: reader.ending().map(|ending| ending.to_string()),
     })

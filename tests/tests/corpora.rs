@@ -25,11 +25,21 @@ fn inputs(target: &Target) -> BTreeMap<String, Vec<u8>> {
     files.map(|file| read(file.unwrap())).collect()
 }
 
+/// What fuzz/README.md promises of a corpus: it is read, run and carried along by everybody.
+const INPUTS_MAX: usize = 250;
+const BYTES_MAX: usize = 330_000;
+
 /// Runs a target's corpus, and holds it to what it has to reach.
 fn check(name: &str) {
     let target = target(name);
     let inputs = inputs(target);
     assert!(!inputs.is_empty(), "{name} has no corpus");
+    let bytes: usize = inputs.values().map(Vec::len).sum();
+    assert!(
+        inputs.len() <= INPUTS_MAX && bytes <= BYTES_MAX,
+        "{name} has {} inputs of {bytes} bytes: cut its corpus down (fuzz/README.md)",
+        inputs.len()
+    );
     let mut reached = BTreeMap::new();
     let mut most = 0;
     for (input, data) in &inputs {

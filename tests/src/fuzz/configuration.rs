@@ -15,6 +15,7 @@ use super::two_nodes::{null_world, told, without_discovery};
 pub(super) const FLOOR: &[&str] = &[
     "a configuration that is refused",
     "a configuration that is used",
+    "one shard of several",
     "a reply",
     "a session resumed",
     "a session lost",
@@ -48,6 +49,9 @@ pub fn configuration(data: &[u8]) -> Reached {
         return reached;
     }
     reached.insert("a configuration that is used");
+    if config.shard.of > 1 {
+        reached.insert("one shard of several");
+    }
     converse(config, sides, &mut reached);
     reached
 }
@@ -84,7 +88,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// How many fields [`set`] knows.
-const FIELDS: u8 = 44;
+const FIELDS: u8 = 46;
 /// In which a request is answered, and who was broken apart is back.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
@@ -152,6 +156,8 @@ fn set(config: &mut Config, input: &mut Input<'_>) {
         41 => config.report_sent = number & 1 == 1,
         42 => transport.copies_on_loss = number & 1 == 1,
         43 => transport.tls_resumption = number & 1 == 1,
+        44 => config.shard.number = number as u16,
+        45 => config.shard.of = number as u16,
         _ => {}
     }
 }

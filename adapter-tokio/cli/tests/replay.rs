@@ -2,21 +2,23 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/program.rs"]
+mod program;
 mod support;
 #[path = "support/traces.rs"]
 mod traces;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use program::Program;
 use serde_json::Value;
-use support::{assert_one_line, run, trunkline};
+use support::{assert_one_line, run};
 use traces::first_records;
 use trunkline_core::tap::{Body, LinkNote};
 use trunkline_core::trace::{Reader, Record, Recorded, Writer};
@@ -29,24 +31,29 @@ const CLIENTS: u64 = 3;
 const MESSAGES: u64 = 3_400;
 
 /// The program as a proxy in front of a server, on a bad network with a tunnel every few seconds.
-fn bad_network(server: SocketAddr) -> (Child, String) {
+fn bad_network(server: SocketAddr) -> (Program, String) {
     let to = server.to_string();
-    let mut child = trunkline(&["impair", "--listen", "127.0.0.1:0", "--to", &to])
-        .args(["--delay", "2ms", "--loss", "2%", "--reorder", "2%"])
-        .args(["--duplicate", "1%", "--blackout", "2s@4s", "--seed", "7"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut line = String::new();
-    BufReader::new(child.stderr.as_mut().expect("piped"))
-        .read_line(&mut line)
-        .expect("a line");
-    let address = line
-        .split_once("listening on ")
-        .and_then(|(_, rest)| rest.split_once(','))
-        .map(|(address, _)| address.to_owned());
-    (child, address.expect("an address"))
+    let path = ["--delay", "2ms", "--loss", "2%", "--reorder", "2%"];
+    let more = ["--duplicate", "1%", "--blackout", "2s@4s", "--seed", "7"];
+    let listen = ["impair", "--listen", "127.0.0.1:0", "--to", &to, "--json"];
+    let mut program = Program::start(&[&listen[..], &path, &more].concat());
+    let address = program.address();
+    (program, address)
+}
+
+/// The network was what it was to be.
+fn was_bad(network: Program) {
+    network.signal("INT");
+    let summary = network.end().summary();
+    for way in ["up", "down"] {
+        for fate in ["lost", "reordered", "duplicated", "cut"] {
+            let packets = summary[way][fate].as_u64();
+            assert!(
+                packets > Some(0),
+                "none was {fate} on its way {way}: {summary}"
+            );
+        }
+    }
 }
 
 /// Notices within a second that nothing comes any more, and is back soon after.
@@ -82,7 +89,7 @@ async fn conversation(directory: &Path, recording: fn(PathBuf) -> Recording) {
         .record(recording(directory.join("server.tlt")))
         .await
         .expect("a server");
-    let (mut network, address) = bad_network(server.local_addr());
+    let (network, address) = bad_network(server.local_addr());
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let client = Client::connect(address.clone())
@@ -117,8 +124,9 @@ async fn conversation(directory: &Path, recording: fn(PathBuf) -> Recording) {
         client.close().await;
     }
     server.close().await;
-    network.kill().expect("it runs");
-    network.wait().expect("it ends");
+    if cfg!(unix) {
+        was_bad(network);
+    }
 }
 
 /// What the program says of a trace.
@@ -129,7 +137,17 @@ fn replayed(path: &Path) -> (Option<i32>, Value) {
     (output.status.code(), said)
 }
 
-/// Every recording of the conversation is its owner's, and replays identical in another process.
+/// How many links of a recorded node carried a session on.
+fn resumed(path: &Path) -> usize {
+    let output = run(&["replay", &path.display().to_string(), "--events"]);
+    assert!(output.status.success(), "{output:?}");
+    let timeline = String::from_utf8(output.stdout).expect("text");
+    let resumed = |line: &&str| line.contains(" Connected: ") && line.ends_with(", resumed");
+    timeline.lines().filter(resumed).count()
+}
+
+/// Every recording of the conversation is its owner's, and replays identical in another process; in
+/// each, sessions went on over later links.
 fn all_replay_identical(directory: &Path) {
     let names = (0..CLIENTS).map(|number| format!("client-{number}.tlt"));
     for name in names.chain(["server.tlt".to_owned()]) {
@@ -146,6 +164,13 @@ fn all_replay_identical(directory: &Path) {
         assert_eq!(said["build"], Value::Array(vec![]), "{said}");
         assert_eq!(said["ending"], "the recording was stopped in order");
         assert!(said["records"].as_u64() > Some(MESSAGES / 8), "{said}");
+        let (resumed, clients) = (resumed(&path), usize::try_from(CLIENTS).unwrap());
+        let expected = if path.ends_with("server.tlt") {
+            clients
+        } else {
+            1
+        };
+        assert!(resumed >= expected, "{}: {resumed}", path.display());
     }
 }
 

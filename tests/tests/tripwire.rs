@@ -9,15 +9,17 @@
 ))]
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::RandomState;
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use trunkline_core::trace::replay;
 use trunkline_testkit::swarm::{Plan, run};
-use trunkline_testkit::{Certificates, World, echo};
+use trunkline_testkit::{Certificates, Recording, World, echo};
 
 /// Numbers of system calls, as in the kernel's `unistd.h`.
 mod call {
@@ -99,6 +101,63 @@ fn random_runs_take_no_randomness_but_their_seeds() {
         assert_eq!(freely.fingerprint, refused.fingerprint, "seed {seed}");
         assert_eq!(refused.panicked, None, "seed {seed}");
     }
+}
+
+/// Two nodes, recorded: the traces of both.
+fn recorded(recording: Recording, certificates: &Certificates) -> Vec<Vec<u8>> {
+    let mut world = World::with_certificates(12, certificates);
+    world.record_at(recording);
+    world.config().heartbeat.interval = Duration::from_secs(1);
+    world.path.loss = 0.05;
+    let (server, client) = (world.server(), world.client());
+    let session = world.connect(client, server, "alice");
+    for round in 0..10_u32 {
+        world.request(client, session, &round.to_be_bytes());
+        world.run(Duration::from_secs(3), echo);
+    }
+    world.kill(server);
+    world.start_process(server);
+    world.run(Duration::from_secs(10), echo);
+    world.kill(client);
+    world.kill(server);
+    let traces = |node| world.traces(node);
+    [server, client].into_iter().flat_map(traces).collect()
+}
+
+fn assert_identical(trace: &[u8]) {
+    let report = replay(trace, Instant::now()).unwrap();
+    assert!(report.is_identical() && report.records > 10, "{report}");
+}
+
+#[test]
+fn recording_and_replaying_take_no_randomness_but_what_is_in_the_trace() {
+    let certificates = Certificates::new().unwrap();
+    for recording in [Recording::Wire, Recording::Link] {
+        let freely = recorded(recording, &certificates);
+        assert_eq!(freely.len(), 3, "the server had two processes");
+        let certificates = certificates.clone();
+        let refused = without_randomness(move || {
+            let traces = recorded(recording, &certificates);
+            traces.iter().for_each(|trace| assert_identical(trace));
+            traces
+        });
+        assert!(refused.unwrap() == freely, "another trace");
+    }
+}
+
+#[test]
+fn golden_traces_replay_without_any_randomness() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_trace = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tlt");
+    let golden: Vec<_> = files
+        .filter(is_trace)
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    assert!(golden.len() > 20, "{} traces", golden.len());
+    without_randomness(move || golden.iter().for_each(|trace| assert_identical(trace))).unwrap();
 }
 
 #[test]

@@ -1,4 +1,10 @@
-//! A scene for each behaviour of PROTOCOL.md. Each checks that it shows what it is there to show.
+//! Scenes of what PROTOCOL.md says that nodes do. Each checks that it shows what it is there to show.
+//!
+//! Not all of it has one. Of the close codes (§15) these are left out: VERSION_MISMATCH (there is one
+//! version), UNAUTHENTICATED, WRONG_TOKEN, SUPERSEDED, SLOW_CONSUMER, INTERNAL, TOO_MANY_SESSIONS, and
+//! those of applications; most status codes (§16); and of the rest a new session's lost Welcome (§7.4),
+//! a server in several places (§7.6), delays beyond the first few (§14), most limits (§17), and
+//! unknown fields (§18). The close codes have their tests in `hostile` and `sharing`.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +12,9 @@ use trunkline_core::{
     Admission, Audience, CloseCode, DisconnectReason, DrainPlan, Event, Expects, Lane, Node,
     Status, StatusCode,
 };
-use trunkline_proto::generated::Envelope;
+use trunkline_proto::control::Frame;
+use trunkline_proto::generated::{Envelope, Kind};
+use trunkline_proto::{Receipt, Receipts};
 use trunkline_testkit::raw_peer::{RawLink, RawSettings, hello};
 
 use crate::scene::{SECOND, Scene, Traces, doorkeeper, said};
@@ -14,7 +22,7 @@ use crate::scene::{SECOND, Scene, Traces, doorkeeper, said};
 /// A scene's name, and what plays it.
 pub(crate) type Named = (&'static str, fn() -> Traces);
 
-pub(crate) const SCENES: [Named; 22] = [
+pub(crate) const SCENES: [Named; 25] = [
     ("messages", messages),
     ("pressure", pressure),
     ("admission", admission),
@@ -39,6 +47,11 @@ pub(crate) const SCENES: [Named; 22] = [
     ("unknown-lane", || {
         fault(CloseCode::UNKNOWN_LANE, unknown_lane)
     }),
+    ("misplaced", || {
+        fault(CloseCode::PROTOCOL_VIOLATION, misplaced)
+    }),
+    ("flood", || fault(CloseCode::FLOODED, flood)),
+    ("bad-receipt", || fault(CloseCode::BAD_RECEIPT, bad_receipt)),
 ];
 
 fn messages() -> Traces {
@@ -417,4 +430,24 @@ fn too_large(link: &mut RawLink) {
 
 fn unknown_lane(link: &mut RawLink) {
     link.open_lane(62, 0);
+}
+
+fn misplaced(link: &mut RawLink) {
+    link.hello(&hello("mallory", 5));
+}
+
+/// Acks of 65,536 promises that nobody made.
+fn flood(link: &mut RawLink) {
+    let lane = link.open_lane(64, 0);
+    let envelope = Envelope {
+        kind: Kind::Acks.into(),
+        acks: vec![0, 65_536],
+        ..Envelope::default()
+    };
+    link.send_envelope(lane, &envelope);
+}
+
+fn bad_receipt(link: &mut RawLink) {
+    let receipts = vec![Receipt { lane: 0, next: 1 }];
+    link.send_control(Frame::Receipts(Receipts { receipts }));
 }

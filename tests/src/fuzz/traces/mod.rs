@@ -101,7 +101,7 @@ pub fn traces(data: &[u8]) -> Reached {
     reached
 }
 
-/// A node, and what each record says; nothing for what a trace only announces. Bodies that are not kept
+/// A node, its links' streams, and what each record says; nothing for what a trace only announces. Bodies that are not kept
 /// take memory where a node is given them; elsewhere at most one at a time, of a frame that does not say
 /// where the trace does how long it was.
 pub(super) fn memory(data: &[u8]) -> u64 {
@@ -113,7 +113,7 @@ pub(super) fn memory(data: &[u8]) -> u64 {
         replayed @ ..=MADE_UP_MAX => 8 * replayed,
         _ => read.largest_made_up,
     };
-    (256 << 10) + 100 * data.len() as u64 + made_up
+    (256 << 10) + 100 * data.len() as u64 + made_up + 400 * read.streams
 }
 
 /// Traces that have bodies of more bytes than these made up are read, shown and redacted, and that is

@@ -1,5 +1,7 @@
 //! What the reader makes of a trace.
 
+use std::collections::BTreeMap;
+
 use trunkline_core::tap::{Body, Call, LinkNote};
 use trunkline_core::trace::{Ending, Header, Reader, Record, TraceError, Writer};
 
@@ -13,6 +15,8 @@ pub(super) struct Read {
     pub(super) made_up: u64,
     /// Of the longest of these that stood in a lane's frame.
     pub(super) largest_made_up: u64,
+    /// How many streams of peers notes open, as far as links may have them.
+    pub(super) streams: u64,
     pub(super) end: Result<Ending, TraceError>,
     /// All records up to there, written again.
     again: Vec<u8>,
@@ -29,6 +33,7 @@ impl Read {
             time: 0,
             made_up: 0,
             largest_made_up: 0,
+            streams: 0,
             end: Ok(Ending::Open),
             again: Vec::new(),
         };
@@ -53,6 +58,7 @@ impl Read {
             self.time = record.at().map_or(self.time, |at| at.max(self.time));
             self.made_up += made_up(&record);
             self.largest_made_up = self.largest_made_up.max(largest_made_up(&record));
+            self.streams += streams(&record);
             writer.write(&record)?;
         }
         let behind = reader.next_record();
@@ -96,6 +102,23 @@ impl Read {
             "a cut changed what is before it"
         );
     }
+}
+
+/// More than these a link has not.
+const STREAMS_MAX: u64 = 1_024;
+
+/// How many streams of peers a record opens: of each link no more than it may have.
+fn streams(record: &Record<'_>) -> u64 {
+    let Record::Answers { notes, .. } = record else {
+        return 0;
+    };
+    let mut links = BTreeMap::<_, u64>::new();
+    for (link, note) in notes {
+        if let LinkNote::Streams(count) = note {
+            *links.entry(*link).or_default() += u64::from(*count);
+        }
+    }
+    links.values().map(|count| STREAMS_MAX.min(*count)).sum()
 }
 
 /// How many bytes of a record's bodies were not kept.

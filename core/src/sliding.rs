@@ -49,7 +49,7 @@ impl<T> SlidingTable<T> {
     }
 
     /// Adds an entry whose number somebody else gave: a table of the same numbers as another one.
-    #[cfg(any(feature = "driver", test))]
+    #[allow(dead_code, reason = "the driver's alone, which is a feature")]
     pub(crate) fn insert(&mut self, number: u64, entry: T) {
         if self.ring.is_empty() && number >= self.base {
             self.base = number;

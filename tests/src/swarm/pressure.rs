@@ -10,7 +10,7 @@ use trunkline_core::{CloseCode, CommandError, Limits, MetricsSnapshot, SessionIn
 pub struct Pressure(BTreeMap<&'static str, u64>);
 
 /// All that can be.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 15] = [
     "limits.frame_bytes",
     "limits.lanes",
     "limits.promises",
@@ -21,7 +21,6 @@ const KINDS: [&str; 16] = [
     "limits.event_messages",
     "limits.best_effort_bytes",
     "limits.best_effort_bytes, disconnected",
-    "limits.sessions",
     "limits.half_open",
     "limits.half_open_unvalidated",
     "limits.groups",
@@ -80,21 +79,14 @@ impl Pressure {
 
     /// A process at its end.
     pub(super) fn process(&mut self, metrics: &MetricsSnapshot) {
-        let closed = |code| {
-            metrics
-                .closed_by_code
-                .get(&code)
-                .copied()
-                .unwrap_or_default()
-        };
+        let slow = metrics.closed_by_code.get(&CloseCode::SLOW_CONSUMER);
         for (kind, times) in [
             ("limits.promises, oldest evicted", metrics.promises_evicted),
             ("limits.best_effort_bytes", metrics.best_effort_dropped),
             (
                 "limits.best_effort_bytes, disconnected",
-                closed(CloseCode::SLOW_CONSUMER),
+                slow.copied().unwrap_or_default(),
             ),
-            ("limits.sessions", closed(CloseCode::TOO_MANY_SESSIONS)),
             ("limits.half_open", metrics.incoming_ignored),
             ("limits.half_open_unvalidated", metrics.incoming_retried),
         ] {

@@ -191,7 +191,8 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
 /// Reads what follows a call's kind and time.
 pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) -> Option<Call<'a>> {
     Some(match kind {
-        kind::DATAGRAM => Call::Datagram {
+        // At link level only that one came is recorded, and redaction would leave this one as it is.
+        kind::DATAGRAM if level == Level::Wire => Call::Datagram {
             remote: from.address()?,
             local_ip: from.optional(Decoder::ip)?,
             ecn: from.optional(Decoder::byte)?,

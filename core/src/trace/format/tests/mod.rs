@@ -227,6 +227,21 @@ fn marked(mut call: Call<'static>) -> Call<'static> {
     call
 }
 
+fn is_datagram(record: &Record<'_>) -> bool {
+    matches!(record, Record::Call { call, .. } if matches!(call, Call::Datagram { .. }))
+}
+
+#[test]
+fn a_link_trace_has_no_datagrams() {
+    let records: Vec<_> = records().into_iter().filter(is_datagram).collect();
+    assert!(!records.is_empty());
+    for record in records {
+        let bytes = written(&link_header(), vec![record]);
+        let error = read(&bytes).unwrap_err();
+        assert!(matches!(error, TraceError::Unknown { .. }), "{error:?}");
+    }
+}
+
 /// What is recorded above QUIC alone.
 fn link_records() -> Vec<Record<'static>> {
     let link = |slot| {
@@ -247,6 +262,7 @@ fn link_records() -> Vec<Record<'static>> {
     let mut records = records();
     records.truncate(records.len() - 1);
     records.extend(marked);
+    records.retain(|record| !is_datagram(record));
     records.extend([
         Record::Arrival { at: -7 },
         answers(false),

@@ -60,6 +60,7 @@
 
 mod amplification;
 mod certificates;
+mod crowd;
 mod digest;
 mod direction;
 #[cfg(feature = "fuzz")]
@@ -81,6 +82,7 @@ pub mod swarm;
 mod world;
 
 pub use certificates::{Authority, Certificates, Leaf};
+pub use crowd::most_within;
 pub use memory::{Counter, count_by};
 pub use network::{Observed, Traffic};
 pub use path::Path;

@@ -13,7 +13,7 @@ use trunkline_core::{
     Admission, Config, Datagram, Event, Input, Node, Origin, PersistentKeys, Roles, Seed,
     ServerRole, Shard,
 };
-use trunkline_testkit::{Certificates, NodeIndex, Observed, World, echo};
+use trunkline_testkit::{Certificates, NodeIndex, Observed, World, echo, most_within};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,20 +49,6 @@ fn observe_dials(world: &mut World, server: NodeIndex) -> Dials {
         },
     );
     dials
-}
-
-/// The most of these instants that lie within 100 ms.
-fn most_at_once(mut at: Vec<Instant>) -> usize {
-    at.sort_unstable();
-    let mut from = 0;
-    let mut most = 0;
-    for (to, end) in at.iter().enumerate() {
-        while *end - at[from] > SECOND / 10 {
-            from += 1;
-        }
-        most = most.max(to + 1 - from);
-    }
-    most
 }
 
 /// A server and so many clients, each a node of its own, connected for a while.
@@ -111,7 +97,7 @@ fn most_at_once_after_a_restart(clients: usize, away: Duration) -> usize {
         assert!(after < 30 * SECOND, "{after:?}");
     }
     let dials: Vec<_> = dials.borrow().values().copied().collect();
-    most_at_once(dials)
+    most_within(SECOND / 10, dials)
 }
 
 /// `TRUNKLINE_HERD=10000` takes as many clients, and some minutes, in place of 2,000.
@@ -239,7 +225,7 @@ fn redials_wait_1_2_4_to_60_seconds_inside_their_jitter_and_find_a_server_that_r
             "it is back within the longest delay"
         );
     }
-    let most = most_at_once(dials.values().copied().collect());
+    let most = most_within(SECOND / 10, dials.values().copied().collect());
     assert!(
         most <= dials.len() / 50,
         "{most} of {} dials at once",

@@ -391,11 +391,11 @@ impl Carrier {
         }
     }
 
-    /// QUIC's timers rest until a ping has gone the peer's other path: its loss timer is still that of the
-    /// path before, and must not fire with nothing in flight (quinn issue 2658). A ping sets it anew;
-    /// challenges of the path before do not. A ping leaves at once, but where QUIC
-    /// has not heard enough from there, which waits for the peer anyway, or where that path's window is
-    /// full: then the link lasts until something is acknowledged there, or the peer gives it up.
+    /// QUIC's timers rest until a ping has gone on the peer's other path: its loss timer is still that of
+    /// the path before, and must not fire with nothing in flight (quinn issue 2658). A ping sets it anew;
+    /// challenges of the path before do not. A ping leaves at once, but where QUIC has not heard enough
+    /// from there, which waits for the peer anyway, or where that path's window is full: then the link
+    /// lasts until something is acknowledged there, or the peer gives it up.
     fn timers_rest(&self) -> bool {
         self.moved.is_some() && !self.connection.is_closed()
     }

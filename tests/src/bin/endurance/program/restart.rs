@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use trunkline_core::{Config, Event, Node};
+use trunkline_testkit::most_within;
 use trunkline_testkit::peers::bare::{Application, Moment, rest, run as drive};
 
 use super::arguments::{Engine, Restart};
@@ -54,7 +55,8 @@ pub(crate) fn run(options: &Restart) -> Result<Verdict> {
         let at = back.get(rank).or(back.last());
         at.map_or(0.0, |at| (*at - returned).as_secs_f64())
     };
-    let crowd = crowd(attempts.clone());
+    let most_at_once = most_within(WINDOW, attempts.clone());
+    let crowd = most_at_once as f64 / attempts.len().max(1) as f64;
     let most = BACK_MOST
         + if options.lose_keys {
             // Silence is all that they can go by.
@@ -86,20 +88,6 @@ pub(crate) fn run(options: &Restart) -> Result<Verdict> {
         crowd <= CROWD_MOST || connections < 1_000,
         "at most 0.02",
     ))
-}
-
-/// The largest share of the attempts that falls into any 100 ms.
-fn crowd(mut attempts: Vec<Instant>) -> f64 {
-    attempts.sort_unstable();
-    let mut from = 0;
-    let mut most = 0;
-    for (to, attempt) in attempts.iter().enumerate() {
-        while *attempt - attempts[from] > WINDOW {
-            from += 1;
-        }
-        most = most.max(to + 1 - from);
-    }
-    most as f64 / attempts.len().max(1) as f64
 }
 
 struct ComingBack {
@@ -163,19 +151,5 @@ impl Application for ComingBack {
 
     fn is_done(&self) -> bool {
         self.over
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crowd_is_the_largest_share_of_any_100_ms() {
-        let origin = Instant::now();
-        let at = |millis| origin + Duration::from_millis(millis);
-        let attempts = [250, 10, 110, 90].map(at);
-        assert_eq!(crowd(attempts.to_vec()), 0.75);
-        assert_eq!(crowd(Vec::new()), 0.0);
     }
 }

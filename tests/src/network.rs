@@ -152,6 +152,12 @@ impl Network {
         })
     }
 
+    pub(crate) fn unclog(&mut self) {
+        for direction in self.directions.values_mut() {
+            direction.held_until = None;
+        }
+    }
+
     /// Takes a datagram from a node; `path` is what those directions do that have no settings of
     /// their own.
     pub(crate) fn send(&mut self, now: Instant, path: &Path, outgoing: &Outgoing<'_>) {

@@ -384,6 +384,7 @@ impl<'a> Run<'a> {
     pub(super) fn mend(&mut self) {
         self.world.path = Path::default();
         self.world.let_go();
+        self.world.unclog();
         for (from, to) in std::mem::take(&mut self.cut) {
             self.world.follow(self.indices[from], self.indices[to]);
         }

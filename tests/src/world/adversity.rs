@@ -58,6 +58,11 @@ impl World {
         self.network.direction(self.now, from, to).held_until = Some(self.now + lasts);
     }
 
+    /// Holds nothing any more. What was held before still arrives when it was to.
+    pub fn unclog(&mut self) {
+        self.network.unclog();
+    }
+
     /// How many datagrams were sent in one direction so far.
     pub fn sent(&mut self, from: NodeIndex, to: NodeIndex) -> u64 {
         self.network.direction(self.now, from, to).sent

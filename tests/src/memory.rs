@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use trunkline_core::{Event, Outcome};
+use trunkline_core::{ClientId, Event, Outcome};
 
 /// Runs something, and says how many bytes it allocated more than it freed, on its thread.
 pub type Counter = fn(&mut dyn FnMut()) -> i64;
@@ -58,6 +58,12 @@ pub(crate) fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
+/// The same name in memory of its own.
+fn renamed(client: &ClientId) -> ClientId {
+    #[allow(clippy::expect_used, reason = "it was found good before")]
+    ClientId::new(client.as_str()).expect("a client id names a client")
+}
+
 /// The same event in memory of its own.
 pub(crate) fn own(event: &Event) -> Event {
     let mut event = event.clone();
@@ -68,7 +74,11 @@ pub(crate) fn own(event: &Event) -> Event {
             outcome: Outcome::Replied { body, .. },
             ..
         } => *body = copied(body),
-        Event::Admission(request) => request.credentials = copied(&request.credentials),
+        Event::Admission(request) => {
+            request.credentials = copied(&request.credentials);
+            request.client = renamed(&request.client);
+        }
+        Event::Connected { client, .. } => *client = renamed(client),
         _ => {}
     }
     event

@@ -93,9 +93,10 @@ impl Run<'_> {
     fn open(&mut self) -> Option<String> {
         let pairs = self.linked_ids();
         for client in self.plan.servers..self.indices.len() {
-            let own = self.sessions(client);
-            if let Some(lone) = own.iter().find(|info| !pairs.contains(&info.id)) {
-                return Some(format!("node {client} is not connected: {lone:?}"));
+            for info in self.sessions(client) {
+                if !pairs.contains(&info.id) && !self.is_turned_away(&info) {
+                    return Some(format!("node {client} is not connected: {info:?}"));
+                }
             }
         }
         let is_open =
@@ -106,6 +107,16 @@ impl Run<'_> {
             }
         }
         None
+    }
+
+    /// Servers have no place for it, since others hold what there are, also such as have crashed.
+    fn is_turned_away(&mut self, info: &SessionInfo) -> bool {
+        let limits = self.plan.server.limits;
+        (0..self.plan.servers).any(|server| {
+            let held = self.sessions(server);
+            let of_client = held.iter().filter(|other| other.client == info.client);
+            held.len() >= limits.sessions || of_client.count() >= limits.sessions_per_client
+        })
     }
 
     /// Sessions that both sides have a link for. Servers may have more, whose clients have crashed.

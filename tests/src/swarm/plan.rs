@@ -180,6 +180,12 @@ impl Plan {
         *half_open = clients.div_ceil(2).max(*half_open);
         let asks = random.chance(0.2);
         let steps = draw::steps(&mut random, servers, clients);
+        if random.chance(0.1) {
+            server.limits.sessions = random.pick(&[1, 3]);
+        }
+        if random.chance(0.1) {
+            server.limits.sessions_per_client = 1;
+        }
         Self {
             seed,
             servers,

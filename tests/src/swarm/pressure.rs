@@ -10,7 +10,7 @@ use trunkline_core::{CloseCode, CommandError, Limits, MetricsSnapshot, SessionIn
 pub struct Pressure(BTreeMap<&'static str, u64>);
 
 /// All that can be.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
     "limits.frame_bytes",
     "limits.lanes",
     "limits.promises",
@@ -21,6 +21,7 @@ const KINDS: [&str; 15] = [
     "limits.event_messages",
     "limits.best_effort_bytes",
     "limits.best_effort_bytes, disconnected",
+    "limits.sessions",
     "limits.half_open",
     "limits.half_open_unvalidated",
     "limits.groups",
@@ -79,14 +80,21 @@ impl Pressure {
 
     /// A process at its end.
     pub(super) fn process(&mut self, metrics: &MetricsSnapshot) {
-        let slow = metrics.closed_by_code.get(&CloseCode::SLOW_CONSUMER);
+        let closed = |code| {
+            metrics
+                .closed_by_code
+                .get(&code)
+                .copied()
+                .unwrap_or_default()
+        };
         for (kind, times) in [
             ("limits.promises, oldest evicted", metrics.promises_evicted),
             ("limits.best_effort_bytes", metrics.best_effort_dropped),
             (
                 "limits.best_effort_bytes, disconnected",
-                slow.copied().unwrap_or_default(),
+                closed(CloseCode::SLOW_CONSUMER),
             ),
+            ("limits.sessions", closed(CloseCode::TOO_MANY_SESSIONS)),
             ("limits.half_open", metrics.incoming_ignored),
             ("limits.half_open_unvalidated", metrics.incoming_retried),
         ] {

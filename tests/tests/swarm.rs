@@ -10,23 +10,17 @@ use std::time::Duration;
 use trunkline_testkit::swarm::{Batch, Failure, Pressure, commit, first_of, try_seed, try_twice};
 use trunkline_testkit::{Certificates, count_by};
 
-/// How many fresh seeds there are at most, unless the environment says another number.
+/// How many fresh seeds there are, unless the environment says another number.
 const SEEDS: u64 = 2_000;
-/// So many a slow machine has time for, too: with fewer the test says nothing.
-const SEEDS_MIN: u64 = 50;
 /// Runs one seed in a hundred in another process.
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
-/// After so many seconds no other seed is begun, unless the environment says another number.
-const SECONDS: u64 = 180;
 /// Runs that cutting a failure down may take.
 const SHRINK: usize = 300;
 
-fn from_environment<T: FromStr>(name: &str, otherwise: T) -> T {
-    let Ok(given) = std::env::var(name) else {
-        return otherwise;
-    };
+fn from_environment<T: FromStr>(name: &str) -> Option<T> {
+    let given = std::env::var(name).ok()?;
     match given.parse() {
-        Ok(given) => given,
+        Ok(given) => Some(given),
         Err(_) => panic!("{name} is {given:?}: give a number"),
     }
 }
@@ -69,39 +63,33 @@ fn every_seed_that_has_found_something_is_well() {
     assert!(seeds > 0, "the list is empty");
 }
 
+/// All of them, however long a slow or busy machine takes for that: two idle cores need well under a
+/// minute. `TRUNKLINE_SEED_SECONDS` ends the test sooner, with as many as fit into that time.
 #[test]
 fn fresh_seeds_of_this_commit_are_well() {
     let certificates = certificates();
-    let commit = commit();
     let batch = Batch {
-        first: from_environment("TRUNKLINE_FIRST_SEED", first_of(&commit)),
-        seeds: from_environment("TRUNKLINE_SEEDS", SEEDS),
+        first: from_environment("TRUNKLINE_FIRST_SEED").unwrap_or_else(|| first_of(&commit())),
+        seeds: from_environment("TRUNKLINE_SEEDS").unwrap_or(SEEDS),
         threads: available_parallelism().map_or(1, usize::from),
-        budget: Some(Duration::from_secs(from_environment(
-            "TRUNKLINE_SEED_SECONDS",
-            SECONDS,
-        ))),
+        budget: from_environment("TRUNKLINE_SEED_SECONDS").map(Duration::from_secs),
         failures: 1,
         other: SOAK.into(),
     };
     let summary = batch.run(&certificates, |_| {});
     println!(
-        "{} of up to {} seeds, from {}",
+        "{} of {} seeds, from {}",
         summary.seeds, batch.seeds, batch.first
     );
     if let Some(failure) = summary.failures.into_iter().next() {
         tell(failure, &certificates);
     }
-    // Whoever sets another time takes what fits into it.
-    let least = match std::env::var_os("TRUNKLINE_SEED_SECONDS") {
-        None => SEEDS_MIN.min(batch.seeds),
-        Some(_) => 1,
+    let least = if batch.budget.is_some() {
+        1
+    } else {
+        batch.seeds
     };
-    assert!(
-        summary.seeds >= least,
-        "{} seeds in {SECONDS} s: at least {least} are needed to say anything",
-        summary.seeds
-    );
+    assert!(summary.seeds >= least, "no time, not even for one seed");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) const SOCKET_BYTES: usize = 212_992;
 /// So many timeouts of one owner, in a row and each so soon after the last, may bring nothing.
 const FRUITLESS: u32 = 64;
 const QUICK: Duration = Duration::from_millis(1);
+/// How long a socket is left alone that takes no more for now, as drivers do.
+const PAUSE: Duration = Duration::from_millis(1);
 /// A node that has given out so many events and transmits at one instant never runs dry.
 const POLLS: usize = 1_000_000;
 
@@ -41,6 +43,10 @@ pub(crate) struct Host {
     paused: bool,
     /// How much later than it wants it the node gets its timeouts.
     pub(crate) lag: Duration,
+    /// How many transmits its socket takes at each visit; `None`: all.
+    pub(crate) takes: Option<usize>,
+    /// What the socket has not taken yet: until it does, the node is asked for no more.
+    unsent: Option<(Transmit, Vec<u8>)>,
     /// How often the keys were lost that outlive its processes.
     pub(crate) keys_lost: u8,
     /// What came while the process was paused.
@@ -71,6 +77,8 @@ impl Host {
             settled: BTreeMap::new(),
             paused: false,
             lag: Duration::ZERO,
+            takes: None,
+            unsent: None,
             keys_lost: 0,
             socket: Vec::new(),
             socket_bytes: 0,
@@ -94,6 +102,7 @@ impl Host {
         self.amplification = Amplification::default();
         self.settled.clear();
         self.paused = false;
+        self.unsent = None;
         self.socket.clear();
         self.socket_bytes = 0;
         self.deadline = None;
@@ -165,7 +174,8 @@ impl Host {
         }
     }
 
-    /// Takes out all that the node has to give: events go to the application, datagrams to `send`.
+    /// Takes out all that the node has to give: events go to the application, datagrams to `send`, as
+    /// long as the socket takes them. Returns how many datagrams it did not take: they wait for it.
     ///
     /// # Panics
     /// If the node breaks a law of its contract: it has output that its timeout kept quiet about
@@ -176,7 +186,7 @@ impl Host {
         now: Instant,
         fallback: &mut dyn FnMut(&mut Node, Instant, &Event),
         send: &mut dyn FnMut(&Transmit, &[u8]),
-    ) {
+    ) -> usize {
         let Self {
             node,
             application,
@@ -184,14 +194,21 @@ impl Host {
             settled,
             paused,
             lag,
+            takes,
+            unsent,
             memory,
             buffer,
             ..
         } = self;
         let Some(node) = node.as_mut().filter(|_| !*paused) else {
-            return;
+            return 0;
         };
-        let (mut events, mut transmits) = (0, 0);
+        let (mut events, mut transmits, mut withheld) = (0, 0, 0);
+        let mut room = takes.unwrap_or(usize::MAX);
+        if let Some((transmit, bytes)) = unsent.take_if(|_| room > 0) {
+            send(&transmit, &bytes);
+            room -= 1;
+        }
         loop {
             let before = events + transmits;
             while let Some(given) = aloud(node, now, Node::poll_event) {
@@ -215,9 +232,15 @@ impl Host {
                 events += 1;
             }
             let next = |node: &mut Node| node.poll_transmit(now, SEGMENTS, buffer);
-            let transmit = aloud(node, now, next);
-            if let Some(transmit) = transmit {
-                send(&transmit, buffer);
+            let asked = unsent.is_none().then(|| aloud(node, now, next));
+            if let Some(transmit) = asked.flatten() {
+                if room > 0 {
+                    send(&transmit, buffer);
+                    room -= 1;
+                } else {
+                    withheld = transmit.size.div_ceil(segment(&transmit));
+                    *unsent = Some((transmit, buffer.clone()));
+                }
                 buffer.clear();
                 transmits += 1;
             }
@@ -230,19 +253,31 @@ impl Host {
         let wanted = node.poll_timeout();
         // Who is late for a timeout is not later for what happens meanwhile.
         let late = self.deadline.filter(|_| wanted.is_some_and(|at| at <= now));
-        let anew = wanted.map(|at| at + *lag);
+        let soon = now + PAUSE;
+        let next = match (&unsent, takes) {
+            (None, _) => wanted,
+            // Whoever has more to send wants to be asked for it at once.
+            (Some(_), Some(0)) => wanted.map(|at| at.max(soon)),
+            (Some(_), _) => Some(soon),
+        };
+        let anew = next.map(|at| at + *lag);
         self.deadline = late.min(anew).or(anew);
+        assert!(
+            wanted.is_some() || node.sessions().next().is_none(),
+            "a node has a session and no timer"
+        );
+        let fired = self.fired.take();
+        if unsent.is_some() {
+            self.fruitless = None;
+            return withheld;
+        }
         let reason = node.timeout_reason();
         assert!(
             reason != Some(TimeoutReason::Undrained),
             "a node that was drained says that it was not"
         );
-        assert!(
-            wanted.is_some() || node.sessions().next().is_none(),
-            "a node has a session and no timer"
-        );
-        let Some(owner) = self.fired.take() else {
-            return;
+        let Some(owner) = fired else {
+            return withheld;
         };
         // Where the application was told something, it may have asked for something at once.
         assert!(
@@ -263,6 +298,7 @@ impl Host {
                 last: now,
             });
         }
+        withheld
     }
 }
 
@@ -271,6 +307,11 @@ struct Fruitless {
     owner: TimeoutReason,
     count: u32,
     last: Instant,
+}
+
+/// How long each datagram is, but the last.
+pub(crate) fn segment(transmit: &Transmit) -> usize {
+    transmit.segment_size.unwrap_or(transmit.size).max(1)
 }
 
 /// What `poll` gives. A node that has something to give must want to be called at once.

@@ -19,6 +19,8 @@ use crate::{NodeIndex, Path, Random};
 pub struct Traffic {
     /// Sent by the nodes.
     pub sent: u64,
+    /// Kept by their sender for a while, whose send buffer was full.
+    pub withheld: u64,
     /// Lost at random.
     pub lost: u64,
     /// Dropped while the path was cut.

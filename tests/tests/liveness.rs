@@ -66,6 +66,36 @@ fn a_dead_peer_is_found_after_three_silent_intervals_by_either_side() {
     }
 }
 
+/// A full send buffer keeps nobody from looking at the clock.
+#[test]
+fn a_dead_peer_is_found_in_time_by_a_node_that_cannot_send() {
+    for server_dies in [false, true] {
+        let (mut world, server, client, session) = connected(3, SECOND / 100);
+        let on_server = world.node(server).sessions().next().unwrap().session;
+        let (dies, finds, to) = if server_dies {
+            (server, client, on_server)
+        } else {
+            (client, server, session)
+        };
+        world.run(SECOND, echo);
+        world.fill_send_buffer(finds, Some(0));
+        // What comes asks for an acknowledgement, which waits.
+        world.send(dies, to, "my last words").unwrap();
+        world.run(SECOND / 10, silent);
+        assert_eq!(world.bodies(finds), ["my last words"]);
+        world.kill(dies);
+        let heard = world.now() - SECOND / 10 + SECOND / 100;
+        world.run(100 * SECOND, silent);
+        let found = found_dead(&world, finds);
+        assert_eq!(found.len(), 1, "server dies: {server_dies}");
+        let silence = found[0] - heard;
+        assert!(
+            silence >= PATIENCE && silence <= PATIENCE + TICK,
+            "server dies: {server_dies}: found dead after {silence:?}"
+        );
+    }
+}
+
 /// What a process missed while it was paused is read before anybody is judged by it: README's loop
 /// and the adapters hand over all that has come, and then the timeout.
 #[test]

@@ -126,7 +126,7 @@ fn all_that_is_bounded_is_full_in_some_of_a_thousand_runs() {
 #[test]
 fn every_fault_of_the_network_bites_in_some_of_three_hundred_runs() {
     let certificates = certificates();
-    let mut bitten = [("", 0); 10];
+    let mut bitten = [("", 0); 11];
     for seed in 0..300 {
         let traffic = match try_seed(seed, &certificates) {
             Ok(ran) => ran.traffic,
@@ -143,6 +143,7 @@ fn every_fault_of_the_network_bites_in_some_of_three_hundred_runs() {
             ("nobody there", traffic.unreachable),
             ("a socket full", traffic.socket_full),
             ("held", traffic.held),
+            ("a send buffer full", traffic.withheld),
         ];
         for (sum, (kind, count)) in bitten.iter_mut().zip(kinds) {
             *sum = (kind, sum.1 + count);

@@ -41,6 +41,7 @@ impl Node {
             self.link_fault(now, key, &fault);
         }
         self.sending.mark(key.0);
+        self.watch(key);
     }
 
     /// The end that this side has announced: how the peer then ends its streams is no fault.

@@ -165,6 +165,20 @@ impl Node {
         }
     }
 
+    /// What is due of the link's own is not put off while nobody takes its datagrams. Once they are
+    /// taken, its timer is set to whatever is due first, of QUIC's too.
+    pub(super) fn watch(&mut self, key: LinkKey) {
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let armed = self.timers.deadline(&entry.timer);
+        let is_sooner = |own: &Instant| armed.is_none_or(|armed| *own < armed);
+        if let Some(own) = entry.deadline().filter(is_sooner) {
+            self.timers
+                .set(&mut entry.timer, TimeoutReason::Link(key), own);
+        }
+    }
+
     /// Writes what the link's session has to say into its streams.
     pub(super) fn write(&mut self, now: Instant, key: LinkKey) {
         let Some(entry) = self

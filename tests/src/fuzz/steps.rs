@@ -366,7 +366,10 @@ fn bytes(action: &Action) -> Vec<u8> {
         Action::Pause { node } => vec![first(kind::PAUSE, node), 0],
         Action::Wake { node } => vec![first(kind::PAUSE, node), 1],
         Action::Lag { node, lag } => vec![first(kind::LAG, node), nearest(&WAITS[..12], lag)],
-        Action::Wall { .. } | Action::Clog { .. } | Action::RebindBack { .. } => Vec::new(),
+        Action::Wall { .. }
+        | Action::Clog { .. }
+        | Action::RebindBack { .. }
+        | Action::SendBuffer { .. } => Vec::new(),
     }
 }
 

@@ -175,7 +175,7 @@ impl Drawing<'_> {
     /// Each fault is in a run or not, and if it is, happens some times.
     fn faults(&mut self) {
         let share = self.random.pick(&[0.0, 0.15, 0.3, 0.5]);
-        let faults: [fn(&mut Self); 16] = [
+        let faults: [fn(&mut Self); 17] = [
             Self::bad_network,
             Self::bad_network,
             Self::cut,
@@ -192,6 +192,7 @@ impl Drawing<'_> {
             Self::flap,
             Self::clog,
             Self::back_and_forth,
+            Self::full_send_buffer,
         ];
         for fault in faults {
             if self.random.chance(share) {
@@ -341,6 +342,15 @@ impl Drawing<'_> {
         self.step(at, Action::Lag { node, lag });
         let lag = Duration::ZERO;
         self.step(at + lasts, Action::Lag { node, lag });
+    }
+
+    fn full_send_buffer(&mut self) {
+        let (at, lasts) = (self.time(), self.span(20 * SECOND));
+        let (node, takes) = (self.node(), self.random.pick(&[0, 0, 1, 3]));
+        let takes = Some(takes);
+        self.step(at, Action::SendBuffer { node, takes });
+        let takes = None;
+        self.step(at + lasts, Action::SendBuffer { node, takes });
     }
 
     fn slow_consumer(&mut self) {

@@ -148,6 +148,12 @@ pub enum Action {
         node: usize,
         lag: Duration,
     },
+    /// The node's socket takes so many transmits at each visit from now on, as one whose send buffer is
+    /// full; `None`: all.
+    SendBuffer {
+        node: usize,
+        takes: Option<usize>,
+    },
     /// The wall clock that processes start with is set forward or, from there, back.
     Wall {
         day_on: bool,
@@ -280,7 +286,8 @@ impl Action {
             | Self::Start { node }
             | Self::Pause { node }
             | Self::Wake { node }
-            | Self::Lag { node, .. } => vec![node],
+            | Self::Lag { node, .. }
+            | Self::SendBuffer { node, .. } => vec![node],
             Self::Network(_) | Self::Wall { .. } => Vec::new(),
         }
     }

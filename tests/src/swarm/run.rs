@@ -365,6 +365,9 @@ impl<'a> Run<'a> {
             }
             Action::Wake { node } => self.wake(node),
             Action::Lag { node, lag } => self.lag(node, lag),
+            Action::SendBuffer { node, takes } => {
+                self.world.fill_send_buffer(self.indices[node], takes);
+            }
             Action::Wall { day_on: true } => self.world.wall += DAY,
             Action::Wall { day_on: false } => self.world.wall -= DAY,
             _ => {}

@@ -41,6 +41,14 @@ impl World {
         self.hosts[index.0].lag = lag;
     }
 
+    /// Has a node's socket take no more than so many transmits at each visit, as one whose send buffer is
+    /// full: what it does not take waits, and the node is asked for no more meanwhile. `None`: it takes
+    /// all.
+    pub fn fill_send_buffer(&mut self, index: NodeIndex, takes: Option<usize>) {
+        self.hosts[index.0].takes = takes;
+        self.touched.insert(index.0);
+    }
+
     /// Loses the keys that outlive a node's processes: the next one has others, and can neither
     /// reset the connections of the one before it nor know the addresses that it has validated.
     pub fn lose_keys(&mut self, index: NodeIndex) {

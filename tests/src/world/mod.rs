@@ -15,7 +15,7 @@ use trunkline_core::{
 };
 
 use crate::amplification::Sender;
-use crate::host::Host;
+use crate::host::{Host, segment};
 use crate::memory;
 use crate::network::{Arrival, Network, Observed, Outgoing};
 use crate::recordings::{Recording, Recordings};
@@ -359,8 +359,7 @@ impl World {
             let mut amplification = std::mem::take(&mut host.amplification);
             let (serves, amplifies) = (host.serves, *amplifies);
             let mut send = |transmit: &Transmit, bytes: &[u8]| {
-                let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
-                for payload in bytes.chunks(size) {
+                for payload in bytes.chunks(segment(transmit)) {
                     let to = network.owner(transmit.destination);
                     if let (Some(observer), Some(to)) = (observer.as_mut(), to) {
                         let (at, from) = (*now, NodeIndex(index));
@@ -387,7 +386,8 @@ impl World {
                 }
             };
             let before = host.deadline;
-            host.drain(*now, application, &mut send);
+            let withheld = host.drain(*now, application, &mut send);
+            network.traffic.withheld += withheld as u64;
             host.amplification = amplification;
             if before != host.deadline {
                 if let Some(at) = before {

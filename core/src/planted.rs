@@ -27,12 +27,24 @@ pub enum Bug {
     ForgetUndelivered,
     DenyDelivery,
     LeakMemory,
+    /// What is overdue by the time its timer is set wants it at once.
+    WakeAtOnce,
+    /// A link's own deadlines are looked at when its timer fires, and QUIC's are not.
+    SkipQuicTimeout,
+    ForgetRedialTimer,
+    /// What no connection sends waits until somebody asks for it.
+    StayQuiet,
+    TimeOutAtOnce,
+    /// What is said in handshakes goes twice, though little may be sent to who has not answered yet.
+    CopyHandshakes,
+    /// A broadcast goes to sessions in the order of a map of random order.
+    IterateAtRandom,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::SkipDedupe,
         Self::DropAck,
         Self::MissByOne,
@@ -49,6 +61,13 @@ impl Bug {
         Self::ForgetUndelivered,
         Self::DenyDelivery,
         Self::LeakMemory,
+        Self::WakeAtOnce,
+        Self::SkipQuicTimeout,
+        Self::ForgetRedialTimer,
+        Self::StayQuiet,
+        Self::TimeOutAtOnce,
+        Self::CopyHandshakes,
+        Self::IterateAtRandom,
     ];
 }
 
@@ -73,4 +92,22 @@ pub(crate) fn planted(bug: Bug) -> bool {
 #[cfg(not(feature = "planted"))]
 pub(crate) const fn planted(_: Bug) -> bool {
     false
+}
+
+/// The same in the order of a standard map with standard keys, which differ from map to map.
+#[cfg(feature = "planted")]
+pub(crate) fn in_random_order<T>(mut items: Vec<T>) -> Vec<T> {
+    use std::hash::{BuildHasher as _, RandomState};
+    let state = RandomState::new();
+    let mut place = 0_usize;
+    items.sort_by_cached_key(|_| {
+        place += 1;
+        state.hash_one(place)
+    });
+    items
+}
+
+#[cfg(not(feature = "planted"))]
+pub(crate) const fn in_random_order<T>(items: Vec<T>) -> Vec<T> {
+    items
 }

@@ -10,7 +10,7 @@ use crate::id::{GroupName, SessionKey};
 use crate::link::Stage;
 use crate::link::lanes::best_effort_frame;
 use crate::message::Message;
-use crate::planted::{Bug, planted};
+use crate::planted::{Bug, in_random_order, planted};
 use crate::tap::{Call, Letter};
 
 use super::messages::ENVELOPE;
@@ -93,10 +93,13 @@ impl Node {
         let now = self.enter(now, call);
         let frame = self.best_effort_frame(message, usize::MAX)?;
         self.metrics.broadcasts += 1;
-        let members: Vec<SessionKey> = match audience {
+        let mut members: Vec<SessionKey> = match audience {
             Audience::Everyone => self.sessions.iter().map(|(key, _)| key).collect(),
             Audience::Group(group) => self.groups.members(group).collect(),
         };
+        if planted(Bug::IterateAtRandom) {
+            members = in_random_order(members);
+        }
         let mut outcome = Broadcast::default();
         for member in members {
             self.offer(now, member, frame.clone(), key, &mut outcome);

@@ -150,8 +150,10 @@ impl Node {
             self.end_session(now, key, reason);
             return;
         };
-        self.timers
-            .set(&mut session.timer, TimeoutReason::Session(key), now + delay);
+        if !planted(Bug::ForgetRedialTimer) {
+            let owner = TimeoutReason::Session(key);
+            self.timers.set(&mut session.timer, owner, now + delay);
+        }
         self.events.push(Event::Disconnected {
             session: key,
             reason,

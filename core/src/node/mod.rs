@@ -52,6 +52,7 @@ use crate::error::ConfigError;
 use crate::groups::Groups;
 use crate::id::{ClientId, LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::metrics::Metrics;
+use crate::planted::{Bug, planted};
 use crate::quic::{Endpoint, Keys, SignatureTap};
 use crate::seed::SeededRng;
 use crate::tap::Call;
@@ -288,6 +289,9 @@ impl Node {
     }
 
     fn has_work(&self) -> bool {
+        if planted(Bug::StayQuiet) && self.dirty.is_empty() && self.sending.is_empty() {
+            return !self.events.is_empty();
+        }
         !self.events.is_empty() || self.has_output()
     }
 

@@ -13,6 +13,7 @@ use crate::id::{Lane, LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::lanes::Batch;
 use crate::outbox::{Entry, Kind};
+use crate::planted::{Bug, planted};
 use crate::quic::{QuicTransmit, Settled};
 use crate::session::{Conversation, Lanes};
 
@@ -155,7 +156,11 @@ impl Node {
         // What QUIC finds overdue by now (probes that waited for a handshake's end) or due at once
         // (its pacer) comes with the next timeout, for one that is due when it is set would make
         // the owner of the node spin.
-        let soonest = self.now + SOONEST;
+        let soonest = if planted(Bug::WakeAtOnce) {
+            self.now
+        } else {
+            self.now + SOONEST
+        };
         let quic = quic.map(|at| at.max(soonest));
         let own = entry.deadline();
         let timer = &mut entry.timer;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::Transmit;
 
+use crate::planted::{Bug, planted};
+
 /// Where a round trip is shorter, what is lost is there again soon enough.
 const SLOW: Duration = Duration::from_millis(5);
 
@@ -66,18 +68,25 @@ impl Copies {
         bytes: &[u8],
     ) {
         let round_trip = connection.rtt();
+        if planted(Bug::CopyHandshakes) && connection.is_handshaking() {
+            return self.copy(now, round_trip, transmit, bytes);
+        }
         if round_trip < SLOW || connection.is_handshaking() {
             return;
         }
         let path = connection.stats().path;
         self.look(now, path.lost_packets, transmit.destination);
         if self.copies(now, round_trip, path.cwnd as usize, transmit.size) {
-            self.waiting.push_back(Copy {
-                at: now + (round_trip / DELAY_PART).min(DELAY_MAX),
-                transmit: Transmit { ..*transmit },
-                bytes: bytes.to_vec(),
-            });
+            self.copy(now, round_trip, transmit, bytes);
         }
+    }
+
+    fn copy(&mut self, now: Instant, round_trip: Duration, transmit: &Transmit, bytes: &[u8]) {
+        self.waiting.push_back(Copy {
+            at: now + (round_trip / DELAY_PART).min(DELAY_MAX),
+            transmit: Transmit { ..*transmit },
+            bytes: bytes.to_vec(),
+        });
     }
 
     /// Learns what became of the path.

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use trunkline_testkit::swarm::{Batch, Failure, Pressure, commit, first_of, try_seed, try_twice};
+use trunkline_testkit::swarm::{
+    Action, Batch, Failure, Plan, Pressure, Step, commit, first_of, try_plan, try_seed, try_twice,
+};
 use trunkline_testkit::{Certificates, count_by};
 
 /// How many fresh seeds there are, unless the environment says another number.
@@ -90,6 +92,26 @@ fn fresh_seeds_of_this_commit_are_well() {
         batch.seeds
     };
     assert!(summary.seeds >= least, "no time, not even for one seed");
+}
+
+/// A thousand clients come at once, and again when their server has lost its keys in a crash, or has
+/// kept them. Among the fresh seeds of a commit there are two more.
+#[test]
+fn a_storm_of_a_thousand_clients_is_well() {
+    let certificates = certificates();
+    for (first, lost) in [(0, false), (1, true)] {
+        let crash = |step: &Step| match step.action {
+            Action::Kill { node, keys_lost } => (node, keys_lost) == (0, lost),
+            _ => false,
+        };
+        let mut storms = (first..).map(|n| Plan::new(1_000 * n + 999));
+        let plan = storms.find(|plan| plan.steps.iter().any(crash)).unwrap();
+        assert_eq!(plan.clients, 1_000);
+        match try_plan(&plan, &certificates) {
+            Ok(ran) => println!("seed {}: {:?}, {:?}", plan.seed, ran.traffic, ran.pressure),
+            Err(failure) => tell(*failure, &certificates),
+        }
+    }
 }
 
 #[test]

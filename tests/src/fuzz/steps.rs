@@ -368,6 +368,7 @@ fn bytes(action: &Action) -> Vec<u8> {
         Action::Lag { node, lag } => vec![first(kind::LAG, node), nearest(&WAITS[..12], lag)],
         Action::Wall { .. }
         | Action::Clog { .. }
+        | Action::Storm { .. }
         | Action::RebindBack { .. }
         | Action::SendBuffer { .. } => Vec::new(),
     }

@@ -9,6 +9,9 @@ use super::Oracle;
 /// An idle node: its tables, its histogram, TLS's memory of earlier sessions, and queues that had been
 /// longer.
 const NODE: usize = 1 << 20;
+/// What the tables keep of a link or session that is gone: they stay as long as they once were, ours and
+/// QUIC's.
+const PLACE: usize = 2 << 10;
 /// An idle connection and its handshake, with TLS's and QUIC's state.
 const LINK: usize = 128 << 10;
 /// An idle session.
@@ -22,17 +25,17 @@ const GROWTH: usize = 2;
 /// What a process may leave behind that its thread goes on to use, such as caches of TLS.
 const RESIDUE: i64 = 64 << 10;
 
-/// How many bytes a node may hold that has so many links and sessions:
+/// How many bytes a node may hold that has so many links and sessions, and had `most` of both at once:
 ///
-/// `NODE + links × LINK + sessions × SESSION + GROWTH × queued`, where `queued` is the least of what
-/// the caps allow and of what there was at all:
+/// `NODE + most × PLACE + links × LINK + sessions × SESSION + GROWTH × queued`, where `queued` is the
+/// least of what the caps allow and of what there was at all:
 ///
 /// * each stream of a link holds what the peer may send ahead (`stream_receive_window`), and what was
 ///   written and is not held by the peer (`lane_window_bytes`), and a frame each way;
 /// * each session holds its outbox, best effort, and what its application has not answered;
 /// * the event queue holds what the application has not taken;
 /// * and all of that together is no more than was ever sent, received or queued.
-fn bound(config: &Config, links: usize, sessions: usize, ever: usize) -> usize {
+fn bound(config: &Config, links: usize, sessions: usize, most: usize, ever: usize) -> usize {
     let limits = &config.limits;
     let streams = usize::from(limits.lanes) + OTHER_STREAMS;
     let window = config.transport.stream_receive_window as usize;
@@ -47,7 +50,7 @@ fn bound(config: &Config, links: usize, sessions: usize, ever: usize) -> usize {
     let caps = (links.saturating_mul(link))
         .saturating_add(sessions.saturating_mul(session))
         .saturating_add(events);
-    NODE + links * LINK + sessions * SESSION + GROWTH * caps.min(ever)
+    NODE + most * PLACE + links * LINK + sessions * SESSION + GROWTH * caps.min(ever)
 }
 
 /// What there was at all: `given` bytes from the application, and what came and went.
@@ -67,13 +70,15 @@ fn ever(metrics: &MetricsSnapshot, given: usize) -> usize {
 impl Oracle {
     /// Looks at the memory that a node holds, in bytes, as an allocator has counted it.
     pub fn weigh(&mut self, now: Instant, node: usize, held: i64, shown: &Node) {
-        let Some(process) = self.processes.get(&node) else {
+        let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
         let metrics = shown.metrics(now);
         let links = (metrics.links_opened - metrics.links_closed) as usize;
+        process.most_places = process.most_places.max(links + metrics.sessions);
+        let places = process.most_places;
         let ever = ever(&metrics, process.given);
-        let most = bound(&process.config, links, metrics.sessions, ever);
+        let most = bound(&process.config, links, metrics.sessions, places, ever);
         if held > 0 && held as usize > most {
             let sessions = metrics.sessions;
             let what = format!(
@@ -110,14 +115,15 @@ mod tests {
         config.limits.event_bytes = 4_096;
         config.limits.best_effort_bytes = 4_096;
         config.transport.stream_receive_window = 16_384;
-        let most = bound(&config, 1, 1, usize::MAX);
+        let most = bound(&config, 1, 1, 2, usize::MAX);
         assert!(most > NODE + LINK + SESSION && most < 3 << 20, "{most}");
-        assert!(bound(&config, 2, 2, usize::MAX) < 2 * most);
+        assert!(bound(&config, 2, 2, 4, usize::MAX) < 2 * most);
         // The defaults allow much more, and no more than there was.
-        assert!(bound(&Config::default(), 1, 1, usize::MAX) > 50 << 20);
-        let little = bound(&Config::default(), 1, 1, 10_000);
-        assert_eq!(little, NODE + LINK + SESSION + 2 * 10_000);
-        assert_eq!(bound(&config, 0, 0, usize::MAX), NODE);
+        assert!(bound(&Config::default(), 1, 1, 2, usize::MAX) > 50 << 20);
+        let little = bound(&Config::default(), 1, 1, 2, 10_000);
+        assert_eq!(little, NODE + 2 * PLACE + LINK + SESSION + 2 * 10_000);
+        assert_eq!(bound(&config, 0, 0, 0, usize::MAX), NODE);
+        assert_eq!(bound(&config, 0, 0, 8, usize::MAX), NODE + 8 * PLACE);
     }
 
     #[test]

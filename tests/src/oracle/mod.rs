@@ -187,6 +187,8 @@ struct Process {
     drains: bool,
     /// Bytes of all bodies that its application gave it.
     given: usize,
+    /// The most links and sessions that it was seen to have at once.
+    most_places: usize,
 }
 
 /// Watches nodes and their applications, and says what is wrong: see the [module](self).
@@ -243,6 +245,7 @@ impl Oracle {
             drained_by: None,
             drains: false,
             given: 0,
+            most_places: 0,
         };
         self.processes.insert(node, process);
     }

@@ -20,18 +20,47 @@ struct Drawing<'a> {
 /// Steps for so many nodes, in order.
 pub(super) fn steps(random: &mut Random, servers: usize, clients: usize) -> Vec<Step> {
     let length = random.pick(&[3, 10, 30, 90]) * SECOND;
-    let mut drawing = Drawing {
-        random,
-        servers,
-        clients,
-        length,
-        steps: Vec::new(),
-    };
+    let mut drawing = Drawing::new(random, servers, clients, length);
     drawing.dials();
     drawing.operations();
-    drawing.faults();
-    drawing.steps.sort_by_key(|step| step.at);
-    drawing.steps
+    let share = drawing.random.pick(&[0.0, 0.15, 0.3, 0.5]);
+    drawing.faults(share);
+    drawing.in_order()
+}
+
+/// Steps in which so many clients dial one server at once, and again when it has crashed.
+pub(super) fn storm(random: &mut Random, clients: usize) -> Vec<Step> {
+    let length = random.pick(&[3, 10, 30]) * SECOND;
+    let mut drawing = Drawing::new(random, 1, clients, length);
+    drawing.step(Duration::ZERO, Action::Storm { server: 0 });
+    drawing.operations();
+    drawing.kill(0);
+    let share = drawing.random.pick(&[0.15, 0.3, 0.5]);
+    drawing.faults(share);
+    // To so many, one is enough.
+    for step in &mut drawing.steps {
+        if let Action::Broadcast { count, .. } = &mut step.action {
+            *count = 1;
+        }
+    }
+    drawing.in_order()
+}
+
+impl<'a> Drawing<'a> {
+    fn new(random: &'a mut Random, servers: usize, clients: usize, length: Duration) -> Self {
+        Self {
+            random,
+            servers,
+            clients,
+            length,
+            steps: Vec::new(),
+        }
+    }
+
+    fn in_order(mut self) -> Vec<Step> {
+        self.steps.sort_by_key(|step| step.at);
+        self.steps
+    }
 }
 
 impl Drawing<'_> {
@@ -172,9 +201,8 @@ impl Drawing<'_> {
         }
     }
 
-    /// Each fault is in a run or not, and if it is, happens some times.
-    fn faults(&mut self) {
-        let share = self.random.pick(&[0.0, 0.15, 0.3, 0.5]);
+    /// So large a share of the faults is in a run; each that is happens some times.
+    fn faults(&mut self, share: f64) {
         let faults: [fn(&mut Self); 17] = [
             Self::bad_network,
             Self::bad_network,

@@ -103,7 +103,7 @@ impl Run<'_> {
         let is_open =
             |info: &&SessionInfo| (info.promises, info.queued_bytes, info.deliveries) != (0, 0, 0);
         for node in self.nodes() {
-            if let Some(info) = self.linked(node).iter().find(is_open) {
+            if let Some(info) = self.among(node, &pairs).iter().find(is_open) {
                 return Some(format!("node {node} has something open: {info:?}"));
             }
         }
@@ -135,8 +135,12 @@ impl Run<'_> {
     /// A node's own among them.
     fn linked(&mut self, node: usize) -> Vec<SessionInfo> {
         let pairs = self.linked_ids();
+        self.among(node, &pairs)
+    }
+
+    fn among(&mut self, node: usize, ids: &BTreeSet<SessionId>) -> Vec<SessionInfo> {
         let mut own = self.sessions(node);
-        own.retain(|info| pairs.contains(&info.id));
+        own.retain(|info| ids.contains(&info.id));
         own
     }
 
@@ -146,8 +150,9 @@ impl Run<'_> {
         let kinds = [Kind::Acked(forever), Kind::Asked(forever), Kind::Told];
         for kind in kinds {
             let mut numbers = Vec::new();
+            let pairs = self.linked_ids();
             for node in self.nodes() {
-                for info in self.linked(node) {
+                for info in self.among(node, &pairs) {
                     numbers.extend(self.send(node, info.session, kind, None, 100));
                 }
             }
@@ -183,8 +188,9 @@ impl Run<'_> {
 
     /// Who was refused something for want of room has heard of it, now that there is nothing else.
     fn room(&mut self) -> bool {
+        let pairs = self.linked_ids();
         for node in self.nodes() {
-            let linked = self.linked(node);
+            let linked = self.among(node, &pairs);
             // Sessions whose clients have crashed may hold what others wait for.
             if linked.len() < self.sessions(node).len() {
                 continue;

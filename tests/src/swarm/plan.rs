@@ -48,6 +48,10 @@ pub enum Action {
         client: usize,
         server: usize,
     },
+    /// All clients dial the server at the same instant.
+    Storm {
+        server: usize,
+    },
     Send {
         node: usize,
         session: usize,
@@ -170,8 +174,43 @@ pub enum Kind {
 }
 
 impl Plan {
-    /// The plan that follows from a seed.
+    /// The plan that follows from a seed. One seed in a thousand, that ends in 999, makes a storm:
+    /// a thousand clients dial one server at once, and again when it has crashed, with other faults
+    /// about as in any run.
     pub fn new(seed: u64) -> Self {
+        if seed % 1_000 == 999 {
+            Self::storm(seed)
+        } else {
+            Self::swarm(seed)
+        }
+    }
+
+    fn storm(seed: u64) -> Self {
+        const CLIENTS: usize = 1_000;
+        let mut random = Random::new(seed ^ 0x7374_6f72_6d00_0001);
+        let configs = settings::draw(&mut random);
+        let [mut server, client] = configs.map(|mut config| {
+            // More often, they are most of what is simulated.
+            config.heartbeat.interval = config.heartbeat.interval.max(Duration::from_secs(5));
+            config
+        });
+        // Not all at once, or all of them; with proof of their addresses, or without.
+        server.limits.half_open = random.pick(&[CLIENTS / 2, 4 * CLIENTS]);
+        server.limits.half_open_unvalidated = random.pick(&[0, CLIENTS / 4, CLIENTS]);
+        let asks = random.chance(0.2);
+        let steps = draw::storm(&mut random, CLIENTS);
+        Self {
+            seed,
+            servers: 1,
+            clients: CLIENTS,
+            server,
+            client,
+            asks,
+            steps,
+        }
+    }
+
+    fn swarm(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x7377_6172_6d00_0001);
         let [mut server, client] = settings::draw(&mut random);
         let servers = random.pick(&[1, 1, 1, 2, 3]);
@@ -270,6 +309,7 @@ impl Action {
                 vec![client, server]
             }
             Self::Cut { from, to, .. } | Self::Clog { from, to, .. } => vec![from, to],
+            Self::Storm { server } => vec![server],
             Self::Send { node, .. }
             | Self::BestEffort { node, .. }
             | Self::Broadcast { node, .. }

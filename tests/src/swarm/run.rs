@@ -217,6 +217,11 @@ impl<'a> Run<'a> {
         let now = self.world.now();
         match *action {
             Action::Connect { client, server } => self.connect(client, server),
+            Action::Storm { server } => {
+                for client in self.plan.servers..self.indices.len() {
+                    self.connect(client, server);
+                }
+            }
             Action::Send {
                 node,
                 session,

@@ -8,6 +8,9 @@ use super::failure::{Failure, try_plan};
 use super::fields::FIELDS;
 use super::plan::{Plan, Step};
 
+/// With more clients than this, runs count for more, and less of them is tried before anything else.
+const MANY: usize = 50;
+
 /// A failure that is being cut down, and how many runs that may still take.
 struct Shrinking<'a> {
     best: Box<Failure>,
@@ -24,6 +27,10 @@ impl Failure {
             certificates,
             left: runs,
         };
+        if shrinking.best.plan.clients > MANY {
+            // Each run is dear as long as they are there.
+            shrinking.nodes();
+        }
         shrinking.steps();
         shrinking.nodes();
         shrinking.settings();
@@ -38,7 +45,7 @@ impl Shrinking<'_> {
         if self.left == 0 {
             return false;
         }
-        self.left -= 1;
+        self.left = self.left.saturating_sub(1 + plan.clients / MANY);
         let failure = try_plan(&plan, self.certificates).err();
         let Some(failure) = failure.filter(|failure| failure.sign == self.best.sign) else {
             return false;
@@ -68,18 +75,31 @@ impl Shrinking<'_> {
         }
     }
 
-    /// Without all that nothing happens to, or else without one after the other.
+    /// Without all that nothing happens to, or else without half of them, a quarter, and so on, down to
+    /// one after the other.
     fn nodes(&mut self) {
         let plan = &self.best.plan;
-        let idle = (0..plan.servers + plan.clients).rev();
+        let idle = (0..nodes(plan)).rev();
         let idle = idle.filter(|node| !plan.mentions(*node));
-        let fewer = idle.fold(plan.clone(), |plan, node| plan.without_node(node));
+        let fewer = idle.fold(plan.clone(), Plan::without_node);
         self.accept(fewer);
-        for node in (0..self.best.plan.servers + self.best.plan.clients).rev() {
-            let plan = self.best.plan.clone().without_node(node);
-            if plan.servers + plan.clients < self.best.plan.servers + self.best.plan.clients {
-                self.accept(plan);
+        let mut size = nodes(&self.best.plan).div_ceil(2);
+        loop {
+            let mut end = nodes(&self.best.plan);
+            while end > 0 {
+                let start = end.saturating_sub(size);
+                let nodes_before = nodes(&self.best.plan);
+                let part = (start..end).rev();
+                let plan = part.fold(self.best.plan.clone(), Plan::without_node);
+                if nodes(&plan) < nodes_before {
+                    self.accept(plan);
+                }
+                end = start;
             }
+            if size == 1 {
+                break;
+            }
+            size = size.div_ceil(2);
         }
     }
 
@@ -108,6 +128,10 @@ impl Shrinking<'_> {
             self.accept(plan);
         }
     }
+}
+
+fn nodes(plan: &Plan) -> usize {
+    plan.servers + plan.clients
 }
 
 fn without(plan: &Plan, steps: Range<usize>) -> Plan {

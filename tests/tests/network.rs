@@ -259,6 +259,27 @@ fn a_new_address_that_does_not_answer_is_given_up() {
     assert_eq!(world.outcome(client, asked), Some(replied));
 }
 
+/// Neither side's socket takes more than one datagram after the other, and then the server's none for a
+/// while.
+#[test]
+fn what_a_full_send_buffer_holds_back_goes_once_there_is_room() {
+    let (mut world, server, client, session) = connected(4);
+    for node in [server, client] {
+        world.fill_send_buffer(node, Some(1));
+    }
+    let world = converse(
+        (world, server, client, session),
+        20_000,
+        |world, n| match n {
+            100 => world.fill_send_buffer(server, Some(0)),
+            200 => world.fill_send_buffer(server, None),
+            _ => {}
+        },
+    );
+    assert!(world.traffic().withheld > 100, "{:?}", world.traffic());
+    assert_eq!(world.traffic().lost, 0);
+}
+
 /// The server has finished the handshake and its client does not know: what that says again of it
 /// goes into one datagram with something new, and comes from another address.
 #[test]

@@ -30,6 +30,8 @@ const TIMEOUTS: [Option<u64>; 5] = [None, Some(0), Some(20), Some(1_000), Some(1
 const SIZES: [usize; 8] = [1_000, 1_500, 3_000, 5_000, 20_000, 30_000, 66_000, 100_000];
 /// Messages of this size come one at a time.
 const LARGE: usize = 4_000;
+/// How many transmits a socket takes at a visit.
+const TAKES: [Option<usize>; 4] = [Some(0), None, Some(1), Some(3)];
 /// What every configuration takes as best effort.
 const BEST_EFFORT_MAX: usize = 4_000;
 const DELAYS: [u64; 6] = [0, 1, 5, 40, 200, 700];
@@ -56,6 +58,7 @@ mod kind {
     pub(super) const START: u8 = 16;
     pub(super) const PAUSE: u8 = 17;
     pub(super) const LAG: u8 = 18;
+    pub(super) const SEND_BUFFER: u8 = 19;
 }
 
 /// Reads steps to the input's end.
@@ -195,6 +198,10 @@ fn action(kind: u8, node: usize, input: &mut Input<'_>) -> Action {
         kind::LAG => Action::Lag {
             node,
             lag: ms(WAITS[usize::from(input.byte()) % 12]),
+        },
+        kind::SEND_BUFFER => Action::SendBuffer {
+            node,
+            takes: TAKES[usize::from(input.byte()) % TAKES.len()],
         },
         _ => send(node, input),
     }
@@ -366,11 +373,14 @@ fn bytes(action: &Action) -> Vec<u8> {
         Action::Pause { node } => vec![first(kind::PAUSE, node), 0],
         Action::Wake { node } => vec![first(kind::PAUSE, node), 1],
         Action::Lag { node, lag } => vec![first(kind::LAG, node), nearest(&WAITS[..12], lag)],
+        Action::SendBuffer { node, takes } => {
+            let place = TAKES.iter().position(|known| *known == takes);
+            vec![first(kind::SEND_BUFFER, node), place.unwrap_or(0) as u8]
+        }
         Action::Wall { .. }
         | Action::Clog { .. }
         | Action::Storm { .. }
-        | Action::RebindBack { .. }
-        | Action::SendBuffer { .. } => Vec::new(),
+        | Action::RebindBack { .. } => Vec::new(),
     }
 }
 

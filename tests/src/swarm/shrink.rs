@@ -203,4 +203,17 @@ mod tests {
         };
         assert!(settings(&smallest.plan) < settings(&before));
     }
+
+    /// It takes one client whose server crashes.
+    #[test]
+    fn of_a_storm_a_few_of_a_thousand_clients_are_left() {
+        let certificates = Certificates::new().unwrap();
+        plant(Some(Bug::ForgetRedialTimer));
+        let found = try_seed(999, &certificates).unwrap_err();
+        let clients = found.plan.clients;
+        let smallest = found.shrink(&certificates, 100).plan;
+        plant(None);
+        assert_eq!((clients, smallest.clients), (1_000, 1), "{smallest}");
+        assert!(smallest.steps.len() <= 3, "{smallest}");
+    }
 }

@@ -67,6 +67,7 @@ mod direction;
 #[doc(hidden)]
 pub mod fuzz;
 mod host;
+mod initials;
 mod memory;
 mod network;
 pub mod oracle;
@@ -83,6 +84,7 @@ mod world;
 
 pub use certificates::{Authority, Certificates, Leaf};
 pub use crowd::most_within;
+pub use initials::{INITIAL_BYTES, Initials};
 pub use memory::{Counter, count_by};
 pub use network::{Observed, Traffic};
 pub use path::Path;

@@ -104,12 +104,14 @@ impl Node {
         self.metrics.bytes_in += data.len() as u64;
         let limits = &self.config.limits;
         let (half_open, draining) = (self.half_open, self.draining.is_some());
+        let failures = &self.failures;
+        let looked_into = || half_open.saturating_add(failures.count(now));
         let may_begin = |validated: bool| {
             if draining {
                 MayBegin::Refused
             } else if half_open >= limits.half_open {
                 MayBegin::No
-            } else if half_open >= limits.half_open_unvalidated && !validated {
+            } else if !validated && looked_into() >= limits.half_open_unvalidated {
                 MayBegin::IfValidated
             } else {
                 MayBegin::Yes
@@ -133,7 +135,10 @@ impl Node {
                 let link = Link::new(now, self.config.timeouts.admission, None);
                 self.add_link(link, carrier, true);
             }
-            Arrived::Failed(reason) => self.metrics.ended(&reason),
+            Arrived::Failed(reason) => {
+                self.failures.add(now);
+                self.metrics.ended(&reason);
+            }
             Arrived::Handled(TurnedAway::No) => {}
             Arrived::Handled(TurnedAway::Retried) => self.metrics.incoming_retried += 1,
             Arrived::Handled(TurnedAway::Ignored) => self.metrics.incoming_ignored += 1,

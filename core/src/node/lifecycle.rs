@@ -56,9 +56,6 @@ impl Node {
             return;
         };
         entry.link.stage = Stage::Closed;
-        if std::mem::take(&mut entry.half_open) {
-            self.half_open -= 1;
-        }
         self.metrics.ended(&reason);
         let Some(session_key) = entry.link.session.take() else {
             return;

@@ -8,6 +8,7 @@ mod control;
 mod drain;
 mod events;
 mod events_shown;
+mod failures;
 mod input;
 mod lifecycle;
 mod log;
@@ -58,6 +59,7 @@ use crate::seed::SeededRng;
 use crate::tap::Call;
 use crate::timers::{TimerSlot, Timers};
 
+use self::failures::Failures;
 use self::queue::EventQueue;
 use self::room::Room;
 use self::tables::{LinkEntry, Session};
@@ -77,7 +79,9 @@ pub struct Node {
     links: Arena<LinkKey, LinkEntry>,
     /// The link of each of QUIC's connection handles.
     by_handle: Vec<Option<LinkKey>>,
+    /// Links that nobody was admitted over, until they are forgotten.
     half_open: usize,
+    failures: Failures,
     sessions: Arena<SessionKey, Session>,
     /// A server's sessions by their name on the wire.
     by_id: BTreeMap<SessionId, SessionKey>,
@@ -198,6 +202,10 @@ impl Node {
             links: Arena::default(),
             by_handle: Vec::new(),
             half_open: 0,
+            failures: Failures::new(
+                config.timeouts.admission,
+                config.limits.half_open_unvalidated,
+            ),
             sessions: Arena::starting_at(SessionKey::first_slot(config.shard.number)),
             by_id: BTreeMap::new(),
             sessions_of: BTreeMap::new(),

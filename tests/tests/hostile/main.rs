@@ -5,6 +5,7 @@
 
 mod admission;
 mod answers;
+mod flood;
 mod frames;
 mod handshake;
 mod junk;

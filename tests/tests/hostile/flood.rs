@@ -1,0 +1,159 @@
+//! First packets of clients that are none, from one address after the other.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use trunkline_core::{
+    Admission, Config, Datagram, Input, MetricsSnapshot, Node, Origin, Roles, Seed, ServerRole,
+};
+use trunkline_testkit::{Certificates, INITIAL_BYTES, Initials};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server that nobody reads the answers of.
+struct Flooded {
+    node: Node,
+    initials: Initials,
+    now: Instant,
+    sent: u64,
+    /// Bytes of answers.
+    answered: usize,
+}
+
+impl Flooded {
+    fn new(config: Config, protocol: &str) -> Self {
+        let server = ServerRole {
+            identity: Certificates::new().unwrap().server,
+            admission: Admission::Open,
+            client_roots: None,
+        };
+        let now = Instant::now();
+        let roles = Roles {
+            server: Some(server),
+            client: None,
+        };
+        let origin = Origin {
+            now,
+            wall: SystemTime::now(),
+            seed: Seed::new([1; 32]),
+            keys: None,
+        };
+        Self {
+            node: Node::new(config, roles, origin).unwrap(),
+            initials: Initials::new(protocol, 7).unwrap(),
+            now,
+            sent: 0,
+            answered: 0,
+        }
+    }
+
+    fn packet(&mut self) {
+        let mut data = [0; INITIAL_BYTES];
+        self.initials.write(&mut data).unwrap();
+        let [.., high, low] = self.sent.to_be_bytes();
+        let datagram = Datagram {
+            remote: ([127, 0, high, low], 4_433).into(),
+            local_ip: None,
+            ecn: None,
+            data: BytesMut::from(&data[..]),
+        };
+        self.sent += 1;
+        self.input(Input::Datagram(datagram));
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle_input(self.now, input);
+        let mut buffer = Vec::new();
+        while let Some(transmit) = self
+            .node
+            .poll_transmit(self.now, NonZeroUsize::MIN, &mut buffer)
+        {
+            self.answered += transmit.size;
+        }
+        assert_eq!(self.node.poll_event(), None);
+    }
+
+    /// Moves on to the next packet, by whatever is due in between.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.node.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.input(Input::Timeout);
+        }
+        self.now = until;
+    }
+
+    fn metrics(&self) -> MetricsSnapshot {
+        self.node.metrics(self.now)
+    }
+
+    /// Links that take memory.
+    fn held(&self) -> u64 {
+        let metrics = self.metrics();
+        metrics.links_opened - metrics.links_closed
+    }
+}
+
+/// What each is answered with is the server's part of a handshake, and not that it is wrong.
+#[test]
+fn a_handshake_begins_with_each_of_the_first() {
+    let mut flooded = Flooded::new(Config::default(), "trunkline/1");
+    for count in 1..=3 {
+        flooded.packet();
+        assert_eq!((flooded.held(), flooded.metrics().links_closed), (count, 0));
+    }
+    // A certificate takes more than half a datagram; that something is wrong takes less.
+    assert!(flooded.answered > 3 * 600, "{}", flooded.answered);
+}
+
+/// Links that nobody was admitted over count until they are forgotten: a moment longer than they
+/// live, in which as many could follow them.
+#[test]
+fn a_flood_holds_no_more_links_than_it_may() {
+    let mut config = Config::default();
+    config.limits.half_open_unvalidated = 20;
+    let mut flooded = Flooded::new(config, "trunkline/1");
+    let mut most = 0;
+    while flooded.sent < 3_500 {
+        flooded.packet();
+        flooded.pass(SECOND / 100);
+        most = most.max(flooded.held());
+    }
+    let metrics = flooded.metrics();
+    assert_eq!(most, 20);
+    // They have made way for others since.
+    assert!(metrics.links_opened >= 3 * 20, "{metrics:?}");
+    assert_eq!(
+        metrics.incoming_retried + metrics.links_opened,
+        flooded.sent
+    );
+}
+
+/// A hello that no handshake comes of costs work as well, and leaves nothing behind to be counted.
+#[test]
+fn first_packets_that_come_to_nothing_are_looked_into_no_more_often_than_others() {
+    let mut config = Config::default();
+    config.limits.half_open_unvalidated = 20;
+    let admission = config.timeouts.admission;
+    let mut flooded = Flooded::new(config, "other/1");
+    while flooded.sent < 3_500 {
+        flooded.packet();
+        flooded.pass(SECOND / 100);
+    }
+    let metrics = flooded.metrics();
+    assert_eq!(metrics.links_opened, 0);
+    // As many at once as may be half open, and as many again in each time that these may take.
+    assert!(
+        (60..=91).contains(&metrics.protocol_mismatches),
+        "{metrics:?}"
+    );
+    let looked_into = metrics.protocol_mismatches;
+    assert_eq!(looked_into + metrics.incoming_retried, flooded.sent);
+    // It is forgotten in the end.
+    flooded.pass(admission);
+    for _ in 0..20 {
+        flooded.packet();
+    }
+    assert_eq!(flooded.metrics().protocol_mismatches, looked_into + 20);
+}

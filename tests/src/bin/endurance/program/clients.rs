@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
 use prost::Message as _;
 use trunkline_core::{Config, Event, Message, Node, Outcome, SendError, SessionKey};
 use trunkline_testkit::Certificates;
@@ -12,7 +13,7 @@ use trunkline_testkit::peers::bare::{
 };
 
 use super::arguments::Common;
-use super::messages::{Ask, Ready, Standing, tag};
+use super::messages::{Ask, AskSlow, Ready, Standing, Told, tag};
 
 /// Client endpoints for that server.
 pub(crate) fn endpoints(
@@ -62,35 +63,47 @@ fn ready() -> Message {
 
 /// Asks a server how it stands, over a connection of its own.
 pub(crate) fn standing(server: SocketAddr) -> Result<Standing> {
+    ask(server, Message::new(tag::ASK, Ask {}.encode_to_vec()))
+}
+
+/// Asks a server which clients it was told to be slow, over a connection of its own.
+pub(crate) fn told_slow(server: SocketAddr) -> Result<Told> {
+    let ask_slow = AskSlow {}.encode_to_vec();
+    ask(server, Message::new(tag::ASK_SLOW, ask_slow))
+}
+
+fn ask<A: prost::Message + Default>(server: SocketAddr, question: Message) -> Result<A> {
     let mut endpoints = endpoints(server, &Config::default(), 1)?;
     let places = dial(server, &mut endpoints, 1, 1, ready())?.places;
     let mut asking = Asking {
         session: places[0].session,
-        asked: false,
-        standing: None,
+        question: Some(question),
+        answer: None,
     };
     run(&mut endpoints, &mut asking)?;
     close(&mut endpoints, &places)?;
-    asking
-        .standing
-        .ok_or_else(|| anyhow!("the server does not say how it stands"))
+    let answer = asking.answer.context("the server does not answer")?;
+    Ok(A::decode(answer)?)
 }
 
 struct Asking {
     session: SessionKey,
-    asked: bool,
-    standing: Option<Standing>,
+    /// Until it is asked.
+    question: Option<Message>,
+    answer: Option<Bytes>,
 }
 
 impl Application for Asking {
-    fn event(&mut self, _: usize, _: &mut Node, _: Moment, event: Event) -> Result<()> {
+    fn event(&mut self, _: usize, node: &mut Node, moment: Moment, event: Event) -> Result<()> {
         match event {
+            // A broadcast; what is not answered would hold up the end.
+            Event::Message(delivery) => node.ack(moment.now, delivery.key)?,
             Event::Settled {
                 outcome: Outcome::Replied { body, .. },
                 ..
-            } => self.standing = Some(Standing::decode(body)?),
+            } => self.answer = Some(body),
             Event::Settled { outcome, .. } => {
-                bail!("the server does not say how it stands: {outcome:?}")
+                bail!("the server does not answer: {outcome:?}")
             }
             _ => {}
         }
@@ -98,9 +111,8 @@ impl Application for Asking {
     }
 
     fn act(&mut self, _: usize, node: &mut Node, now: Instant) -> Result<()> {
-        if !std::mem::replace(&mut self.asked, true) {
-            let ask = Message::new(tag::ASK, Ask {}.encode_to_vec());
-            node.request(now, self.session, ask, None)
+        if let Some(question) = self.question.take() {
+            node.request(now, self.session, question, None)
                 .map_err(|SendError { error, .. }| error)?;
         }
         Ok(())
@@ -111,6 +123,6 @@ impl Application for Asking {
     }
 
     fn is_done(&self) -> bool {
-        self.standing.is_some()
+        self.answer.is_some()
     }
 }

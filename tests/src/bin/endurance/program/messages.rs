@@ -1,7 +1,7 @@
 //! What clients and the server say to each other.
 
 use prost::{Message, Name};
-use trunkline_core::{MetricsSnapshot, Tag};
+use trunkline_core::{CloseCode, MetricsSnapshot, Tag};
 
 /// A one-way message with its place in its session's order, from 0.
 #[derive(Clone, PartialEq, Message)]
@@ -46,6 +46,43 @@ pub(crate) struct Standing {
     /// Messages that came again over a resumed session, and were dropped.
     #[prost(uint64, tag = "10")]
     pub(crate) duplicates_dropped: u64,
+    #[prost(uint64, tag = "11")]
+    pub(crate) links_opened: u64,
+    /// First packets whose address was asked to show that it is its own.
+    #[prost(uint64, tag = "12")]
+    pub(crate) retried: u64,
+    /// First packets that were not answered.
+    #[prost(uint64, tag = "13")]
+    pub(crate) ignored: u64,
+    #[prost(uint64, tag = "14")]
+    pub(crate) best_effort_dropped: u64,
+    /// Links that were closed because their clients were too slow.
+    #[prost(uint64, tag = "15")]
+    pub(crate) closed_as_slow: u64,
+    #[prost(uint64, tag = "16")]
+    pub(crate) protocol_mismatches: u64,
+}
+
+/// A request, answered with [`Told`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AskSlow {}
+
+/// Which clients a server was told to be slow.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Told {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) slow: Vec<Slow>,
+}
+
+/// A client that was found slow.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Slow {
+    /// Its address.
+    #[prost(string, tag = "1")]
+    pub(crate) client: String,
+    /// When, on the machine's monotonic clock.
+    #[prost(uint64, tag = "2")]
+    pub(crate) at_ns: u64,
 }
 
 impl Standing {
@@ -59,6 +96,16 @@ impl Standing {
             sessions_resumed: metrics.sessions_resumed,
             heartbeat_timeouts: metrics.heartbeat_timeouts,
             duplicates_dropped: metrics.duplicates_dropped,
+            links_opened: metrics.links_opened,
+            retried: metrics.incoming_retried,
+            ignored: metrics.incoming_ignored,
+            protocol_mismatches: metrics.protocol_mismatches,
+            best_effort_dropped: metrics.best_effort_dropped,
+            closed_as_slow: metrics
+                .closed_by_code
+                .get(&CloseCode::SLOW_CONSUMER)
+                .copied()
+                .unwrap_or_default(),
             ..self
         }
     }
@@ -72,6 +119,8 @@ pub(crate) mod tag {
     pub(crate) const READY: Tag = Tag::of("endurance.v1.Ready");
     pub(crate) const ASK: Tag = Tag::of("endurance.v1.Ask");
     pub(crate) const STANDING: Tag = Tag::of("endurance.v1.Standing");
+    pub(crate) const ASK_SLOW: Tag = Tag::of("endurance.v1.AskSlow");
+    pub(crate) const TOLD: Tag = Tag::of("endurance.v1.Told");
 }
 
 macro_rules! named {
@@ -82,7 +131,7 @@ macro_rules! named {
         }
     )+};
 }
-named!(Numbered, Ready, Ask, Standing);
+named!(Numbered, Ready, Ask, Standing, AskSlow, Told);
 
 #[cfg(test)]
 mod tests {
@@ -94,5 +143,7 @@ mod tests {
         assert_eq!(Tag::of(&Ready::full_name()), tag::READY);
         assert_eq!(Tag::of(&Ask::full_name()), tag::ASK);
         assert_eq!(Tag::of(&Standing::full_name()), tag::STANDING);
+        assert_eq!(Tag::of(&AskSlow::full_name()), tag::ASK_SLOW);
+        assert_eq!(Tag::of(&Told::full_name()), tag::TOLD);
     }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod churn;
 mod clients;
+mod flood;
 mod idle;
 mod lossy;
 mod messages;
@@ -10,6 +11,8 @@ mod reconnects;
 mod restart;
 mod server;
 mod server_process;
+mod spoofed;
+mod stopped;
 mod verdict;
 
 use std::process::ExitCode;
@@ -36,10 +39,16 @@ fn run(figure: Figure) -> Result<ExitCode> {
         Figure::S1(options) => lossy::run(&options)?,
         Figure::S2(options) => reconnects::run(&options)?,
         Figure::S3(options) => restart::run(&options)?,
+        Figure::S4(options) => spoofed::run(&options)?,
+        Figure::S6(options) => stopped::run(&options)?,
         Figure::S7(options) => churn::run(&options)?,
         Figure::S9(options) => idle::run(&options)?,
         Figure::Serve(options) => {
             server::serve(&options)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Figure::Flood(options) => {
+            flood::flood(&options)?;
             return Ok(ExitCode::SUCCESS);
         }
     };

@@ -14,8 +14,6 @@ use super::messages::{Numbered, tag};
 use super::server_process::{ServerProcess, Start};
 use super::verdict::{Verdict, rounded};
 
-/// A link is dead after three of these without a word.
-const HEARTBEAT: Duration = Duration::from_millis(100);
 /// The first redial follows after that.
 const REDIAL: Duration = Duration::from_millis(50);
 const REDIAL_MOST: Duration = Duration::from_secs(1);
@@ -25,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) fn run(options: &Reconnects) -> Result<Verdict> {
     let engine = options.common.engine_or(Engine::Tokio);
     let mut start = Start::new(engine);
-    start.heartbeat = HEARTBEAT;
+    start.heartbeat = options.heartbeat;
     let server = ServerProcess::start(start)?;
     let mut config = Config::default();
-    config.heartbeat.interval = HEARTBEAT;
+    config.heartbeat.interval = options.heartbeat;
     config.redial.first = REDIAL;
     config.redial.cap = REDIAL_MOST;
     let connections = options.connections;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::arguments::Engine;
+use super::arguments::{Broadcasts, Engine, Policy};
 
 /// A running server; it is killed when this is dropped.
 pub(crate) struct ServerProcess {
@@ -26,6 +26,8 @@ pub(crate) struct Start {
     /// What its keys follow from.
     pub(crate) keys: u8,
     pub(crate) heartbeat: Duration,
+    /// What it broadcasts, and what it does with who is too slow for that.
+    pub(crate) broadcasts: Option<(Broadcasts, Policy)>,
 }
 
 impl Start {
@@ -36,6 +38,7 @@ impl Start {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             keys: 1,
             heartbeat: Duration::from_secs(15),
+            broadcasts: None,
         }
     }
 }
@@ -43,11 +46,20 @@ impl Start {
 impl ServerProcess {
     /// Starts one; it listens when this returns.
     pub(crate) fn start(start: Start) -> Result<Self> {
-        let mut process = Command::new(env::current_exe()?)
+        let mut command = Command::new(env::current_exe()?);
+        command
             .args(["serve", "--engine", start.engine.name()])
             .args(["--listen", &start.listen.to_string()])
             .args(["--keys", &start.keys.to_string()])
-            .args(["--heartbeat", &start.heartbeat.as_millis().to_string()])
+            .args(["--heartbeat", &start.heartbeat.as_millis().to_string()]);
+        if let Some((broadcasts, policy)) = start.broadcasts {
+            command
+                .args(["--policy", policy.name()])
+                .args(["--rate", &broadcasts.rate.to_string()])
+                .args(["--payload", &broadcasts.payload.to_string()])
+                .args(["--queue", &broadcasts.queue.to_string()]);
+        }
+        let mut process = command
             // It ends with this process, whatever becomes of that: then its input is at its end.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,23 +1,24 @@
 //! The server on the bare state machine.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use prost::Message as _;
 use trunkline_core::{
-    Admission, CommandError, Config, Delivery, Event, Node, PersistentKeys, Roles, ServerRole,
+    Admission, Audience, CommandError, Delivery, Event, Message, Node, Roles, ServerRole,
     SessionKey, Status, StatusCode,
 };
 use trunkline_testkit::Certificates;
-use trunkline_testkit::peers::announce;
 use trunkline_testkit::peers::bare::{Application, Endpoint, Moment, Setup, run};
+use trunkline_testkit::peers::{self, announce};
 
+use super::super::arguments::Broadcasts;
 use super::super::messages::{Numbered, tag};
-use super::MOST;
 use super::account::Account;
+use super::slowness::Slowness;
+use super::{KEY, MOST, Setting};
 
-pub(super) fn serve(listen: SocketAddr, config: Config, keys: PersistentKeys) -> Result<()> {
+pub(super) fn serve(setting: Setting) -> Result<()> {
     let certificates = Certificates::new().map_err(|error| anyhow!("{error}"))?;
     let server = ServerRole {
         identity: certificates.server,
@@ -25,22 +26,31 @@ pub(super) fn serve(listen: SocketAddr, config: Config, keys: PersistentKeys) ->
         client_roots: None,
     };
     let setup = Setup {
-        config,
+        config: setting.config,
         roles: Roles {
             server: Some(server),
             client: None,
         },
-        keys: Some(keys),
+        keys: Some(setting.keys),
         origin: Instant::now(),
     };
-    let endpoint = Endpoint::bind(listen, setup)?;
+    let endpoint = Endpoint::bind(setting.listen, setup)?;
     announce(endpoint.local_address()?, MOST)?;
-    run(&mut [endpoint], &mut Server::default())
+    let mut server = Server {
+        account: Account::default(),
+        slowness: Slowness::default(),
+        broadcasts: setting
+            .broadcasts
+            .map(|broadcasts| (broadcasts, Instant::now())),
+    };
+    run(&mut [endpoint], &mut server)
 }
 
-#[derive(Default)]
 struct Server {
     account: Account<SessionKey>,
+    slowness: Slowness,
+    /// What is broadcast, and when the next time.
+    broadcasts: Option<(Broadcasts, Instant)>,
 }
 
 impl Server {
@@ -55,6 +65,10 @@ impl Server {
             tag::ASK => {
                 let standing = self.account.standing().with(&node.metrics(now));
                 node.reply(now, delivery.key, tag::STANDING, standing.encode_to_vec())
+            }
+            tag::ASK_SLOW => {
+                let told = self.slowness.told().encode_to_vec();
+                node.reply(now, delivery.key, tag::TOLD, told)
             }
             _ => {
                 let status = Status::new(StatusCode::UNIMPLEMENTED, "no figure sends this");
@@ -79,18 +93,34 @@ impl Application for Server {
     ) -> Result<()> {
         match event {
             Event::Message(delivery) => self.message(node, now, delivery)?,
-            Event::Closed { session, .. } => self.account.forget(&session),
+            Event::Connected {
+                session, address, ..
+            } => self.slowness.connected(session, address),
+            Event::SlowConsumer { session, .. } => self.slowness.found_slow(session)?,
+            Event::Closed { session, .. } => {
+                self.account.forget(&session);
+                self.slowness.forget(&session);
+            }
             _ => {}
         }
         Ok(())
     }
 
-    fn act(&mut self, _: usize, _: &mut Node, _: Instant) -> Result<()> {
+    fn act(&mut self, _: usize, node: &mut Node, now: Instant) -> Result<()> {
+        if let Some((broadcasts, due)) = &mut self.broadcasts
+            && now >= *due
+        {
+            let event = peers::Event::now(usize::try_from(broadcasts.payload)?)?;
+            let message = Message::new(peers::tag::EVENT, event.encode_to_vec());
+            node.broadcast(now, &Audience::Everyone, message, Some(KEY))?;
+            *due = now.max(*due + Duration::from_secs_f64(1.0 / broadcasts.rate));
+        }
         Ok(())
     }
 
-    fn patience(&self, _: Instant) -> Option<Duration> {
-        None
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        let (_, due) = self.broadcasts.as_ref()?;
+        Some(due.saturating_duration_since(now))
     }
 
     fn is_done(&self) -> bool {

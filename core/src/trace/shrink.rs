@@ -137,10 +137,6 @@ impl Parts {
             }
             joins = matches!(record, Record::Answers { polled: true, .. });
         }
-        if joins {
-            // The poll that they belong to was not recorded any more.
-            pieces.pop();
-        }
         Ok(Self {
             header,
             total,

@@ -10,7 +10,7 @@ use super::*;
 use crate::id::{Key, LinkKey};
 use crate::node::ScriptedRoles;
 use crate::seed::DrawKey;
-use crate::tap::{LinkNote, Marked};
+use crate::tap::{Body, Call, LinkNote, Marked};
 
 const DRAWS: [u8; 32] = *b"from this all tokens are drawn..";
 
@@ -47,6 +47,17 @@ fn answers(notes: Vec<LinkNote>) -> Record<'static> {
     Record::Answers {
         polled: false,
         notes: notes.into_iter().map(|note| (link, note)).collect(),
+    }
+}
+
+/// Answers to a poll that follows.
+fn polled(notes: Vec<LinkNote>) -> Record<'static> {
+    match answers(notes) {
+        Record::Answers { notes, .. } => Record::Answers {
+            polled: true,
+            notes,
+        },
+        other => other,
     }
 }
 
@@ -157,6 +168,37 @@ fn hashes_that_stood_in_a_trace_are_others_in_its_redacted_copy() {
         panic!("another number of bodies");
     };
     assert!(one == again && one != other && one != 1 && other != 2);
+}
+
+/// Answers to a poll that was not recorded any more still say that the call before them had none, and
+/// nobody but a recording keeps such answers from coming twice.
+#[test]
+fn what_differs_beside_answers_to_a_poll_that_is_not_there_is_cut_down_to() {
+    let connect = Record::Call {
+        at: 0,
+        call: Call::Connect {
+            address: SocketAddr::from(([10, 0, 0, 1], 4433)),
+            server_name: "localhost",
+            client: "anna",
+            credentials: Body::Whole(b""),
+            agent: "",
+        },
+    };
+    let unanswered = [connect, polled(vec![LinkNote::Sent])];
+    let twice = [polled(vec![LinkNote::Up]), polled(vec![LinkNote::Sent])];
+    let early = || Record::Arrival { at: 0 };
+    for [one, other] in [unanswered, twice] {
+        let trace = trace(Beginning::default(), &[early(), one, other]);
+        let now = Instant::now();
+        let expected = replay(&trace[..], now).unwrap().difference.unwrap();
+        let shrunk = shrink(&trace[..], now).unwrap();
+        let shown = replay(&shrunk.trace[..], now).unwrap().difference.unwrap();
+        assert_eq!(
+            (shown.expected, shown.came),
+            (expected.expected, expected.came)
+        );
+        assert_eq!(shrunk.after, 3, "both, and the end");
+    }
 }
 
 /// What is written, for whoever has a clone of it.

@@ -14,19 +14,27 @@ use trunkline_testkit::{Certificates, NodeIndex, Recording, World, echo};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// A server's certificate with an ECDSA key: each of its signatures holds randomness that no seed
-/// decides.
-pub(crate) fn ecdsa() -> Certificates {
+/// A certificate with an ECDSA key: each of its signatures holds randomness that no seed decides. Also
+/// what trusts it.
+pub(crate) fn ecdsa_for(name: &str) -> (Roots, Identity) {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+    let certificate = CertificateParams::new(vec![name.to_owned()])
         .unwrap()
         .self_signed(&key)
         .unwrap();
     let der = certificate.der().clone();
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let roots = Roots::from_der(vec![der.clone()], "the test").unwrap();
+    (
+        roots,
+        Identity::from_der(vec![der], key, "the test").unwrap(),
+    )
+}
+
+/// A server's certificate of that kind.
+pub(crate) fn ecdsa() -> Certificates {
     let mut certificates = Certificates::new().unwrap();
-    certificates.roots = Roots::from_der(vec![der.clone()], "the test").unwrap();
-    certificates.server = Identity::from_der(vec![der], key, "the test").unwrap();
+    (certificates.roots, certificates.server) = ecdsa_for("localhost");
     certificates
 }
 
@@ -137,6 +145,33 @@ pub(crate) fn conversation_at(
     all.iter()
         .map(|index| world.traces(*index).pop().unwrap())
         .collect()
+}
+
+/// A request across a cut, between a server that lets in whom a certificate names and a client with one.
+/// Returns the traces of both, the server's first.
+pub(crate) fn with_client_certificate(recording: Recording) -> Vec<Vec<u8>> {
+    let mut world = World::with_certificates(15, &ecdsa());
+    world.record_at(recording);
+    world.admission = Admission::MutualTls;
+    let (roots, identity) = ecdsa_for("anna");
+    world.client_roots = Some(roots);
+    world.client_identity = Some(identity);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "anna");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    let promise = world.request(client, session, b"ask");
+    world.run(60 * SECOND, echo);
+    world.path.cut = false;
+    world.run(60 * SECOND, echo);
+    let outcome = world.outcome(client, promise);
+    assert_eq!(outcome.as_deref(), Some("Replied ask"));
+    let mut trace = |index| {
+        world.kill(index);
+        world.traces(index).pop().unwrap()
+    };
+    vec![trace(server), trace(client)]
 }
 
 pub(crate) fn replayed(trace: &[u8]) -> Report {

@@ -9,10 +9,11 @@ use trunkline_core::trace::{
     redact, replay, shrink, shrink_while, what_if,
 };
 use trunkline_core::{Event, Seed};
-use trunkline_testkit::swarm::{Plan, run_recorded};
 use trunkline_testkit::{Certificates, NodeIndex, Random, Recording, World, echo};
 
-use crate::conversation::{SECOND, conversation, conversation_at, ecdsa, records, replayed};
+use crate::conversation::{
+    SECOND, conversation, conversation_at, ecdsa, records, replayed, with_client_certificate,
+};
 use crate::disorder::disordered;
 
 #[test]
@@ -32,27 +33,22 @@ fn all_sides_of_a_conversation_replay_identical() {
     }
 }
 
-/// Random runs with all faults: crashes, pauses, clocks that jump, peers that do not read.
+/// The certificates are in the server's trace: it lets in whom they name.
 #[test]
-fn whatever_random_runs_do_replays_identical() {
-    let certificates = Certificates::new().unwrap();
-    let (mut traces, mut records) = (0, 0);
-    for seed in 900_000..900_010 {
-        let plan = Plan::new(seed);
-        let ran = run_recorded(&plan, &certificates, Some(Recording::Link));
-        for (node, processes) in ran.recorded.unwrap().traces {
-            for (process, trace) in processes.iter().enumerate() {
-                let report = replayed(trace);
-                assert!(
-                    report.is_identical(),
-                    "seed {seed}, node {node}, process {process}: {report}"
-                );
-                traces += 1;
-                records += report.records;
+fn a_client_that_shows_a_certificate_replays_identical_on_both_sides() {
+    let traces = with_client_certificate(Recording::Link);
+    for (trace, shown) in traces.iter().zip([2, 0]) {
+        let report = replayed(trace);
+        assert!(report.is_identical(), "{report}");
+        let mut certificates = 0;
+        changed(trace, |_, record| {
+            if let Record::Answers { notes, .. } = record {
+                let shown = |(_, note): &&(_, _)| matches!(note, LinkNote::Certificates(_));
+                certificates += notes.iter().filter(shown).count();
             }
-        }
+        });
+        assert_eq!(certificates, shown, "one for each link");
     }
-    assert!(traces > 20 && records > 10_000, "{traces}, {records}");
 }
 
 /// A trace with its records changed by `change`, which gets the number of each.

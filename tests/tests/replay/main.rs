@@ -6,5 +6,6 @@ mod adapters;
 mod conversation;
 mod disorder;
 mod link;
+mod random;
 mod ring;
 mod wire;

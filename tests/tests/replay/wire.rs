@@ -11,7 +11,9 @@ use trunkline_core::trace::{
 use trunkline_core::{Identity, Roots, Seed};
 use trunkline_testkit::{Certificates, Random, Recording, World, assert_replays, echo};
 
-use crate::conversation::{SECOND, conversation, ecdsa, records, replayed};
+use crate::conversation::{
+    SECOND, conversation, ecdsa, records, replayed, with_client_certificate,
+};
 use crate::disorder::disordered;
 
 #[test]
@@ -165,6 +167,19 @@ fn a_trace_replays_to_its_last_whole_record_wherever_it_is_cut() {
     ));
 }
 
+/// How many signatures were made.
+fn signatures(trace: &[u8]) -> usize {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut made = 0;
+    while let Some((_, record)) = reader.next_record().unwrap() {
+        if let Record::Signature(Signature::Made { signature, .. }) = record {
+            assert!(signature.is_some());
+            made += 1;
+        }
+    }
+    made
+}
+
 #[test]
 fn a_trace_holds_signatures_and_no_private_key() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
@@ -183,16 +198,22 @@ fn a_trace_holds_signatures_and_no_private_key() {
     certificates.server = Identity::from_der(chain, der, "the test").unwrap();
     let trace = conversation(7, &certificates).remove(0);
     assert!(!trace.windows(32).any(|window| window == secret));
-    let mut reader = Reader::new(&trace[..]).unwrap();
-    let mut made = 0;
-    while let Some((_, record)) = reader.next_record().unwrap() {
-        if let Record::Signature(Signature::Made { signature, .. }) = record {
-            assert!(signature.is_some());
-            made += 1;
-        }
-    }
+    let made = signatures(&trace);
     // Three clients, before and after the cut.
     assert!(made >= 6, "{made} signatures");
+}
+
+/// Both sides sign at random, with keys that a replay does not have, and the server lets in whom the
+/// certificate names.
+#[test]
+fn a_client_that_shows_a_certificate_replays_identical_on_both_sides() {
+    for trace in with_client_certificate(Recording::Wire) {
+        let report = replayed(&trace);
+        assert!(report.is_identical(), "{report}");
+        assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
+        let made = signatures(&trace);
+        assert!(made >= 2, "{made} signatures: once more after the cut");
+    }
 }
 
 #[test]

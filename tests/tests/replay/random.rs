@@ -1,0 +1,40 @@
+//! Random runs with all faults: crashes, pauses, clocks that jump, peers that do not read. Each process
+//! of each node is a trace, and replays identical.
+
+use trunkline_testkit::swarm::{Plan, run_recorded};
+use trunkline_testkit::{Certificates, Recording};
+
+use crate::conversation::replayed;
+
+#[test]
+fn whatever_random_runs_do_above_quic_replays_identical() {
+    replay_all(Recording::Link);
+}
+
+#[test]
+fn whatever_random_runs_send_and_get_replays_identical() {
+    replay_all(Recording::Wire);
+}
+
+fn replay_all(recording: Recording) {
+    let certificates = Certificates::new().unwrap();
+    let (mut traces, mut restarts, mut records) = (0, 0, 0);
+    for seed in 900_000..900_010 {
+        let plan = Plan::new(seed);
+        let ran = run_recorded(&plan, &certificates, Some(recording));
+        for (node, processes) in ran.recorded.unwrap().traces {
+            for (process, trace) in processes.iter().enumerate() {
+                let report = replayed(trace);
+                assert!(
+                    report.is_identical(),
+                    "seed {seed}, node {node}, process {process}: {report}"
+                );
+                traces += 1;
+                restarts += usize::from(process > 0);
+                records += report.records;
+            }
+        }
+    }
+    println!("{traces} traces, {restarts} of a restarted process, {records} records");
+    assert!(traces > 20 && restarts > 5 && records > 10_000);
+}

@@ -119,5 +119,4 @@ fn write() {
             fs::write(file(scene, side), trace).unwrap();
         }
     }
-    bugs::write();
 }

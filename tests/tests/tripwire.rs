@@ -95,9 +95,9 @@ fn random_runs_take_no_randomness_but_their_seeds() {
     let certificates = Certificates::new().unwrap();
     for seed in 0..20 {
         let plan = Plan::new(seed);
-        let freely = run(&plan, &certificates, false);
+        let freely = run(&plan, &certificates);
         let certificates = certificates.clone();
-        let refused = without_randomness(move || run(&plan, &certificates, false)).unwrap();
+        let refused = without_randomness(move || run(&plan, &certificates)).unwrap();
         assert_eq!(freely.fingerprint, refused.fingerprint, "seed {seed}");
         assert_eq!(refused.panicked, None, "seed {seed}");
     }

@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Certificates;
+use crate::{Certificates, Recording};
 
 use super::plan::Plan;
-use super::run::{Ran, run};
+use super::run::{Ran, run, run_recorded};
 
 /// A run in which something was wrong.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub fn try_twice(
 
 /// Runs a plan.
 pub fn try_plan(plan: &Plan, certificates: &Certificates) -> Result<Ran, Box<Failure>> {
-    let ran = run(plan, certificates, false);
+    let ran = run(plan, certificates);
     let failure = |what: String, sign: String| {
         let plan = plan.clone();
         Box::new(Failure { plan, what, sign })
@@ -79,20 +79,30 @@ pub fn try_plan(plan: &Plan, certificates: &Certificates) -> Result<Ran, Box<Fai
 }
 
 impl Failure {
-    /// Runs it once more with every node recorded, and writes the traces into a folder of the
-    /// seed's. Returns the folder. A trace holds its node's seed and so all of its secrets; here
-    /// they are a test's.
+    /// Runs it once more for each level of traces with every node recorded, and writes them into a
+    /// folder of the seed's. Returns the folder. Those of link level show the frames, and can be cut
+    /// down and run under another configuration. Those of wire level hold their nodes' seeds and so
+    /// all of their secrets; here they are a test's.
     pub fn write_traces(&self, certificates: &Certificates, into: &Path) -> io::Result<PathBuf> {
         let folder = into.join(format!("seed-{}", self.plan.seed));
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("plan.txt"), format!("{self}\n{}", self.plan))?;
-        let Some(recorded) = run(&self.plan, certificates, true).recorded else {
-            return Ok(folder);
-        };
-        fs::write(folder.join("events.txt"), recorded.events)?;
-        for (node, processes) in recorded.traces {
-            for (process, trace) in processes.into_iter().enumerate() {
-                fs::write(folder.join(format!("node-{node}-{process}.tlt")), trace)?;
+        let levels = [
+            ("wire", Recording::Wire),
+            ("link", Recording::LinkWithBodies),
+        ];
+        for (level, recording) in levels {
+            let ran = run_recorded(&self.plan, certificates, Some(recording));
+            let Some(recorded) = ran.recorded else {
+                continue;
+            };
+            // The same at both.
+            fs::write(folder.join("events.txt"), recorded.events)?;
+            for (node, processes) in recorded.traces {
+                for (process, trace) in processes.into_iter().enumerate() {
+                    let name = format!("node-{node}-{process}-{level}.tlt");
+                    fs::write(folder.join(name), trace)?;
+                }
             }
         }
         Ok(folder)

@@ -64,8 +64,8 @@ pub(super) struct Process {
 }
 
 /// Runs a plan to its end, or to the first thing that is wrong.
-pub fn run(plan: &Plan, certificates: &Certificates, record: bool) -> Ran {
-    run_recorded(plan, certificates, record.then_some(Recording::Wire))
+pub fn run(plan: &Plan, certificates: &Certificates) -> Ran {
+    run_recorded(plan, certificates, None)
 }
 
 /// The same, recorded so.

@@ -3,7 +3,7 @@
 //! from, and made again, from the first seeds that find the bugs and can be cut down so far, by
 //!
 //! ```text
-//! cargo test --release -p trunkline-testkit --test golden -- --ignored hunt --nocapture
+//! cargo test -p trunkline-testkit --test golden -- --ignored hunt --nocapture
 //! ```
 
 use std::fs;

@@ -46,7 +46,7 @@ fn main() -> anyhow::Result<ExitCode> {
     count_by(|f| allocation_counter::measure(f).bytes_current);
     let certificates = Certificates::new().map_err(|error| anyhow::anyhow!("{error}"))?;
     if let Some(seed) = arguments.fingerprint {
-        let ran = run(&Plan::new(seed), &certificates, false);
+        let ran = run(&Plan::new(seed), &certificates);
         println!("{:016x}", ran.fingerprint);
         return Ok(ExitCode::SUCCESS);
     }

@@ -96,7 +96,7 @@ impl Run<'_> {
         for client in self.plan.servers..self.indices.len() {
             for info in self.sessions(client) {
                 if !pairs.contains(&info.id) && !self.is_turned_away(&info) {
-                    return Some(format!("node {client} is not connected: {info:?}"));
+                    return Some(format!("node {client} is not connected: {}", told(&info)));
                 }
             }
         }
@@ -104,7 +104,7 @@ impl Run<'_> {
             |info: &&SessionInfo| (info.promises, info.queued_bytes, info.deliveries) != (0, 0, 0);
         for node in self.nodes() {
             if let Some(info) = self.among(node, &pairs).iter().find(is_open) {
-                return Some(format!("node {node} has something open: {info:?}"));
+                return Some(format!("node {node} has something open: {}", told(info)));
             }
         }
         None
@@ -197,7 +197,7 @@ impl Run<'_> {
             }
             for info in linked {
                 if self.hall.borrow().oracle.is_owed_room(node, info.session) {
-                    let what = format!("node {node} has room, and never said so: {info:?}");
+                    let what = format!("node {node} has room, and never said so: {}", told(&info));
                     return self.fail(7, what);
                 }
             }
@@ -323,4 +323,23 @@ impl Run<'_> {
         }
         self.is_well()
     }
+}
+
+/// A session in words, the same in each run: a world begins when its process reads the clock.
+fn told(info: &SessionInfo) -> String {
+    let SessionInfo {
+        session,
+        client,
+        state,
+        epoch,
+        queued_bytes,
+        promises,
+        deliveries,
+        sent,
+        received,
+        ..
+    } = info;
+    format!(
+        "{session:?} of {client}, {state:?}, epoch {epoch}, {promises} promises, {queued_bytes} bytes queued, {deliveries} deliveries, {sent} sent, {received} received"
+    )
 }

@@ -84,11 +84,11 @@ fn clients_of_a_killed_server_are_told_and_come_back() {
     );
 }
 
-/// At the pace of a real flood a loaded machine may miss what is asked of it: it is a small one.
+/// How many were sent in what time, and how soon others were let in, is chance on a loaded machine.
 #[test]
 fn forged_first_packets_keep_nobody_out() {
     for engine in ["core", "tokio"] {
-        let report = passed(&[
+        let output = run(&[
             "s4",
             "--engine",
             engine,
@@ -101,10 +101,14 @@ fn forged_first_packets_keep_nobody_out() {
             "--sources",
             "16",
         ]);
-        assert!(report["connects"].as_u64() >= Some(2), "{report}");
-        // So few are let in: only above a thousand has an address to show that it is its own.
-        assert!(report["server_accepted"].as_u64() >= Some(300), "{report}");
-        assert_eq!(report["server_retried"], 0);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |what: &str| report[what].as_u64().unwrap();
+        assert!(count("connects") >= 1, "{report}");
+        assert_eq!(count("connects_begun"), count("connects"), "{report}");
+        assert_eq!((count("false_timeouts"), count("dials_failed")), (0, 0));
+        // So few are looked into: only above a thousand has an address to show that it is its own.
+        assert!(count("server_accepted") > count("connects"), "{report}");
+        assert_eq!((count("server_failed"), count("server_retried")), (0, 0));
     }
 }
 
@@ -123,7 +127,7 @@ fn stopped_are_found_slow(engine: &str) {
         "--rounds",
         "1",
         "--time",
-        "1",
+        "2",
         "--rate",
         "100",
         "--payload",

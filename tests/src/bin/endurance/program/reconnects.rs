@@ -27,6 +27,8 @@ pub(crate) fn run(options: &Reconnects) -> Result<Verdict> {
     let server = ServerProcess::start(start)?;
     let mut config = Config::default();
     config.heartbeat.interval = options.heartbeat;
+    // What is cut off for long is late, and not lost: PATIENCE is what bounds it.
+    config.timeouts.promise = Duration::ZERO;
     config.redial.first = REDIAL;
     config.redial.cap = REDIAL_MOST;
     let connections = options.connections;

@@ -93,6 +93,7 @@ pub(crate) fn run(options: &Spoofed) -> Result<Verdict> {
         .with("server_failed", failed)
         .with("server_retried", retried)
         .with("server_ignored", ignored)
+        .with("connects_begun", besieged.begun)
         .count("connects", besieged.connects.count() as u64, besieged.begun)
         .with("connect_p50_ms", rounded(p50 / 1e3))
         .check(

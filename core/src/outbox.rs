@@ -94,19 +94,15 @@ impl Outbox {
         self.base + self.written as u64
     }
 
-    pub(crate) fn has_unwritten(&self) -> bool {
-        self.written < self.numbered.len() || !self.waiting.is_empty()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.numbered.is_empty() && self.waiting.is_empty()
     }
 
-    /// About how many bytes are unwritten, if all entries are like the first of them.
-    pub(crate) fn unwritten_estimate(&self) -> usize {
-        let next = self.numbered.get(self.written).or(self.waiting.front());
+    /// The first unwritten entry, and how many there are.
+    pub(crate) fn unwritten(&self) -> Option<(&Entry, usize)> {
+        let first = self.numbered.get(self.written).or(self.waiting.front())?;
         let count = self.numbered.len() - self.written + self.waiting.len();
-        next.map_or(0, |entry| entry.weight().saturating_mul(count))
+        Some((first, count))
     }
 
     /// Weight of what is written to the present link and not yet held by the peer.

@@ -11,6 +11,9 @@ use crate::outbox::{Entry, Kind};
 /// for a piece costs more than its bytes. Bytes.
 const OWN_PIECE: usize = 4 << 10;
 
+/// Bytes that one lane gathers before they go into its stream.
+pub(crate) const BATCH: usize = 64 << 10;
+
 /// Frames of one lane, gathered into few pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -20,10 +23,19 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A batch with room for about `bytes` bytes of small frames.
-    pub(crate) fn with_room(bytes: usize) -> Self {
+    /// A batch with room for what is copied of `count` entries like `first`, or of as many as make a
+    /// batch. Of large bodies that is the heads: more would stay allocated until the peer has them.
+    pub(crate) fn with_room(first: &Entry, count: usize) -> Self {
+        let weight = first.weight();
+        let body = first.body.len();
+        let copied = if body >= OWN_PIECE {
+            weight - body
+        } else {
+            weight
+        };
+        let count = count.min(BATCH / weight + 1);
         Self {
-            small: BytesMut::with_capacity(bytes),
+            small: BytesMut::with_capacity(count * copied),
             ..Self::default()
         }
     }
@@ -119,4 +131,50 @@ fn remaining_ms(now: Instant, deadline: Option<Instant>) -> u32 {
     let Some(deadline) = deadline else { return 0 };
     let remaining = deadline.saturating_duration_since(now).as_millis();
     u32::try_from(remaining).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Tag;
+
+    fn entry(body: usize) -> Entry {
+        Entry {
+            kind: Kind::Message,
+            tag: Tag(7),
+            promise: 1,
+            deadline: None,
+            body: vec![0; body].into(),
+        }
+    }
+
+    #[test]
+    fn heads_of_large_bodies_hold_little_memory() {
+        for (body, count, most) in [(100_000, 10_000, 64), (OWN_PIECE, 10_000, 1_200)] {
+            let entry = entry(body);
+            let mut batch = Batch::with_room(&entry, count);
+            assert!(batch.small.capacity() <= most, "{}", batch.small.capacity());
+            while batch.bytes() < BATCH {
+                batch.entry(Instant::now(), 1, &entry);
+            }
+            assert!(batch.small.capacity() <= most, "they had to move");
+        }
+    }
+
+    #[test]
+    fn small_frames_of_a_batch_have_room_from_the_beginning() {
+        for (body, count) in [(0, 1), (16, 3), (16, 100_000), (OWN_PIECE - 1, 100)] {
+            let entry = entry(body);
+            let mut batch = Batch::with_room(&entry, count);
+            let room = batch.small.capacity();
+            assert!(room <= BATCH + OWN_PIECE + 64, "{room}");
+            for _ in 0..count {
+                batch.entry(Instant::now(), u64::MAX, &entry);
+                if batch.bytes() >= BATCH {
+                    break;
+                }
+            }
+            assert_eq!(batch.small.capacity(), room, "it had to grow");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use trunkline_proto::control::Frame;
 use crate::frame::encode_frame;
 use crate::id::{Lane, LinkKey, SessionKey};
 use crate::link::Stage;
-use crate::link::lanes::Batch;
+use crate::link::lanes::{BATCH, Batch};
 use crate::outbox::{Entry, Kind};
 use crate::planted::{Bug, planted};
 use crate::quic::{QuicTransmit, Settled};
@@ -42,9 +42,6 @@ const BEST_EFFORT_WINDOW: usize = 256 << 10;
 
 /// How far off QUIC's next deadline is at least when a link has said all.
 const SOONEST: Duration = Duration::from_micros(1);
-
-/// Bytes that one lane gathers before they go into its stream.
-const BATCH: usize = 64 << 10;
 
 impl Node {
     /// Appends the next datagrams to `buffer`: up to `max_segments` of one size, to one address,
@@ -360,14 +357,17 @@ fn write_lane(
         let Some(outbox) = lanes.outbox(lane) else {
             return frames;
         };
-        if !outbox.has_unwritten() || outbox.in_flight() >= bounds.window {
+        let Some((first, count)) = outbox.unwritten() else {
+            return frames;
+        };
+        if outbox.in_flight() >= bounds.window {
             return frames;
         }
         let next = outbox.next_seq();
         if !entry.carrier.lane_is_idle(lane, || lane_open(lane, next)) {
             return frames;
         }
-        let mut batch = Batch::with_room(outbox.unwritten_estimate().min(BATCH));
+        let mut batch = Batch::with_room(first, count);
         let has_room = |lanes: &Lanes| {
             lanes
                 .outbox(lane)

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::{Certificates, Recording};
 
@@ -126,11 +127,24 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The commit that is checked out where the program runs, or what is known instead of it.
+/// The commit that was checked out when the program first asked, with `-dirty` where files differed
+/// from it, or what is known instead.
 pub fn commit() -> String {
+    static COMMIT: OnceLock<String> = OnceLock::new();
+    COMMIT.get_or_init(read_commit).clone()
+}
+
+fn read_commit() -> String {
     let folder = env!("CARGO_MANIFEST_DIR");
+    let describe = [
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty",
+    ];
     let mut git = Command::new("git");
-    let output = git.args(["-C", folder, "rev-parse", "HEAD"]).output().ok();
+    let output = git.args(["-C", folder]).args(describe).output().ok();
     let output = output.filter(|output| output.status.success());
     let text = output.and_then(|output| String::from_utf8(output.stdout).ok());
     text.map_or_else(

@@ -131,13 +131,12 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions of one client identity (64).
     pub sessions_per_client: usize,
-    /// Links over which nobody is admitted yet, or nobody was before they ended, until they are
-    /// forgotten (4,096).
+    /// A server's links that nobody has been admitted over, also those that have ended, until they are
+    /// forgotten. At so many, first packets of further ones are ignored; clients send them again (4,096).
     pub half_open: usize,
     /// Above so many half-open links, an address must show that it is its own (QUIC Retry,
     /// RFC 9000 §8.1.2) before any work is done for it (1,000). First packets that came to nothing at
-    /// once count as well, for as long as a link that stays half open takes
-    /// ([`Timeouts::admission`]).
+    /// once count as well, up to this number, which [`Timeouts::admission`] takes to forget.
     pub half_open_unvalidated: usize,
     /// Groups of the node (100,000).
     pub groups: usize,

@@ -2,31 +2,35 @@
 
 use std::time::{Duration, Instant};
 
-/// Counts first packets that came to nothing as if each were a half-open link, for as long as such a
-/// link may take: looking into one costs work too, and anybody can send it, from any address.
+/// First packets that came to nothing: looking into one costs work as a half-open link does, and anybody
+/// can send it, from any address.
 ///
-/// They fade away one by one, and not all at once.
+/// They are forgotten evenly, as many in the time that a link may be half open as there may be such links
+/// at once: that is how many of those would be looked into as well. As many are counted at most.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failures {
-    /// How long one takes to fade away after those before it.
+    /// For how long they are counted at most.
+    window: Duration,
+    /// How long it takes until one more is forgotten.
     each: Duration,
-    /// When the last one has.
+    /// When the last one is.
     until: Option<Instant>,
 }
 
 impl Failures {
-    /// As many as `half_open` fade away in the time that a link may be half open.
-    pub(super) fn new(admission: Duration, half_open: usize) -> Self {
-        let half_open = u32::try_from(half_open).unwrap_or(u32::MAX);
+    /// Counts up to `most`, which take `window` to be forgotten.
+    pub(super) fn new(window: Duration, most: usize) -> Self {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
         Self {
-            each: admission / half_open.max(1),
+            window,
+            each: window / most.max(1),
             until: None,
         }
     }
 
     pub(super) fn add(&mut self, now: Instant) {
         let from = self.until.map_or(now, |until| until.max(now));
-        self.until = from.checked_add(self.each);
+        self.until = Some((from + self.each).min(now + self.window));
     }
 
     pub(super) fn count(&self, now: Instant) -> usize {
@@ -47,7 +51,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn failures_fade_away_one_by_one() {
+    fn failures_are_forgotten_one_by_one() {
         let mut now = Instant::now();
         let mut failures = Failures::new(10 * SECOND, 10);
         assert_eq!(failures.count(now), 0);
@@ -61,6 +65,17 @@ mod tests {
         assert_eq!(failures.count(now), 0);
         failures.add(now);
         assert_eq!(failures.count(now), 1);
+    }
+
+    #[test]
+    fn however_many_there_were_they_are_forgotten_in_time() {
+        let now = Instant::now();
+        let mut failures = Failures::new(10 * SECOND, 10);
+        for _ in 0..10_000 {
+            failures.add(now);
+        }
+        assert_eq!(failures.count(now), 10);
+        assert_eq!(failures.count(now + 10 * SECOND), 0);
     }
 
     #[test]

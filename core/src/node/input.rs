@@ -158,6 +158,7 @@ impl Node {
             carrier,
             timer: TimerSlot::default(),
             half_open,
+            forget_at: None,
         };
         let key = self.links.insert_with(|key| {
             if let Some(script) = entry.carrier.script() {
@@ -246,6 +247,10 @@ impl Node {
             return;
         };
         if entry.link.is_closed() {
+            if entry.forget_at.is_some_and(|at| at <= now) {
+                entry.carrier.abandon(&mut self.endpoint);
+                self.forget_link(key);
+            }
             return;
         }
         if entry.link.peer_close.is_some() {

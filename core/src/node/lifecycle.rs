@@ -1,6 +1,6 @@
 //! How links and sessions end, and what follows: redial, retention, loss, close, drain.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
@@ -15,6 +15,12 @@ use crate::planted::{Bug, planted};
 use crate::session::{Lanes, Pending, Settled, Token, Tokens};
 
 use super::{Event, Node, TimeoutReason};
+
+/// How long a link that nobody was admitted over is kept at most once it has ended, to say so again to
+/// a client that has missed it. QUIC would take three probe timeouts (RFC 9000, section 10.2), which are
+/// as long as the peer likes: it makes them by acknowledging late, and what is kept takes the place of
+/// others.
+const AFTERLIFE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Ends a link from this side.
@@ -34,6 +40,21 @@ impl Node {
         }
         self.sending.mark(key.0);
         self.link_is_down(now, key, reason);
+    }
+
+    /// Nothing is left to be said or heard on a link.
+    pub(super) fn forget_link(&mut self, key: LinkKey) {
+        let Some(mut entry) = self.links.remove(key) else {
+            return;
+        };
+        self.timers.cancel(&mut entry.timer);
+        self.half_open -= usize::from(entry.half_open);
+        if let Some(slot) = self.by_handle.get_mut(entry.carrier.handle.0)
+            && *slot == Some(key)
+        {
+            *slot = None;
+        }
+        self.metrics.links_closed += 1;
     }
 
     /// A newer link has taken the session over.
@@ -56,6 +77,9 @@ impl Node {
             return;
         };
         entry.link.stage = Stage::Closed;
+        if entry.half_open {
+            entry.forget_at = Some(now + AFTERLIFE);
+        }
         self.metrics.ended(&reason);
         let Some(session_key) = entry.link.session.take() else {
             return;

@@ -17,15 +17,18 @@ pub(super) struct LinkEntry {
     /// Apart from the table, which keeps the room of entries that are gone: a connection takes 16 KiB.
     pub(super) carrier: Box<Carrier>,
     pub(super) timer: TimerSlot,
-    /// It counts among those that are not admitted yet.
+    /// It is a server's, and nobody has been admitted over it: it counts among those, also once it has
+    /// ended.
     pub(super) half_open: bool,
+    /// When it is forgotten at the latest, once it has ended.
+    pub(super) forget_at: Option<Instant>,
 }
 
 impl LinkEntry {
     /// When something of the link's own is due, QUIC aside.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.link.is_closed() {
-            return None;
+            return self.forget_at;
         }
         self.link.deadline()
     }

@@ -127,8 +127,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
-        let LinkEntry { carrier, timer, .. } = entry;
-        let quic = match carrier.settle(self.now, &mut self.endpoint) {
+        let quic = match entry.carrier.settle(self.now, &mut self.endpoint) {
             Settled::Rests(deadline) => deadline,
             Settled::Event(event) => {
                 self.carrier_event(key, event);
@@ -136,17 +135,7 @@ impl Node {
                 return;
             }
             Settled::Drained => {
-                let handle = carrier.handle;
-                self.timers.cancel(timer);
-                if let Some(entry) = self.links.remove(key) {
-                    self.half_open -= usize::from(entry.half_open);
-                }
-                if let Some(slot) = self.by_handle.get_mut(handle.0)
-                    && *slot == Some(key)
-                {
-                    *slot = None;
-                }
-                self.metrics.links_closed += 1;
+                self.forget_link(key);
                 return;
             }
         };

@@ -180,6 +180,11 @@ impl Carrier {
         Settled::Rests(deadline)
     }
 
+    /// Has the endpoint forget the connection before its time.
+    pub(crate) fn abandon(&mut self, endpoint: &mut Endpoint) {
+        self.connection.abandon(self.handle, endpoint);
+    }
+
     fn flush(&mut self, id: StreamId) {
         let Self {
             connection,

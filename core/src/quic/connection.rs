@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{
-    ConnectionHandle, Dir, Event, ReadError, Side, StreamEvent, StreamId, Transmit, WriteError,
+    ConnectionHandle, Dir, EndpointEvent, Event, ReadError, Side, StreamEvent, StreamId, Transmit,
+    WriteError,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -296,6 +297,16 @@ impl Connection {
         match self {
             Self::Quic(..) => self.poll(),
             Self::Scripted(script) => script.settled_with(),
+        }
+    }
+
+    /// Has the endpoint forget the connection, unless that has been said already: by now its handle
+    /// may be another's.
+    pub(crate) fn abandon(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
+        if let Self::Quic(connection, _) = self
+            && !connection.is_drained()
+        {
+            endpoint.handle_event(handle, EndpointEvent::drained());
         }
     }
 

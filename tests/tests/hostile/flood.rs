@@ -5,9 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use trunkline_core::{
-    Admission, Config, Datagram, Input, MetricsSnapshot, Node, Origin, Roles, Seed, ServerRole,
+    Admission, Config, Datagram, Event, Input, MetricsSnapshot, Node, Origin, Roles, Seed,
+    ServerRole,
 };
-use trunkline_testkit::{Certificates, INITIAL_BYTES, Initials};
+use trunkline_testkit::{Certificates, INITIAL_BYTES, Initials, NodeIndex, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -156,4 +157,47 @@ fn first_packets_that_come_to_nothing_are_looked_into_no_more_often_than_others(
         flooded.packet();
     }
     assert_eq!(flooded.metrics().protocol_mismatches, looked_into + 20);
+}
+
+fn metrics(world: &mut World, index: NodeIndex) -> MetricsSnapshot {
+    let now = world.now();
+    world.node(index).metrics(now)
+}
+
+/// A peer makes QUIC's probe timeouts long by acknowledging late, and ended connections stay for three
+/// of them.
+#[test]
+fn a_slow_peer_holds_the_place_of_others_no_longer_than_a_fast_one() {
+    for delay in [5, 1_000, 4_500].map(Duration::from_millis) {
+        let mut world = World::new(1);
+        let config = world.config();
+        config.limits.half_open = 1;
+        let admission = config.timeouts.admission;
+        world.admission = Admission::Ask;
+        let (server, slow, honest) = (world.server(), world.client(), world.client());
+        for (from, to) in [(slow, server), (server, slow)] {
+            world.direction(from, to).delay = delay;
+        }
+        world.connect(slow, server, "slow");
+        // It goes once its acknowledgement is on its way, and what follows is not.
+        world.run(2 * delay + SECOND / 1_000, echo);
+        world.kill(slow);
+        world.run(delay, echo);
+        let held = metrics(&mut world, server);
+        assert_eq!((held.links_opened, held.sessions), (1, 0));
+        world.connect(honest, server, "honest");
+        let connected = |event: &Event| matches!(event, Event::Connected { .. });
+        let mut waited = Duration::ZERO;
+        while world.count(honest, connected) == 0 {
+            world.run(SECOND / 10, |node, now, event| match event {
+                Event::Admission(request) if request.client.as_str() == "honest" => {
+                    node.admit(now, request.link).unwrap();
+                }
+                _ => echo(node, now, event),
+            });
+            waited += SECOND / 10;
+            assert!(waited < admission + 3 * SECOND, "{delay:?}: {waited:?}");
+        }
+        assert!(metrics(&mut world, server).incoming_ignored > 0);
+    }
 }

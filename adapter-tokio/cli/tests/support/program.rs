@@ -45,8 +45,14 @@ impl Program {
     }
 
     pub(crate) fn start_with(arguments: &[&str], stdin: impl Into<Stdio>) -> Self {
-        let mut child = trunkline(arguments)
-            .stdin(stdin)
+        let mut command = trunkline(arguments);
+        command.stdin(stdin);
+        Self::of(command)
+    }
+
+    /// Another program, in the same manner.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

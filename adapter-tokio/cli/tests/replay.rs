@@ -137,6 +137,13 @@ fn replayed(path: &Path) -> (Option<i32>, Value) {
     (output.status.code(), said)
 }
 
+/// What a trace consists of.
+fn stats(path: &Path) -> Value {
+    let output = run(&["trace", "stats", &path.display().to_string(), "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("one object")
+}
+
 /// How many links of a recorded node carried a session on.
 fn resumed(path: &Path) -> usize {
     let output = run(&["replay", &path.display().to_string(), "--events"]);
@@ -187,8 +194,7 @@ async fn a_recorded_conversation_on_a_bad_network_replays_identical_in_another_p
 
 fn looks_inside(server: &Path) {
     let path = server.display().to_string();
-    let stats = run(&["trace", "stats", &path, "--json"]);
-    let stats: Value = serde_json::from_slice(&stats.stdout).expect("one object");
+    let stats = stats(server);
     assert_eq!(stats["role"], "a server");
     // The first handshakes, and at least one more for each client after the cut.
     assert!(stats["kinds"]["signature"]["records"].as_u64() >= Some(2 * CLIENTS));
@@ -287,12 +293,33 @@ fn is_named_where_it_is_damaged(server: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_above_quic_also_without_bodies() {
     let directory = tempfile::tempdir().expect("a directory");
-    conversation(directory.path(), |path| Recording::link(path).bodies()).await;
+    // A client and the server with bodies, and another client as recordings above QUIC are unless told
+    // otherwise.
+    conversation(directory.path(), |path| {
+        let without = path.ends_with("client-1.tlt");
+        let recording = Recording::link(path);
+        if without {
+            recording
+        } else {
+            recording.bodies()
+        }
+    })
+    .await;
     all_replay_identical(directory.path());
+    let stats = stats(&directory.path().join("client-1.tlt"));
+    assert_eq!(stats["level"], "link");
+    // At first, and after the cut.
+    assert!(
+        stats["kinds"]["link: dialled"]["records"].as_u64() >= Some(2),
+        "{stats}"
+    );
+    assert!(
+        stats["kinds"]["send"]["records"].as_u64() >= Some(MESSAGES),
+        "{stats}"
+    );
     let server = directory.path().join("server.tlt");
     let path = server.display().to_string();
-    let stats = run(&["trace", "stats", &path, "--json"]);
-    let stats: Value = serde_json::from_slice(&stats.stdout).expect("one object");
+    let stats = self::stats(&server);
     assert_eq!(stats["level"], "link, with bodies");
     // At first, and after the cut.
     assert!(stats["kinds"]["link: accepted"]["records"].as_u64() >= Some(2 * CLIENTS));
@@ -306,8 +333,7 @@ async fn the_same_above_quic_also_without_bodies() {
     assert!(output.status.success(), "{output:?}");
     let (status, said) = replayed(Path::new(&handed_on));
     assert_eq!((status, &said["identical"]), (Some(0), &Value::Bool(true)));
-    let stats = run(&["trace", "stats", &handed_on, "--json"]);
-    let stats: Value = serde_json::from_slice(&stats.stdout).expect("one object");
+    let stats = self::stats(Path::new(&handed_on));
     assert_eq!(stats["level"], "link");
     let again = run(&["trace", "redact", &path, &handed_on]);
     assert_one_line(&again, 2, &["cannot write", "handed-on.tlt"]);

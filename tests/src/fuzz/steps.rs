@@ -37,7 +37,8 @@ const BEST_EFFORT_MAX: usize = 4_000;
 const DELAYS: [u64; 6] = [0, 1, 5, 40, 200, 700];
 
 /// The kinds of steps, by the low bits of their first byte. The node is its highest bit; a kind that
-/// is not there is a send.
+/// is not there is a send. So a new one changes what those checked-in inputs mean that have a send under
+/// its number: they have to become sends by `SEND` first.
 mod kind {
     pub(super) const WAIT: u8 = 0;
     pub(super) const CONNECT: u8 = 1;

@@ -9,9 +9,17 @@ use std::path::{Path, PathBuf};
 
 use trunkline_testkit::fuzz::{TARGETS, Target, target};
 
+/// What is for cargo-fuzz.
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
 fn folder(of: &str, target: &Target) -> PathBuf {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-    fuzz.join(of).join(target.name)
+    fuzz().join(of).join(target.name)
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// The inputs in a target's corpus, by their names.
@@ -95,6 +103,50 @@ corpora!(
     traces,
     configuration
 );
+
+/// What cargo-fuzz builds is what runs here: a program a target, each with its own target's body.
+#[test]
+fn cargo_fuzz_has_the_same_targets() {
+    let mut expected: Vec<_> = TARGETS
+        .iter()
+        .map(|target| target.name.to_owned())
+        .collect();
+    let manifest = text(&fuzz().join("Cargo.toml"));
+    let value = |program: &str, key: &str| {
+        let line = program.lines().find_map(|line| line.strip_prefix(key));
+        let value = line.and_then(|rest| rest.strip_prefix(" = \"")?.strip_suffix('"'));
+        value
+            .map(str::to_owned)
+            .unwrap_or_else(|| panic!("no {key} in{program}"))
+    };
+    let mut programs = Vec::new();
+    for program in manifest.split("[[bin]]").skip(1) {
+        let name = value(program, "name");
+        assert_eq!(value(program, "path"), format!("fuzz_targets/{name}.rs"));
+        programs.push(name);
+    }
+    assert_eq!(programs, expected, "in fuzz/Cargo.toml");
+
+    let mut sources = Vec::new();
+    for file in fs::read_dir(fuzz().join("fuzz_targets")).unwrap() {
+        let path = file.unwrap().path();
+        let (name, source) = (path.file_stem().unwrap().to_str().unwrap(), text(&path));
+        let takes = |body: &str| source.matches(body).count();
+        assert_eq!(
+            takes("trunkline_testkit::fuzz::"),
+            1,
+            "in {}",
+            path.display()
+        );
+        let own =
+            takes(&format!("fuzz::{name}(data)")) + takes(&format!("fuzz::target(\"{name}\")"));
+        assert_eq!(own, 1, "{} runs another target's body", path.display());
+        sources.push(name.to_owned());
+    }
+    sources.sort();
+    expected.sort();
+    assert_eq!(sources, expected, "in fuzz/fuzz_targets");
+}
 
 /// Writes inputs to begin with, from simulated conversations, to `fuzz/seeds`; cargo-fuzz takes it
 /// from there. `FUZZ_TARGET` names one target.

@@ -148,6 +148,24 @@ fn cargo_fuzz_has_the_same_targets() {
     assert_eq!(sources, expected, "in fuzz/fuzz_targets");
 }
 
+/// The table of corpora in fuzz/README.md.
+#[test]
+fn the_readme_counts_what_the_corpora_have() {
+    let readme = text(&fuzz().join("README.md"));
+    let heading = "| target | inputs | bytes |";
+    let (_, table) = readme.split_once(heading).unwrap();
+    for target in TARGETS {
+        let inputs = inputs(target);
+        let bytes: usize = inputs.values().map(Vec::len).sum();
+        let mut bytes = bytes.to_string();
+        if let Some(thousands) = bytes.len().checked_sub(3).filter(|at| *at > 0) {
+            bytes.insert(thousands, ',');
+        }
+        let row = format!("\n| `{}` | {} | {bytes} |", target.name, inputs.len());
+        assert!(table.contains(&row), "fuzz/README.md has no{row}");
+    }
+}
+
 /// Writes inputs to begin with, from simulated conversations, to `fuzz/seeds`; cargo-fuzz takes it
 /// from there. `FUZZ_TARGET` names one target.
 #[test]

@@ -37,6 +37,7 @@ pub(super) const FLOOR: &[&str] = &[
     "a peer found dead",
     "a message that came back",
     "room again",
+    "a full send buffer",
 ];
 
 /// A server and a client, with null cryptography; what both applications ask of them and when, and
@@ -72,6 +73,7 @@ fn reached(traffic: &Traffic, world: &World) -> Reached {
     count("a datagram late", traffic.reordered);
     count("a path cut", traffic.cut);
     count("nobody there", traffic.unreachable);
+    count("a full send buffer", traffic.withheld);
     for node in [SERVER, CLIENT] {
         let log = world.log(NodeIndex(node));
         reached.extend(log.iter().filter_map(|(_, event)| told(event)));

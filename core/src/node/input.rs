@@ -15,6 +15,7 @@ use crate::quic::{Arrived, Carrier, EcnCodepoint, MayBegin, TurnedAway};
 use crate::tap::Call;
 use crate::timers::TimerSlot;
 
+use super::half_open::Network;
 use super::tables::LinkEntry;
 use super::tapped::Tapped;
 use super::{Event, Node, TimeoutReason};
@@ -103,15 +104,18 @@ impl Node {
         self.metrics.datagrams_in += 1;
         self.metrics.bytes_in += data.len() as u64;
         let limits = &self.config.limits;
-        let (half_open, draining) = (self.half_open, self.draining.is_some());
+        let (half_open, draining) = (&self.half_open, self.draining.is_some());
         let failures = &self.failures;
-        let looked_into = || half_open.saturating_add(failures.count(now));
+        let looked_into = || half_open.all().saturating_add(failures.count(now));
+        let mut network = None;
         let may_begin = |validated: bool| {
+            let has_room =
+                half_open.has_room_for(network.insert(Network::of(remote.ip(), validated)));
             if draining {
                 MayBegin::Refused
-            } else if half_open >= limits.half_open {
+            } else if half_open.free() == 0 || (validated && !has_room) {
                 MayBegin::No
-            } else if !validated && looked_into() >= limits.half_open_unvalidated {
+            } else if !validated && (!has_room || looked_into() >= limits.half_open_unvalidated) {
                 MayBegin::IfValidated
             } else {
                 MayBegin::Yes
@@ -133,7 +137,7 @@ impl Node {
             }
             Arrived::New(carrier) => {
                 let link = Link::new(now, self.config.timeouts.admission, None);
-                self.add_link(link, carrier, true);
+                self.add_link(link, carrier, network);
             }
             Arrived::Failed(reason) => {
                 self.failures.add(now);
@@ -150,7 +154,7 @@ impl Node {
         &mut self,
         link: Link,
         carrier: Box<Carrier>,
-        half_open: bool,
+        half_open: Option<Network>,
     ) -> LinkKey {
         let handle = carrier.handle;
         let mut entry = LinkEntry {
@@ -175,7 +179,9 @@ impl Node {
             self.by_handle.resize(handle.0 + 1, None);
         }
         self.by_handle[handle.0] = Some(key);
-        self.half_open += usize::from(half_open);
+        if let Some(network) = half_open {
+            self.half_open.add(network);
+        }
         self.metrics.links_opened += 1;
         self.mark(key);
         key
@@ -270,7 +276,7 @@ impl Node {
                 self.end_link(now, key, Some((code, reason)), local);
                 return;
             }
-            let is_server_side = entry.half_open;
+            let is_server_side = entry.half_open.is_some();
             let reason = DisconnectReason::ConnectTimeout;
             let text = "no admission in time";
             self.end_link(now, key, Some((CloseCode::ADMISSION_TIMEOUT, text)), reason);

@@ -48,7 +48,9 @@ impl Node {
             return;
         };
         self.timers.cancel(&mut entry.timer);
-        self.half_open -= usize::from(entry.half_open);
+        if let Some(network) = &entry.half_open {
+            self.half_open.remove(network);
+        }
         if let Some(slot) = self.by_handle.get_mut(entry.carrier.handle.0)
             && *slot == Some(key)
         {
@@ -77,7 +79,7 @@ impl Node {
             return;
         };
         entry.link.stage = Stage::Closed;
-        if entry.half_open {
+        if entry.half_open.is_some() {
             entry.forget_at = Some(now + AFTERLIFE);
         }
         self.metrics.ended(&reason);

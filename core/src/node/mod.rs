@@ -9,6 +9,7 @@ mod drain;
 mod events;
 mod events_shown;
 mod failures;
+mod half_open;
 mod input;
 mod lifecycle;
 mod log;
@@ -60,6 +61,7 @@ use crate::tap::Call;
 use crate::timers::{TimerSlot, Timers};
 
 use self::failures::Failures;
+use self::half_open::HalfOpen;
 use self::queue::EventQueue;
 use self::room::Room;
 use self::tables::{LinkEntry, Session};
@@ -80,7 +82,7 @@ pub struct Node {
     /// The link of each of QUIC's connection handles.
     by_handle: Vec<Option<LinkKey>>,
     /// Links that nobody was admitted over, until they are forgotten.
-    half_open: usize,
+    half_open: HalfOpen,
     failures: Failures,
     sessions: Arena<SessionKey, Session>,
     /// A server's sessions by their name on the wire.
@@ -201,7 +203,7 @@ impl Node {
             endpoint,
             links: Arena::default(),
             by_handle: Vec::new(),
-            half_open: 0,
+            half_open: HalfOpen::new(config.limits.half_open),
             failures: Failures::new(
                 config.timeouts.admission,
                 config.limits.half_open_unvalidated,

@@ -63,7 +63,7 @@ impl Node {
         let server_name = dialing.server_name.clone();
         let (carrier, begins) = self.endpoint.connect(now, address, &server_name, route)?;
         let link = Link::new(now, self.config.timeouts.admission, Some(key));
-        let link = self.add_link(link, Box::new(carrier), false);
+        let link = self.add_link(link, Box::new(carrier), None);
         if let Some(session) = self.sessions.get_mut(key) {
             session.link = Some(link);
             if let Some(dialing) = session.dialing.as_mut() {

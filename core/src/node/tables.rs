@@ -9,6 +9,7 @@ use crate::quic::Carrier;
 use crate::session::{Closing, Conversation, Token, Tokens};
 use crate::timers::TimerSlot;
 
+use super::half_open::Network;
 use super::room::SessionRoom;
 
 /// A link with the connection that carries it.
@@ -17,9 +18,9 @@ pub(super) struct LinkEntry {
     /// Apart from the table, which keeps the room of entries that are gone: a connection takes 16 KiB.
     pub(super) carrier: Box<Carrier>,
     pub(super) timer: TimerSlot,
-    /// It is a server's, and nobody has been admitted over it: it counts among those, also once it has
-    /// ended.
-    pub(super) half_open: bool,
+    /// It is a server's, and nobody has been admitted over it: it counts as one of this network, also
+    /// once it has ended.
+    pub(super) half_open: Option<Network>,
     /// When it is forgotten at the latest, once it has ended.
     pub(super) forget_at: Option<Instant>,
 }

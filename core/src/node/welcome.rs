@@ -209,8 +209,8 @@ impl Node {
         entry.link.admission_deadline = None;
         entry.link.peer = hello.limits;
         entry.link.heartbeat = Some(Heartbeat::server(now, heartbeat.interval, heartbeat.misses));
-        if std::mem::take(&mut entry.half_open) {
-            self.half_open -= 1;
+        if let Some(network) = entry.half_open.take() {
+            self.half_open.remove(&network);
         }
         let limits = self.own_limits();
         let Some(session) = self.sessions.get_mut(session_key) else {

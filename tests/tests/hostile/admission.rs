@@ -7,7 +7,7 @@ use trunkline_proto::control::Frame;
 use trunkline_proto::generated::Envelope;
 use trunkline_proto::{Cancel, Close, CloseCode, Drain, Heartbeat, Hello, Ready, Receipts, Resume};
 use trunkline_testkit::raw_peer::{RawSettings, control, frame, hello, length};
-use trunkline_testkit::{NodeIndex, World};
+use trunkline_testkit::{INITIAL_BYTES, Initials, NodeIndex, World};
 
 use crate::siege::Siege;
 use crate::table::{Fault, commit_before_hello};
@@ -339,5 +339,82 @@ fn a_crowd_that_says_nothing_is_gone_after_the_deadline() {
     }
     assert_eq!(siege.count(CloseCode::ADMISSION_TIMEOUT), 50);
     assert_eq!(siege.link(late).ended(), None);
+    siege.unharmed();
+}
+
+/// A server that everybody dials who has not been there yet, and how many may be half open.
+fn with_places(seed: u64, places: usize, unvalidated: usize) -> Siege {
+    let mut world = World::new(seed);
+    let limits = &mut world.config().limits;
+    limits.half_open = places;
+    limits.half_open_unvalidated = unvalidated;
+    Siege::of(world)
+}
+
+/// A client that was not there before dials, and is let in at once.
+fn newcomer(siege: &mut Siege) {
+    let client = siege.world.client();
+    siege.world.connect(client, siege.server, "newcomer");
+    siege.run(SECOND / 5);
+    let connected = |event: &Event| matches!(event, Event::Connected { .. });
+    let log = siege.world.log(client);
+    assert!(log.iter().any(|(_, event)| connected(event)), "{log:?}");
+}
+
+/// Strangers with addresses of their own, all of one network, complete their handshakes, hold every
+/// place that they get until the deadline, and take each again that becomes free.
+#[test]
+fn one_network_gets_half_of_the_places_and_keeps_nobody_else_out() {
+    let mut siege = with_places(38, 20, 0);
+    let crowd: Vec<_> = (0..40)
+        .map(|_| {
+            siege
+                .world
+                .raw_client(siege.server, &RawSettings::default())
+        })
+        .collect();
+    let mut others = 1;
+    let mut most = 0;
+    for _ in 0..10 {
+        siege.run(3 * SECOND);
+        newcomer(&mut siege);
+        others += 1;
+        let metrics = siege.metrics();
+        assert_eq!(metrics.connected, others);
+        let held = metrics.links_opened - metrics.links_closed - others as u64;
+        assert!(held <= 10, "{held} places");
+        most = most.max(held);
+        for peer in &crowd {
+            if !siege.link(*peer).is_up() {
+                siege.world.redial(*peer, siege.server);
+            }
+        }
+    }
+    // They had all that they may have, more than once, and asked for more.
+    assert_eq!(most, 10);
+    let late = siege.count(CloseCode::ADMISSION_TIMEOUT);
+    assert!(late >= 20, "{late} were sent away");
+    assert!(siege.metrics().incoming_ignored >= 40);
+    siege.unharmed();
+}
+
+/// Anybody can write a network's addresses, and keeps nobody of that network out by it, even where a
+/// server asks nobody else to show that an address is his own.
+#[test]
+fn forged_addresses_are_not_held_against_their_network() {
+    let mut siege = with_places(39, 20, 20);
+    let mut initials = Initials::new("trunkline/1", 7).unwrap();
+    let before = siege.metrics();
+    for host in 100..200 {
+        let mut datagram = [0; INITIAL_BYTES];
+        initials.write(&mut datagram).unwrap();
+        let from = ([10, 0, 0, host], 4_433).into();
+        siege.world.inject(from, siege.server, &datagram);
+    }
+    siege.run(SECOND / 10);
+    let after = siege.metrics();
+    assert_eq!(after.links_opened - before.links_opened, 10);
+    assert_eq!(after.incoming_retried - before.incoming_retried, 90);
+    newcomer(&mut siege);
     siege.unharmed();
 }

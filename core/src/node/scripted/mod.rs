@@ -16,6 +16,7 @@ use crate::quic::{Endpoint, Keys, ScriptEvent};
 use crate::seed::{Seed, SeededRng};
 use crate::tap::LinkNote;
 
+use super::half_open::Network;
 use super::{Admission, Node};
 
 /// What a scripted node does: it needs no keys and no certificates for it.
@@ -66,7 +67,10 @@ impl Node {
         let now = self.set_time(now);
         let carrier = self.endpoint.accept_scripted(address, certificates)?;
         let link = Link::new(now, self.config.timeouts.admission, None);
-        Some(self.add_link(link, Box::new(carrier), true))
+        // Whether its address was validated is not known, and decides nothing here: who may begin is
+        // not asked.
+        let network = Network::of(address.ip(), false);
+        Some(self.add_link(link, Box::new(carrier), Some(network)))
     }
 
     /// What was noted of its links comes again, in the call or poll that follows. `arrived`: a

@@ -21,7 +21,8 @@ pub(super) struct HalfOpen {
 /// Where a link began: whatever address it moves to, its place is that network's.
 ///
 /// Addresses that were not validated are counted apart from those of the same prefix that were:
-/// anybody can write them, and could keep a network out with its own addresses otherwise.
+/// anybody can write them, and could keep a network out with its own addresses otherwise. So whoever
+/// uses both has two shares, the second of them of what the first has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Network {
     prefix: Prefix,

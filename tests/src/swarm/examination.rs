@@ -110,13 +110,16 @@ impl Run<'_> {
         None
     }
 
-    /// Servers have no place for it, since others hold what there are, also such as have crashed.
+    /// A server does not keep it, and has no place for it, since others hold what there are, also such
+    /// as have crashed.
     fn is_turned_away(&mut self, info: &SessionInfo) -> bool {
         let limits = self.plan.server.limits;
         (0..self.plan.servers).any(|server| {
             let held = self.sessions(server);
             let of_client = held.iter().filter(|other| other.client == info.client);
-            held.len() >= limits.sessions || of_client.count() >= limits.sessions_per_client
+            let is_full =
+                held.len() >= limits.sessions || of_client.count() >= limits.sessions_per_client;
+            is_full && held.iter().all(|other| other.id != info.id)
         })
     }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use trunkline_core::Limits;
 use trunkline_testkit::swarm::{
     Action, Batch, Failure, Plan, Pressure, Step, commit, first_of, try_plan, try_seed, try_twice,
 };
@@ -142,6 +143,63 @@ fn all_that_is_bounded_is_full_in_some_of_a_thousand_runs() {
         }
     }
     panic!("never full: {:?}; {pressure:?}", pressure.missing());
+}
+
+/// Where everything has room but for one table, no other is ever taken for full.
+#[test]
+fn a_full_table_is_taken_for_no_other() {
+    let certificates = certificates();
+    let tight: [(_, fn(&mut Limits)); 14] = [
+        ("limits.frame_bytes", |limits| limits.frame_bytes = 4_096),
+        ("limits.promises", |limits| limits.promises = 1),
+        ("limits.promises_total", |limits| limits.promises_total = 1),
+        ("limits.outbox_messages", |limits| {
+            limits.outbox_messages = 1;
+        }),
+        ("limits.outbox_bytes", |limits| limits.outbox_bytes = 4_096),
+        ("limits.outbox_bytes_total", |limits| {
+            limits.outbox_bytes_total = 4_096;
+        }),
+        ("limits.deliveries", |limits| limits.deliveries = 1),
+        ("limits.delivery_bytes", |limits| {
+            limits.delivery_bytes = 1_024
+        }),
+        ("limits.event_messages", |limits| limits.event_messages = 1),
+        ("limits.event_bytes", |limits| limits.event_bytes = 1_024),
+        ("limits.sessions", |limits| limits.sessions = 1),
+        ("limits.sessions_per_client", |limits| {
+            limits.sessions_per_client = 1;
+        }),
+        ("limits.groups", |limits| limits.groups = 1),
+        ("limits.groups_per_session", |limits| {
+            limits.groups_per_session = 1;
+        }),
+    ];
+    for (kind, tighten) in tight {
+        let mut was_full = false;
+        for seed in 0..200 {
+            let mut plan = Plan::new(seed);
+            for config in [&mut plan.server, &mut plan.client] {
+                config.limits = Limits::default();
+                tighten(&mut config.limits);
+            }
+            // What a server keeps is no bound on what a client has.
+            plan.client.limits.sessions = Limits::default().sessions;
+            let ran = match try_plan(&plan, &certificates) {
+                Ok(ran) => ran,
+                Err(failure) => tell(*failure, &certificates),
+            };
+            for full in ran.pressure.full().filter(|full| full.contains('.')) {
+                let field = full.split(',').next();
+                assert_eq!(field, Some(kind), "seed {seed} was to fill that alone");
+                was_full = true;
+            }
+            if was_full && seed >= 10 {
+                break;
+            }
+        }
+        assert!(was_full, "{kind} was never full");
+    }
 }
 
 /// What the network does to datagrams in drawn runs, each kind of it.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use trunkline_core::{
     Audience, ClientId, CloseCode, CommandError, Dial, DrainPlan, GroupName, Lane, Message, Node,
-    PromiseKey, SessionKey, Tag,
+    PromiseKey, PromisesFull, SessionKey, Tag,
 };
 
 use crate::memory::{copied, counted};
 use crate::oracle::Waits;
 
 use super::plan::Kind;
+use super::pressure::Refused;
 use super::run::Run;
 
 /// What messages are, one tag for all.
@@ -30,12 +31,37 @@ impl Run<'_> {
         self.world.command(index, |node| counted(|| command(node)))
     }
 
-    /// Whether a command was carried out.
-    fn took(&mut self, done: Result<(), CommandError>) -> bool {
+    /// Whether a command was carried out, with a message of so many bytes, if there was one.
+    fn took(
+        &mut self,
+        node: usize,
+        session: Option<SessionKey>,
+        size: usize,
+        done: Result<(), CommandError>,
+    ) -> bool {
         if let Err(error) = &done {
-            self.pressure.refused(error);
+            let now = self.world.now();
+            let machine = self.world.node(self.indices[node]);
+            self.pressure.refused(&Refused {
+                error,
+                size,
+                limits: &self.plan.config(node).limits,
+                session: session.and_then(|session| machine.session_info(session)),
+                metrics: machine.metrics(now),
+            });
         }
         done.is_ok()
+    }
+
+    /// How many promises a session has and its node, if a new one may take the place of another.
+    fn promises(&mut self, node: usize, session: SessionKey, kind: Kind) -> Option<[usize; 2]> {
+        let evicts = self.plan.config(node).promises_full == PromisesFull::EvictOldest;
+        if kind == Kind::Told || !evicts {
+            return None;
+        }
+        let machine = self.world.node(self.indices[node]);
+        let own = machine.session_info(session)?.promises;
+        Some([own, machine.sessions().map(|info| info.promises).sum()])
     }
 
     pub(super) fn connect(&mut self, client: usize, server: usize) {
@@ -92,6 +118,7 @@ impl Run<'_> {
         } else {
             Lane::DEFAULT
         };
+        let promises = self.promises(node, session, kind);
         let sent = self.tell(node, |machine| {
             let message = Message {
                 lane,
@@ -107,7 +134,16 @@ impl Run<'_> {
             };
             sent.map_err(|refused| refused.error)
         });
+        self.took(
+            node,
+            Some(session),
+            body.len(),
+            sent.as_ref().map(drop).map_err(|error| *error),
+        );
         let config = self.plan.config(node);
+        if let (Ok(_), Some([own, in_all])) = (&sent, promises) {
+            self.pressure.evicted(own, in_all, &config.limits);
+        }
         let lasts = |timeout: Option<Duration>| {
             let timeout = timeout.unwrap_or(config.timeouts.promise);
             Some(timeout).filter(|timeout| !timeout.is_zero())
@@ -126,7 +162,6 @@ impl Run<'_> {
                 Some(number)
             }
             Err(error) => {
-                self.pressure.refused(&error);
                 hall.oracle.refused(node, session, &error);
                 None
             }
@@ -147,7 +182,7 @@ impl Run<'_> {
             let sent = machine.send_best_effort(now, session, message, key);
             sent.map_err(|refused| refused.error)
         });
-        if self.took(sent) {
+        if self.took(node, Some(session), body.len(), sent) {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.sent_best_effort(node, &[session], &body, key);
         }
@@ -180,7 +215,7 @@ impl Run<'_> {
             let sent = machine.broadcast(now, &audience, message, key);
             sent.map(drop).map_err(|refused| refused.error)
         });
-        if self.took(sent) {
+        if self.took(node, None, body.len(), sent) {
             let mut hall = self.hall.borrow_mut();
             hall.oracle.sent_best_effort(node, &sessions, &body, key);
         }
@@ -203,7 +238,7 @@ impl Run<'_> {
             }
         });
         let left = done == Ok(true);
-        let done = self.took(done.map(drop)) && left;
+        let done = self.took(node, Some(session), 0, done.map(drop)) && left;
         let mut hall = self.hall.borrow_mut();
         let groups = &mut hall.desks[node].groups;
         let members = groups.entry(name_of(group)).or_default();

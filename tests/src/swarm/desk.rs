@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::{
-    AdmissionRequest, ClientId, Delivery, DeliveryKey, Event, Expects, LinkKey, Node, PromiseKey,
-    Refusal, SessionKey, Status, StatusCode,
+    AdmissionRequest, ClientId, Config, Delivery, DeliveryKey, Event, Expects, LinkKey, Node,
+    PromiseKey, Refusal, SessionKey, Status, StatusCode,
 };
 
 use crate::World;
 use crate::memory::{copied, counted};
 use crate::oracle::{Answer, Oracle, number_of};
 use crate::world::NodeIndex;
+
+use super::pressure::Pressure;
+use super::seen::Seen;
 
 /// Code of the rejections that applications give.
 const NO: StatusCode = StatusCode(1_000);
@@ -34,15 +37,15 @@ pub(super) struct Desk {
     pub(super) cancelled: Vec<DeliveryKey>,
     /// Groups that its sessions are in, as it asked for.
     pub(super) groups: BTreeMap<String, Vec<SessionKey>>,
+    seen: Seen,
 }
 
 /// What applications share.
 pub(super) struct Hall {
     pub(super) oracle: Oracle,
     pub(super) desks: Vec<Desk>,
-    /// How often a node had as many messages for its application at one instant as its event queue
-    /// holds.
-    pub(super) full_queues: u64,
+    /// What applications have seen to be full.
+    pub(super) pressure: Pressure,
     /// Makes a run's applications decide in their own way.
     temper: u64,
 }
@@ -54,29 +57,25 @@ impl Hall {
         Rc::new(RefCell::new(Self {
             oracle: Oracle::new(now),
             desks: Vec::new(),
-            full_queues: 0,
+            pressure: Pressure::default(),
             temper,
         }))
     }
 
     /// The application of a node, which reports to the oracle.
-    pub(super) fn staff(shared: &Shared, world: &mut World, index: NodeIndex, queue: usize) {
+    pub(super) fn staff(shared: &Shared, world: &mut World, index: NodeIndex, config: &Config) {
         let hall = shared.clone();
         let at = index.0;
-        let mut messages = (None, 0);
+        let config = config.clone();
         shared.borrow_mut().desks.push(Desk::default());
         world.attach(index, move |node, now, event| {
             let mut hall = hall.borrow_mut();
-            if matches!(event, Event::Message(_)) {
-                let before = if messages.0 == Some(now) {
-                    messages.1
-                } else {
-                    0
-                };
-                messages = (Some(now), before + 1);
-                hall.full_queues += u64::from(messages.1 == queue);
-            }
             hall.oracle.event(now, at, event);
+            let Self {
+                desks, pressure, ..
+            } = &mut *hall;
+            let seen = &mut desks[at].seen;
+            seen.event(now, node, event, &config, pressure);
             hall.handle(now, at, node, event);
         });
     }
@@ -193,6 +192,7 @@ impl Hall {
         // The session may have ended since; then nobody waits for the answer.
         if given.is_ok() {
             self.oracle.answered(at, key, answer);
+            self.desks[at].seen.answered(delivery);
         }
     }
 }

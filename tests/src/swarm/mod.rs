@@ -17,6 +17,7 @@ mod fields;
 mod plan;
 mod pressure;
 mod run;
+mod seen;
 mod settings;
 mod shrink;
 

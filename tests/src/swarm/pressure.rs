@@ -5,23 +5,32 @@ use std::collections::BTreeMap;
 
 use trunkline_core::{CloseCode, CommandError, Limits, MetricsSnapshot, SessionInfo};
 
-/// How often what was full.
+/// How often what was full. Each bound counts for itself, and only where nothing else explains what
+/// was seen. `limits.lane_window_bytes` is not among them: what waits for a lane's window and what
+/// waits for QUIC to send it look the same from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pressure(BTreeMap<&'static str, u64>);
 
 /// All that can be.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 23] = [
     "limits.frame_bytes",
     "limits.lanes",
     "limits.promises",
     "limits.promises, oldest evicted",
-    "limits.outbox",
-    "limits.lane_window_bytes",
+    "limits.promises_total",
+    "limits.promises_total, oldest evicted",
+    "limits.outbox_messages",
+    "limits.outbox_bytes",
+    "limits.outbox_bytes_total",
     "limits.deliveries",
+    "limits.delivery_bytes",
     "limits.event_messages",
-    "limits.best_effort_bytes",
+    "limits.event_bytes",
+    "limits.best_effort_bytes, newest dropped",
+    "limits.best_effort_bytes, oldest dropped",
     "limits.best_effort_bytes, disconnected",
     "limits.sessions",
+    "limits.sessions_per_client",
     "limits.half_open",
     "limits.half_open_unvalidated",
     "limits.groups",
@@ -29,11 +38,31 @@ const KINDS: [&str; 16] = [
     "a paused process's socket",
 ];
 
+/// No message of a run has a shorter body: it begins with a number.
+const SHORTEST: usize = 8;
+
+/// A command that a node has just refused, and what it shows.
+pub(super) struct Refused<'a> {
+    pub(super) error: &'a CommandError,
+    /// Bytes of the message's body; 0 without a message.
+    pub(super) size: usize,
+    pub(super) limits: &'a Limits,
+    /// The session that it was meant for; `None`: several, or it is gone.
+    pub(super) session: Option<SessionInfo>,
+    pub(super) metrics: MetricsSnapshot,
+}
+
 impl Pressure {
     /// What was never full.
     pub fn missing(&self) -> Vec<&'static str> {
         let full = |kind: &&str| self.0.get(*kind).is_some_and(|times| *times > 0);
         KINDS.into_iter().filter(|kind| !full(kind)).collect()
+    }
+
+    /// What was full, by its name in the configuration, if it has one there.
+    pub fn full(&self) -> impl Iterator<Item = &'static str> {
+        let full = self.0.iter().filter(|(_, times)| **times > 0);
+        full.map(|(kind, _)| *kind)
     }
 
     /// Adds another run's.
@@ -49,56 +78,96 @@ impl Pressure {
     }
 
     /// A command was refused.
-    pub(super) fn refused(&mut self, error: &CommandError) {
-        let kind = match error {
-            CommandError::TooLarge { .. } => "limits.frame_bytes",
+    pub(super) fn refused(&mut self, refused: &Refused<'_>) {
+        let kind = match refused.error {
+            CommandError::TooLarge { limit, .. } if is_of_frames(*limit, refused.limits) => {
+                "limits.frame_bytes"
+            }
             CommandError::UnknownLane => "limits.lanes",
-            CommandError::PromisesFull => "limits.promises",
-            CommandError::OutboxFull => "limits.outbox",
+            CommandError::PromisesFull => {
+                let session = refused.session.as_ref().map_or(0, |info| info.promises);
+                return self.promises(
+                    session,
+                    refused.metrics.promises,
+                    refused.limits,
+                    ["limits.promises", "limits.promises_total"],
+                );
+            }
+            CommandError::OutboxFull => match outbox(refused) {
+                Some(kind) => kind,
+                None => return,
+            },
             CommandError::TableFull {
-                field: "limits.groups",
+                field: field @ ("limits.groups" | "limits.groups_per_session"),
                 ..
-            } => "limits.groups",
-            CommandError::TableFull {
-                field: "limits.groups_per_session",
-                ..
-            } => "limits.groups_per_session",
+            } => field,
             _ => return,
         };
         self.count(kind, 1);
     }
 
-    /// A session at some moment.
-    pub(super) fn session(&mut self, info: &SessionInfo, limits: &Limits) {
-        if info.deliveries >= limits.deliveries {
-            self.count("limits.deliveries", 1);
-        }
-        if info.queued_bytes > limits.lane_window_bytes {
-            self.count("limits.lane_window_bytes", 1);
-        }
+    /// A promise took the place of another: a session had so many, and its node.
+    pub(super) fn evicted(&mut self, session: usize, in_all: usize, limits: &Limits) {
+        let kinds = [
+            "limits.promises, oldest evicted",
+            "limits.promises_total, oldest evicted",
+        ];
+        self.promises(session, in_all, limits, kinds);
+    }
+
+    fn promises(
+        &mut self,
+        session: usize,
+        in_all: usize,
+        limits: &Limits,
+        [own, total]: [&'static str; 2],
+    ) {
+        self.count(own, u64::from(session >= limits.promises));
+        self.count(total, u64::from(in_all >= limits.promises_total));
     }
 
     /// A process at its end.
-    pub(super) fn process(&mut self, metrics: &MetricsSnapshot) {
-        let closed = |code| {
-            metrics
-                .closed_by_code
-                .get(&code)
-                .copied()
-                .unwrap_or_default()
-        };
-        for (kind, times) in [
-            ("limits.promises, oldest evicted", metrics.promises_evicted),
-            ("limits.best_effort_bytes", metrics.best_effort_dropped),
-            (
-                "limits.best_effort_bytes, disconnected",
-                closed(CloseCode::SLOW_CONSUMER),
-            ),
-            ("limits.sessions", closed(CloseCode::TOO_MANY_SESSIONS)),
-            ("limits.half_open", metrics.incoming_ignored),
-            ("limits.half_open_unvalidated", metrics.incoming_retried),
-        ] {
-            self.count(kind, times);
+    pub(super) fn process(&mut self, metrics: &MetricsSnapshot, limits: &Limits, serves: bool) {
+        self.count("limits.half_open", metrics.incoming_ignored);
+        // Where nobody may come unvalidated, nothing has to be half-open for that.
+        if limits.half_open_unvalidated > 0 {
+            self.count("limits.half_open_unvalidated", metrics.incoming_retried);
         }
+        let turned_away = metrics.closed_by_code.get(&CloseCode::TOO_MANY_SESSIONS);
+        let turned_away = turned_away.copied().unwrap_or_default();
+        if !serves {
+            // Its server counts them.
+        } else if limits.sessions <= limits.sessions_per_client {
+            self.count("limits.sessions", turned_away);
+        } else if metrics.sessions_opened < limits.sessions as u64 {
+            self.count("limits.sessions_per_client", turned_away);
+        }
+    }
+}
+
+/// Whether no frame may be larger than that, and not only no queue takes it.
+fn is_of_frames(limit: usize, limits: &Limits) -> bool {
+    let queues = [
+        limits.outbox_bytes,
+        limits.outbox_bytes_total,
+        limits.best_effort_bytes,
+    ];
+    !queues.contains(&limit)
+}
+
+/// Which bound an outbox is at. How many messages it holds is not shown; nor is how many of the bytes
+/// that wait for a session are best effort, which have a queue of their own.
+fn outbox(refused: &Refused<'_>) -> Option<&'static str> {
+    let limits = refused.limits;
+    if refused.metrics.outbox_bytes + refused.size > limits.outbox_bytes_total {
+        return Some("limits.outbox_bytes_total");
+    }
+    let queued_bytes = refused.session.as_ref()?.queued_bytes;
+    let perhaps_messages = queued_bytes / SHORTEST >= limits.outbox_messages;
+    let perhaps_bytes = queued_bytes + refused.size > limits.outbox_bytes;
+    match (perhaps_messages, perhaps_bytes) {
+        (true, false) => Some("limits.outbox_messages"),
+        (false, true) => Some("limits.outbox_bytes"),
+        _ => None,
     }
 }

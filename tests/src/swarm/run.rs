@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
                 world.client()
             };
             hall.borrow_mut().oracle.started(world.now(), node, config);
-            Hall::staff(&hall, &mut world, index, config.limits.event_messages);
+            Hall::staff(&hall, &mut world, index, config);
             indices.push(index);
         }
         Self {
@@ -127,7 +127,7 @@ impl<'a> Run<'a> {
 
     fn pressure(&self) -> Pressure {
         let mut pressure = self.pressure.clone();
-        pressure.count("limits.event_messages", self.hall.borrow().full_queues);
+        pressure.add(&self.hall.borrow().pressure);
         let dropped = self.world.traffic().socket_full;
         pressure.count("a paused process's socket", dropped);
         pressure
@@ -176,9 +176,6 @@ impl<'a> Run<'a> {
                 let held = self.world.held(self.indices[node]);
                 let shown = self.world.node(self.indices[node]);
                 hall.oracle.look(now, node, shown);
-                for info in shown.sessions() {
-                    self.pressure.session(&info, &self.plan.config(node).limits);
-                }
                 if let Some(held) = held {
                     hall.oracle.weigh(now, node, held, shown);
                 }
@@ -420,7 +417,9 @@ impl<'a> Run<'a> {
         let now = self.world.now();
         let index = self.indices[node];
         let metrics = self.world.node(index).metrics(now);
-        self.pressure.process(&metrics);
+        let limits = &self.plan.config(node).limits;
+        let serves = node < self.plan.servers;
+        self.pressure.process(&metrics, limits, serves);
         let counts = self.world.held(index).is_some();
         let left = self.world.kill(index);
         if counts {

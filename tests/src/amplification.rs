@@ -46,15 +46,17 @@ pub(crate) struct Amplification {
 /// A sender's addresses, and its dials by address and the connection id that it chose.
 #[derive(Debug, Default)]
 struct Account {
+    /// Bytes that came from it.
+    received: u64,
     addresses: BTreeMap<SocketAddr, Balance>,
     dials: BTreeMap<(SocketAddr, Vec<u8>), Balance>,
 }
 
 #[derive(Debug, Default)]
 struct Balance {
-    received: u64,
-    /// What may be sent for it.
-    budget: u64,
+    /// Of the bytes that came from the sender, so many do not count: they came before, or resets have
+    /// answered them.
+    uncounted: u64,
     sent: u64,
     validated: bool,
     /// The lengths of what came from there with a short header: each may be answered by a reset.
@@ -62,9 +64,22 @@ struct Balance {
 }
 
 impl Balance {
+    /// Where its sender has sent so many bytes so far.
+    fn after(received: u64) -> Self {
+        Self {
+            uncounted: received,
+            ..Self::default()
+        }
+    }
+
+    /// What may be sent, of so many bytes that came from the sender.
+    fn budget(&self, received: u64) -> u64 {
+        (received - self.uncounted) * FACTOR
+    }
+
     /// Takes a datagram of that length for a stateless reset, if it can be one. `slack`: by less than that
     /// the budget may be exceeded.
-    fn resets(&mut self, length: u64, slack: u64) -> bool {
+    fn resets(&mut self, received: u64, length: u64, slack: u64) -> bool {
         // The shortest that is long enough: whatever it really answered, the others still have theirs.
         let fits = |(_, answered): &(usize, &u64)| **answered > length;
         let came = self.short.iter().enumerate().filter(fits);
@@ -72,35 +87,24 @@ impl Balance {
             return false;
         };
         // What was sent before for what came then.
-        let spent = self.sent.saturating_sub(self.budget - answered * FACTOR);
+        let budget = self.budget(received) - answered * FACTOR;
+        let spent = self.sent.saturating_sub(budget);
         if spent >= slack {
             return false;
         }
         self.short.swap_remove(at);
-        self.received -= answered;
-        self.budget -= answered * FACTOR;
+        self.uncounted += answered;
         true
     }
 
     /// `slack`: so much more than its budget may have been sent before.
-    fn sends(&mut self, datagram: &[u8], slack: u64) -> Result<(), String> {
-        let had_room = self.validated || self.sent < self.budget + slack;
+    fn sends(&mut self, received: u64, datagram: &[u8], slack: u64) -> Result<(), String> {
+        let had_room = self.validated || self.sent < self.budget(received) + slack;
         self.sent += datagram.len() as u64;
-        let Self { sent, received, .. } = self;
+        let (sent, counted) = (self.sent, received - self.uncounted);
         had_room
             .then_some(())
-            .ok_or_else(|| format!("{sent} bytes were sent and {received} came"))
-    }
-}
-
-impl Account {
-    fn receives(&mut self, datagram: &[u8]) {
-        let bytes = datagram.len() as u64;
-        let balances = self.addresses.values_mut().chain(self.dials.values_mut());
-        for balance in balances.filter(|balance| !balance.validated) {
-            balance.received += bytes;
-            balance.budget += bytes * FACTOR;
-        }
+            .ok_or_else(|| format!("{sent} bytes were sent and {counted} came"))
     }
 }
 
@@ -118,27 +122,32 @@ impl Amplification {
         self.owners.insert(from, sender);
         let account = self.senders.entry(sender).or_default();
         let moves = account.addresses.values().any(|known| known.validated);
-        let address = account.addresses.entry(from).or_default();
+        let before = account.received;
+        let anew = || Balance::after(before);
+        let address = account.addresses.entry(from).or_insert_with(anew);
         address.validated |= moves;
         if seen.is_short && !address.validated {
             address.short.push(datagram.len() as u64);
         }
         if let Some((to, id)) = seen.initial.filter(|(_, id)| !id.is_empty()) {
-            account.dials.entry((from, id.to_vec())).or_default();
+            let dial = account.dials.entry((from, id.to_vec()));
+            dial.or_insert_with(anew);
             self.routes.entry(to.to_vec()).or_default().insert(sender);
         }
-        account.receives(datagram);
+        account.received += datagram.len() as u64;
         for (at, balance) in &mut account.addresses {
             // A token may be one that the process before this one gave out.
             balance.validated |= *at == from && (answers && seen.proves || seen.has_token);
         }
-        for ((at, id), balance) in &mut account.dials {
-            balance.validated |= *at == from && seen.proves && seen.source == Some(&**id);
+        if let Some(source) = seen.source.filter(|_| seen.proves)
+            && let Some(dial) = account.dials.get_mut(&(from, source.to_vec()))
+        {
+            dial.validated = true;
         }
         let route = seen.destination.and_then(|id| self.routes.get(id));
         for other in route.into_iter().flatten().filter(|to| **to != sender) {
             if let Some(account) = self.senders.get_mut(other) {
-                account.receives(datagram);
+                account.received += datagram.len() as u64;
             }
         }
     }
@@ -157,12 +166,15 @@ impl Amplification {
         let dials = dials.take_while(|((at, _), _)| *at == to);
         let dials = dials.filter(|(_, balance)| !balance.validated).count() as u64;
         let slack = DATAGRAM_MAX * dials.saturating_sub(1);
-        let address = account.addresses.entry(to).or_default();
+        let received = account.received;
+        let address = account.addresses.entry(to);
+        let address = address.or_insert_with(|| Balance::after(received));
         let length = datagram.len() as u64;
-        if header.is_none() && !address.validated && address.resets(length, slack + DATAGRAM_MAX) {
+        let may_reset = header.is_none() && !address.validated;
+        if may_reset && address.resets(received, length, slack + DATAGRAM_MAX) {
             return Ok(());
         }
-        let mut fits = address.sends(datagram, slack);
+        let mut fits = address.sends(received, datagram, slack);
         for ((_, id), balance) in account
             .dials
             .range_mut((to, Vec::new())..)
@@ -171,7 +183,7 @@ impl Amplification {
             if balance.validated || !is_for(id) {
                 continue;
             }
-            fits = fits.and(balance.sends(datagram, 0));
+            fits = fits.and(balance.sends(received, datagram, 0));
             if let Some(header) = &header {
                 let route = self.routes.entry(header.source.to_vec());
                 route.or_default().insert(sender);

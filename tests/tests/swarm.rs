@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use trunkline_core::Limits;
 use trunkline_testkit::swarm::{
-    Action, Batch, Failure, Plan, Pressure, Step, commit, first_of, try_plan, try_seed, try_twice,
+    Action, Batch, Failure, Faults, Plan, Pressure, Step, commit, first_of, try_plan, try_seed,
+    try_twice,
 };
 use trunkline_testkit::{Certificates, count_by};
 
@@ -202,14 +203,19 @@ fn a_full_table_is_taken_for_no_other() {
     }
 }
 
-/// What the network does to datagrams in drawn runs, each kind of it.
+/// What the network does to datagrams in drawn runs, each kind of it; and what happens to processes,
+/// where it meets something that it can harm.
 #[test]
-fn every_fault_of_the_network_bites_in_some_of_three_hundred_runs() {
+fn every_fault_bites_in_some_of_three_hundred_runs() {
     let certificates = certificates();
     let mut bitten = [("", 0); 11];
+    let mut faults = Faults::default();
     for seed in 0..300 {
         let traffic = match try_seed(seed, &certificates) {
-            Ok(ran) => ran.traffic,
+            Ok(ran) => {
+                faults.add(&ran.faults);
+                ran.traffic
+            }
             Err(failure) => tell(*failure, &certificates),
         };
         let kinds = [
@@ -229,6 +235,8 @@ fn every_fault_of_the_network_bites_in_some_of_three_hundred_runs() {
             *sum = (kind, sum.1 + count);
         }
     }
-    println!("{bitten:?}");
+    println!("{bitten:?}; {faults:?}");
     assert!(bitten.iter().all(|(_, count)| *count > 0), "{bitten:?}");
+    let missing = faults.missing();
+    assert!(missing.is_empty(), "never: {missing:?}; {faults:?}");
 }

@@ -248,21 +248,24 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn cancel(&mut self, node: usize, promise: PromiseKey) {
+    /// Whether there was something to cancel.
+    pub(super) fn cancel(&mut self, node: usize, promise: PromiseKey) -> bool {
         let now = self.world.now();
         let cancelled = self.tell(node, |machine| machine.cancel(now, promise));
         if cancelled.is_ok() {
             self.hall.borrow_mut().oracle.cancelled(node, promise);
         }
+        cancelled.is_ok()
     }
 
-    pub(super) fn close(&mut self, node: usize, session: SessionKey, code: CloseCode) {
+    /// Whether there was something to close.
+    pub(super) fn close(&mut self, node: usize, session: SessionKey, code: CloseCode) -> bool {
         let now = self.world.now();
         // Told first: a session without a link ends in the call itself.
         self.hall.borrow_mut().oracle.closes(now, node, session);
         self.tell(node, |machine| {
-            machine.close(now, session, code, "enough").ok()
-        });
+            machine.close(now, session, code, "enough").is_ok()
+        })
     }
 
     pub(super) fn drain(&mut self, node: usize, plan: DrainPlan) {

@@ -16,6 +16,7 @@ use crate::memory::{copied, counted};
 use crate::oracle::{Answer, Oracle, number_of};
 use crate::world::NodeIndex;
 
+use super::faults::{self, Faults};
 use super::pressure::Pressure;
 use super::seen::Seen;
 
@@ -46,6 +47,8 @@ pub(super) struct Hall {
     pub(super) desks: Vec<Desk>,
     /// What applications have seen to be full.
     pub(super) pressure: Pressure,
+    /// Faults whose effect they have seen.
+    pub(super) faults: Faults,
     /// Makes a run's applications decide in their own way.
     temper: u64,
 }
@@ -58,6 +61,7 @@ impl Hall {
             oracle: Oracle::new(now),
             desks: Vec::new(),
             pressure: Pressure::default(),
+            faults: Faults::default(),
             temper,
         }))
     }
@@ -93,7 +97,13 @@ impl Hall {
                 }
             }
             Event::Settled { promise, .. } => desk.promises.retain(|known| known != promise),
-            Event::Cancelled { delivery } => desk.cancelled.push(*delivery),
+            Event::Cancelled { delivery } => {
+                desk.cancelled.push(*delivery);
+                if !desk.willing {
+                    self.faults.count(faults::CANCEL_HEARD);
+                }
+            }
+            Event::Draining { .. } if !desk.willing => self.faults.count(faults::DRAINS),
             Event::Admission(request) => {
                 let draw = self.draw(desk_number(request));
                 let desk = &mut self.desks[at];
@@ -110,6 +120,9 @@ impl Hall {
                 let later = desk.holds || !desk.willing && draw.is_multiple_of(6);
                 if later {
                     desk.aside.push_back(delivery.clone());
+                    if desk.holds && !desk.willing {
+                        self.faults.count(faults::SLOW);
+                    }
                 } else {
                     let rejects = !desk.willing && draw.is_multiple_of(11);
                     self.answer(now, at, node, delivery, rejects);

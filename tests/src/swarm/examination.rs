@@ -36,7 +36,7 @@ impl Run<'_> {
         for node in self.nodes() {
             self.wake(node);
             self.lag(node, Duration::ZERO);
-            self.world.fill_send_buffer(self.indices[node], None);
+            self.fill_send_buffer(node, None);
             if self.state[node].draining {
                 self.kill(node, false);
             }

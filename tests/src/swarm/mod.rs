@@ -13,16 +13,20 @@ mod desk;
 mod draw;
 mod examination;
 mod failure;
+mod faults;
 mod fields;
+mod harm;
 mod plan;
 mod pressure;
 mod run;
 mod seen;
 mod settings;
 mod shrink;
+mod tally;
 
 pub use batch::{Batch, Summary, first_of};
 pub use failure::{Failure, commit, try_plan, try_seed, try_twice};
+pub use faults::Faults;
 pub use plan::{Action, Kind, Plan, Step};
 pub use pressure::Pressure;
 #[cfg(feature = "fuzz")]

@@ -1,15 +1,15 @@
 //! What of all that is bounded was full in a run: a swarm under which nothing ever is would show
 //! nothing of it.
 
-use std::collections::BTreeMap;
-
 use trunkline_core::{CloseCode, CommandError, Limits, MetricsSnapshot, SessionInfo};
+
+use super::tally::Tally;
 
 /// How often what was full. Each bound counts for itself, and only where nothing else explains what
 /// was seen. `limits.lane_window_bytes` is not among them: what waits for a lane's window and what
 /// waits for QUIC to send it look the same from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pressure(BTreeMap<&'static str, u64>);
+pub struct Pressure(Tally);
 
 /// All that can be.
 const KINDS: [&str; 23] = [
@@ -55,26 +55,22 @@ pub(super) struct Refused<'a> {
 impl Pressure {
     /// What was never full.
     pub fn missing(&self) -> Vec<&'static str> {
-        let full = |kind: &&str| self.0.get(*kind).is_some_and(|times| *times > 0);
-        KINDS.into_iter().filter(|kind| !full(kind)).collect()
+        self.0.missing(&KINDS)
     }
 
     /// What was full, by its name in the configuration, if it has one there.
     pub fn full(&self) -> impl Iterator<Item = &'static str> {
-        let full = self.0.iter().filter(|(_, times)| **times > 0);
-        full.map(|(kind, _)| *kind)
+        self.0.happened()
     }
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Self) {
-        for (kind, times) in &other.0 {
-            self.count(kind, *times);
-        }
+        self.0.add(&other.0);
     }
 
     pub(super) fn count(&mut self, kind: &'static str, times: u64) {
         debug_assert!(KINDS.contains(&kind), "{kind} is not in the list");
-        *self.0.entry(kind).or_default() += times;
+        self.0.count(kind, times);
     }
 
     /// A command was refused.

@@ -7,10 +7,11 @@ use trunkline_core::{Admission, CloseCode, DrainPlan, Lane, SessionKey};
 
 use crate::oracle::{Violation, body};
 use crate::world::NodeIndex;
-use crate::{Certificates, Path, Recording, Traffic, World};
+use crate::{Certificates, Recording, Traffic, World};
 
 use super::caught::caught;
 use super::desk::{Hall, Shared};
+use super::faults::{self, Faults, Harmed};
 use super::plan::{Action, Plan, Step};
 use super::pressure::Pressure;
 
@@ -27,6 +28,8 @@ pub struct Ran {
     pub traffic: Traffic,
     /// What was full.
     pub pressure: Pressure,
+    /// Which faults of processes took effect.
+    pub faults: Faults,
     /// What was recorded, if that was asked for.
     pub recorded: Option<Recorded>,
 }
@@ -40,18 +43,18 @@ pub struct Recorded {
     pub events: String,
 }
 
-/// A day.
-const DAY: Duration = Duration::from_secs(86_400);
 pub(super) struct Run<'a> {
     pub(super) plan: &'a Plan,
     pub(super) world: World,
     pub(super) hall: Shared,
     pub(super) indices: Vec<NodeIndex>,
     pub(super) state: Vec<Process>,
-    cut: Vec<(usize, usize)>,
+    pub(super) cut: Vec<(usize, usize)>,
     pub(super) numbers: u64,
     pub(super) dials: u64,
     pub(super) pressure: Pressure,
+    pub(super) faults: Faults,
+    pub(super) harmed: Vec<Harmed>,
 }
 
 /// What the run did to a node's process.
@@ -60,6 +63,8 @@ pub(super) struct Process {
     pub(super) killed: bool,
     pub(super) paused: bool,
     pub(super) draining: bool,
+    /// Its send buffer is full.
+    pub(super) withholds: bool,
     pub(super) lag: Duration,
 }
 
@@ -84,6 +89,7 @@ pub(crate) fn run_in(world: World, plan: &Plan, recording: Option<Recording>) ->
         fingerprint: run.world.fingerprint(),
         traffic: run.world.traffic(),
         pressure: run.pressure(),
+        faults: run.faults(),
         recorded: recording.is_some().then(|| run.recorded()),
     };
     (ran, run.world)
@@ -112,6 +118,7 @@ impl<'a> Run<'a> {
             Hall::staff(&hall, &mut world, index, config);
             indices.push(index);
         }
+        let (nodes, wall) = (0..indices.len(), world.wall);
         Self {
             plan,
             world,
@@ -122,6 +129,8 @@ impl<'a> Run<'a> {
             numbers: 0,
             dials: 0,
             pressure: Pressure::default(),
+            faults: Faults::default(),
+            harmed: nodes.map(|_| Harmed::new(wall)).collect(),
         }
     }
 
@@ -131,6 +140,12 @@ impl<'a> Run<'a> {
         let dropped = self.world.traffic().socket_full;
         pressure.count("a paused process's socket", dropped);
         pressure
+    }
+
+    fn faults(&self) -> Faults {
+        let mut faults = self.faults.clone();
+        faults.add(&self.hall.borrow().faults);
+        faults
     }
 
     fn recorded(&self) -> Recorded {
@@ -181,6 +196,8 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        drop(hall);
+        self.look_at_harm();
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -275,8 +292,10 @@ impl<'a> Run<'a> {
                     return;
                 };
                 let promises = self.hall.borrow().desks[node].promises.clone();
-                if let Some(place) = promise.checked_rem(promises.len()) {
-                    self.cancel(node, promises[place]);
+                if let Some(place) = promise.checked_rem(promises.len())
+                    && self.cancel(node, promises[place])
+                {
+                    self.faults.count(faults::CANCELLED);
                 }
             }
             Action::Answer {
@@ -294,8 +313,10 @@ impl<'a> Run<'a> {
                 session,
                 code,
             } => {
-                if let Some((node, session)) = self.session(node, session) {
-                    self.close(node, session, CloseCode(code));
+                if let Some((node, session)) = self.session(node, session)
+                    && self.close(node, session, CloseCode(code))
+                {
+                    self.faults.count(faults::CLOSED);
                 }
             }
             Action::Drain {
@@ -320,7 +341,11 @@ impl<'a> Run<'a> {
                 if let Some((client, session)) = self.session(client, session) {
                     let address = self.world.address(self.indices[server]);
                     let machine = self.world.node(self.indices[client]);
+                    let before = machine.session_info(session).and_then(|info| info.address);
                     if machine.redirect(now, session, address).is_ok() {
+                        if before != Some(address) {
+                            self.harmed[client].is_sent(now, session, address);
+                        }
                         let mut hall = self.hall.borrow_mut();
                         hall.oracle.redirects(client, session);
                     }
@@ -337,115 +362,5 @@ impl<'a> Run<'a> {
             hall.admit(now, node, machine, rejects);
             hall.answer_aside(now, node, machine, count, rejects);
         });
-    }
-
-    /// What happens to the network and to processes.
-    fn harm(&mut self, action: &Action) {
-        match *action {
-            Action::Network(path) => self.world.path = path,
-            Action::Cut {
-                from,
-                to,
-                both,
-                cut,
-            } => {
-                let ways = [(from, to), (to, from)];
-                for (from, to) in ways.into_iter().take(if both { 2 } else { 1 }) {
-                    self.cut(from, to, cut);
-                }
-            }
-            Action::Clog { from, to, lasts } => {
-                self.world.clog(self.indices[from], self.indices[to], lasts);
-            }
-            Action::Rebind { node } => self.world.rebind(self.indices[node]),
-            Action::RebindBack { node } => self.world.rebind_back(self.indices[node]),
-            Action::Kill { node, keys_lost } => self.kill(node, keys_lost),
-            Action::Start { node } => self.start(node),
-            Action::Pause { node } if self.runs(node) => {
-                self.world.pause(self.indices[node]);
-                self.state[node].paused = true;
-            }
-            Action::Wake { node } => self.wake(node),
-            Action::Lag { node, lag } => self.lag(node, lag),
-            Action::SendBuffer { node, takes } => {
-                self.world.fill_send_buffer(self.indices[node], takes);
-            }
-            Action::Wall { day_on: true } => self.world.wall += DAY,
-            Action::Wall { day_on: false } => self.world.wall -= DAY,
-            _ => {}
-        }
-    }
-
-    fn cut(&mut self, from: usize, to: usize, cut: bool) {
-        let (one, other) = (self.indices[from], self.indices[to]);
-        if cut {
-            self.world.direction(one, other).cut = true;
-            self.cut.push((from, to));
-        } else if self.cut.contains(&(from, to)) {
-            self.world.follow(one, other);
-        }
-    }
-
-    pub(super) fn mend(&mut self) {
-        self.world.path = Path::default();
-        self.world.let_go();
-        self.world.unclog();
-        for (from, to) in std::mem::take(&mut self.cut) {
-            self.world.follow(self.indices[from], self.indices[to]);
-        }
-    }
-
-    pub(super) fn wake(&mut self, node: usize) {
-        if std::mem::take(&mut self.state[node].paused) {
-            let now = self.world.now();
-            self.hall.borrow_mut().oracle.stalled(now, node);
-            self.world.wake(self.indices[node]);
-        }
-    }
-
-    pub(super) fn lag(&mut self, node: usize, lag: Duration) {
-        let now = self.world.now();
-        self.state[node].lag = lag;
-        self.hall.borrow_mut().oracle.lags(now, node, lag);
-        self.world.lag_timers(self.indices[node], lag);
-    }
-
-    pub(super) fn kill(&mut self, node: usize, keys_lost: bool) {
-        if std::mem::replace(&mut self.state[node].killed, true) {
-            return;
-        }
-        let now = self.world.now();
-        let index = self.indices[node];
-        let metrics = self.world.node(index).metrics(now);
-        let limits = &self.plan.config(node).limits;
-        let serves = node < self.plan.servers;
-        self.pressure.process(&metrics, limits, serves);
-        let counts = self.world.held(index).is_some();
-        let left = self.world.kill(index);
-        if counts {
-            let mut hall = self.hall.borrow_mut();
-            hall.oracle.weigh_remains(now, node, left);
-        }
-        if keys_lost {
-            self.world.lose_keys(index);
-        }
-        self.state[node].paused = false;
-        self.state[node].draining = false;
-        let mut hall = self.hall.borrow_mut();
-        hall.oracle.ended(now, node);
-        hall.desks[node] = Default::default();
-    }
-
-    pub(super) fn start(&mut self, node: usize) {
-        if !std::mem::take(&mut self.state[node].killed) {
-            return;
-        }
-        let config = self.plan.config(node);
-        *self.world.config() = config.clone();
-        self.world.start_process(self.indices[node]);
-        let now = self.world.now();
-        let mut hall = self.hall.borrow_mut();
-        hall.oracle.started(now, node, config);
-        hall.oracle.lags(now, node, self.state[node].lag);
     }
 }

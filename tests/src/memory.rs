@@ -83,3 +83,99 @@ pub(crate) fn own(event: &Event) -> Event {
     }
     event
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+mod tests {
+    use std::time::Duration;
+
+    use trunkline_core::{
+        AdmissionRequest, Delivery, DeliveryKey, Expects, Key, Lane, LinkKey, Message, PromiseKey,
+        SessionKey, Tag,
+    };
+
+    use super::*;
+
+    const TAG: Tag = Tag::of("test.Said");
+
+    fn bytes() -> Bytes {
+        Bytes::copy_from_slice(b"on the heap, as what came from a peer")
+    }
+
+    /// Where all that is shared by an event's copies lies in memory.
+    fn places(event: &Event) -> Vec<*const u8> {
+        match event {
+            Event::Message(delivery) => vec![delivery.body.as_ptr()],
+            Event::Undelivered { message, .. } => vec![message.body.as_ptr()],
+            Event::Settled {
+                outcome: Outcome::Replied { body, .. },
+                ..
+            } => vec![body.as_ptr()],
+            Event::Admission(request) => {
+                let name = request.client.as_str().as_ptr();
+                vec![request.credentials.as_ptr(), name]
+            }
+            Event::Connected { client, .. } => vec![client.as_str().as_ptr()],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the world keeps of an event is none of the node's memory: neither bodies nor names, also
+    /// of clients that were turned away.
+    #[test]
+    fn a_kept_event_shares_nothing_with_the_node() {
+        let name = ClientId::new("a client with a name of some length").unwrap();
+        let address = ([10, 0, 0, 1], 4_433).into();
+        let key = Key {
+            slot: 0,
+            generation: 0,
+        };
+        let session = SessionKey(key);
+        let events = [
+            Event::Message(Delivery {
+                key: DeliveryKey { session, number: 0 },
+                lane: Lane::DEFAULT,
+                tag: TAG,
+                body: bytes(),
+                expects: Expects::Nothing,
+                timeout: None,
+            }),
+            Event::Undelivered {
+                session,
+                message: Message::new(TAG, bytes()),
+                maybe_delivered: false,
+            },
+            Event::Settled {
+                promise: PromiseKey { session, number: 1 },
+                outcome: Outcome::Replied {
+                    tag: TAG,
+                    body: bytes(),
+                },
+                after: Duration::ZERO,
+            },
+            Event::Admission(Box::new(AdmissionRequest {
+                link: LinkKey(key),
+                client: name.clone(),
+                address,
+                credentials: bytes(),
+                certificates: Vec::new(),
+                agent: String::new(),
+            })),
+            Event::Connected {
+                session,
+                client: name,
+                address,
+                epoch: 1,
+                resumed: false,
+            },
+        ];
+        for event in events {
+            let kept = own(&event);
+            assert_eq!(kept, event);
+            assert_eq!(places(&event.clone()), places(&event), "clones share it");
+            for (kept, given) in places(&kept).iter().zip(places(&event)) {
+                assert_ne!(*kept, given, "{event:?}");
+            }
+        }
+    }
+}

@@ -283,6 +283,34 @@ fn what_a_full_send_buffer_holds_back_goes_once_there_is_room() {
 /// The server has finished the handshake and its client does not know: what that says again of it
 /// goes into one datagram with something new, and comes from another address.
 #[test]
+fn a_clogged_path_gives_everything_at_once_and_an_unclogged_one_holds_nothing() {
+    let (mut world, server, client, session) = connected(10);
+    let start = world.now();
+    world.clog(client, server, 5 * SECOND);
+    for n in 0..3_u32 {
+        world.send_acked(client, session, &n.to_be_bytes());
+        world.run(SECOND, echo);
+    }
+    assert!(numbers(&world, server).is_empty(), "all of it is held");
+    assert!(world.traffic().held >= 3);
+    world.run(5 * SECOND, echo);
+    let times = world.log(server).iter();
+    let messages = times.filter(|(_, event)| matches!(event, Event::Message(_)));
+    let times: Vec<_> = messages.map(|(at, _)| *at - start).collect();
+    assert_eq!(times, [5 * SECOND; 3]);
+    // One that would outlast any patience.
+    world.clog(client, server, 3_600 * SECOND);
+    world.send_acked(client, session, &3_u32.to_be_bytes());
+    world.run(SECOND, echo);
+    let held = world.traffic().held;
+    world.unclog();
+    // What was sent before is held still, and is sent again.
+    world.run(5 * SECOND, echo);
+    assert_eq!(world.traffic().held, held);
+    assert_eq!(numbers(&world, server), [0, 1, 2, 3]);
+}
+
+#[test]
 fn a_client_that_moves_before_it_knows_that_it_is_connected_gets_through() {
     let mut world = World::new(9);
     world.path.delay = Duration::from_millis(10);

@@ -18,6 +18,7 @@ use trunkline_testkit::{Certificates, count_by};
 const SEEDS: u64 = 2_000;
 /// Runs one seed in a hundred in another process.
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
+const SECOND: Duration = Duration::from_secs(1);
 /// Runs that cutting a failure down may take.
 const SHRINK: usize = 300;
 
@@ -112,6 +113,44 @@ fn a_storm_of_a_thousand_clients_is_well() {
         match try_plan(&plan, &certificates) {
             Ok(ran) => println!("seed {}: {:?}, {:?}", plan.seed, ran.traffic, ran.pressure),
             Err(failure) => tell(*failure, &certificates),
+        }
+    }
+}
+
+/// However long faults were to last, they are over when a run's end is looked at.
+#[test]
+fn what_would_outlast_a_run_is_healed_at_its_end() {
+    let certificates = certificates();
+    let mut plan = Plan::new(0);
+    (plan.servers, plan.clients, plan.asks) = (1, 1, false);
+    (plan.server, plan.client) = Default::default();
+    let lasts = 3_600 * SECOND;
+    let (node, takes) = (1, Some(0));
+    let faults = [
+        vec![(0, 1), (1, 0)]
+            .into_iter()
+            .map(|(from, to)| Action::Clog { from, to, lasts })
+            .collect(),
+        vec![Action::Cut {
+            from: 0,
+            to: 1,
+            both: true,
+            cut: true,
+        }],
+        vec![Action::Pause { node }],
+        vec![Action::SendBuffer { node, takes }],
+    ];
+    for faults in faults {
+        let connect = Action::Connect {
+            client: 1,
+            server: 0,
+        };
+        let actions = [vec![connect], faults].concat();
+        let seconds = (0..).map(|second| second * SECOND);
+        let steps = seconds.zip(actions).map(|(at, action)| Step { at, action });
+        plan.steps = steps.collect();
+        if let Err(failure) = try_plan(&plan, &certificates) {
+            tell(*failure, &certificates);
         }
     }
 }

@@ -189,7 +189,7 @@ fn all_that_is_bounded_is_full_in_some_of_a_thousand_runs() {
 #[test]
 fn a_full_table_is_taken_for_no_other() {
     let certificates = certificates();
-    let tight: [(_, fn(&mut Limits)); 14] = [
+    let tight: [(_, fn(&mut Limits)); 17] = [
         ("limits.frame_bytes", |limits| limits.frame_bytes = 4_096),
         ("limits.promises", |limits| limits.promises = 1),
         ("limits.promises_total", |limits| limits.promises_total = 1),
@@ -206,7 +206,14 @@ fn a_full_table_is_taken_for_no_other() {
         }),
         ("limits.event_messages", |limits| limits.event_messages = 1),
         ("limits.event_bytes", |limits| limits.event_bytes = 1_024),
+        ("limits.lanes", |limits| limits.lanes = 2),
+        ("limits.best_effort_bytes", |limits| {
+            limits.best_effort_bytes = 1_024;
+        }),
         ("limits.sessions", |limits| limits.sessions = 1),
+        ("limits.half_open_unvalidated", |limits| {
+            limits.half_open_unvalidated = 1;
+        }),
         ("limits.sessions_per_client", |limits| {
             limits.sessions_per_client = 1;
         }),

@@ -135,16 +135,18 @@ pub struct Limits {
     /// forgotten. At so many, first packets of further ones are ignored; clients send them again (4,096).
     ///
     /// One network, an IPv4 /24 or an IPv6 /56, may have no more of them than there are places free,
-    /// which is half of all if no other network has any; so one cannot keep all others out. Where most
-    /// clients come from one network, as behind a proxy, this wants to be twice what they need.
+    /// which is half of all if no other network has any; so one cannot keep all others out (who has a
+    /// /48 has 256 of these). Where most clients come from one network, as behind a proxy, this wants
+    /// to be twice what they need.
     /// Of a network that has its share, an address that is validated is ignored, and any other has to
     /// show first that it is its own; the two are counted apart, for anybody can write any address.
+    /// With both, a network gets three quarters at most.
     pub half_open: usize,
-    /// Above so many half-open links, an address must show that it is its own (QUIC Retry,
+    /// From so many half-open links on, an address must show that it is its own (QUIC Retry,
     /// RFC 9000 §8.1.2) before any work is done for it (1,000).
     ///
-    /// First packets that came to nothing at once count as well, up to this number, which
-    /// [`Timeouts::admission`] takes to forget.
+    /// First packets that came to nothing at once count as well: at most this many, which are forgotten
+    /// evenly over [`Timeouts::admission`].
     pub half_open_unvalidated: usize,
     /// Groups of the node (100,000).
     pub groups: usize,

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 /// First packets that came to nothing: looking into one costs work as a half-open link does, and anybody
 /// can send it, from any address.
 ///
-/// They are forgotten evenly, as many in the time that a link may be half open as there may be such links
-/// at once: that is how many of those would be looked into as well. As many are counted at most.
+/// So many count at most as there may be half-open links of addresses that nobody has shown, and they are
+/// forgotten evenly, all of them in the time that such a link may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failures {
     /// For how long they are counted at most.
     window: Duration,
+    most: usize,
     /// How long it takes until one more is forgotten.
     each: Duration,
     /// When the last one is.
@@ -20,10 +21,11 @@ pub(super) struct Failures {
 impl Failures {
     /// Counts up to `most`, which take `window` to be forgotten.
     pub(super) fn new(window: Duration, most: usize) -> Self {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let shares = u32::try_from(most).unwrap_or(u32::MAX).max(1);
         Self {
             window,
-            each: window / most.max(1),
+            most,
+            each: window / shares,
             until: None,
         }
     }
@@ -40,7 +42,7 @@ impl Failures {
         let count = left
             .unwrap_or_default()
             .div_ceil(self.each.as_nanos().max(1));
-        usize::try_from(count).unwrap_or(usize::MAX)
+        usize::try_from(count).map_or(self.most, |count| count.min(self.most))
     }
 }
 
@@ -76,12 +78,17 @@ mod tests {
         }
         assert_eq!(failures.count(now), 10);
         assert_eq!(failures.count(now + 10 * SECOND), 0);
+        let mut uneven = Failures::new(10 * SECOND, 3);
+        for _ in 0..4 {
+            uneven.add(now);
+        }
+        assert_eq!(uneven.count(now), 3);
     }
 
     #[test]
     fn where_no_link_may_be_half_open_or_for_no_time_that_harms_nothing() {
         let now = Instant::now();
-        for (admission, half_open, count) in [(SECOND, 0, 1), (Duration::ZERO, 10, 0)] {
+        for (admission, half_open, count) in [(SECOND, 0, 0), (Duration::ZERO, 10, 0)] {
             let mut failures = Failures::new(admission, half_open);
             failures.add(now);
             assert_eq!(failures.count(now), count);

@@ -1,4 +1,5 @@
-//! Links that nobody is admitted over yet, and which networks have them.
+//! Links that nobody has been admitted over, ended ones until they are forgotten, and which networks have
+//! them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

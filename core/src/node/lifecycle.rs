@@ -16,11 +16,11 @@ use crate::session::{Lanes, Pending, Settled, Token, Tokens};
 
 use super::{Event, Node, TimeoutReason};
 
-/// How long a link that nobody was admitted over is kept at most once it has ended, to say so again to
-/// a client that has missed it. QUIC would take three probe timeouts (RFC 9000, section 10.2), which are
-/// as long as the peer likes: it makes them by acknowledging late, and what is kept takes the place of
-/// others.
-const AFTERLIFE: Duration = Duration::from_secs(1);
+/// How long the closing or draining period (RFC 9000, section 10.2) of a link that nobody was admitted
+/// over may be. QUIC would take three probe timeouts, which are as long as the peer likes: it makes them
+/// by acknowledging late, and what is kept takes the place of others. The price: a client far away that
+/// has missed why it was turned away is told again by a stateless reset, without the reason.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Ends a link from this side.
@@ -80,7 +80,7 @@ impl Node {
         };
         entry.link.stage = Stage::Closed;
         if entry.half_open.is_some() {
-            entry.forget_at = Some(now + AFTERLIFE);
+            entry.forget_at = Some(now + CLOSING_MAX);
         }
         self.metrics.ended(&reason);
         let Some(session_key) = entry.link.session.take() else {

@@ -4,14 +4,27 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::quic::Roots;
+use crate::quic::{Identity, Roots};
 use crate::seed::Seed;
 
-/// A client with so many sessions that dial and wait for an answer, drained.
-fn waiting(sessions: usize) -> Node {
+fn origin(now: Instant) -> Origin {
+    Origin {
+        now,
+        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
+        seed: Seed::new([7; 32]),
+        keys: None,
+    }
+}
+
+fn certificate() -> (rcgen::Certificate, rcgen::KeyPair) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
-    let certificate = params.self_signed(&key).unwrap();
+    (params.self_signed(&key).unwrap(), key)
+}
+
+/// A client with so many sessions that dial and wait for an answer, drained, and what it has sent last.
+fn dialling(sessions: usize) -> (Node, Vec<u8>) {
+    let (certificate, _) = certificate();
     let roots = Roots::from_der(vec![certificate.der().clone()], "roots").unwrap();
     let identity = None;
     let roles = Roles {
@@ -19,13 +32,7 @@ fn waiting(sessions: usize) -> Node {
         client: Some(ClientRole { roots, identity }),
     };
     let now = Instant::now();
-    let origin = Origin {
-        now,
-        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
-        seed: Seed::new([7; 32]),
-        keys: None,
-    };
-    let mut node = Node::new(Config::default(), roles, origin).unwrap();
+    let mut node = Node::new(Config::default(), roles, origin(now)).unwrap();
     for _ in 0..sessions {
         let dial = Dial {
             address: "192.0.2.1:4433".parse().unwrap(),
@@ -36,21 +43,27 @@ fn waiting(sessions: usize) -> Node {
         };
         node.connect(now, dial).unwrap();
     }
-    let mut buffer = Vec::new();
+    let sent = drain(&mut node, now);
+    (node, sent)
+}
+
+/// Takes out all that the node has to send, and returns the last of it.
+fn drain(node: &mut Node, now: Instant) -> Vec<u8> {
+    let (mut last, mut buffer) = (Vec::new(), Vec::new());
     while node
         .poll_transmit(now, NonZeroUsize::MIN, &mut buffer)
         .is_some()
     {
-        buffer.clear();
+        last = std::mem::take(&mut buffer);
     }
     assert_eq!(node.poll_event(), None);
-    node
+    last
 }
 
 #[test]
 fn an_idle_node_says_when_it_wants_its_timeout_without_looking_at_its_sessions() {
     for sessions in [1, 10_000] {
-        let node = waiting(sessions);
+        let (node, _) = dialling(sessions);
         assert!(node.timers.len() >= sessions, "each has its deadline");
         let before = node.timers.examined();
         assert!(node.poll_timeout().is_some_and(|at| at > node.now));
@@ -62,7 +75,7 @@ fn an_idle_node_says_when_it_wants_its_timeout_without_looking_at_its_sessions()
 
 #[test]
 fn a_timeout_looks_at_those_whose_deadline_has_come() {
-    let mut node = waiting(10_000);
+    let (mut node, _) = dialling(10_000);
     let before = (node.timers.examined(), node.metrics.links_visited);
     let early = node.now + Duration::from_millis(1);
     assert!(node.poll_timeout().is_some_and(|at| at > early));
@@ -75,4 +88,43 @@ fn a_timeout_looks_at_those_whose_deadline_has_come() {
     // Both looked at the next deadline, and there it ended.
     let after = (node.timers.examined(), node.metrics.links_visited);
     assert_eq!((after.0 - before.0, after.1 - before.1), (2, 0));
+}
+
+/// Where QUIC has had enough of an ended connection and so has the node, at once, for its timeout came
+/// late: whoever says it, QUIC has to be told.
+#[test]
+fn nothing_is_left_of_a_link_that_nobody_was_admitted_over_however_late_timeouts_come() {
+    for late in (0..500).step_by(10).map(Duration::from_millis) {
+        let (certificate, key) = certificate();
+        let chain = vec![certificate.der().clone()];
+        let identity = Identity::from_der(chain, key.into(), "server").unwrap();
+        let server = ServerRole {
+            identity,
+            admission: Admission::Open,
+            client_roots: None,
+        };
+        let roles = Roles {
+            server: Some(server),
+            client: None,
+        };
+        let mut now = Instant::now();
+        let mut node = Node::new(Config::default(), roles, origin(now)).unwrap();
+        let (_, hello) = dialling(1);
+        let datagram = Datagram {
+            remote: "192.0.2.1:4433".parse().unwrap(),
+            local_ip: None,
+            ecn: None,
+            data: hello[..].into(),
+        };
+        node.handle_input(now, Input::Datagram(datagram));
+        drain(&mut node, now);
+        assert_eq!(node.endpoint.open_connections(), 1);
+        while let Some(deadline) = node.poll_timeout() {
+            now = deadline.max(now) + late;
+            node.handle_input(now, Input::Timeout);
+            drain(&mut node, now);
+        }
+        assert_eq!(node.endpoint.open_connections(), 0, "{late:?}");
+        assert_eq!((node.links.len(), node.half_open.all()), (0, 0), "{late:?}");
+    }
 }

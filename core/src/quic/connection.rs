@@ -300,9 +300,10 @@ impl Connection {
         }
     }
 
-    /// Has the endpoint forget the connection, unless that has been said already: by now its handle
+    /// Has the endpoint forget the connection, unless it was told by the connection: by then its handle
     /// may be another's.
     pub(crate) fn abandon(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
+        self.exchange(handle, endpoint);
         if let Self::Quic(connection, _) = self
             && !connection.is_drained()
         {

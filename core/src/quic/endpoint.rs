@@ -356,6 +356,12 @@ impl Endpoint {
             .map_err(|_| CommandError::InvalidServerName)
     }
 
+    /// Connections that QUIC has not forgotten.
+    #[cfg(test)]
+    pub(crate) fn open_connections(&self) -> usize {
+        self.inner.open_connections()
+    }
+
     pub(crate) fn handle_event(
         &mut self,
         handle: ConnectionHandle,

@@ -104,10 +104,20 @@ impl Batch {
         }
     }
 
+    /// What is copied so far becomes a piece, on its own where the buffer would stay allocated for little.
     fn cut(&mut self) {
-        if !self.small.is_empty() {
-            self.pieces.push(self.small.split().freeze());
+        let (used, room) = (self.small.len(), self.small.capacity());
+        if used == 0 {
+            return;
         }
+        let piece = if room > OWN_PIECE && used < room / 4 {
+            let copy = Bytes::copy_from_slice(&self.small);
+            self.small.clear();
+            copy
+        } else {
+            self.small.split().freeze()
+        };
+        self.pieces.push(piece);
     }
 }
 
@@ -159,6 +169,19 @@ mod tests {
             }
             assert!(batch.small.capacity() <= most, "they had to move");
         }
+    }
+
+    #[test]
+    fn small_frames_between_large_bodies_hold_little_memory() {
+        let (small, large) = (entry(16), entry(OWN_PIECE));
+        let mut batch = Batch::with_room(&small, 100_000);
+        let room = batch.small.capacity();
+        for _ in 0..8 {
+            batch.entry(Instant::now(), 1, &small);
+            batch.entry(Instant::now(), 1, &large);
+        }
+        assert_eq!(batch.small.capacity(), room, "a piece kept the buffer");
+        assert_eq!(batch.into_pieces().len(), 16);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::congestion::{CubicConfig, NewRenoConfig};
+use quinn_proto::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
 
+use super::bounded::BoundedConfig;
 use crate::config::{Config, Congestion};
 
 /// Unidirectional streams beside one for each lane: answers, bulk answers, best effort.
@@ -63,14 +64,17 @@ fn transport(config: &Config) -> TransportConfig {
         transport.mtu_discovery_config(None);
     }
     match config.transport.congestion {
-        Congestion::Cubic => {
-            transport.congestion_controller_factory(Arc::new(CubicConfig::default()))
-        }
-        Congestion::NewReno => {
-            transport.congestion_controller_factory(Arc::new(NewRenoConfig::default()))
-        }
-    };
+        Congestion::Cubic => bounded(&mut transport, CubicConfig::default()),
+        Congestion::NewReno => bounded(&mut transport, NewRenoConfig::default()),
+    }
     transport
+}
+
+fn bounded(
+    transport: &mut TransportConfig,
+    factory: impl ControllerFactory + Send + Sync + 'static,
+) {
+    transport.congestion_controller_factory(Arc::new(BoundedConfig(Arc::new(factory))));
 }
 
 /// Heartbeats own liveness; QUIC's own timeout stands behind them, at twice their patience.

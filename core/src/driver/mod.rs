@@ -23,6 +23,7 @@ mod mailbox;
 mod peer;
 mod perform;
 mod permits;
+mod portion;
 mod promise_error;
 mod queue;
 mod recording;

@@ -14,6 +14,7 @@ use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::hooks::Hooks;
 use super::ledger::{Backlog, Ledger};
 use super::peer::{Peer, State};
+use super::portion::Portion;
 use super::resolve::Resolver;
 use super::runtime::Io;
 use super::service::Serve;
@@ -25,7 +26,6 @@ use crate::{ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Trans
 /// What one turn does at most of each kind, before other tasks get theirs.
 const COMMANDS: usize = 4_096;
 const DATAGRAMS: usize = 1_024;
-const EVENTS: usize = 4_096;
 const TRANSMITS: usize = 256;
 
 /// So many times receiving may fail in a turn. An error concerns one datagram; so many are the
@@ -65,6 +65,7 @@ pub struct Driver<I: Io> {
     unsent: Option<Transmit>,
     deferred: u32,
     crowd: Crowd,
+    portion: Portion,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
     /// Fields are dropped in order: this is the last.
@@ -124,6 +125,7 @@ impl<I: Io> Driver<I> {
             unsent: None,
             deferred: 0,
             crowd: Crowd::default(),
+            portion: Portion::default(),
             draining: Draining::default(),
             ending: Ending::default(),
             _farewell: farewell,
@@ -205,6 +207,7 @@ impl<I: Io> Driver<I> {
             return Poll::Pending;
         }
         let now = self.io.now();
+        self.portion.begin(!self.taken.is_empty());
         self.run_commands(now);
         let received = self.receive(cx, now);
         let drained = received != Received::Budget;
@@ -231,6 +234,8 @@ impl<I: Io> Driver<I> {
             || self.sleep(cx, now, received, sent).is_ready()
         {
             cx.waker().wake_by_ref();
+        } else {
+            self.portion.rest();
         }
         Poll::Pending
     }
@@ -284,11 +289,13 @@ impl<I: Io> Driver<I> {
 
     /// Passes on what happened; `false`: there is more.
     fn report_events(&mut self, now: Instant) -> bool {
-        for _ in 0..EVENTS {
+        let mut passed_on = 0;
+        while self.portion.allows(passed_on, self.node.events_waiting()) {
             let Some(event) = self.node.poll_event() else {
                 return true;
             };
             self.report(now, event);
+            passed_on += 1;
         }
         false
     }

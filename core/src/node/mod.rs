@@ -263,6 +263,11 @@ impl Node {
         event
     }
 
+    /// How many events are there already; looking into what has come may bring more.
+    pub(crate) fn events_waiting(&self) -> usize {
+        self.events.len()
+    }
+
     fn next_event(&mut self) -> Option<Event> {
         loop {
             if self.events.release() {

@@ -63,6 +63,10 @@ impl EventQueue {
         self.messages < self.max_messages && self.bytes < self.max_bytes
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

@@ -285,10 +285,10 @@ impl Default for Transport {
     }
 }
 
-/// A congestion controller that runs on injected randomness and time alone. Whichever it is, a link has no
-/// more in flight than four times what its path needs, by the highest rate that it has lately delivered and
-/// its shortest round trip, or 512 KiB, if that is more: what goes beyond would wait in a queue, and make
-/// small messages wait that come after.
+/// A congestion controller that runs on injected randomness and time alone. Whichever it is, a link sends
+/// nothing more while it has four times in flight what its path needs, by the highest rate that it has lately
+/// delivered and its shortest round trip, or 512 KiB, if that is more: what goes beyond would wait in a queue,
+/// and make small messages wait that come after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
     /// RFC 9438.

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use trunkline_core::{Event, Lane, Message, PromiseKey, Tag};
-use trunkline_testkit::{World, echo};
+use trunkline_core::{Event, Lane, Message, Node, PromiseKey, Tag};
+use trunkline_testkit::{Path, World, echo};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LARGE: usize = 1_000_000;
@@ -21,8 +22,8 @@ struct Ran {
     small: Vec<Duration>,
 }
 
-/// A path with room for 64 MB in its queue. Large messages are acked, or come back.
-fn run(delay: Duration, rate: u64, under_way: usize, come_back: bool, time: Duration) -> Ran {
+/// A path with room for 64 MB in its queue.
+fn on_a_path(delay: Duration, rate: u64) -> World {
     let mut world = World::new(11);
     let config = world.config();
     config.limits.lane_window_bytes = 32 << 20;
@@ -32,6 +33,47 @@ fn run(delay: Duration, rate: u64, under_way: usize, come_back: bool, time: Dura
     world.path.delay = delay;
     world.path.rate = Some(rate);
     world.path.queue = Some(64_000_000);
+    world
+}
+
+/// Large messages a second, acked, half a minute after the path has become longer.
+fn longer(before: Duration, after: Duration) -> f64 {
+    let mut world = on_a_path(before, GIGABIT / 4);
+    let [server, client] = [world.server(), world.client()];
+    let session = world.connect(client, server, "anna");
+    let body = Bytes::from(vec![1; LARGE]);
+    let large = || Message::new(Tag::of("test.Large"), body.clone()).on(Lane::BULK);
+    for _ in 0..16 {
+        let now = world.now();
+        let sent = world.node(client).send_acked(now, session, large(), None);
+        sent.unwrap();
+    }
+    let done = Cell::new(0);
+    let mut go_on = |node: &mut Node, now: Instant, event: &Event| {
+        echo(node, now, event);
+        if let Event::Settled { .. } = event {
+            done.set(done.get() + 1);
+            node.send_acked(now, session, large(), None).unwrap();
+        }
+    };
+    world.run(Duration::from_secs(1), &mut go_on);
+    *world.direction(client, server) = Path {
+        delay: after,
+        ..world.path
+    };
+    *world.direction(server, client) = Path {
+        delay: after,
+        ..world.path
+    };
+    world.run(Duration::from_secs(30), &mut go_on);
+    let before = done.get();
+    world.run(Duration::from_secs(2), &mut go_on);
+    f64::from(done.get() - before) / 2.0
+}
+
+/// Large messages are acked, or come back.
+fn run(delay: Duration, rate: u64, under_way: usize, come_back: bool, time: Duration) -> Ran {
+    let mut world = on_a_path(delay, rate);
     let [server, client] = [world.server(), world.client()];
     let session = world.connect(client, server, "anna");
     world.run(10 * delay, echo);
@@ -70,6 +112,8 @@ fn run(delay: Duration, rate: u64, under_way: usize, come_back: bool, time: Dura
             asked = Some(node.request(now, session, small(), None).unwrap());
         }
     });
+    // The one that is not answered yet has waited for so long already.
+    latencies.push(world.now() - before);
     latencies.sort();
     Ran {
         large: f64::from(done) / time.as_secs_f64(),
@@ -87,6 +131,7 @@ fn small_messages_do_not_wait_behind_much_on_a_short_path() {
         ran.large,
         ran.small.len()
     );
+    assert!(ran.small.len() > 50, "{} requests", ran.small.len());
     // Half a megabyte takes 4.2 ms; all that is under way, 128.
     assert!(worst < 10 * MILLISECOND, "{worst:?}");
 }
@@ -109,4 +154,19 @@ fn both_directions_are_used_at_a_time() {
     let ran = run(MILLISECOND / 10, GIGABIT, 16, true, 400 * MILLISECOND);
     println!("{} MB/s", ran.large);
     assert!(ran.large > 80.0, "{} of 125 MB/s each way", ran.large);
+}
+
+#[test]
+fn both_directions_of_a_long_path_are_used_at_a_time() {
+    let ran = run(50 * MILLISECOND, GIGABIT / 4, 16, true, 3_000 * MILLISECOND);
+    println!("{} MB/s", ran.large);
+    // The first replies leave a second after the beginning.
+    assert!(ran.large > 12.0, "{} of 31 MB/s each way", ran.large);
+}
+
+#[test]
+fn a_path_that_becomes_much_longer_is_used_again() {
+    let ran = longer(MILLISECOND, 20 * MILLISECOND);
+    println!("{ran} MB/s");
+    assert!(ran > 20.0, "{ran} of 31 MB/s");
 }

@@ -38,10 +38,10 @@ impl Portion {
 
     /// A turn begins; with commands, it follows from work here, and not from a rest.
     pub(super) fn begin(&mut self, with_commands: bool) {
-        self.events = if std::mem::take(&mut self.rested) && !with_commands {
-            FIRST
-        } else {
-            (self.events * GROWTH).min(MOST)
+        self.events = match (std::mem::take(&mut self.rested), with_commands) {
+            (true, false) => FIRST,
+            (true, true) => MOST,
+            (false, _) => (self.events * GROWTH).min(MOST),
         };
     }
 
@@ -87,6 +87,8 @@ mod tests {
     #[test]
     fn who_is_woken_by_commands_was_not_at_rest() {
         let mut portion = Portion::default();
+        portion.rest();
+        assert_eq!(turn(&mut portion, false, 100), FIRST);
         portion.rest();
         assert_eq!(turn(&mut portion, true, 100), 100);
         assert_eq!(turn(&mut portion, false, 100), 100, "it did not rest again");

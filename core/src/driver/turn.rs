@@ -234,7 +234,7 @@ impl<I: Io> Driver<I> {
             || self.sleep(cx, now, received, sent).is_ready()
         {
             cx.waker().wake_by_ref();
-        } else {
+        } else if received == Received::All && sent == Sending::Done {
             self.portion.rest();
         }
         Poll::Pending
@@ -297,7 +297,7 @@ impl<I: Io> Driver<I> {
             self.report(now, event);
             passed_on += 1;
         }
-        false
+        !self.node.may_have_events()
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Sending {

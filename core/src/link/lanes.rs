@@ -40,6 +40,14 @@ impl Batch {
         }
     }
 
+    /// A batch with room for what is copied of frames of so many bytes in all, or of as many as make a batch.
+    pub(crate) fn for_frames(bytes: usize) -> Self {
+        Self {
+            small: BytesMut::with_capacity(bytes.min(BATCH + OWN_PIECE)),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -182,6 +190,23 @@ mod tests {
         }
         assert_eq!(batch.small.capacity(), room, "a piece kept the buffer");
         assert_eq!(batch.into_pieces().len(), 16);
+    }
+
+    #[test]
+    fn encoded_frames_have_room_from_the_beginning() {
+        for (size, count) in [(40, 3), (150, 10_000), (OWN_PIECE - 1, 100)] {
+            let frame = Bytes::from(vec![0; size]);
+            let mut batch = Batch::for_frames(size * count);
+            let room = batch.small.capacity();
+            assert!(room <= BATCH + OWN_PIECE, "{room}");
+            for _ in 0..count {
+                batch.encoded(frame.clone());
+                if batch.bytes() >= BATCH {
+                    break;
+                }
+            }
+            assert_eq!(batch.small.capacity(), room, "it had to grow");
+        }
     }
 
     #[test]

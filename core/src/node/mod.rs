@@ -250,7 +250,7 @@ impl Node {
 
     /// The next thing that happened; call until it says `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if self.tap.is_none() || (self.events.is_empty() && self.dirty.is_empty()) {
+        if self.tap.is_none() || !self.may_have_events() {
             return self.next_event();
         }
         if let Some(tapped) = &mut self.tap {
@@ -266,6 +266,11 @@ impl Node {
     /// How many events are there already; looking into what has come may bring more.
     pub(crate) fn events_waiting(&self) -> usize {
         self.events.len()
+    }
+
+    /// Whether [`Node::poll_event`] may have something to say.
+    pub(crate) fn may_have_events(&self) -> bool {
+        !self.events.is_empty() || !self.dirty.is_empty()
     }
 
     fn next_event(&mut self) -> Option<Event> {

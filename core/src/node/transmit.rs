@@ -233,7 +233,7 @@ impl Node {
         let window = BEST_EFFORT_WINDOW;
         let opening = || lane_open(Lane::BEST_EFFORT, 0);
         while entry.carrier.lane_is_idle(Lane::BEST_EFFORT, opening) {
-            let mut batch = Batch::default();
+            let mut batch = Batch::for_frames(queue.waiting_bytes());
             while batch.bytes() < BATCH
                 && let Some(frame) = queue.write_next(window)
             {

@@ -13,20 +13,26 @@ use std::time::{Duration, Instant};
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory};
 
-/// So many times what the path needs may be in flight: twice what it takes to double each round trip.
-/// On a path where others' queues make the round trip longer than so many times its shortest, a link
-/// still sends [`FLOOR`] bytes in each.
+/// So many times what the path needs may be in flight. Twice is what a window that doubles each round trip
+/// takes, whose rate is known a round trip late.
 const TIMES: u128 = 4;
 
 /// Nobody is held to less, in bytes: it is half a millisecond at a gigabyte a second, and ends take turns of
 /// about that length.
 const FLOOR: u64 = 512 << 10;
 
-/// A rate is measured for a round trip, and no shorter: acks come in batches.
+/// A rate is measured for the shortest round trip, and no shorter: acks come in batches.
 const MEASURED_FOR: Duration = Duration::from_millis(10);
 
 /// The highest rate of this time counts, and of as much before it.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+
+/// The shortest round trip of this time counts, and of as much before it: a path may become longer.
+const SHORTEST_OF: Duration = Duration::from_secs(10);
+
+/// What may be in flight while a queue of our own empties, so that a round trip without it is seen: what
+/// anybody may send who knows nothing of the path (RFC 9002, section 7.2). Bytes.
+const DRAINED: u64 = 14_720;
 
 /// Makes controllers that are bounded.
 pub(super) struct BoundedConfig<F>(pub(super) Arc<F>);
@@ -58,9 +64,9 @@ impl Controller for Bounded {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.bound.acked(bytes, rtt.min());
         // A window that is not used does not grow (RFC 9002, section 7.8).
         let held = self.bound.bytes <= self.inner.window();
+        self.bound.acked(now, sent, bytes);
         self.inner
             .on_ack(now, sent, bytes, app_limited || held, rtt);
     }
@@ -72,7 +78,8 @@ impl Controller for Bounded {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        self.bound.measure(now);
+        let held = self.bound.bytes <= self.inner.window();
+        self.bound.measure(now, in_flight, held, app_limited);
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -93,7 +100,7 @@ impl Controller for Bounded {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window().min(self.bound.bytes)
+        self.inner.window().min(self.bound.window())
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
@@ -116,48 +123,106 @@ impl Controller for Bounded {
 #[derive(Clone, Debug)]
 struct Bound {
     bytes: u64,
-    shortest: Duration,
-    /// Since when bytes are counted, and how many were acked.
-    since: Instant,
-    acked: u64,
+    measured: Measured,
     /// The highest rates, in bytes a second: of the present time, and of the one before it.
     rates: [u64; 2],
-    present_since: Instant,
+    rates_since: Instant,
+    /// The shortest round trips, in the same way.
+    shortest: [Duration; 2],
+    shortest_since: Instant,
+    drain: Drain,
+}
+
+/// What was acked since a rate was measured.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    bytes: u64,
+    since: Instant,
+    /// When the last packet was sent that was acked by then, and the last one that is by now.
+    sent: [Instant; 2],
+}
+
+/// How far a queue of our own has emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    Over,
+    Empties,
+    /// What is sent from then on finds it empty.
+    Empty(Instant),
 }
 
 impl Bound {
     fn new(now: Instant) -> Self {
         Self {
             bytes: FLOOR,
-            shortest: Duration::ZERO,
-            since: now,
-            acked: 0,
+            measured: Measured {
+                bytes: 0,
+                since: now,
+                sent: [now; 2],
+            },
             rates: [0; 2],
-            present_since: now,
+            rates_since: now,
+            shortest: [Duration::MAX; 2],
+            shortest_since: now,
+            drain: Drain::Over,
         }
     }
 
-    fn acked(&mut self, bytes: u64, shortest: Duration) {
-        self.acked += bytes;
-        self.shortest = shortest;
+    fn window(&self) -> u64 {
+        match self.drain {
+            Drain::Over => self.bytes,
+            Drain::Empties | Drain::Empty(_) => DRAINED,
+        }
     }
 
-    fn measure(&mut self, now: Instant) {
-        let time = now.saturating_duration_since(self.since);
-        if time < self.shortest.max(MEASURED_FOR) {
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        self.measured.bytes += bytes;
+        self.measured.sent[1] = self.measured.sent[1].max(sent);
+        let trip = now.saturating_duration_since(sent);
+        self.shortest[0] = self.shortest[0].min(trip);
+        if let Drain::Empty(since) = self.drain
+            && sent >= since
+        {
+            self.drain = Drain::Over;
+        }
+    }
+
+    /// Acks of one packet have been looked at; `held`: it is this bound that counts.
+    fn measure(&mut self, now: Instant, in_flight: u64, held: bool, app_limited: bool) {
+        if self.drain == Drain::Empties && in_flight <= DRAINED {
+            self.drain = Drain::Empty(now);
+        }
+        let shortest = self.shortest[0].min(self.shortest[1]);
+        let Measured { bytes, since, sent } = self.measured;
+        // What a pause has held back is acked all at once, but was not sent so.
+        let time = now
+            .saturating_duration_since(since)
+            .max(sent[1].saturating_duration_since(sent[0]));
+        if shortest == Duration::MAX || time < shortest.max(MEASURED_FOR) {
             return;
         }
-        let rate = u128::from(self.acked) * 1_000_000_000 / time.as_nanos();
-        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        (self.since, self.acked) = (now, 0);
-        if now.saturating_duration_since(self.present_since) >= REMEMBERED_FOR {
+        self.measured = Measured {
+            bytes: 0,
+            since: now,
+            sent: [sent[1]; 2],
+        };
+        // Who has little to say says nothing of the path.
+        if !app_limited && now.saturating_duration_since(self.rates_since) >= REMEMBERED_FOR {
             self.rates = [0, self.rates[0]];
-            self.present_since = now;
+            self.rates_since = now;
         }
-        self.rates[0] = self.rates[0].max(rate);
+        let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos();
+        self.rates[0] = self.rates[0].max(u64::try_from(rate).unwrap_or(u64::MAX));
         let highest = self.rates[0].max(self.rates[1]);
-        let needed = u128::from(highest) * self.shortest.as_nanos() / 1_000_000_000;
+        let needed = u128::from(highest) * shortest.as_nanos() / 1_000_000_000;
         self.bytes = u64::try_from(needed * TIMES).unwrap_or(u64::MAX).max(FLOOR);
+        if now.saturating_duration_since(self.shortest_since) >= SHORTEST_OF {
+            self.shortest = [Duration::MAX, self.shortest[0]];
+            self.shortest_since = now;
+            if held {
+                self.drain = Drain::Empties;
+            }
+        }
     }
 }
 
@@ -172,68 +237,93 @@ mod tests {
         let end = *now + time;
         while *now < end {
             // The window, once a round trip; what is beyond the path's rate waits.
-            let window = bound.bytes;
+            let window = bound.window();
             let nanos = u128::from(window) * 1_000_000_000 / u128::from(rate);
+            let sent = *now;
             *now += trip.max(Duration::from_nanos(u64::try_from(nanos).unwrap()));
-            bound.acked(window, trip);
-            bound.measure(*now);
+            bound.acked(*now, sent, window);
+            bound.measure(*now, 0, true, false);
         }
+    }
+
+    const TRIP: Duration = Duration::from_millis(100);
+    const SECOND: Duration = Duration::from_secs(1);
+    /// Of a gigabit a second and that round trip.
+    const NEEDED: u64 = 12_500_000;
+
+    fn long_path() -> (Bound, Instant) {
+        let mut now = Instant::now();
+        let mut bound = Bound::new(now);
+        use_path(&mut bound, &mut now, 125_000_000, TRIP, 20 * TRIP);
+        (bound, now)
+    }
+
+    fn is_a_few_times(bytes: u64, needed: u64) -> bool {
+        (3 * needed..5 * needed).contains(&bytes)
     }
 
     #[test]
     fn a_fast_path_of_no_length_gets_the_floor() {
+        let trip = 50 * MICROSECOND;
         let mut now = Instant::now();
         let mut bound = Bound::new(now);
-        let second = Duration::from_secs(1);
-        use_path(
-            &mut bound,
-            &mut now,
-            1_000_000_000,
-            50 * MICROSECOND,
-            second,
-        );
-        assert_eq!(bound.bytes, FLOOR);
-    }
-
-    #[test]
-    fn a_long_path_gets_a_few_times_what_it_needs_and_soon() {
-        let mut now = Instant::now();
-        let mut bound = Bound::new(now);
-        let trip = Duration::from_millis(100);
-        use_path(&mut bound, &mut now, 125_000_000, trip, 20 * trip);
-        let needed = 12_500_000;
-        assert!(
-            bound.bytes > 3 * needed && bound.bytes < 5 * needed,
-            "{}",
-            bound.bytes
-        );
-    }
-
-    #[test]
-    fn a_rest_takes_nothing_away_at_first_and_all_in_the_end() {
-        let mut now = Instant::now();
-        let mut bound = Bound::new(now);
-        let trip = Duration::from_millis(100);
-        use_path(&mut bound, &mut now, 125_000_000, trip, 20 * trip);
-        let busy = bound.bytes;
-        for (seconds, bytes) in [(4, busy), (60, FLOOR)] {
-            for _ in 0..seconds {
-                now += Duration::from_secs(1);
-                bound.acked(100, trip);
-                bound.measure(now);
-            }
-            assert_eq!(bound.bytes, bytes, "after {seconds} s");
+        // The handshake.
+        bound.acked(now + trip, now, 1_200);
+        for _ in 0..10 {
+            use_path(&mut bound, &mut now, 1_000_000_000, trip, 10 * SECOND);
+            assert_eq!(bound.bytes, FLOOR);
         }
     }
 
     #[test]
-    fn acks_of_one_moment_are_no_rate() {
-        let now = Instant::now();
-        let mut bound = Bound::new(now);
-        (0..1_000).for_each(|_| {
-            bound.acked(1 << 20, Duration::from_millis(1));
-            bound.measure(now);
-        });
-        assert_eq!(bound.bytes, FLOOR);
+    fn a_long_path_gets_a_few_times_what_it_needs_and_soon() {
+        let (bound, _) = long_path();
+        assert!(is_a_few_times(bound.bytes, NEEDED), "{}", bound.bytes);
+    }
+
+    #[test]
+    fn a_queue_of_its_own_does_not_make_a_path_seem_longer() {
+        let (mut bound, mut now) = long_path();
+        for _ in 0..10 {
+            use_path(&mut bound, &mut now, 125_000_000, TRIP, 10 * SECOND);
+            assert!(is_a_few_times(bound.bytes, NEEDED), "{}", bound.bytes);
+        }
+    }
+
+    #[test]
+    fn a_path_that_becomes_longer_gets_what_it_needs_then() {
+        let (mut bound, mut now) = long_path();
+        use_path(&mut bound, &mut now, 125_000_000, 10 * TRIP, 40 * SECOND);
+        assert!(is_a_few_times(bound.bytes, 10 * NEEDED), "{}", bound.bytes);
+    }
+
+    #[test]
+    fn little_traffic_does_not_make_a_path_seem_slow() {
+        let (mut bound, mut now) = long_path();
+        let busy = bound.bytes;
+        for _ in 0..60 {
+            let sent = now;
+            now += SECOND;
+            bound.acked(sent + TRIP, sent, 100);
+            bound.measure(sent + TRIP, 0, false, true);
+        }
+        assert_eq!(bound.bytes, busy);
+    }
+
+    #[test]
+    fn what_a_pause_has_held_back_does_not_make_a_path_seem_fast() {
+        let start = Instant::now();
+        let mut bound = Bound::new(start);
+        // A megabyte a millisecond, all of it acked 100 ms later at once.
+        let now = start + TRIP;
+        for n in 0..100 {
+            bound.acked(now, start + Duration::from_millis(n), 1_000_000);
+            bound.measure(now, 0, true, false);
+        }
+        let later = now + 2 * MEASURED_FOR;
+        bound.acked(later, now, 100);
+        bound.measure(later, 0, true, false);
+        let highest = bound.rates[0];
+        assert!(highest <= 1_100_000_000, "{highest}");
     }
 }

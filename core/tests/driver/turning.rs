@@ -1,7 +1,7 @@
 //! Turns: what goes wrong with a socket, or comes in masses, keeps nobody else from their turn.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use trunkline_core::driver::{Context, Runtime, Service};
 
@@ -87,5 +87,36 @@ fn a_crowd_that_is_woken_together_is_heard_together() {
         let turns = turns(&lab) - before;
         // After a rest they are woken in three portions.
         assert!(turns < CROWD * ROUNDS / 2, "{turns} calls of the socket");
+    });
+}
+
+/// Who waits for the first answers is not to sleep until the last ones are made.
+#[test]
+fn after_a_rest_the_first_answers_leave_before_the_last_handler_runs() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let (sends, address) = (Arc::new(Mutex::new(Vec::new())), Arc::new(OnceLock::new()));
+        let (book, place, socket) = (sends.clone(), address.clone(), lab.clone());
+        let service = Service::new(()).on(move |_: Context<()>, _: Note| {
+            let sent = socket.socket(*place.get().unwrap(), |socket| socket.sends);
+            book.lock().unwrap().push(sent);
+            std::future::ready(())
+        });
+        let server = certificate.server().service(service).await.unwrap();
+        address.set(server.local_addr()).unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        lab.pass(SECOND).await;
+        for number in 0..64 {
+            let client = client.clone();
+            lab.spawn(Box::pin(async move {
+                client.send(&Note { number }).acked().await.unwrap();
+            }));
+        }
+        lab.pass(SECOND).await;
+        let sends = sends.lock().unwrap();
+        assert_eq!(sends.len(), 64);
+        assert!(sends[63] > sends[0], "{sends:?}");
+        assert_eq!(sends[15], sends[0], "the first ones go together");
     });
 }

@@ -29,6 +29,8 @@ pub struct Socket {
     pub broken: bool,
     /// So many calls of `poll_receive` were made.
     pub receives: u64,
+    /// So many transmits were sent.
+    pub sends: u64,
     /// Whoever floods it sends as much as it can take.
     pub flooded: bool,
 }
@@ -106,8 +108,10 @@ impl Io for LabIo {
         transmit: &Transmit,
         contents: &[u8],
     ) -> Poll<io::Result<()>> {
-        let inner = self.lab.lock();
-        let cut = inner.sockets[&self.key].cut;
+        let mut inner = self.lab.lock();
+        let socket = inner.sockets.get_mut(&self.key).expect("it is bound");
+        socket.sends += 1;
+        let cut = socket.cut;
         if !cut {
             let to = SocketAddr::new(
                 transmit.destination.ip().to_canonical(),

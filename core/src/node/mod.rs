@@ -264,6 +264,7 @@ impl Node {
     }
 
     /// How many events are there already; looking into what has come may bring more.
+    #[cfg(feature = "driver")]
     pub(crate) fn events_waiting(&self) -> usize {
         self.events.len()
     }

@@ -68,15 +68,17 @@ pub(crate) struct BadReceipt;
 /// that one which is cancelled before leaves no gap.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Entries with a sequence number: from `base`.
-    numbered: VecDeque<Entry>,
+    /// First those with a sequence number, from `base`; then those that wait for one. All stay where they were
+    /// put: to move them costs as much as to write them.
+    entries: VecDeque<Entry>,
     base: u64,
-    /// How many of `numbered` are written to the present link.
+    /// How many have a sequence number.
+    numbered: usize,
+    /// How many of those are written to the present link.
     written: usize,
     /// Weight of those.
     written_bytes: usize,
-    waiting: VecDeque<Entry>,
-    /// How many of `waiting` nobody wants any more.
+    /// How many of those that wait nobody wants any more.
     abandoned: usize,
 }
 
@@ -86,7 +88,7 @@ const SWEEP: usize = 32;
 impl Outbox {
     #[inline(always)]
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.waiting.push_back(entry);
+        self.entries.push_back(entry);
     }
 
     /// Sequence number of the next entry to be written.
@@ -95,14 +97,13 @@ impl Outbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.numbered.is_empty() && self.waiting.is_empty()
+        self.entries.is_empty()
     }
 
     /// The first unwritten entry, and how many there are.
     pub(crate) fn unwritten(&self) -> Option<(&Entry, usize)> {
-        let first = self.numbered.get(self.written).or(self.waiting.front())?;
-        let count = self.numbered.len() - self.written + self.waiting.len();
-        Some((first, count))
+        let first = self.entries.get(self.written)?;
+        Some((first, self.entries.len() - self.written))
     }
 
     /// Weight of what is written to the present link and not yet held by the peer.
@@ -117,19 +118,18 @@ impl Outbox {
         mut wanted: impl FnMut(&Entry) -> bool,
         fits: impl FnOnce(&Entry) -> bool,
     ) -> Option<Writing<'_>> {
-        let first_time = self.written == self.numbered.len();
+        let first_time = self.written == self.numbered;
         if first_time {
-            while !wanted(self.waiting.front()?) {
-                self.waiting.pop_front();
-                self.abandoned = self.abandoned.saturating_sub(1);
+            if !wanted(self.entries.get(self.written)?) {
+                self.sweep(wanted);
             }
-            if !fits(self.waiting.front()?) {
+            if !fits(self.entries.get(self.written)?) {
                 return None;
             }
-            self.numbered.push_back(self.waiting.pop_front()?);
+            self.numbered += 1;
         }
         let seq = self.next_seq();
-        let entry = self.numbered.get(self.written)?;
+        let entry = self.entries.get(self.written)?;
         self.written += 1;
         self.written_bytes += entry.weight();
         Some(Writing {
@@ -142,15 +142,16 @@ impl Outbox {
     /// The peer's session holds everything below `next`.
     pub(crate) fn received(&mut self, next: u64) -> Result<Released, BadReceipt> {
         let mut released = Released::default();
-        if next > self.base + self.numbered.len() as u64 {
+        if next > self.base + self.numbered as u64 {
             return Err(BadReceipt);
         }
         while self.base < next {
-            let Some(entry) = self.numbered.pop_front() else {
+            let Some(entry) = self.entries.pop_front() else {
                 break;
             };
             let weight = entry.weight();
             self.base += 1;
+            self.numbered -= 1;
             if self.written > 0 {
                 self.written -= 1;
                 self.written_bytes -= weight;
@@ -177,38 +178,45 @@ impl Outbox {
     /// many like it take up memory.
     pub(crate) fn abandon(&mut self, wanted: impl FnMut(&Entry) -> bool) {
         self.abandoned += 1;
-        if self.abandoned >= SWEEP && self.abandoned * 2 >= self.waiting.len() {
-            self.waiting.retain(wanted);
-            self.abandoned = 0;
+        if self.abandoned >= SWEEP && self.abandoned * 2 >= self.entries.len() - self.numbered {
+            self.sweep(wanted);
         }
+    }
+
+    /// Lets go of those that wait and are not `wanted`.
+    fn sweep(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
+        let mut numbered = self.numbered;
+        self.entries.retain(|entry| {
+            if let Some(left) = numbered.checked_sub(1) {
+                numbered = left;
+                return true;
+            }
+            wanted(entry)
+        });
+        self.abandoned = 0;
     }
 
     /// Takes out the waiting entries that do not `fit`, oldest first.
     pub(crate) fn take_waiting(&mut self, mut fits: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
-        if self.waiting.iter().all(&mut fits) {
+        if self.entries.range(self.numbered..).all(&mut fits) {
             return Vec::new();
         }
-        let (kept, taken): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(fits);
-        self.waiting = kept;
-        taken.into()
+        let waiting = self.entries.split_off(self.numbered);
+        let (kept, taken): (Vec<_>, Vec<_>) = waiting.into_iter().partition(fits);
+        self.entries.extend(kept);
+        taken
     }
 
     /// Everything that the peer is not known to hold, oldest first, and whether it may have it.
     pub(crate) fn into_entries(self) -> impl Iterator<Item = (Entry, bool)> {
         let Self {
-            numbered,
-            base: _,
-            written: _,
-            written_bytes: _,
-            waiting,
-            abandoned: _,
+            entries, numbered, ..
         } = self;
-        numbered
+        let place = 0..;
+        entries
             .into_iter()
-            .map(|e| (e, true))
-            .chain(waiting.into_iter().map(|e| (e, false)))
+            .zip(place)
+            .map(move |(entry, place)| (entry, place < numbered))
     }
 }
 
@@ -277,13 +285,30 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_number_stays_though_nobody_wants_it() {
+        let mut outbox = Outbox::default();
+        (1..=2).for_each(|p| outbox.push(entry(p)));
+        write_all(&mut outbox);
+        (3..=5).for_each(|p| outbox.push(entry(p)));
+        let wanted = |e: &Entry| e.promise == 5;
+        assert!(
+            outbox
+                .write_next(wanted, |_| true)
+                .is_some_and(|w| w.seq == 2)
+        );
+        outbox.rewind();
+        let seqs = write_all(&mut outbox);
+        assert_eq!(seqs, [(0, 1, false), (1, 2, false), (2, 5, false)]);
+    }
+
+    #[test]
     fn abandoned_entries_take_up_no_memory_for_long() {
         let mut outbox = Outbox::default();
         for promise in 1..=1_000 {
             outbox.push(entry(promise));
             outbox.abandon(|e| e.promise > promise);
         }
-        assert!(outbox.waiting.len() <= SWEEP, "{}", outbox.waiting.len());
+        assert!(outbox.entries.len() <= SWEEP, "{}", outbox.entries.len());
     }
 
     #[test]

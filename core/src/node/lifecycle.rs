@@ -12,7 +12,7 @@ use crate::link::Stage;
 use crate::message::{Message, Outcome};
 use crate::outbox::Kind;
 use crate::planted::{Bug, planted};
-use crate::session::{Lanes, Pending, Settled, Token, Tokens};
+use crate::session::{Lanes, Pending, Timed, Token, Tokens};
 
 use super::{Event, Node, TimeoutReason};
 
@@ -307,18 +307,11 @@ impl Node {
         for (number, promise) in promises {
             let maybe_delivered = promise.seq.is_some() && !planted(Bug::DenyDelivery);
             self.metrics.promises_lost += 1;
-            let settled = Settled {
-                promise,
-                outcome: Outcome::Lost { maybe_delivered },
+            let key = PromiseKey {
+                session: key,
+                number,
             };
-            self.report_settled(
-                now,
-                PromiseKey {
-                    session: key,
-                    number,
-                },
-                settled,
-            );
+            self.report_settled(now, key, promise, Outcome::Lost { maybe_delivered });
         }
         for (lane, entry, maybe_delivered) in lanes.into_entries() {
             // What a promise waited for was reported by it.
@@ -348,27 +341,28 @@ impl Node {
         outcome: Outcome,
     ) -> bool {
         let session = self.sessions.get_mut(session_key);
-        let Some(settled) = session.and_then(|s| s.conversation.settle(number, outcome)) else {
+        let Some(promise) = session.and_then(|s| s.conversation.settle(number)) else {
             return false;
         };
-        self.report_settled(
-            now,
-            PromiseKey {
-                session: session_key,
-                number,
-            },
-            settled,
-        );
+        let key = PromiseKey {
+            session: session_key,
+            number,
+        };
+        self.report_settled(now, key, promise, outcome);
         true
     }
 
-    pub(super) fn report_settled(&mut self, now: Instant, promise: PromiseKey, settled: Settled) {
-        let Settled {
-            promise: mut entry,
-            outcome,
-        } = settled;
-        if let Some(place) = entry.timer.take()
-            && let Some(mut watch) = self.promise_deadlines.cancel(&place)
+    /// Inlined, so that the event is made in its place.
+    #[inline(always)]
+    pub(super) fn report_settled(
+        &mut self,
+        now: Instant,
+        promise: PromiseKey,
+        entry: Timed,
+        outcome: Outcome,
+    ) {
+        if let Some(place) = &entry.timer
+            && let Some(mut watch) = self.promise_deadlines.cancel(place)
         {
             self.timers.cancel(&mut watch);
         }

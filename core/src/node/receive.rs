@@ -321,12 +321,12 @@ impl Node {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
-        if let Some(settled) = session.conversation.answered(number, outcome) {
-            let promise = PromiseKey {
+        if let Some(promise) = session.conversation.answered(number, &outcome) {
+            let key = PromiseKey {
                 session: session_key,
                 number,
             };
-            self.report_settled(now, promise, settled);
+            self.report_settled(now, key, promise, outcome);
             *counter(&mut self.metrics) += 1;
             return Ok(());
         }

@@ -40,15 +40,11 @@ pub(crate) struct Conversation {
     later_cancels: Vec<u64>,
 }
 
-/// Promises that have not come to their end, by number.
-pub(crate) type Pending = Vec<(u64, Promise<Option<Place>>)>;
+/// A promise, and the place of its deadline.
+pub(crate) type Timed = Promise<Option<Place>>;
 
-/// A promise that has come to its end.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    pub(crate) promise: Promise<Option<Place>>,
-    pub(crate) outcome: Outcome,
-}
+/// Promises that have not come to their end, by number.
+pub(crate) type Pending = Vec<(u64, Timed)>;
 
 /// How many cancels wait for the next link. They are hints: what is not told runs to its end, and
 /// its answer is discarded.
@@ -127,28 +123,26 @@ impl Conversation {
         number
     }
 
-    /// The peer has answered a promise. `None`: there is none that this answers.
-    pub(crate) fn answered(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
+    /// The peer has answered a promise, which is taken out. `None`: there is none that this answers.
+    pub(crate) fn answered(&mut self, number: u64, outcome: &Outcome) -> Option<Timed> {
         let Promise {
             awaits, seq, lane, ..
         } = self.promises.get(number)?;
         // An ack does not answer a request, nor a reply a message, nor anything what was never
         // written.
         let misfit = matches!(
-            (&outcome, awaits),
+            (outcome, awaits),
             (Outcome::Acked, Awaits::Reply) | (Outcome::Replied { .. }, Awaits::Ack)
         );
         let (lane, seq) = (*lane, (*seq).filter(|_| !misfit)?);
         // The peer answered this message, so it holds it, and all before it in its lane.
         self.lanes.held_by_peer(lane, seq + 1).ok();
-        self.promises
-            .take(number)
-            .map(|promise| Settled { promise, outcome })
+        self.promises.take(number)
     }
 
     /// Takes a promise out with an outcome that the peer did not decide. `None`: it has settled
     /// already.
-    pub(crate) fn settle(&mut self, number: u64, outcome: Outcome) -> Option<Settled> {
+    pub(crate) fn settle(&mut self, number: u64) -> Option<Timed> {
         let promise = self.promises.take(number)?;
         if promise.seq.is_some() {
             self.strays.expect();
@@ -158,7 +152,7 @@ impl Conversation {
                 entry.promise == 0 || promises.is_pending(entry.promise)
             });
         }
-        Some(Settled { promise, outcome })
+        Some(promise)
     }
 
     /// The application accepted a delivery. Nothing is sent if nobody waits.

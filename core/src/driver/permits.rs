@@ -71,6 +71,8 @@ impl Permits {
 pub(crate) struct Applicant {
     permits: Arc<Permits>,
     number: Option<u64>,
+    /// One that is used again, while nobody waits for any.
+    spare: Option<Permit>,
 }
 
 impl Applicant {
@@ -78,12 +80,30 @@ impl Applicant {
         Self {
             permits,
             number: None,
+            spare: None,
         }
+    }
+
+    /// Takes a permit back, for the next work of the same applicant. It stays taken until
+    /// [`Applicant::give_back`].
+    pub(crate) fn keep(&mut self, permit: Permit) {
+        self.spare = Some(permit);
+    }
+
+    /// Gives back what was kept.
+    pub(crate) fn give_back(&mut self) {
+        self.spare = None;
     }
 
     /// A permit, or a wake-up when it is there.
     pub(crate) fn acquire(&mut self, cx: &Context<'_>) -> Option<Permit> {
         let permits = &self.permits;
+        // Who waits has it before the next work here.
+        let spare = self.spare.take();
+        if permits.queued.load(Ordering::SeqCst) == 0 && spare.is_some() {
+            return spare;
+        }
+        drop(spare);
         let number = match self.number {
             // Nobody overtakes those who wait.
             None if permits.queued.load(Ordering::SeqCst) == 0 && permits.take() => {

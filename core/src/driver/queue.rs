@@ -5,13 +5,15 @@ use std::sync::Mutex;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
+use super::service::Order;
 use super::watch::lock;
 use crate::Delivery;
 
-/// A delivery, and when its sender stops waiting.
+/// A delivery, how it is to be handled, and when its sender stops waiting.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) delivery: Delivery,
+    pub(crate) order: Order,
     pub(crate) deadline: Option<Instant>,
 }
 

@@ -144,15 +144,20 @@ impl<I: Io> Driver<I> {
     fn dispatch(&mut self, now: Instant, delivery: Delivery) {
         let (key, tag) = (delivery.key, delivery.tag);
         let service = self.service.as_ref();
-        let handled = service.is_some_and(|service| service.order(&delivery).is_some());
-        let Some(lodger) = self.lodger(key.session).filter(|_| handled) else {
+        let order = service.and_then(|service| service.order(&delivery));
+        let Some((order, lodger)) = order.zip(self.lodger(key.session)) else {
             tracing::debug!(session = ?key.session, %tag, "nobody handles this message type");
             let _ = self.node.reject(now, key, unimplemented(tag));
             return;
         };
         lodger.next_delivery = key.number + 1;
         let deadline = delivery.timeout.map(|timeout| now + timeout);
-        match lodger.peer.0.jobs.push(Job { delivery, deadline }) {
+        let job = Job {
+            delivery,
+            order,
+            deadline,
+        };
+        match lodger.peer.0.jobs.push(job) {
             Then::Nothing => {}
             Then::Start => {
                 let peer = lodger.peer.clone();

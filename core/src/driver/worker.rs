@@ -6,17 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::command::{Answer, Command};
 use super::context::Origin;
-use super::peer::Peer;
+use super::glance::Glance;
+use super::peer::{Inner, Peer};
 use super::permits::{Applicant, Permit};
 use super::queue::{Job, KEPT, trim};
 use super::runtime::Task;
 use super::service::{Order, Serve};
-use super::shared::Desk;
 use super::slot::slot;
 use crate::{DeliveryKey, Expects, Lane, Message, Status, StatusCode};
 
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     free: VecDeque<Lane>,
     running: FuturesUnordered<Running>,
     applicant: Applicant,
+    glance: Glance,
     answers: Vec<Command>,
 }
 
@@ -56,35 +58,32 @@ impl Worker {
             free: VecDeque::new(),
             running: FuturesUnordered::new(),
             applicant,
+            glance: Glance::new(),
             answers: Vec::new(),
         }
     }
 
-    /// The next job, and whether it is an ordered one. Jobs of busy lanes queue up behind them.
-    fn next(&mut self) -> Option<(Job, Order)> {
+    /// The next job. Jobs of busy lanes queue up behind them.
+    fn next(&mut self) -> Option<Job> {
         while let Some(lane) = self.free.pop_front() {
             let waiting = &mut self.line(lane).waiting;
             if let Some(job) = waiting.pop_front() {
                 trim(waiting);
-                return Some((job, Order::Ordered));
+                return Some(job);
             }
         }
         while let Some(job) = self.jobs.pop_front() {
-            let order = self
-                .service
-                .order(&job.delivery)
-                .unwrap_or(Order::Concurrent);
-            let line = (order == Order::Ordered).then(|| self.line(job.delivery.lane));
+            let line = (job.order == Order::Ordered).then(|| self.line(job.delivery.lane));
             match line.filter(|line| line.busy || !line.waiting.is_empty()) {
                 Some(line) => line.waiting.push_back(job),
-                None => return Some((job, order)),
+                None => return Some(job),
             }
         }
         None
     }
 
-    fn put_back(&mut self, job: Job, order: Order) {
-        if order == Order::Ordered {
+    fn put_back(&mut self, job: Job) {
+        if job.order == Order::Ordered {
             let lane = job.delivery.lane;
             self.line(lane).waiting.push_front(job);
             self.free.push_front(lane);
@@ -108,24 +107,17 @@ impl Worker {
         &mut self.lanes[place]
     }
 
-    fn start(&mut self, job: Job, order: Order, permit: Permit, cx: &mut Context<'_>) {
-        let Job { delivery, deadline } = job;
+    fn start(&mut self, job: Job, permit: Permit, cx: &mut Context<'_>) {
+        let Job {
+            delivery,
+            order,
+            deadline,
+        } = job;
         let (key, lane, expects) = (delivery.key, delivery.lane, delivery.expects);
-        let Desk { runtime, pool, .. } = &*self.peer.0.desk;
         let ordered = (order == Order::Ordered).then_some(lane);
-        if deadline.is_some_and(|deadline| deadline <= runtime.now()) {
-            let late = Status::new(
-                StatusCode::DEADLINE_EXCEEDED,
-                "the time was over before the work began",
-            );
-            return self.finish(key, ordered, Answer::Reject(late));
-        }
-        if self.peer.0.cancellations.is_cancelled(key.number) {
-            let given_up = Status::new(
-                StatusCode::CANCELLED,
-                "the sender gave up before the work began",
-            );
-            return self.finish(key, ordered, Answer::Reject(given_up));
+        if let Some(refusal) = self.comes_too_late(key, deadline) {
+            self.applicant.keep(permit);
+            return self.finish(key, ordered, Answer::Reject(refusal));
         }
         let origin = Origin {
             peer: self.peer.clone(),
@@ -141,41 +133,70 @@ impl Worker {
         };
         let service = self.service.clone();
         let work = catch_unwind(AssertUnwindSafe(|| service.start(origin, message)));
-        let task = match work.unwrap_or_else(|_| Err(panicked())) {
+        let mut task = match work.unwrap_or_else(|_| Err(panicked())) {
             Ok(task) => task,
-            Err(status) => return self.finish(key, ordered, Answer::Reject(status)),
-        };
-        let mut running = Running {
-            key,
-            ordered,
-            expects,
-            task,
-            _permit: permit,
+            Err(status) => {
+                self.applicant.keep(permit);
+                return self.finish(key, ordered, Answer::Reject(status));
+            }
         };
         if self.service.parallel() && order == Order::Concurrent {
-            let (filler, filled) = slot();
-            let mut work =
-                std::mem::replace(&mut running.task, Box::pin(async { Err(panicked()) }));
-            pool.spawn(Box::pin(async move {
-                filler.fill(std::future::poll_fn(|cx| guarded(&mut work, cx)).await);
-            }));
-            let gone = || {
-                Err(Status::new(
-                    StatusCode::UNAVAILABLE,
-                    "the runtime is shutting down",
-                ))
-            };
-            running.task = Box::pin(async move { filled.await.unwrap_or_else(|_| gone()) });
+            task = self.run_elsewhere(task);
         }
-        match Pin::new(&mut running).poll(cx) {
-            Poll::Ready((key, ordered, answer)) => self.finish(key, ordered, answer),
+        match guarded(&mut task, cx) {
+            Poll::Ready(result) => {
+                self.applicant.keep(permit);
+                self.finish(key, ordered, fit(expects, result));
+            }
             Poll::Pending => {
                 if let Some(lane) = ordered {
                     self.line(lane).busy = true;
                 }
-                self.running.push(running);
+                self.running.push(Running {
+                    key,
+                    ordered,
+                    expects,
+                    task,
+                    _permit: permit,
+                });
             }
         }
+    }
+
+    /// Why nobody waits for this work any more.
+    fn comes_too_late(&mut self, key: DeliveryKey, deadline: Option<Instant>) -> Option<Status> {
+        let Inner {
+            desk,
+            cancellations,
+            ..
+        } = &*self.peer.0;
+        if deadline.is_some_and(|deadline| deadline <= self.glance.now(|| desk.runtime.now())) {
+            return Some(Status::new(
+                StatusCode::DEADLINE_EXCEEDED,
+                "the time was over before the work began",
+            ));
+        }
+        cancellations.is_cancelled(key.number).then(|| {
+            Status::new(
+                StatusCode::CANCELLED,
+                "the sender gave up before the work began",
+            )
+        })
+    }
+
+    /// Has a handler run as a task of its own; what is left here waits for it.
+    fn run_elsewhere(&self, mut work: Work) -> Work {
+        let (filler, filled) = slot();
+        self.peer.0.desk.pool.spawn(Box::pin(async move {
+            filler.fill(std::future::poll_fn(|cx| guarded(&mut work, cx)).await);
+        }));
+        let gone = || {
+            Err(Status::new(
+                StatusCode::UNAVAILABLE,
+                "the runtime is shutting down",
+            ))
+        };
+        Box::pin(async move { filled.await.unwrap_or_else(|_| gone()) })
     }
 
     fn finish(&mut self, key: DeliveryKey, ordered: Option<Lane>, answer: Answer) {
@@ -199,15 +220,15 @@ impl Worker {
             if self.running.len() >= self.service.per_session() {
                 return false;
             }
-            let Some((job, order)) = self.next() else {
+            let Some(job) = self.next() else {
                 self.applicant.step_aside();
                 return false;
             };
             let Some(permit) = self.applicant.acquire(cx) else {
-                self.put_back(job, order);
+                self.put_back(job);
                 return false;
             };
-            self.start(job, order, permit, cx);
+            self.start(job, permit, cx);
         }
         true
     }
@@ -218,6 +239,7 @@ impl Future for Worker {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        this.glance = Glance::new();
         let mut more = true;
         let mut closed = false;
         // Until the queue says that it will wake us; or the budget is used up.
@@ -235,6 +257,7 @@ impl Future for Worker {
             }
             more = news;
         }
+        this.applicant.give_back();
         this.peer.0.desk.mailbox.post_all(&mut this.answers);
         this.answers.shrink_to(KEPT);
         if closed && this.running.is_empty() {
@@ -245,13 +268,16 @@ impl Future for Worker {
     }
 }
 
+/// What a handler does.
+type Work = Task<Result<Answer, Status>>;
+
 /// A handler that waits for something.
 struct Running {
     key: DeliveryKey,
     /// The lane that waits for it.
     ordered: Option<Lane>,
     expects: Expects,
-    task: Task<Result<Answer, Status>>,
+    task: Work,
     _permit: Permit,
 }
 
@@ -279,10 +305,7 @@ fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
 }
 
 /// Polls a handler; its panic is its own message's rejection, and nobody else's trouble.
-fn guarded(
-    task: &mut Task<Result<Answer, Status>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Answer, Status>> {
+fn guarded(task: &mut Work, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
     // The task is not polled again after a panic, so what it left half done is never seen.
     catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))).unwrap_or_else(|_| {
         tracing::error!("a handler panicked; its message is rejected");

@@ -16,8 +16,14 @@ use crate::{
 
 /// What handles and handlers ask of the driver.
 pub(crate) enum Command {
-    /// Queue a message.
-    Send(SessionKey, Submission),
+    /// Queue the message that stands with this ticket.
+    Send(SessionKey, Ticket),
+    /// Queue a message that nobody waits for.
+    SendUnwaited {
+        /// To whom; the message counts in its front.
+        peer: Peer,
+        message: Message,
+    },
     /// Queue a best-effort message.
     SendBestEffort {
         /// To whom; the message counts in its front.
@@ -25,8 +31,8 @@ pub(crate) enum Command {
         message: Message,
         key: Option<u64>,
     },
-    /// Nobody waits for this any more.
-    Abandon(Waiter),
+    /// Nobody waits for this message of the session any more.
+    Abandon(SessionKey, Waiter),
     /// What a delivery owed.
     Answer(DeliveryKey, Answer),
     /// What the application decided about a link.
@@ -43,7 +49,7 @@ pub(crate) enum Command {
     Stop(CloseCode, String),
 }
 
-/// A message on its way to an outbox.
+/// A message on its way to an outbox, in the driver's hands.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) message: Message,
@@ -52,9 +58,10 @@ pub(crate) struct Submission {
 }
 
 /// What the sender of a message waits for, and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// Nothing but room in the outbox.
+    #[default]
     Room,
     /// An ack.
     Ack(Option<Duration>),
@@ -91,8 +98,9 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Send(..) => "Send",
+            Self::SendUnwaited { .. } => "SendUnwaited",
             Self::SendBestEffort { .. } => "SendBestEffort",
-            Self::Abandon(_) => "Abandon",
+            Self::Abandon(..) => "Abandon",
             Self::Answer(..) => "Answer",
             Self::Decide(..) => "Decide",
             Self::Redirect(..) => "Redirect",

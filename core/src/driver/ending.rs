@@ -2,10 +2,9 @@
 //! and nobody waits longer than was said.
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::command::{Command, Drained, Sender};
+use super::command::{Command, Drained};
 use super::ledger::{Alarm, Blocked};
 use super::runtime::Io;
 use super::shared::Shared;
@@ -206,8 +205,7 @@ const GOING_AWAY: &str = "this side has ended";
 
 impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
-        self.ledger.tell(&mut self.woken);
-        self.woken.drain(..).for_each(Waker::wake);
+        self.ledger.wake();
         // Who waits is told that the driver has ended; then, of what nobody waits for, hooks and events.
         let left = self.desk.mailbox.close();
         for lodger in self.peers.iter_mut().flatten() {
@@ -216,11 +214,8 @@ impl<I: Io> Drop for Driver<I> {
         }
         for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
             let (peer, message) = match command {
-                Command::Send(_, submission) => match submission.sender {
-                    Sender::Left(peer) => (peer, submission.message),
-                    Sender::Waits(_) => continue,
-                },
-                Command::SendBestEffort { peer, message, .. } => (peer, message),
+                Command::SendUnwaited { peer, message }
+                | Command::SendBestEffort { peer, message, .. } => (peer, message),
                 _ => continue,
             };
             let error = CommandError::UnknownSession;

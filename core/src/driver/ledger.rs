@@ -1,4 +1,4 @@
-//! What is to be told to those who wait, and what waits for its time or for room.
+//! Who is told and woken, and what waits for its time or for room.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -6,27 +6,17 @@ use std::time::Instant;
 
 use super::command::{Sender, Submission};
 use super::waiter::{Settlement, Ticket};
-use crate::{PromiseKey, SessionKey};
+use crate::SessionKey;
 
-/// What is to be told, and when something is to be done.
+/// Who is to be woken, and when something is to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     alarms: BTreeMap<(Instant, u64), Alarm>,
     alarm: u64,
-    /// What is to be told to those who wait, all at once.
-    pub(crate) settled: Vec<(Ticket, Settlement)>,
-}
-
-/// Where the driver has put what a ticket stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Nowhere yet.
-    #[default]
-    Nowhere,
-    /// With the node.
-    Promise(PromiseKey),
-    /// In the session's backlog, at that number.
-    Backlog(SessionKey, u64),
+    /// Who is to be woken at the end of the turn.
+    pub(crate) woken: Vec<Waker>,
+    /// How many of those have been told what became of their message.
+    told: usize,
 }
 
 /// What happens at a deadline of the driver's own.
@@ -39,15 +29,22 @@ pub(crate) enum Alarm {
 }
 
 impl Ledger {
-    /// Settles a ticket.
+    /// Settles a ticket; whoever waits is woken at the end of the turn.
     pub(crate) fn settle(&mut self, ticket: Ticket, settlement: Settlement) {
-        self.settled.push((ticket, settlement));
+        if let Some(waker) = ticket.settle(settlement) {
+            self.woken.push(waker);
+            self.told += 1;
+        }
     }
 
-    /// Tells all that have settled, and adds who is to be woken for it.
-    pub(crate) fn tell(&mut self, woken: &mut Vec<Waker>) {
-        let settled = self.settled.drain(..);
-        woken.extend(settled.filter_map(|(ticket, settlement)| ticket.settle(settlement)));
+    /// How many have been told since the last time.
+    pub(crate) fn take_told(&mut self) -> usize {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Wakes those who are to be woken.
+    pub(crate) fn wake(&mut self) {
+        self.woken.drain(..).for_each(Waker::wake);
     }
 
     pub(crate) fn set_alarm(&mut self, deadline: Instant, alarm: Alarm) -> (Instant, u64) {
@@ -145,7 +142,14 @@ mod tests {
         let submission = Submission {
             message,
             wanted: Wanted::Room,
-            sender: Sender::Waits(wait(Waker::noop()).0),
+            sender: Sender::Waits(
+                wait(
+                    Message::new(Tag(tag), &b""[..]),
+                    Wanted::Room,
+                    Waker::noop(),
+                )
+                .0,
+            ),
         };
         Blocked {
             submission,

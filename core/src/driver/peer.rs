@@ -9,7 +9,7 @@ use std::time::Duration;
 use prost::{Message as Encode, Name};
 
 use super::cancel::Cancellations;
-use super::command::{Command, Sender, Submission, Wanted};
+use super::command::Command;
 use super::queue::JobQueue;
 use super::send::{Outgoing, Request};
 use super::shared::{Desk, Shared};
@@ -292,33 +292,27 @@ impl Peer {
 
     /// Gives back what no node would take.
     pub(crate) fn check(&self, message: Message) -> Result<Message, SendError<Message>> {
+        match self.fault(&message) {
+            None => Ok(message),
+            Some(error) => Err(SendError { message, error }),
+        }
+    }
+
+    /// Why no node would take this message.
+    pub(crate) fn fault(&self, message: &Message) -> Option<CommandError> {
         let limits = &self.0.shared.limits;
         let size = message.body.len() + trunkline_proto::ENVELOPE_OVERHEAD_MAX;
         if size > limits.frame_bytes {
-            return Err(SendError {
-                message,
-                error: CommandError::TooLarge {
-                    size,
-                    limit: limits.frame_bytes,
-                },
-            });
+            let limit = limits.frame_bytes;
+            return Some(CommandError::TooLarge { size, limit });
         }
         if message
             .lane
             .is_some_and(|lane| lane.number() >= limits.lanes)
         {
-            return Err(SendError {
-                message,
-                error: CommandError::UnknownLane,
-            });
+            return Some(CommandError::UnknownLane);
         }
-        if self.is_gone() {
-            return Err(SendError {
-                message,
-                error: CommandError::UnknownSession,
-            });
-        }
-        Ok(message)
+        self.is_gone().then_some(CommandError::UnknownSession)
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -327,14 +321,9 @@ impl Peer {
 
     /// Takes a message on behalf of the outbox, if little enough waits before it.
     pub(crate) fn post_unwaited(&self, message: Message) -> Result<(), SendError<Message>> {
-        let session = self.session();
-        self.post_left(message, |peer, message| {
-            let submission = Submission {
-                message,
-                wanted: Wanted::Room,
-                sender: Sender::Left(peer),
-            };
-            Command::Send(session, submission)
+        self.post_left(message, |peer, message| Command::SendUnwaited {
+            peer,
+            message,
         })
     }
 
@@ -353,8 +342,7 @@ impl Peer {
         front.add(bytes);
         match self.0.desk.mailbox.post(command(self.clone(), message)) {
             Err(
-                Command::Send(_, Submission { message, .. })
-                | Command::SendBestEffort { message, .. },
+                Command::SendUnwaited { message, .. } | Command::SendBestEffort { message, .. },
             ) => {
                 front.remove(bytes);
                 let error = CommandError::UnknownSession;

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::command::{Answer, Command, Sender, Submission, Wanted};
-use super::ledger::{Alarm, Blocked, Place};
+use super::ledger::{Alarm, Blocked};
 use super::peer::Peer;
 use super::runtime::Io;
 use super::turn::{Driver, find};
-use super::waiter::{Settlement, Ticket, Waiter};
+use super::waiter::{Place, Settlement, Ticket, Waiter};
 use crate::{
     CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError, SessionKey, Status,
     StatusCode,
@@ -19,7 +19,27 @@ const SHORTEST: Duration = Duration::from_millis(1);
 impl<I: Io> Driver<I> {
     pub(super) fn perform(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Send(session, submission) => self.send(now, session, submission),
+            Command::Send(session, ticket) => {
+                // Who has given up in the meantime has taken the message back.
+                if let Some((message, wanted)) = ticket.take() {
+                    let sender = Sender::Waits(ticket);
+                    let submission = Submission {
+                        message,
+                        wanted,
+                        sender,
+                    };
+                    self.send(now, session, submission);
+                }
+            }
+            Command::SendUnwaited { peer, message } => {
+                let session = peer.session();
+                let submission = Submission {
+                    message,
+                    wanted: Wanted::Room,
+                    sender: Sender::Left(peer),
+                };
+                self.send(now, session, submission);
+            }
             Command::SendBestEffort { peer, message, key } => {
                 peer.0.front.remove(message.body.len());
                 let session = peer.session();
@@ -27,7 +47,7 @@ impl<I: Io> Driver<I> {
                     self.give_back(&peer, refused);
                 }
             }
-            Command::Abandon(waiter) => self.abandon(now, &waiter),
+            Command::Abandon(session, waiter) => self.abandon(now, session, &waiter),
             Command::Answer(delivery, answer) => self.answer(now, delivery, answer),
             Command::Decide(link, decision) => {
                 // The link may be gone by now: then nobody waits for the decision.
@@ -139,7 +159,7 @@ impl<I: Io> Driver<I> {
         let alarm =
             deadline.map(|deadline| ledger.set_alarm(deadline, Alarm::Blocked(session, number)));
         if let Sender::Waits(ticket) = &submission.sender {
-            ticket.put(Place::Backlog(session, number));
+            ticket.put(Place::Backlog(number));
         }
         let blocked = Blocked {
             submission,
@@ -177,7 +197,7 @@ impl<I: Io> Driver<I> {
         };
         match (taken, sender) {
             (Ok(Some(promise)), Sender::Waits(ticket)) => {
-                ticket.put(Place::Promise(promise));
+                ticket.put(Place::Promise(promise.number));
                 if let Some(lodger) = self.lodger(session) {
                     lodger.promises.insert(promise.number, ticket);
                 }
@@ -236,15 +256,16 @@ impl<I: Io> Driver<I> {
             .remove(promise.number)
     }
 
-    fn abandon(&mut self, now: Instant, waiter: &Waiter) {
+    fn abandon(&mut self, now: Instant, session: SessionKey, waiter: &Waiter) {
         match waiter.place() {
             Place::Nowhere => {}
-            Place::Promise(promise) => {
+            Place::Promise(number) => {
+                let promise = PromiseKey { session, number };
                 drop(self.take_promise(promise));
                 // It may have settled by itself, with the event or the news of it still to come.
                 let _ = self.node.cancel(now, promise);
             }
-            Place::Backlog(session, number) => {
+            Place::Backlog(number) => {
                 let blocked = self.take_blocked(now, session, number);
                 self.ledger
                     .clear_alarm(blocked.and_then(|blocked| blocked.alarm));

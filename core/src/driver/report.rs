@@ -70,7 +70,7 @@ impl<I: Io> Driver<I> {
     /// Sets what handles see at once; who waits for it is woken once hooks have been told.
     fn set_state(&mut self, session: SessionKey, state: State) {
         if let Some(peer) = self.peer(session).cloned() {
-            peer.0.state.replace(state, &mut self.woken);
+            peer.0.state.replace(state, &mut self.ledger.woken);
         }
     }
 
@@ -165,7 +165,7 @@ impl<I: Io> Driver<I> {
                     start_worker(peer, service.clone());
                 }
             }
-            Then::Wake(waker) => self.woken.push(waker),
+            Then::Wake(waker) => self.ledger.woken.push(waker),
         }
     }
 

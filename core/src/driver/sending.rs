@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use prost::{Message as Encode, Name};
 
-use super::command::{Command, Sender, Submission, Wanted};
+use super::command::{Command, Wanted};
 use super::peer::Peer;
 use super::promise_error::PromiseError;
 use super::slot::Stopped;
@@ -40,20 +40,16 @@ impl Future for Sent {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        match std::mem::replace(&mut this.pending.stage, Stage::Over) {
-            Stage::Unsent(message, wanted) => {
-                let message = match this.pending.peer.check(message) {
-                    Ok(message) => message,
-                    Err(error) => return Poll::Ready(Err(error)),
-                };
-                let Err(SendError { message, .. }) = this.pending.peer.post_unwaited(message)
-                else {
-                    return Poll::Ready(Ok(()));
-                };
-                this.kept = Some(message.clone());
-                this.pending.stage = Stage::Unsent(message, wanted);
-            }
-            later => this.pending.stage = later,
+        if let Some(message) = this.pending.unsent.take() {
+            let message = match this.pending.peer.check(message) {
+                Ok(message) => message,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            let Err(SendError { message, .. }) = this.pending.peer.post_unwaited(message) else {
+                return Poll::Ready(Ok(()));
+            };
+            this.kept = Some(message.clone());
+            this.pending.unsent = Some(message);
         }
         match ready!(this.pending.poll(cx)) {
             Settlement::Refused(error) => Poll::Ready(Err(error)),
@@ -167,77 +163,62 @@ mod sealed {
     impl Sealed for super::Raw {}
 }
 
-/// The part that all futures here share: a message on its way through the mailbox.
+/// The part that all futures here share: a message that is sent when it is first polled.
 #[derive(Debug)]
 pub(crate) struct Pending {
     peer: Peer,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Unsent(Message, Wanted),
-    Waiting(Waiter),
-    Over,
+    wanted: Wanted,
+    /// Before the first poll.
+    unsent: Option<Message>,
+    /// From then on, until it is settled.
+    waiter: Option<Waiter>,
 }
 
 impl Pending {
     pub(crate) fn new(peer: Peer, message: Message, wanted: Wanted) -> Self {
         Self {
             peer,
-            stage: Stage::Unsent(message, wanted),
+            wanted,
+            unsent: Some(message),
+            waiter: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Settlement> {
-        let mailbox = &self.peer.0.desk.mailbox;
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Unsent(message, wanted) => {
-                let message = match self.peer.check(message) {
-                    Ok(message) => message,
-                    Err(refused) => return Poll::Ready(Settlement::Refused(refused)),
-                };
-                let session = self.peer.session();
-                let (ticket, waiter) = wait(cx.waker());
-                let submission = Submission {
-                    message,
-                    wanted,
-                    sender: Sender::Waits(ticket),
-                };
-                match mailbox.post(Command::Send(session, submission)) {
-                    Ok(()) => {
-                        self.stage = Stage::Waiting(waiter);
-                        Poll::Pending
-                    }
-                    Err(refused) => {
-                        // It hears of that here, and needs no wake-up.
-                        waiter.abandon();
-                        drop(refused);
-                        Poll::Ready(Settlement::Stopped)
-                    }
-                }
+        if let Some(waiter) = &self.waiter {
+            let settlement = ready!(waiter.poll(cx));
+            if let Some(waiter) = self.waiter.take() {
+                waiter.recycle();
             }
-            Stage::Waiting(waiter) => {
-                let polled = waiter.poll(cx);
-                if polled.is_pending() {
-                    self.stage = Stage::Waiting(waiter);
-                } else {
-                    waiter.recycle();
-                }
-                polled
-            }
-            Stage::Over => Poll::Ready(Settlement::Stopped),
+            return Poll::Ready(settlement);
         }
+        let Some(message) = self.unsent.take() else {
+            return Poll::Ready(Settlement::Stopped);
+        };
+        if let Some(error) = self.peer.fault(&message) {
+            return Poll::Ready(Settlement::Refused(SendError { message, error }));
+        }
+        let (ticket, waiter) = wait(message, self.wanted, cx.waker());
+        let send = Command::Send(self.peer.session(), ticket);
+        if let Err(refused) = self.peer.0.desk.mailbox.post(send) {
+            // It hears of that here, and needs no wake-up.
+            waiter.abandon();
+            drop(refused);
+            return Poll::Ready(Settlement::Stopped);
+        }
+        self.waiter = Some(waiter);
+        Poll::Pending
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Stage::Waiting(waiter) = std::mem::replace(&mut self.stage, Stage::Over)
+        if let Some(waiter) = self.waiter.take()
             && waiter.abandon()
         {
+            let abandon = Command::Abandon(self.peer.session(), waiter);
             // A driver that has ended needs to know nothing.
-            let _ = self.peer.0.desk.mailbox.post(Command::Abandon(waiter));
+            let _ = self.peer.0.desk.mailbox.post(abandon);
         }
     }
 }

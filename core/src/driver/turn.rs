@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::admission::Ask;
@@ -59,7 +59,6 @@ pub struct Driver<I: Io> {
     pub(super) lodgers: usize,
     pub(super) ledger: Ledger,
     pub(super) taken: VecDeque<Command>,
-    pub(super) woken: Vec<Waker>,
     buffer: Vec<u8>,
     /// What the socket did not take yet; its bytes stand in `buffer`.
     unsent: Option<Transmit>,
@@ -120,7 +119,6 @@ impl<I: Io> Driver<I> {
             lodgers: 0,
             ledger: Ledger::default(),
             taken: VecDeque::new(),
-            woken: Vec::new(),
             buffer: Vec::new(),
             unsent: None,
             deferred: 0,
@@ -213,9 +211,8 @@ impl<I: Io> Driver<I> {
         let drained = received != Received::Budget;
         self.fire_timers(now, drained);
         let quiet = self.report_events(now);
-        let crowd = self.crowd.wake(self.ledger.settled.len());
-        self.ledger.tell(&mut self.woken);
-        self.woken.drain(..).for_each(Waker::wake);
+        let crowd = self.crowd.wake(self.ledger.take_told());
+        self.ledger.wake();
         let sent = self.transmit(cx, now);
         let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {

@@ -1,5 +1,6 @@
 //! A link: our state over one connection, from the first packet to the last.
 
+pub(crate) mod alike;
 pub(crate) mod heads;
 pub(crate) mod hello;
 pub(crate) mod lanes;

@@ -53,6 +53,7 @@ use crate::dirty::DirtyQueue;
 use crate::error::ConfigError;
 use crate::groups::Groups;
 use crate::id::{ClientId, LinkKey, PromiseKey, SessionId, SessionKey};
+use crate::link::alike::Alike;
 use crate::metrics::Metrics;
 use crate::planted::{Bug, planted};
 use crate::quic::{Endpoint, Keys, SignatureTap};
@@ -99,6 +100,8 @@ pub struct Node {
     dirty: DirtyQueue,
     /// Links that may have packets to send.
     sending: DirtyQueue,
+    /// Broadcasts that links share.
+    alike: Alike,
     /// Links that have more to read than the event queue could take.
     starved: DirtyQueue,
     events: EventQueue,
@@ -218,6 +221,7 @@ impl Node {
             promise_deadlines: Cohorts::default(),
             dirty: DirtyQueue::default(),
             sending: DirtyQueue::default(),
+            alike: Alike::default(),
             starved: DirtyQueue::default(),
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
             metrics: Metrics::new(now),

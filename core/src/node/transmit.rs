@@ -85,6 +85,7 @@ impl Node {
             }
             // Links that have more to say are visited first, so that it goes into one packet.
             while self.work_once() {}
+            self.alike.forget();
             let key = LinkKey(self.sending.pop()?);
             let Some(entry) = self.links.get_mut(key) else {
                 continue;
@@ -233,19 +234,19 @@ impl Node {
         let window = BEST_EFFORT_WINDOW;
         let opening = || lane_open(Lane::BEST_EFFORT, 0);
         while entry.carrier.lane_is_idle(Lane::BEST_EFFORT, opening) {
-            let mut batch = Batch::for_frames(queue.waiting_bytes());
-            while batch.bytes() < BATCH
+            let mut bytes = 0;
+            while bytes < BATCH
                 && let Some(frame) = queue.write_next(window)
             {
-                batch.encoded(frame);
+                bytes += frame.len();
+                self.alike.add(frame);
                 self.metrics.frames_out += 1;
             }
-            if batch.bytes() == 0 {
+            if bytes == 0 {
                 break;
             }
-            entry
-                .carrier
-                .write_lane(Lane::BEST_EFFORT, batch.into_pieces());
+            let pieces = self.alike.pieces();
+            entry.carrier.write_lane(Lane::BEST_EFFORT, pieces);
         }
     }
 

@@ -11,7 +11,8 @@ use super::peer::Peer;
 use super::slot::Filler;
 use super::waiter::{Ticket, Waiter};
 use crate::{
-    CloseCode, DeliveryKey, DrainPlan, LinkKey, Message, Node, Refusal, SessionKey, Status, Tag,
+    Audience, Broadcast, CloseCode, DeliveryKey, DrainPlan, LinkKey, Message, Node, Refusal,
+    SendError, SessionKey, Status, Tag,
 };
 
 /// What handles and handlers ask of the driver.
@@ -39,7 +40,9 @@ pub(crate) enum Command {
     Decide(LinkKey, Result<(), Refusal>),
     /// Where the next dial of a client goes first, and other addresses of that server.
     Redirect(SessionKey, Vec<SocketAddr>),
-    /// Anything rare: a look at the node, groups, a broadcast.
+    /// Queue a best-effort message for many.
+    Broadcast(Box<Announcement>),
+    /// Anything rare: a look at the node, groups.
     With(Look),
     /// Close a session.
     Close(SessionKey, CloseCode, String),
@@ -91,6 +94,14 @@ pub(crate) enum Sender {
     Left(Peer),
 }
 
+/// A message for many, and who hears what became of it.
+pub(crate) struct Announcement {
+    pub(crate) audience: Audience,
+    pub(crate) message: Message,
+    pub(crate) key: Option<u64>,
+    pub(crate) filler: Filler<Result<Broadcast, SendError<Message>>>,
+}
+
 /// A look at the node, or a change to it.
 pub(crate) type Look = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
@@ -104,6 +115,7 @@ impl fmt::Debug for Command {
             Self::Answer(..) => "Answer",
             Self::Decide(..) => "Decide",
             Self::Redirect(..) => "Redirect",
+            Self::Broadcast(_) => "Broadcast",
             Self::With(_) => "With",
             Self::Close(..) => "Close",
             Self::Drain(..) => "Drain",

@@ -17,6 +17,7 @@ mod crossing;
 mod crowd;
 mod ending;
 mod events;
+mod gathering;
 mod glance;
 mod hooks;
 mod ledger;

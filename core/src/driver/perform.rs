@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::{Answer, Command, Sender, Submission, Wanted};
+use super::command::{Announcement, Answer, Command, Sender, Submission, Wanted};
 use super::ledger::{Alarm, Blocked};
 use super::peer::Peer;
 use super::runtime::Io;
@@ -67,11 +67,23 @@ impl<I: Io> Driver<I> {
                     }
                 }
             }
+            Command::Broadcast(announcement) => self.broadcast(now, *announcement),
             Command::With(look) => look(&mut self.node, now),
             Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
             Command::Drain(plan, filler) => self.drain(now, plan, filler),
             Command::Stop(code, reason) => self.stop(now, code, reason),
         }
+    }
+
+    fn broadcast(&mut self, now: Instant, announcement: Announcement) {
+        let Announcement {
+            audience,
+            message,
+            key,
+            filler,
+        } = announcement;
+        self.gathering.add(message.body.len());
+        filler.fill(self.node.broadcast(now, &audience, message, key));
     }
 
     /// Retries what waits for room in a session's outbox, in order.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use prost::{Message as Encode, Name};
 
-use super::command::{Command, Drained};
+use super::command::{Announcement, Command, Drained};
 use super::events::Events;
 use super::peer::Peer;
 use super::runtime::Platform;
@@ -319,9 +319,19 @@ impl Broadcasting {
             message,
             key,
         } = self;
-        let sent = shared
-            .ask_each(move |node, now| node.broadcast(now, &audience, message, key))
-            .await?;
+        let send = |desk: &Desk| {
+            let (filler, filled) = slot();
+            let announcement = Announcement {
+                audience: audience.clone(),
+                message: message.clone(),
+                key,
+                filler,
+            };
+            let command = Command::Broadcast(Box::new(announcement));
+            desk.mailbox.post(command).map_err(|_| Stopped)?;
+            Ok(filled)
+        };
+        let sent = shared.each(send).await?;
         // All nodes take a message, or none does.
         Ok(sent.into_iter().sum::<Result<_, _>>()?)
     }

@@ -11,6 +11,7 @@ use super::admission::Ask;
 use super::command::Command;
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
+use super::gathering::Gathering;
 use super::hooks::Hooks;
 use super::ledger::{Backlog, Ledger};
 use super::peer::{Peer, State};
@@ -65,6 +66,7 @@ pub struct Driver<I: Io> {
     deferred: u32,
     crowd: Crowd,
     portion: Portion,
+    pub(super) gathering: Gathering,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
     /// Fields are dropped in order: this is the last.
@@ -124,6 +126,7 @@ impl<I: Io> Driver<I> {
             deferred: 0,
             crowd: Crowd::default(),
             portion: Portion::default(),
+            gathering: Gathering::default(),
             draining: Draining::default(),
             ending: Ending::default(),
             _farewell: farewell,
@@ -207,6 +210,10 @@ impl<I: Io> Driver<I> {
         let now = self.io.now();
         self.portion.begin(!self.taken.is_empty());
         self.run_commands(now);
+        if self.gathering.goes_on() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let received = self.receive(cx, now);
         let drained = received != Received::Budget;
         self.fire_timers(now, drained);

@@ -120,3 +120,38 @@ fn after_a_rest_the_first_answers_leave_before_the_last_handler_runs() {
         assert_eq!(sends[15], sends[0], "the first ones go together");
     });
 }
+
+/// Who broadcasts waits for each message to be queued, and not to be sent.
+#[test]
+fn broadcasts_that_follow_upon_each_other_share_packets() {
+    const EVENTS: u64 = 40;
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let heard: Vec<_> = (0..3).map(|_| Arc::new(Mutex::new(Vec::new()))).collect();
+        let mut clients = Vec::new();
+        for (name, book) in ["anna", "bela", "cleo"].into_iter().zip(&heard) {
+            let book = book.clone();
+            let service = Service::new(()).on(move |_: Context<()>, note: Note| {
+                book.lock().unwrap().push(note.number);
+                std::future::ready(())
+            });
+            let client = certificate.client(server.local_addr(), name);
+            clients.push(client.service(service).await.unwrap());
+        }
+        lab.pass(SECOND).await;
+        let sends = |lab: &Lab| lab.socket(server.local_addr(), |socket| socket.sends);
+        let before = sends(&lab);
+        for number in 0..EVENTS {
+            let sent = server.broadcast(&Note { number }).await.unwrap();
+            assert_eq!(sent.queued, clients.len());
+        }
+        lab.pass(SECOND).await;
+        let sends = sends(&lab) - before;
+        let expected: Vec<_> = (0..EVENTS).collect();
+        for book in &heard {
+            assert_eq!(*book.lock().unwrap(), expected);
+        }
+        assert!(sends < EVENTS, "{sends} for each message to each client");
+    });
+}

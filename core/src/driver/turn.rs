@@ -1,5 +1,6 @@
 //! The driver: owns a node and its socket, and does one budgeted turn whenever it is polled.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -39,6 +40,12 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// So many turns may end with datagrams still waiting before timers fire all the same.
 const DEFERRED_TURNS: u32 = 16;
 
+thread_local! {
+    /// Where a transmit is made: up to 64 KiB, one place for all drivers that a thread runs, for there may be
+    /// very many clients.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A node, the socket it uses, and everything that handles of it need: a future that ends once
 /// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then
 /// timers (a peer that has spoken is never timed out), then what follows from them, then what is
@@ -60,6 +67,7 @@ pub struct Driver<I: Io> {
     pub(super) lodgers: usize,
     pub(super) ledger: Ledger,
     pub(super) taken: VecDeque<Command>,
+    /// Empty unless there is something unsent.
     buffer: Vec<u8>,
     /// What the socket did not take yet; its bytes stand in `buffer`.
     unsent: Option<Transmit>,
@@ -305,6 +313,19 @@ impl<I: Io> Driver<I> {
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Sending {
+        if self.unsent.is_none() {
+            self.buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+        }
+        let sent = self.send_all(cx, now);
+        if self.unsent.is_none() {
+            let buffer = std::mem::take(&mut self.buffer);
+            // A thread that is ending keeps none.
+            let _ = BUFFER.try_with(|spare| spare.set(buffer));
+        }
+        sent
+    }
+
+    fn send_all(&mut self, cx: &mut Context<'_>, now: Instant) -> Sending {
         for _ in 0..TRANSMITS {
             let transmit = match self.unsent.take() {
                 Some(transmit) => transmit,

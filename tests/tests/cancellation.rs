@@ -311,23 +311,27 @@ fn a_client_that_is_dropped_while_it_connects_leaves_no_session_behind() {
     }
 }
 
+/// Runs a test of a server, a client, and what the client has heard.
+fn with_a_client(test: impl AsyncFnOnce(&Simulation, Server, Client, Arc<Desk>)) {
+    let simulation = Simulation::new(1);
+    let (here, there) = (Arc::<Desk>::default(), Arc::<Desk>::default());
+    simulation.run(async {
+        let server = serve(&simulation, &there).await;
+        let client = connecting(&simulation, &here).await.unwrap();
+        test(&simulation, server, client, here).await;
+    });
+}
+
 #[test]
 fn a_close_that_was_polled_goes_on_when_it_is_dropped_and_another_never_began() {
     for when in WHEN {
-        let simulation = Simulation::new(1);
-        let desk = Arc::<Desk>::default();
-        simulation.run(async {
-            let server = serve(&simulation, &desk).await;
-            let client = connecting(&simulation, &desk).await.unwrap();
-            dropped(&simulation, when, client.close()).await;
+        with_a_client(async |simulation, server, client, _| {
+            dropped(simulation, when, client.close()).await;
             simulation.sleep(10 * SECOND).await;
+            let goes_on = when == When::Unpolled;
             let clients = server.clients().await.unwrap().len();
-            assert_eq!(clients, usize::from(when == When::Unpolled), "{when:?}");
-            assert_eq!(
-                client.state().is_connected(),
-                when == When::Unpolled,
-                "{when:?}"
-            );
+            assert_eq!(clients, usize::from(goes_on), "{when:?}");
+            assert_eq!(client.state().is_connected(), goes_on, "{when:?}");
         });
     }
 }
@@ -335,18 +339,11 @@ fn a_close_that_was_polled_goes_on_when_it_is_dropped_and_another_never_began() 
 #[test]
 fn a_drain_that_was_polled_goes_on_when_it_is_dropped_and_another_never_began() {
     for when in WHEN {
-        let simulation = Simulation::new(1);
-        let desk = Arc::<Desk>::default();
-        simulation.run(async {
-            let server = serve(&simulation, &desk).await;
-            let client = connecting(&simulation, &desk).await.unwrap();
-            dropped(&simulation, when, server.drain(5 * SECOND)).await;
+        with_a_client(async |simulation, server, client, _| {
+            dropped(simulation, when, server.drain(5 * SECOND)).await;
             simulation.sleep(10 * SECOND).await;
-            assert_eq!(
-                client.state().is_connected(),
-                when == When::Unpolled,
-                "{when:?}"
-            );
+            let goes_on = when == When::Unpolled;
+            assert_eq!(client.state().is_connected(), goes_on, "{when:?}");
         });
     }
 }
@@ -354,25 +351,17 @@ fn a_drain_that_was_polled_goes_on_when_it_is_dropped_and_another_never_began() 
 #[test]
 fn a_broadcast_that_was_polled_is_sent_when_it_is_dropped_and_another_never_is() {
     for when in WHEN {
-        let simulation = Simulation::new(1);
-        let (here, there) = (Arc::<Desk>::default(), Arc::<Desk>::default());
-        simulation.run(async {
-            let server = serve(&simulation, &there).await;
-            let _client = connecting(&simulation, &here).await.unwrap();
-            dropped(
-                &simulation,
-                when,
-                server.broadcast(&Note { number: DROPPED }),
-            )
-            .await;
+        with_a_client(async |simulation, server, _client, heard| {
+            let first = server.broadcast(&Note { number: DROPPED });
+            dropped(simulation, when, first).await;
             server.broadcast(&Note { number: LAST }).await.unwrap();
             simulation.sleep(SECOND).await;
+            let expected: &[u32] = if when == When::Unpolled {
+                &[LAST]
+            } else {
+                &[DROPPED, LAST]
+            };
+            assert_eq!(*heard.notes.lock().unwrap(), expected, "{when:?}");
         });
-        let expected: &[u32] = if when == When::Unpolled {
-            &[LAST]
-        } else {
-            &[DROPPED, LAST]
-        };
-        assert_eq!(*here.notes.lock().unwrap(), expected, "{when:?}");
     }
 }

@@ -2,25 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use trunkline_core::{Event, Lane, Message, Node, PromiseKey, Tag};
+use trunkline_core::{Event, Lane, Message, Node, PromiseKey, SessionKey, Tag};
 use trunkline_testkit::{Path, World, echo};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LARGE: usize = 1_000_000;
 const GIGABIT: u64 = 1_000_000_000;
-
-/// What came of large messages, some of them always under way, and small requests beside them.
-struct Ran {
-    /// Large ones a second.
-    large: f64,
-    /// How long the small requests took.
-    small: Vec<Duration>,
-}
 
 /// A path with room for 64 MB in its queue.
 fn on_a_path(delay: Duration, rate: u64) -> World {
@@ -36,88 +27,126 @@ fn on_a_path(delay: Duration, rate: u64) -> World {
     world
 }
 
-/// Large messages a second, acked, half a minute after the path has become longer.
+/// Large messages from a client to a server, some of them always under way, and one small request beside them.
+struct Load {
+    session: SessionKey,
+    /// Whether the large messages come back, or are acked.
+    come_back: bool,
+    large: Bytes,
+    under_way: BTreeSet<PromiseKey>,
+    asked: Option<(PromiseKey, Instant)>,
+    /// How many large ones are done.
+    done: u32,
+    /// How long the small requests took.
+    small: Vec<Duration>,
+}
+
+impl Load {
+    fn begin(
+        session: SessionKey,
+        node: &mut Node,
+        now: Instant,
+        count: usize,
+        come_back: bool,
+    ) -> Self {
+        let mut load = Self {
+            session,
+            come_back,
+            large: Bytes::from(vec![1; LARGE]),
+            under_way: BTreeSet::new(),
+            asked: None,
+            done: 0,
+            small: Vec::new(),
+        };
+        (0..count).for_each(|_| load.send(node, now));
+        load.ask(node, now);
+        load
+    }
+
+    /// Sends a large message.
+    fn send(&mut self, node: &mut Node, now: Instant) {
+        let message = Message::new(Tag::of("test.Large"), self.large.clone()).on(Lane::BULK);
+        let sent = match self.come_back {
+            true => node.request(now, self.session, message, None),
+            false => node.send_acked(now, self.session, message, None),
+        };
+        self.under_way.insert(sent.unwrap());
+    }
+
+    /// Sends a small request.
+    fn ask(&mut self, node: &mut Node, now: Instant) {
+        let message = Message::new(Tag::of("test.Ping"), Bytes::from_static(&[7; 100]));
+        let promise = node.request(now, self.session, message, None).unwrap();
+        self.asked = Some((promise, now));
+    }
+
+    /// What is done is followed by another.
+    fn event(&mut self, node: &mut Node, now: Instant, event: &Event) {
+        echo(node, now, event);
+        let Event::Settled { promise, .. } = event else {
+            return;
+        };
+        if self.under_way.remove(promise) {
+            self.done += 1;
+            self.send(node, now);
+        } else if let Some((asked, at)) = self.asked
+            && asked == *promise
+        {
+            self.small.push(now - at);
+            self.ask(node, now);
+        }
+    }
+}
+
+/// Large messages a second, half a minute after the path has become longer.
 fn longer(before: Duration, after: Duration) -> f64 {
     let mut world = on_a_path(before, GIGABIT / 4);
     let [server, client] = [world.server(), world.client()];
     let session = world.connect(client, server, "anna");
-    let body = Bytes::from(vec![1; LARGE]);
-    let large = || Message::new(Tag::of("test.Large"), body.clone()).on(Lane::BULK);
-    for _ in 0..16 {
-        let now = world.now();
-        let sent = world.node(client).send_acked(now, session, large(), None);
-        sent.unwrap();
-    }
-    let done = Cell::new(0);
-    let mut go_on = |node: &mut Node, now: Instant, event: &Event| {
-        echo(node, now, event);
-        if let Event::Settled { .. } = event {
-            done.set(done.get() + 1);
-            node.send_acked(now, session, large(), None).unwrap();
-        }
-    };
-    world.run(Duration::from_secs(1), &mut go_on);
-    *world.direction(client, server) = Path {
+    let now = world.now();
+    let mut load = Load::begin(session, world.node(client), now, 16, false);
+    world.run(Duration::from_secs(1), |node, now, event| {
+        load.event(node, now, event)
+    });
+    let path = Path {
         delay: after,
         ..world.path
     };
-    *world.direction(server, client) = Path {
-        delay: after,
-        ..world.path
-    };
-    world.run(Duration::from_secs(30), &mut go_on);
-    let before = done.get();
-    world.run(Duration::from_secs(2), &mut go_on);
-    f64::from(done.get() - before) / 2.0
+    *world.direction(client, server) = path;
+    *world.direction(server, client) = path;
+    world.run(Duration::from_secs(30), |node, now, event| {
+        load.event(node, now, event)
+    });
+    let before = load.done;
+    world.run(Duration::from_secs(2), |node, now, event| {
+        load.event(node, now, event)
+    });
+    f64::from(load.done - before) / 2.0
 }
 
-/// Large messages are acked, or come back.
+/// What came of a load in that time.
+struct Ran {
+    /// Large messages a second.
+    large: f64,
+    /// How long the small requests took, the shortest first.
+    small: Vec<Duration>,
+}
+
 fn run(delay: Duration, rate: u64, under_way: usize, come_back: bool, time: Duration) -> Ran {
     let mut world = on_a_path(delay, rate);
     let [server, client] = [world.server(), world.client()];
     let session = world.connect(client, server, "anna");
     world.run(10 * delay, echo);
-    let small = || Message::new(Tag::of("test.Ping"), Bytes::from_static(&[7; 100]));
-    let body = Bytes::from(vec![1; LARGE]);
-    let large = || Message::new(Tag::of("test.Large"), body.clone()).on(Lane::BULK);
-    let mut many = BTreeSet::<PromiseKey>::new();
-    for _ in 0..under_way {
-        let now = world.now();
-        let node = world.node(client);
-        let sent = match come_back {
-            true => node.request(now, session, large(), None),
-            false => node.send_acked(now, session, large(), None),
-        };
-        many.insert(sent.unwrap());
-    }
-    let (mut asked, mut latencies, mut done) = (None, Vec::new(), 0);
-    let mut before = world.now();
-    let request = world.node(client).request(before, session, small(), None);
-    asked.replace(request.unwrap());
-    world.run(time, |node, now, event| {
-        echo(node, now, event);
-        let Event::Settled { promise, .. } = event else {
-            return;
-        };
-        if many.remove(promise) {
-            done += 1;
-            let sent = match come_back {
-                true => node.request(now, session, large(), None),
-                false => node.send_acked(now, session, large(), None),
-            };
-            many.insert(sent.unwrap());
-        } else if asked == Some(*promise) {
-            latencies.push(now - before);
-            before = now;
-            asked = Some(node.request(now, session, small(), None).unwrap());
-        }
-    });
+    let now = world.now();
+    let mut load = Load::begin(session, world.node(client), now, under_way, come_back);
+    world.run(time, |node, now, event| load.event(node, now, event));
     // The one that is not answered yet has waited for so long already.
-    latencies.push(world.now() - before);
-    latencies.sort();
+    load.small
+        .extend(load.asked.map(|(_, at)| world.now() - at));
+    load.small.sort();
     Ran {
-        large: f64::from(done) / time.as_secs_f64(),
-        small: latencies,
+        large: f64::from(load.done) / time.as_secs_f64(),
+        small: load.small,
     }
 }
 

@@ -51,6 +51,13 @@ struct Bounded {
     bound: Bound,
 }
 
+impl Bounded {
+    /// Whether it is this bound that counts.
+    fn is_held(&self) -> bool {
+        self.bound.bytes <= self.inner.window()
+    }
+}
+
 impl Controller for Bounded {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.inner.on_sent(now, bytes, last_packet_number);
@@ -65,7 +72,7 @@ impl Controller for Bounded {
         rtt: &RttEstimator,
     ) {
         // A window that is not used does not grow (RFC 9002, section 7.8).
-        let held = self.bound.bytes <= self.inner.window();
+        let held = self.is_held();
         self.bound.acked(now, sent, bytes);
         self.inner
             .on_ack(now, sent, bytes, app_limited || held, rtt);
@@ -78,7 +85,7 @@ impl Controller for Bounded {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        let held = self.bound.bytes <= self.inner.window();
+        let held = self.is_held();
         self.bound.measure(now, in_flight, held, app_limited);
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);

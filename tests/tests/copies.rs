@@ -25,9 +25,21 @@ impl Ran {
     }
 }
 
-/// So many requests of so many bytes are always under way for half a minute, on a path like this.
+/// So many requests of so many bytes are always under way, on a path like this; three runs of a quarter of a
+/// minute, for a thousandth of one is too little to tell of.
 fn converse(copies: bool, delay: Duration, loss: f64, under_way: usize, size: usize) -> Ran {
-    let mut world = World::new(7);
+    let runs = [7, 8, 9].map(|seed| run(seed, copies, delay, loss, under_way, size));
+    let datagrams = runs.iter().map(|ran| ran.datagrams).sum();
+    let mut latencies: Vec<_> = runs.into_iter().flat_map(|ran| ran.latencies).collect();
+    latencies.sort_unstable();
+    Ran {
+        latencies,
+        datagrams,
+    }
+}
+
+fn run(seed: u64, copies: bool, delay: Duration, loss: f64, under_way: usize, size: usize) -> Ran {
+    let mut world = World::new(seed);
     world.config().transport.copies_on_loss = copies;
     world.path.delay = delay;
     let [server, client] = [world.server(), world.client()];
@@ -50,7 +62,7 @@ fn converse(copies: bool, delay: Duration, loss: f64, under_way: usize, size: us
         made.insert(promise.unwrap(), now);
     }
     let mut latencies = Vec::new();
-    world.run(30 * SECOND, |node, now, event| {
+    world.run(15 * SECOND, |node, now, event| {
         echo(node, now, event);
         let Event::Settled { promise, .. } = event else {
             return;
@@ -60,7 +72,6 @@ fn converse(copies: bool, delay: Duration, loss: f64, under_way: usize, size: us
         let promise = node.request(now, session, asked(), None).unwrap();
         made.insert(promise, now);
     });
-    latencies.sort_unstable();
     Ran {
         latencies,
         datagrams: world.traffic().sent - before,
@@ -87,15 +98,20 @@ fn what_is_lost_once_on_a_lossy_path_is_hardly_late() {
 
 #[test]
 fn where_nothing_is_lost_or_little_is_gained_nothing_goes_twice() {
-    for (name, delay, loss, under_way, size) in [
-        ("a healthy path", 25 * MILLISECOND, 0.0, 32, 128),
-        ("a near one", MILLISECOND, 0.02, 32, 128),
-        ("one that is full", 25 * MILLISECOND, 0.02, 32, 20_000),
+    for (name, delay, loss, under_way, size, most) in [
+        ("a healthy path", 25 * MILLISECOND, 0.0, 32, 128, 1.01),
+        ("a near one", MILLISECOND, 0.02, 32, 128, 1.01),
+        // For moments its window is so small that it sends as little as a thin link does.
+        ("one that is full", 25 * MILLISECOND, 0.02, 32, 20_000, 1.25),
     ] {
         let [off, on] = [false, true].map(|on| converse(on, delay, loss, under_way, size));
         let [off_each, on_each] =
             [off, on].map(|ran| ran.datagrams as f64 / ran.latencies.len() as f64);
         let ratio = on_each / off_each;
-        assert!((0.9..1.1).contains(&ratio), "{name}: {ratio} times as many");
+        println!("{name}: {ratio}");
+        assert!(
+            (0.9..most).contains(&ratio),
+            "{name}: {ratio} times as many"
+        );
     }
 }

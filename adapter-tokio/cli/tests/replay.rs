@@ -33,8 +33,9 @@ const MESSAGES: u64 = 3_400;
 /// The program as a proxy in front of a server, on a bad network with a tunnel every few seconds.
 fn bad_network(server: SocketAddr) -> (Program, String) {
     let to = server.to_string();
-    let path = ["--delay", "2ms", "--loss", "2%", "--reorder", "2%"];
-    let more = ["--duplicate", "1%", "--blackout", "2s@4s", "--seed", "7"];
+    // A hundred packets go the way down: each fate is sure to come to some.
+    let path = ["--delay", "2ms", "--loss", "5%", "--reorder", "6%"];
+    let more = ["--duplicate", "6%", "--blackout", "2s@4s", "--seed", "7"];
     let listen = ["impair", "--listen", "127.0.0.1:0", "--to", &to, "--json"];
     let mut program = Program::start(&[&listen[..], &path, &more].concat());
     let address = program.address();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::bounded::BoundedConfig;
 use crate::config::{Config, Congestion};
@@ -60,14 +60,22 @@ fn transport(config: &Config) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .initial_rtt(config.transport.initial_rtt)
         .initial_mtu(config.transport.initial_mtu);
-    if !config.transport.mtu_discovery {
-        transport.mtu_discovery_config(None);
-    }
+    transport.mtu_discovery_config(config.transport.mtu_discovery.then(mtu_discovery));
     match config.transport.congestion {
         Congestion::Cubic => bounded(&mut transport, CubicConfig::default()),
         Congestion::NewReno => bounded(&mut transport, NewRenoConfig::default()),
     }
     transport
+}
+
+/// A search in steps of 64 bytes (RFC 8899, section 5.3.2): where the path is an Ethernet it takes two probes, and
+/// with quinn's own 20 bytes four. A probe is as large as what it asks for and nearly all padding, which QUIC
+/// reads byte by byte: a fifth of the CPU that a connection takes to come up. What the search leaves out is less
+/// than a twentieth of a packet.
+fn mtu_discovery() -> MtuDiscoveryConfig {
+    let mut search = MtuDiscoveryConfig::default();
+    search.minimum_change(64);
+    search
 }
 
 fn bounded(

@@ -234,6 +234,7 @@ impl<I: Io> Drop for Driver<I> {
             self.return_backlog(session, CommandError::UnknownSession);
             self.evict(session, &reason);
         }
+        self.ledger.wake();
         // Whoever waits for the end finds the recording whole.
         self.node.untap();
     }

@@ -1,12 +1,14 @@
 //! Closing and draining: nothing that was sent is lost, nobody waits for ever.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 use futures_util::future::join;
 use trunkline_core::Event;
-use trunkline_core::driver::{Admit, Context, Drained, Notice, PromiseError, Service};
+use trunkline_core::driver::{Admit, Context, Drained, Notice, PromiseError, Service, State};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, Server, config};
@@ -241,4 +243,35 @@ fn a_close_cuts_a_long_drain_short() {
         let told = within(&lab, SECOND, client.wait_for(|state| !state.is_connected()));
         assert!(told.await.is_some());
     });
+}
+
+/// Its link turns out to be dead in the moment in which the driver goes.
+#[test]
+fn who_waits_for_a_state_is_woken_by_a_driver_that_is_dropped() {
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    for seconds in 0..60 {
+        Lab::run(async |lab| {
+            let certificate = Certificate::new();
+            let server = certificate.server().await.unwrap();
+            let client = certificate.client(server.local_addr(), "anna");
+            let client = client.await.unwrap();
+            let peer = server.client(client.client_id()).unwrap();
+            lab.socket(client.local_addr(), |socket| socket.cut = true);
+            peer.send(&Note { number: 1 }).await.unwrap();
+            lab.pass(SECOND * seconds).await;
+            let woken = Arc::new(Woken(AtomicBool::new(false)));
+            let waker = Waker::from(woken.clone());
+            let mut cx = std::task::Context::from_waker(&waker);
+            let mut closed = pin!(peer.wait_for(|state| matches!(state, State::Closed(_))));
+            assert!(closed.as_mut().poll(&mut cx).is_pending());
+            lab.shut_down();
+            assert!(woken.0.load(Ordering::SeqCst), "after {seconds} s");
+            assert!(closed.as_mut().poll(&mut cx).is_ready());
+        });
+    }
 }

@@ -67,11 +67,21 @@ impl<I: Io> Driver<I> {
                     }
                 }
             }
-            Command::Broadcast(announcement) => self.broadcast(now, *announcement),
+            Command::Broadcast(announcement) => self.announcements.push_back(*announcement),
             Command::With(look) => look(&mut self.node, now),
             Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
             Command::Drain(plan, filler) => self.drain(now, plan, filler),
             Command::Stop(code, reason) => self.stop(now, code, reason),
+        }
+    }
+
+    /// Queues the broadcasts whose turn it is.
+    pub(super) fn run_broadcasts(&mut self, now: Instant) {
+        while let Some(next) = self.announcements.front()
+            && self.gathering.takes(now, next.message.body.len())
+            && let Some(announcement) = self.announcements.pop_front()
+        {
+            self.broadcast(now, announcement);
         }
     }
 
@@ -82,8 +92,15 @@ impl<I: Io> Driver<I> {
             key,
             filler,
         } = announcement;
-        self.gathering.add(message.body.len());
-        filler.fill(self.node.broadcast(now, &audience, message, key));
+        let body = message.body.len();
+        let sent = self.node.broadcast(now, &audience, message, key);
+        if sent.as_ref().is_ok_and(|sent| sent.queued > 0) {
+            self.gathering.add(now, body);
+            if key.is_some() {
+                self.gathering.end();
+            }
+        }
+        filler.fill(sent);
     }
 
     /// Retries what waits for room in a session's outbox, in order.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::admission::Ask;
-use super::command::Command;
+use super::command::{Announcement, Command};
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::gathering::Gathering;
@@ -49,7 +49,7 @@ thread_local! {
 /// A node, the socket it uses, and everything that handles of it need: a future that ends once
 /// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then
 /// timers (a peer that has spoken is never timed out), then what follows from them, then what is
-/// to be sent. Dropping it settles every waiting future as [`super::Stopped`], and tells hooks and
+/// to be sent; but for commands alone where others that belong with them are on their way. Dropping it settles every waiting future as [`super::Stopped`], and tells hooks and
 /// events of each session's end and of what nobody waited for.
 pub struct Driver<I: Io> {
     pub(super) node: Node,
@@ -74,6 +74,8 @@ pub struct Driver<I: Io> {
     deferred: u32,
     crowd: Crowd,
     portion: Portion,
+    /// Broadcasts that wait until those before them are sent.
+    pub(super) announcements: VecDeque<Announcement>,
     pub(super) gathering: Gathering,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
@@ -115,6 +117,7 @@ impl<I: Io> Driver<I> {
             timeouts,
         } = parts;
         let farewell = Farewell(shared.clone());
+        let gathering = Gathering::new(shared.limits.best_effort_bytes);
         Self {
             node,
             io,
@@ -134,7 +137,8 @@ impl<I: Io> Driver<I> {
             deferred: 0,
             crowd: Crowd::default(),
             portion: Portion::default(),
-            gathering: Gathering::default(),
+            announcements: VecDeque::new(),
+            gathering,
             draining: Draining::default(),
             ending: Ending::default(),
             _farewell: farewell,
@@ -218,7 +222,8 @@ impl<I: Io> Driver<I> {
         let now = self.io.now();
         self.portion.begin(!self.taken.is_empty());
         self.run_commands(now);
-        if self.gathering.goes_on() {
+        self.run_broadcasts(now);
+        if self.gathering.goes_on(now) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -229,7 +234,11 @@ impl<I: Io> Driver<I> {
         let crowd = self.crowd.wake(self.ledger.take_told());
         self.ledger.wake();
         let sent = self.transmit(cx, now);
-        let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
+        if sent == Sending::Done {
+            self.gathering.sent();
+        }
+        let waits = sent == Sending::Done && !self.announcements.is_empty();
+        let idle = drained && quiet && !waits && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {
             // Whoever is still there learns that this side has gone.
             let end = self.give_up(now);
@@ -371,7 +380,9 @@ impl<I: Io> Driver<I> {
         }
         let retry = (received == Received::Failing).then_some(soon);
         let (alarm, end) = (self.ledger.next_alarm(), self.last_moment());
-        let deadlines = [deadline, retry, alarm, end];
+        let waits = !self.announcements.is_empty();
+        let broadcast = self.gathering.until().filter(|_| waits);
+        let deadlines = [deadline, retry, alarm, broadcast, end];
         self.io
             .poll_sleep_until(cx, deadlines.into_iter().flatten().min())
     }

@@ -22,6 +22,9 @@ struct Waiting {
     key: Option<u64>,
 }
 
+/// What an idle session keeps room for, in messages; there may be very many sessions.
+const KEPT: usize = 8;
+
 /// The best-effort side of a session.
 #[derive(Debug, Default)]
 pub(crate) struct BestEffort {
@@ -125,6 +128,7 @@ impl BestEffort {
         self.in_flight.push_back(frame.len());
         if self.waiting.is_empty() {
             self.slow = false;
+            self.waiting.shrink_to(KEPT);
         }
         Some(frame)
     }

@@ -246,7 +246,8 @@ pub struct Transport {
     /// The first size of a UDP payload (1,200). At most 1,472: nodes announce that they take no
     /// larger ones, which is what Ethernet carries.
     pub initial_mtu: u16,
-    /// Look for larger UDP payloads that the path carries (on, RFC 8899): up to 1,452 bytes, to within 64.
+    /// Look for larger UDP payloads that the path carries (on, RFC 8899): up to 1,452 bytes, and
+    /// about to within a quarter of what lies between that and the first size (64 bytes).
     pub mtu_discovery: bool,
     /// Send everything twice, a moment apart, while a path of at least 5 ms round trip has lost
     /// packets lately, and a link sends less on it than 7 KiB in a round trip and than its congestion

@@ -94,7 +94,7 @@ impl Node {
         let tokens = self.new_tokens();
         let dialing = Dialing::new(address, server_name, credentials, agent, self.config.redial);
         let session = Session {
-            dialing: Some(dialing),
+            dialing: Some(Box::new(dialing)),
             ..self.session(client, tokens)
         };
         let key = self.sessions.insert_with(|_| session);
@@ -131,7 +131,7 @@ impl Node {
             .sessions
             .get_mut(session)
             .ok_or(CommandError::UnknownSession)?;
-        let dialing = session.dialing.as_mut();
+        let dialing = session.dialing.as_deref_mut();
         dialing.ok_or(CommandError::NotConfigured("dialled session"))
     }
 

@@ -49,8 +49,9 @@ pub(super) struct Session {
     pub(super) conversation: Conversation,
     pub(super) link: Option<LinkKey>,
     pub(super) peer: PeerLimits,
-    /// How a client session gets its links; `None` on a server.
-    pub(super) dialing: Option<Dialing>,
+    /// How a client session gets its links; `None` on a server, which has very many sessions, and is not to
+    /// keep room for it.
+    pub(super) dialing: Option<Box<Dialing>>,
     pub(super) closing: Option<Closing>,
     pub(super) room: SessionRoom,
     /// Redial, the server's next address, or retention.

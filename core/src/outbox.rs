@@ -120,9 +120,10 @@ impl Outbox {
     ) -> Option<Writing<'_>> {
         let first_time = self.written == self.numbered;
         if first_time {
-            if !wanted(self.entries.get(self.written)?) {
-                self.sweep(wanted);
-            }
+            let unwanted = self.entries.range(self.numbered..);
+            let unwanted = unwanted.take_while(|entry| !wanted(entry)).count();
+            self.entries.drain(self.numbered..self.numbered + unwanted);
+            self.abandoned = self.abandoned.saturating_sub(unwanted);
             if !fits(self.entries.get(self.written)?) {
                 return None;
             }
@@ -176,24 +177,19 @@ impl Outbox {
 
     /// Nobody wants one of the waiting entries any more. It goes when its turn comes, or when too
     /// many like it take up memory.
-    pub(crate) fn abandon(&mut self, wanted: impl FnMut(&Entry) -> bool) {
+    pub(crate) fn abandon(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
         self.abandoned += 1;
         if self.abandoned >= SWEEP && self.abandoned * 2 >= self.entries.len() - self.numbered {
-            self.sweep(wanted);
+            let mut numbered = self.numbered;
+            self.entries.retain(|entry| {
+                if let Some(left) = numbered.checked_sub(1) {
+                    numbered = left;
+                    return true;
+                }
+                wanted(entry)
+            });
+            self.abandoned = 0;
         }
-    }
-
-    /// Lets go of those that wait and are not `wanted`.
-    fn sweep(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
-        let mut numbered = self.numbered;
-        self.entries.retain(|entry| {
-            if let Some(left) = numbered.checked_sub(1) {
-                numbered = left;
-                return true;
-            }
-            wanted(entry)
-        });
-        self.abandoned = 0;
     }
 
     /// Takes out the waiting entries that do not `fit`, oldest first.

@@ -79,7 +79,8 @@ pub(crate) enum Place {
     Backlog(u64),
 }
 
-/// The driver's own note of a place; nobody else reads or writes it, so that it needs no lock.
+/// The driver's own note of a place. A sender empties it before the ticket is the driver's, and what hands that
+/// over (the mailbox's lock) orders the two, so that it needs no lock itself.
 #[derive(Debug, Default)]
 struct Note(AtomicU64);
 

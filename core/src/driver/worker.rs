@@ -116,7 +116,7 @@ impl Worker {
         let (key, lane, expects) = (delivery.key, delivery.lane, delivery.expects);
         let ordered = (order == Order::Ordered).then_some(lane);
         if let Some(refusal) = self.comes_too_late(key, deadline) {
-            self.applicant.keep(permit);
+            self.done_with(permit);
             return self.finish(key, ordered, Answer::Reject(refusal));
         }
         let origin = Origin {
@@ -136,7 +136,7 @@ impl Worker {
         let mut task = match work.unwrap_or_else(|_| Err(panicked())) {
             Ok(task) => task,
             Err(status) => {
-                self.applicant.keep(permit);
+                self.done_with(permit);
                 return self.finish(key, ordered, Answer::Reject(status));
             }
         };
@@ -145,7 +145,7 @@ impl Worker {
         }
         match guarded(&mut task, cx) {
             Poll::Ready(result) => {
-                self.applicant.keep(permit);
+                self.done_with(permit);
                 self.finish(key, ordered, fit(expects, result));
             }
             Poll::Pending => {
@@ -163,6 +163,13 @@ impl Worker {
         }
     }
 
+    /// The next handler gets the permit, unless others have to be looked after first.
+    fn done_with(&mut self, permit: Permit) {
+        if self.running.is_empty() {
+            self.applicant.keep(permit);
+        }
+    }
+
     /// Why nobody waits for this work any more.
     fn comes_too_late(&mut self, key: DeliveryKey, deadline: Option<Instant>) -> Option<Status> {
         let Inner {
@@ -170,7 +177,8 @@ impl Worker {
             cancellations,
             ..
         } = &*self.peer.0;
-        if deadline.is_some_and(|deadline| deadline <= self.glance.now(|| desk.runtime.now())) {
+        let now = self.glance.now(|| desk.runtime.now());
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Status::new(
                 StatusCode::DEADLINE_EXCEEDED,
                 "the time was over before the work began",

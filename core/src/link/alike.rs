@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::lanes::Batch;
 
 /// Frames for one link after the other, put into pieces. A link that writes what the one before it wrote gets
-/// the same pieces, and not a copy of its own: a broadcast's bytes exist once, however many hear it.
+/// the same pieces, and not a copy of its own: as long as one group of links is written after the other, a
+/// broadcast's bytes exist once.
 #[derive(Debug, Default)]
 pub(crate) struct Alike {
     /// For the next link.

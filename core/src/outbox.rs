@@ -120,6 +120,9 @@ impl Outbox {
     ) -> Option<Writing<'_>> {
         let first_time = self.written == self.numbered;
         if first_time {
+            if self.abandoned >= SWEEP && !wanted(self.entries.get(self.written)?) {
+                self.sweep(&mut wanted);
+            }
             let unwanted = self.entries.range(self.numbered..);
             let unwanted = unwanted.take_while(|entry| !wanted(entry)).count();
             self.entries.drain(self.numbered..self.numbered + unwanted);
@@ -177,19 +180,24 @@ impl Outbox {
 
     /// Nobody wants one of the waiting entries any more. It goes when its turn comes, or when too
     /// many like it take up memory.
-    pub(crate) fn abandon(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
+    pub(crate) fn abandon(&mut self, wanted: impl FnMut(&Entry) -> bool) {
         self.abandoned += 1;
         if self.abandoned >= SWEEP && self.abandoned * 2 >= self.entries.len() - self.numbered {
-            let mut numbered = self.numbered;
-            self.entries.retain(|entry| {
-                if let Some(left) = numbered.checked_sub(1) {
-                    numbered = left;
-                    return true;
-                }
-                wanted(entry)
-            });
-            self.abandoned = 0;
+            self.sweep(wanted);
         }
+    }
+
+    /// Lets go of all that wait and are not `wanted`.
+    fn sweep(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
+        let mut numbered = self.numbered;
+        self.entries.retain(|entry| {
+            if let Some(left) = numbered.checked_sub(1) {
+                numbered = left;
+                return true;
+            }
+            wanted(entry)
+        });
+        self.abandoned = 0;
     }
 
     /// Takes out the waiting entries that do not `fit`, oldest first.

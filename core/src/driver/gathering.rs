@@ -12,12 +12,12 @@ const SHARE: usize = 8;
 /// So many messages at most.
 const MESSAGES: u32 = 32;
 
-/// What has arrived, and what else is to be sent, is to wait no longer than this: with very many sessions a
-/// broadcast takes long.
+/// The driver steps aside for so long, for what has arrived waits meanwhile, and what else is to be sent. With
+/// very many sessions a broadcast takes long by itself.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// Further broadcasts wait no longer than this for what is gathered to be sent. It takes longer where there
-/// are very many sessions, or where something else is always to be sent.
+/// For so long a broadcast waits for those before it to be sent. It takes longer where something else is always
+/// to be sent.
 const WAIT: Duration = Duration::from_millis(250);
 
 /// Who broadcasts waits for each message to be queued, and would have it sent alone: a packet for each session
@@ -35,7 +35,7 @@ pub(super) struct Gathering {
     since: Option<Instant>,
     /// Whether one has come since the driver has last stepped aside.
     came: bool,
-    /// Whether no other one is waited for.
+    /// Whether all is to be sent before another one.
     over: bool,
 }
 
@@ -54,12 +54,7 @@ impl Gathering {
 
     /// Whether a broadcast with such a body is to be queued now.
     pub(super) fn takes(&self, now: Instant, body: usize) -> bool {
-        self.has_room(body) || self.until().is_none_or(|until| until <= now)
-    }
-
-    /// When a broadcast that waits is queued at the latest.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.since.map(|since| since + WAIT)
+        self.has_room(body) || self.since.is_some_and(|since| now >= since + WAIT)
     }
 
     /// A broadcast with such a body was queued for somebody.
@@ -70,7 +65,7 @@ impl Gathering {
         self.since.get_or_insert(now);
     }
 
-    /// What was queued is not to wait for another one: that might replace it.
+    /// What was queued is to be sent before another one, which might replace it.
     pub(super) fn end(&mut self) {
         self.over = true;
     }
@@ -78,11 +73,7 @@ impl Gathering {
     /// Whether the driver should step aside for another one, before it sends what it has.
     pub(super) fn goes_on(&mut self, now: Instant) -> bool {
         let patient = self.since.is_some_and(|since| now < since + PATIENCE);
-        let (came, over) = (
-            std::mem::take(&mut self.came),
-            std::mem::take(&mut self.over),
-        );
-        came && !over && patient && self.has_room(0)
+        std::mem::take(&mut self.came) && patient && self.has_room(0)
     }
 
     /// All was sent.
@@ -96,7 +87,7 @@ impl Gathering {
 
     fn has_room(&self, body: usize) -> bool {
         let bytes = self.bytes.saturating_add(body);
-        self.messages == 0 || self.messages < MESSAGES && bytes <= self.most
+        self.messages == 0 || !self.over && self.messages < MESSAGES && bytes <= self.most
     }
 }
 
@@ -173,9 +164,9 @@ mod tests {
         let (mut gathering, now) = gathering();
         gathering.add(now, 1);
         gathering.end();
-        gathering.add(now, 1);
         assert!(!gathering.goes_on(now));
-        gathering.add(now, 1);
-        assert!(gathering.goes_on(now));
+        assert!(!gathering.takes(now, 1));
+        gathering.sent();
+        assert!(gathering.takes(now, 1));
     }
 }

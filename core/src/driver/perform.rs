@@ -67,21 +67,11 @@ impl<I: Io> Driver<I> {
                     }
                 }
             }
-            Command::Broadcast(announcement) => self.announcements.push_back(*announcement),
+            Command::Broadcast(announcement) => self.broadcast(now, *announcement),
             Command::With(look) => look(&mut self.node, now),
             Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
             Command::Drain(plan, filler) => self.drain(now, plan, filler),
             Command::Stop(code, reason) => self.stop(now, code, reason),
-        }
-    }
-
-    /// Queues the broadcasts whose turn it is.
-    pub(super) fn run_broadcasts(&mut self, now: Instant) {
-        while let Some(next) = self.announcements.front()
-            && self.gathering.takes(now, next.message.body.len())
-            && let Some(announcement) = self.announcements.pop_front()
-        {
-            self.broadcast(now, announcement);
         }
     }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::admission::Ask;
-use super::command::{Announcement, Command};
+use super::command::Command;
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::gathering::Gathering;
@@ -49,8 +49,9 @@ thread_local! {
 /// A node, the socket it uses, and everything that handles of it need: a future that ends once
 /// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then
 /// timers (a peer that has spoken is never timed out), then what follows from them, then what is
-/// to be sent; but for commands alone where others that belong with them are on their way. Dropping it settles every waiting future as [`super::Stopped`], and tells hooks and
-/// events of each session's end and of what nobody waited for.
+/// to be sent; or commands alone, where others that belong with them are on their way. Dropping it
+/// settles every waiting future as [`super::Stopped`], and tells hooks and events of each session's
+/// end and of what nobody waited for.
 pub struct Driver<I: Io> {
     pub(super) node: Node,
     pub(super) io: I,
@@ -74,8 +75,6 @@ pub struct Driver<I: Io> {
     deferred: u32,
     crowd: Crowd,
     portion: Portion,
-    /// Broadcasts that wait until those before them are sent.
-    pub(super) announcements: VecDeque<Announcement>,
     pub(super) gathering: Gathering,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
@@ -137,7 +136,6 @@ impl<I: Io> Driver<I> {
             deferred: 0,
             crowd: Crowd::default(),
             portion: Portion::default(),
-            announcements: VecDeque::new(),
             gathering,
             draining: Draining::default(),
             ending: Ending::default(),
@@ -222,8 +220,7 @@ impl<I: Io> Driver<I> {
         let now = self.io.now();
         self.portion.begin(!self.taken.is_empty());
         self.run_commands(now);
-        self.run_broadcasts(now);
-        if self.gathering.goes_on(now) {
+        if self.taken.is_empty() && self.gathering.goes_on(now) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -234,11 +231,11 @@ impl<I: Io> Driver<I> {
         let crowd = self.crowd.wake(self.ledger.take_told());
         self.ledger.wake();
         let sent = self.transmit(cx, now);
-        if sent == Sending::Done {
+        if sent != Sending::Budget {
+            // A socket that takes nothing is not waited for: queues bound what is queued meanwhile.
             self.gathering.sent();
         }
-        let waits = sent == Sending::Done && !self.announcements.is_empty();
-        let idle = drained && quiet && !waits && sent != Sending::Budget && self.taken.is_empty();
+        let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {
             // Whoever is still there learns that this side has gone.
             let end = self.give_up(now);
@@ -263,6 +260,12 @@ impl<I: Io> Driver<I> {
 
     fn run_commands(&mut self, now: Instant) {
         for _ in 0..COMMANDS {
+            // It waits for those before it to be sent, and what follows on it for its turn.
+            if let Some(Command::Broadcast(next)) = self.taken.front()
+                && !self.gathering.takes(now, next.message.body.len())
+            {
+                return;
+            }
             let Some(command) = self.taken.pop_front() else {
                 return;
             };
@@ -380,9 +383,7 @@ impl<I: Io> Driver<I> {
         }
         let retry = (received == Received::Failing).then_some(soon);
         let (alarm, end) = (self.ledger.next_alarm(), self.last_moment());
-        let waits = !self.announcements.is_empty();
-        let broadcast = self.gathering.until().filter(|_| waits);
-        let deadlines = [deadline, retry, alarm, broadcast, end];
+        let deadlines = [deadline, retry, alarm, end];
         self.io
             .poll_sleep_until(cx, deadlines.into_iter().flatten().min())
     }

@@ -82,7 +82,7 @@ fn transport(config: &Config) -> TransportConfig {
 /// CPU that a connection takes to come up.
 fn mtu_discovery(initial: u16) -> MtuDiscoveryConfig {
     let mut search = MtuDiscoveryConfig::default();
-    let step = LARGEST.saturating_sub(initial) / 4 + 1;
+    let step = LARGEST.saturating_sub(initial).div_ceil(4) + 1;
     search
         .upper_bound(LARGEST)
         .minimum_change(step.max(SMALLEST_STEP));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use trunkline_core::Event;
 use trunkline_core::driver::{Admit, Context, Drained, Notice, PromiseError, Service, State};
 
@@ -274,4 +274,24 @@ fn who_waits_for_a_state_is_woken_by_a_driver_that_is_dropped() {
             assert!(closed.as_mut().poll(&mut cx).is_ready());
         });
     }
+}
+
+#[test]
+fn a_broadcast_is_queued_before_what_was_asked_for_after_it() {
+    const EVENTS: u64 = 100;
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let (numbers, service) = book();
+        let client = certificate.client(server.local_addr(), "anna");
+        let _client = client.service(service).await.unwrap();
+        lab.pass(SECOND).await;
+        let sent = (0..EVENTS).map(|number| server.broadcast(&Note { number }).into_future());
+        let (sent, ()) = join(join_all(sent), server.close()).await;
+        assert!(sent.iter().all(|sent| sent.as_ref().unwrap().queued == 1));
+        lab.pass(SECOND).await;
+        // The last ones go with the link.
+        let heard = numbers.lock().unwrap();
+        assert_eq!(*heard, (0..heard.len() as u64).collect::<Vec<_>>());
+    });
 }

@@ -78,6 +78,10 @@ impl system::Reactor for Reactor {
         result
     }
 
+    fn socket(&self) -> UdpSockRef<'_> {
+        UdpSockRef::from(&self.socket)
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }

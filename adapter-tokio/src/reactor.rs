@@ -59,6 +59,10 @@ impl system::Reactor for Reactor {
         self.socket.try_io(interest, move || attempt(socket))
     }
 
+    fn socket(&self) -> UdpSockRef<'_> {
+        UdpSockRef::from(&self.socket)
+    }
+
     fn now(&self) -> Instant {
         tokio::time::Instant::now().into_std()
     }

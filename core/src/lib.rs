@@ -96,6 +96,7 @@
 
 mod arena;
 mod backoff;
+mod busy_poll;
 mod cohorts;
 mod config;
 mod dial;
@@ -127,6 +128,7 @@ pub mod tap;
 mod timers;
 pub mod trace;
 
+pub use busy_poll::BusyPoll;
 pub use config::*;
 pub use dial::ADDRESSES_MAX;
 pub use error::*;

@@ -16,7 +16,16 @@ fn floors() -> BTreeMap<&'static str, u8> {
     floor(
         0,
         &[
-            "id", "config", "error", "message", "planted", "seed", "sliding", "steering", "tap",
+            "busy_poll",
+            "id",
+            "config",
+            "error",
+            "message",
+            "planted",
+            "seed",
+            "sliding",
+            "steering",
+            "tap",
         ],
     );
     floor(

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::runtime::Io;
 use super::watch::lock;
@@ -110,6 +110,11 @@ impl Crossing {
             }
             return;
         }
+    }
+
+    /// Whether nothing was left for a shard.
+    fn is_empty(&self, own: usize) -> bool {
+        lock(&self.trays[own]).datagrams.is_empty()
     }
 
     /// Takes what was left for a shard; if that is all, the next one will wake it.
@@ -226,6 +231,12 @@ impl<I: Io> Io for Crossed<I> {
         self.io.poll_send(cx, transmit, contents)
     }
 
+    fn busy_poll(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
+        let Self { io, crossing, .. } = self;
+        let own = self.own;
+        io.busy_poll(time, &mut || interrupted() || !crossing.is_empty(own))
+    }
+
     fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
         self.io.poll_sleep_until(cx, deadline)
     }
@@ -293,6 +304,10 @@ mod tests {
             _: &[u8],
         ) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
+        }
+
+        fn busy_poll(&mut self, _: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
+            interrupted()
         }
 
         fn poll_sleep_until(&mut self, _: &mut Context<'_>, _: Option<Instant>) -> Poll<()> {
@@ -391,6 +406,17 @@ mod tests {
         received.sort_unstable();
         assert_eq!(received, [3, 4, 5]);
         assert_eq!(counted(&crossing), (1, 0));
+    }
+
+    #[test]
+    fn what_another_shard_leaves_ends_a_look() {
+        let (_, mut shards) = shards();
+        assert!(!shards[1].busy_poll(Duration::MAX, &mut || false));
+        assert!(shards[1].busy_poll(Duration::MAX, &mut || true));
+        shards[0].io.0 = vec![datagram(1, 7)];
+        assert_eq!(receive(&mut shards[0], Waker::noop()), []);
+        assert!(shards[1].busy_poll(Duration::MAX, &mut || false));
+        assert!(!shards[2].busy_poll(Duration::MAX, &mut || false));
     }
 
     #[test]

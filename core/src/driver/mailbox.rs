@@ -56,6 +56,11 @@ impl Mailbox {
         wake(waker);
     }
 
+    /// Whether there are no commands now.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.inner).commands.is_empty()
+    }
+
     /// Moves all commands into `commands`, which must be empty. If there are none and the driver is
     /// about to sleep, the next one will wake it.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>, sleeping: Option<&Context<'_>>) {

@@ -21,6 +21,7 @@ mod gathering;
 mod glance;
 mod hooks;
 mod ledger;
+mod lookout;
 mod mailbox;
 mod peer;
 mod perform;
@@ -78,11 +79,11 @@ pub mod exports {
     };
     pub use crate::trace::Saver;
     pub use crate::{
-        AdmissionRequest, Broadcast, ClientId, CloseCode, CommandError, Config, ConfigError,
-        Congestion, Delivery, DeliveryKey, DisconnectReason, DrainPlan, Event, Expects, GroupName,
-        Heartbeat, Identity, InvalidName, Lane, Limits, LinkState, Message, MetricsSnapshot,
-        Outcome, PersistentKeys, PromiseKey, PromisesFull, Redial, Refusal, Roots, Seed, SendError,
-        SessionId, SessionInfo, SessionKey, SlowConsumer, Status, StatusCode, Tag, Timeouts,
-        TlsError, Transport,
+        AdmissionRequest, Broadcast, BusyPoll, ClientId, CloseCode, CommandError, Config,
+        ConfigError, Congestion, Delivery, DeliveryKey, DisconnectReason, DrainPlan, Event,
+        Expects, GroupName, Heartbeat, Identity, InvalidName, Lane, Limits, LinkState, Message,
+        MetricsSnapshot, Outcome, PersistentKeys, PromiseKey, PromisesFull, Redial, Refusal, Roots,
+        Seed, SendError, SessionId, SessionInfo, SessionKey, SlowConsumer, Status, StatusCode, Tag,
+        Timeouts, TlsError, Transport,
     };
 }

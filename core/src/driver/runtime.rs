@@ -88,6 +88,14 @@ pub trait Io: Send + Unpin + 'static {
         contents: &[u8],
     ) -> Poll<io::Result<()>>;
 
+    /// Looks for datagrams for so long, without sleeping, and says whether that ended early: by some
+    /// that [`Io::poll_receive`] can take now, or because `interrupted` said so. `false` at once, as
+    /// here, where looking is of no use.
+    fn busy_poll(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
+        let _ = (time, interrupted);
+        false
+    }
+
     /// Ready once `deadline` has come; never, if there is none. A later call replaces an earlier
     /// one's deadline.
     fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()>;

@@ -15,6 +15,7 @@ use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::gathering::Gathering;
 use super::hooks::Hooks;
 use super::ledger::{Backlog, Ledger};
+use super::lookout::{Lookout, Next};
 use super::peer::{Peer, State};
 use super::portion::Portion;
 use super::resolve::Resolver;
@@ -23,7 +24,7 @@ use super::service::Serve;
 use super::shared::{Desk, Shared};
 use super::waiter::Ticket;
 use crate::sliding::SlidingTable;
-use crate::{ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
+use crate::{BusyPoll, ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
 
 /// What one turn does at most of each kind, before other tasks get theirs.
 const COMMANDS: usize = 4_096;
@@ -75,6 +76,7 @@ pub struct Driver<I: Io> {
     deferred: u32,
     crowd: Crowd,
     portion: Portion,
+    lookout: Lookout,
     pub(super) gathering: Gathering,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
@@ -102,6 +104,7 @@ pub(crate) struct Parts {
     pub(crate) ask: Option<Ask>,
     pub(crate) resolver: Option<Resolver>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) busy_poll: BusyPoll,
 }
 
 impl<I: Io> Driver<I> {
@@ -114,6 +117,7 @@ impl<I: Io> Driver<I> {
             ask,
             resolver,
             timeouts,
+            busy_poll,
         } = parts;
         let farewell = Farewell(shared.clone());
         let gathering = Gathering::new(shared.limits.best_effort_bytes);
@@ -136,6 +140,7 @@ impl<I: Io> Driver<I> {
             deferred: 0,
             crowd: Crowd::default(),
             portion: Portion::default(),
+            lookout: Lookout::new(busy_poll),
             gathering,
             draining: Draining::default(),
             ending: Ending::default(),
@@ -218,7 +223,8 @@ impl<I: Io> Driver<I> {
             return Poll::Pending;
         }
         let now = self.io.now();
-        self.portion.begin(!self.taken.is_empty());
+        let commanded = !self.taken.is_empty();
+        self.portion.begin(commanded);
         self.run_commands(now);
         if self.taken.is_empty() && self.gathering.goes_on(now) {
             cx.waker().wake_by_ref();
@@ -227,8 +233,9 @@ impl<I: Io> Driver<I> {
         let received = self.receive(cx, now);
         let drained = received != Received::Budget;
         self.fire_timers(now, drained);
-        let quiet = self.report_events(now);
-        let crowd = self.crowd.wake(self.ledger.take_told());
+        let (reported, quiet) = self.report_events(now);
+        let told = self.ledger.take_told();
+        let crowd = self.crowd.wake(told);
         self.ledger.wake();
         let sent = self.transmit(cx, now);
         if sent != Sending::Budget {
@@ -246,16 +253,32 @@ impl<I: Io> Driver<I> {
             let sleeping = (!crowd).then_some(&*cx);
             self.desk.mailbox.take(&mut self.taken, sleeping);
         }
-        if crowd
-            || !idle
-            || !self.taken.is_empty()
+        let done = idle && !crowd && self.taken.is_empty();
+        let rests = done && received == Received::All && sent == Sending::Done;
+        if !done
+            || rests && self.finds_something(commanded || reported || told > 0)
             || self.sleep(cx, now, received, sent).is_ready()
         {
             cx.waker().wake_by_ref();
-        } else if received == Received::All && sent == Sending::Done {
+        } else if rests {
             self.portion.rest();
         }
         Poll::Pending
+    }
+
+    /// Looks whether there is something to do, before it sleeps; or should first step aside.
+    fn finds_something(&mut self, was_busy: bool) -> bool {
+        match self.lookout.next(was_busy) {
+            Next::StepAside => true,
+            Next::Sleep => false,
+            Next::Look(time) => {
+                self.portion.rest();
+                let mailbox = &self.desk.mailbox;
+                let found = self.io.busy_poll(time, &mut || !mailbox.is_empty());
+                self.lookout.looked(found);
+                found
+            }
+        }
     }
 
     fn run_commands(&mut self, now: Instant) {
@@ -311,17 +334,17 @@ impl<I: Io> Driver<I> {
         self.fire_alarms(now);
     }
 
-    /// Passes on what happened; `false`: there is more.
-    fn report_events(&mut self, now: Instant) -> bool {
+    /// Passes on what happened; says whether it has, and whether that is all.
+    fn report_events(&mut self, now: Instant) -> (bool, bool) {
         let mut passed_on = 0;
         while self.portion.allows(passed_on, self.node.events_waiting()) {
             let Some(event) = self.node.poll_event() else {
-                return true;
+                return (passed_on > 0, true);
             };
             self.report(now, event);
             passed_on += 1;
         }
-        !self.node.may_have_events()
+        (passed_on > 0, !self.node.may_have_events())
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Sending {

@@ -185,6 +185,20 @@ impl Lab {
         }
     }
 
+    /// Lets so much time pass though tasks could go on, as if one of them took it.
+    pub fn take_time(&self, time: Duration) {
+        let end = self.now() + time;
+        let due = |inner: &Inner| {
+            let first = inner.agenda.first_key_value();
+            first.is_some_and(|((at, _), _)| *at <= end)
+        };
+        while due(&self.lock()) {
+            self.pass_time();
+        }
+        let mut inner = self.lock();
+        inner.now = inner.now.max(end);
+    }
+
     fn later(&self, at: Instant, later: Later) {
         let mut inner = self.lock();
         inner.last += 1;

@@ -12,6 +12,7 @@
 mod closing;
 mod dialling;
 mod lab;
+mod looking;
 mod sending;
 mod shards;
 mod telling;

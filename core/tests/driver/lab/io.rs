@@ -33,6 +33,13 @@ pub struct Socket {
     pub sends: u64,
     /// Whoever floods it sends as much as it can take.
     pub flooded: bool,
+    /// What another thread does whenever its owner looks for datagrams without sleeping.
+    pub meanwhile: Option<Box<dyn FnMut() + Send>>,
+    /// So many times its owner has looked so, and so many times it found something to do.
+    pub looks: u64,
+    pub finds: u64,
+    /// So many of those looks held up a task that could have run.
+    pub holdups: u64,
 }
 
 /// A socket and a timer of the lab.
@@ -134,6 +141,30 @@ impl Io for LabIo {
             self.lab.later(at, Later::Arrive(to, datagram));
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn busy_poll(&mut self, _: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
+        let look = |change: &mut dyn FnMut(&mut Socket)| {
+            let mut inner = self.lab.lock();
+            change(inner.sockets.get_mut(&self.key).expect("it is bound"));
+        };
+        let holds_up = !self.lab.ready.is_empty();
+        let mut meanwhile = None;
+        look(&mut |socket| {
+            socket.looks += 1;
+            socket.holdups += u64::from(holds_up);
+            meanwhile = socket.meanwhile.take();
+        });
+        if let Some(act) = &mut meanwhile {
+            act();
+        }
+        let mut found = interrupted();
+        look(&mut |socket| {
+            socket.meanwhile = meanwhile.take();
+            found |= !socket.arrived.is_empty();
+            socket.finds += u64::from(found);
+        });
+        found
     }
 
     fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {

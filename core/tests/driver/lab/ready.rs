@@ -29,6 +29,10 @@ impl Ready {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap().is_empty()
+    }
+
     pub(super) fn next(&self) -> Option<u64> {
         let next = self.queue.lock().unwrap().pop_front();
         self.running

@@ -1,13 +1,14 @@
 //! The loop that drives any number of endpoints on one thread.
 
 use std::os::fd::AsFd;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use trunkline_core::{Event, Node};
+use trunkline_core::{BusyPoll, Event, Node};
 
 use super::endpoint::Endpoint;
 
@@ -48,12 +49,16 @@ const EARLY_GROWTH: usize = 4;
 /// Drives the endpoints until the application is done.
 pub fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Result<()> {
     let mut early = None;
+    let mut busy_poll = match available_parallelism() {
+        Ok(count) if count.get() > 1 => BusyPoll::default(),
+        _ => BusyPoll::NEVER,
+    };
     while !application.is_done() {
         for (number, endpoint) in endpoints.iter_mut().enumerate() {
             turn(number, endpoint, application, early)?;
         }
         let before = Instant::now();
-        wait(endpoints, application)?;
+        wait(endpoints, application, &mut busy_poll)?;
         // There was nothing to do here, and so there is for a peer that waits for an answer: it is
         // to begin with the first ones, and not to sleep until all are made. When both are busy
         // anyway, the fewest packets are the fastest.
@@ -92,8 +97,22 @@ fn turn(
     Ok(())
 }
 
+/// Whether any of them is ready, at the latest after so long.
+fn poll(polled: &mut [PollFd<'_>], time: Option<Duration>) -> Result<bool> {
+    match ppoll(polled, time.map(TimeSpec::from_duration), None) {
+        Ok(count) => Ok(count > 0),
+        // A signal that ends nothing: the next turn finds out what there is to do.
+        Err(Errno::EINTR) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Sleeps until something arrives, a deadline comes, or a full socket takes more.
-fn wait(endpoints: &[Endpoint], application: &impl Application) -> Result<()> {
+fn wait(
+    endpoints: &[Endpoint],
+    application: &impl Application,
+    busy_poll: &mut BusyPoll,
+) -> Result<()> {
     let mut polled: Vec<_> = endpoints
         .iter()
         .map(|endpoint| {
@@ -116,11 +135,19 @@ fn wait(endpoints: &[Endpoint], application: &impl Application) -> Result<()> {
             .flatten()
             .min()
     };
-    match ppoll(&mut polled, time.map(TimeSpec::from_duration), None) {
-        Ok(_) => {}
-        // A signal that ends nothing: the next turn finds out what there is to do.
-        Err(Errno::EINTR) => return Ok(()),
-        Err(error) => return Err(error.into()),
+    let mut ready = false;
+    if time != Some(Duration::ZERO)
+        && let Some(patience) = busy_poll.before_sleep()
+    {
+        let until = now + time.map_or(patience, |time| time.min(patience));
+        while !ready && Instant::now() < until {
+            ready = poll(&mut polled, Some(Duration::ZERO))?;
+        }
+        busy_poll.looked(ready);
+    }
+    if !ready {
+        let gone = Instant::now() - now;
+        poll(&mut polled, time.map(|time| time.saturating_sub(gone)))?;
     }
     for (endpoint, polled) in endpoints.iter().zip(&polled) {
         let ready = polled.revents().unwrap_or(PollFlags::POLLIN);

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -61,6 +61,11 @@ impl system::Reactor for Reactor {
 
     fn socket(&self) -> UdpSockRef<'_> {
         UdpSockRef::from(&self.socket)
+    }
+
+    fn step_aside(&mut self, cx: &mut Context<'_>) {
+        // After its first poll, the runtime wakes the task once all others and the reactor had their turn.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
     fn now(&self) -> Instant {

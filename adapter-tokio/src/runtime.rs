@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
-use trunkline_core::driver::system::{UdpIo, bind_shards, look_up, random_seed};
+use trunkline_core::driver::system::{UdpIo, bind_shards, busy_poll, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
-use trunkline_core::{Seed, Steering};
+use trunkline_core::{BusyPoll, Seed, Steering};
 
 use crate::reactor::Reactor;
 use crate::shard::Shard;
@@ -75,6 +75,10 @@ impl Platform for Runtime {
 
     fn wall(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    fn busy_poll() -> BusyPoll {
+        busy_poll()
     }
 
     fn seed() -> io::Result<Seed> {

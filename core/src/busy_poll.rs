@@ -2,21 +2,28 @@
 
 use std::time::Duration;
 
-/// A loop that finds nothing in vain again and again looks once in so many sleeps. What that costs is
-/// little beside the sleeps, and after it a few hundred of them find out that it pays again.
-const MOST: u32 = 256;
+/// About what going to sleep and being woken costs a thread. A look that takes longer does not pay,
+/// though it finds something.
+const SLEEP: Duration = Duration::from_micros(50);
+
+/// How many sleeps lie between two looks at first: many connections never live through so many.
+const FIRST_PAUSE: u32 = 16;
+
+/// How many at most. One look in so many sleeps costs next to nothing, and tells soon enough that looking
+/// pays again.
+const LONGEST_PAUSE: u32 = 256;
 
 /// When a loop that has nothing to do should go on looking at its socket for a moment (*busy
 /// polling*), and when it should sleep at once.
 ///
-/// Going to sleep and being woken takes a thread tens of microseconds, more than what a peer nearby
-/// takes to answer. So looking first makes answers come sooner, and for less processor time, as long as
-/// something mostly comes; where it does not, it is waste. Each look in vain doubles the number of
-/// sleeps until the next look, and each look that finds something halves it: a loop whose looks
-/// mostly succeed looks each time, others nearly never. It is what the Linux kernel does for idle virtual
-/// processors (*halt polling*).
+/// Going to sleep and being woken takes a thread some 50 µs, more than what a peer nearby takes to
+/// answer. So looking first makes answers come sooner, and for less processor time, where they mostly
+/// come within that time. Elsewhere it is waste. So each look in vain doubles the number of sleeps until
+/// the next look, and each one that finds something within 50 µs halves it: a loop whose looks mostly
+/// succeed looks each time, others nearly never.
 ///
-/// On a single processor nobody else can do anything meanwhile: use [`BusyPoll::NEVER`] there.
+/// A thread that looks takes a whole processor, and nothing else on it runs. On a single processor
+/// nobody else could do anything meanwhile: use [`BusyPoll::NEVER`] there.
 ///
 /// ```
 /// # use std::time::{Duration, Instant};
@@ -26,15 +33,15 @@ const MOST: u32 = 256;
 /// let mut busy_poll = BusyPoll::default();
 /// for _turn in 0..3 {
 ///     // … all that there is to do; then:
-///     let mut found = false;
+///     let mut found = None;
 ///     if let Some(time) = busy_poll.before_sleep() {
 ///         let begin = Instant::now();
-///         while !found && begin.elapsed() < time {
-///             found = datagrams_wait();
+///         while found.is_none() && begin.elapsed() < time {
+///             found = datagrams_wait().then(|| begin.elapsed());
 ///         }
 ///         busy_poll.looked(found);
 ///     }
-///     if !found {
+///     if found.is_none() {
 ///         sleep_until_datagrams_come_or_a_deadline_has_come();
 ///     }
 /// }
@@ -44,7 +51,7 @@ pub struct BusyPoll {
     time: Duration,
     /// How many sleeps lie between two looks.
     pause: u32,
-    /// How many of them are left.
+    /// How many of them are still to come.
     left: u32,
 }
 
@@ -56,13 +63,13 @@ impl BusyPoll {
     pub const fn new(time: Duration) -> Self {
         Self {
             time,
-            pause: 0,
-            left: 0,
+            pause: FIRST_PAUSE,
+            left: FIRST_PAUSE,
         }
     }
 
-    /// For how long to look before the sleep that is to begin now; `None`: not at all. Say then what
-    /// came of it: [`BusyPoll::looked`].
+    /// For how long to look, at most, before the sleep that is to begin now; `None`: not at all. The
+    /// same again until it is told what came of a look.
     pub fn before_sleep(&mut self) -> Option<Duration> {
         if self.time.is_zero() {
             return None;
@@ -76,12 +83,13 @@ impl BusyPoll {
         }
     }
 
-    /// A look has found something to do, or nothing.
-    pub fn looked(&mut self, found: bool) {
-        self.pause = if found {
-            self.pause / 2
-        } else {
-            (self.pause * 2).clamp(1, MOST)
+    /// A look has found something to do, after so long, or nothing. Say nothing of one that ended early
+    /// for another reason.
+    pub fn looked(&mut self, found_after: Option<Duration>) {
+        self.pause = match found_after {
+            Some(time) if time <= SLEEP => self.pause / 2,
+            Some(_) => self.pause,
+            None => (self.pause * 2).clamp(1, LONGEST_PAUSE),
         };
         self.left = self.pause;
     }
@@ -97,8 +105,15 @@ impl Default for BusyPoll {
 mod tests {
     use super::*;
 
-    /// In how many of so many sleeps it looks; each look finds something if `finds` says so.
-    fn looks(busy_poll: &mut BusyPoll, sleeps: u32, mut finds: impl FnMut(u32) -> bool) -> u32 {
+    const QUICK: Option<Duration> = Some(SLEEP);
+    const SLOW: Option<Duration> = Some(Duration::from_micros(90));
+
+    /// In how many of so many sleeps it looks; `finds` says what each look finds.
+    fn looks(
+        busy_poll: &mut BusyPoll,
+        sleeps: u32,
+        mut finds: impl FnMut(u32) -> Option<Duration>,
+    ) -> u32 {
         let mut looks = 0;
         for sleep in 0..sleeps {
             if busy_poll.before_sleep().is_some() {
@@ -110,38 +125,49 @@ mod tests {
     }
 
     #[test]
-    fn who_always_finds_something_always_looks() {
-        assert_eq!(looks(&mut BusyPoll::default(), 1_000, |_| true), 1_000);
+    fn who_always_finds_something_soon_always_looks() {
+        let mut busy_poll = BusyPoll::default();
+        looks(&mut busy_poll, 3 * FIRST_PAUSE, |_| QUICK);
+        assert_eq!(looks(&mut busy_poll, 1_000, |_| QUICK), 1_000);
     }
 
     #[test]
     fn who_never_finds_anything_nearly_never_looks() {
         let mut busy_poll = BusyPoll::default();
-        looks(&mut busy_poll, 1_000, |_| false);
-        let looks = looks(&mut busy_poll, 100 * (MOST + 1), |_| false);
+        looks(&mut busy_poll, 1_000, |_| None);
+        let looks = looks(&mut busy_poll, 100 * (LONGEST_PAUSE + 1), |_| None);
         assert_eq!(looks, 100);
     }
 
     #[test]
     fn it_comes_back_within_some_hundred_sleeps() {
         let mut busy_poll = BusyPoll::default();
-        looks(&mut busy_poll, 10_000, |_| false);
-        looks(&mut busy_poll, 2 * MOST, |_| true);
-        assert_eq!(looks(&mut busy_poll, 100, |_| true), 100);
+        looks(&mut busy_poll, 10_000, |_| None);
+        looks(&mut busy_poll, 2 * LONGEST_PAUSE, |_| QUICK);
+        assert_eq!(looks(&mut busy_poll, 100, |_| QUICK), 100);
     }
 
     #[test]
     fn one_in_four_is_too_few_and_three_in_four_are_enough() {
         let mut rare = BusyPoll::default();
         let mut often = BusyPoll::default();
-        looks(&mut rare, 10_000, |sleep| sleep % 4 == 0);
-        looks(&mut often, 10_000, |sleep| sleep % 4 != 0);
-        assert!(looks(&mut rare, 10_000, |sleep| sleep % 4 == 0) < 1_000);
-        assert!(looks(&mut often, 10_000, |sleep| sleep % 4 != 0) > 5_000);
+        let rarely = |sleep: u32| QUICK.filter(|_| sleep.is_multiple_of(4));
+        let mostly = |sleep: u32| QUICK.filter(|_| !sleep.is_multiple_of(4));
+        looks(&mut rare, 10_000, rarely);
+        looks(&mut often, 10_000, mostly);
+        assert!(looks(&mut rare, 10_000, rarely) < 1_000);
+        assert!(looks(&mut often, 10_000, mostly) > 5_000);
+    }
+
+    #[test]
+    fn what_comes_late_makes_nobody_look_more_often() {
+        let mut busy_poll = BusyPoll::default();
+        let looks = looks(&mut busy_poll, 100 * (FIRST_PAUSE + 1), |_| SLOW);
+        assert_eq!(looks, 100);
     }
 
     #[test]
     fn never_is_never() {
-        assert_eq!(looks(&mut BusyPoll::NEVER.clone(), 1_000, |_| true), 0);
+        assert_eq!(looks(&mut BusyPoll::NEVER.clone(), 1_000, |_| QUICK), 0);
     }
 }

@@ -39,7 +39,7 @@ pub struct ClientBuilder<P> {
     hooks: Option<Arc<dyn Hooks>>,
     seed: Option<Seed>,
     patience: Duration,
-    busy_poll: BusyPoll,
+    busy_poll: Option<BusyPoll>,
     recording: Option<Recording>,
     problem: Option<StartError>,
     platform: Option<P>,
@@ -60,7 +60,7 @@ impl<P: Platform> ClientBuilder<P> {
             hooks: None,
             seed: None,
             patience: Duration::from_secs(30),
-            busy_poll: BusyPoll::default(),
+            busy_poll: None,
             recording: None,
             problem: None,
             platform: None,
@@ -164,9 +164,10 @@ impl<P: Platform> ClientBuilder<P> {
     }
 
     /// How long to look for datagrams before sleeping, where that pays: see [`BusyPoll`]. By default
-    /// up to 100 µs, with more than one processor; nothing else on that thread runs meanwhile.
+    /// up to 100 µs, if there is more than one processor. Nothing else on its thread runs meanwhile, but
+    /// what could run when it began has run.
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
-        self.busy_poll = busy_poll;
+        self.busy_poll = Some(busy_poll);
         self
     }
 
@@ -267,7 +268,7 @@ impl<P: Platform> ClientBuilder<P> {
             ask: None,
             resolver,
             timeouts,
-            busy_poll: self.busy_poll,
+            busy_poll: self.busy_poll.unwrap_or_else(P::busy_poll),
         };
         let mut driver = Driver::new(node, io, parts);
         driver.end_with_last_session();

@@ -231,10 +231,18 @@ impl<I: Io> Io for Crossed<I> {
         self.io.poll_send(cx, transmit, contents)
     }
 
-    fn busy_poll(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
+    fn busy_poll(
+        &mut self,
+        time: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Option<Duration> {
         let Self { io, crossing, .. } = self;
         let own = self.own;
         io.busy_poll(time, &mut || interrupted() || !crossing.is_empty(own))
+    }
+
+    fn step_aside(&mut self, cx: &mut Context<'_>) {
+        self.io.step_aside(cx);
     }
 
     fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
@@ -306,8 +314,12 @@ mod tests {
             Poll::Ready(Ok(()))
         }
 
-        fn busy_poll(&mut self, _: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
-            interrupted()
+        fn busy_poll(
+            &mut self,
+            time: Duration,
+            interrupted: &mut dyn FnMut() -> bool,
+        ) -> Option<Duration> {
+            interrupted().then_some(time)
         }
 
         fn poll_sleep_until(&mut self, _: &mut Context<'_>, _: Option<Instant>) -> Poll<()> {
@@ -411,12 +423,16 @@ mod tests {
     #[test]
     fn what_another_shard_leaves_ends_a_look() {
         let (_, mut shards) = shards();
-        assert!(!shards[1].busy_poll(Duration::MAX, &mut || false));
-        assert!(shards[1].busy_poll(Duration::MAX, &mut || true));
+        let found = |shard: &mut Crossed<Memory>, interrupted: bool| {
+            let found = shard.busy_poll(Duration::MAX, &mut || interrupted);
+            found.is_some()
+        };
+        assert!(!found(&mut shards[1], false));
+        assert!(found(&mut shards[1], true));
         shards[0].io.0 = vec![datagram(1, 7)];
         assert_eq!(receive(&mut shards[0], Waker::noop()), []);
-        assert!(shards[1].busy_poll(Duration::MAX, &mut || false));
-        assert!(!shards[2].busy_poll(Duration::MAX, &mut || false));
+        assert!(found(&mut shards[1], false));
+        assert!(!found(&mut shards[2], false));
     }
 
     #[test]

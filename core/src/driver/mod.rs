@@ -21,7 +21,6 @@ mod gathering;
 mod glance;
 mod hooks;
 mod ledger;
-mod lookout;
 mod mailbox;
 mod peer;
 mod perform;

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Datagram, Seed, Steering, Transmit};
+use crate::{BusyPoll, Datagram, Seed, Steering, Transmit};
 
 /// A future of its own, to be run to its end by a runtime.
 pub type Task<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -42,6 +42,11 @@ pub trait Platform: Runtime + Clone {
 
     /// The wall clock now: what certificates are judged by.
     fn wall(&self) -> SystemTime;
+
+    /// How its drivers look for datagrams, unless told otherwise.
+    fn busy_poll() -> BusyPoll {
+        BusyPoll::NEVER
+    }
 
     /// 256 bits of randomness from the operating system.
     fn seed() -> io::Result<Seed>;
@@ -88,12 +93,20 @@ pub trait Io: Send + Unpin + 'static {
         contents: &[u8],
     ) -> Poll<io::Result<()>>;
 
-    /// Looks for datagrams for so long, without sleeping, and says whether that ended early: by some
-    /// that [`Io::poll_receive`] can take now, or because `interrupted` said so. `false` at once, as
-    /// here, where looking is of no use.
-    fn busy_poll(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
+    /// Looks for datagrams without sleeping, for at most so long, and says after how long there were
+    /// some for [`Io::poll_receive`] to take, or `interrupted` said to stop.
+    fn busy_poll(
+        &mut self,
+        time: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Option<Duration> {
         let _ = (time, interrupted);
-        false
+        None
+    }
+
+    /// Has the task of `cx` polled again once others that can run have run.
+    fn step_aside(&mut self, cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
     }
 
     /// Ready once `deadline` has come; never, if there is none. A later call replaces an earlier

@@ -34,7 +34,7 @@ pub struct ServerBuilder<P: Platform> {
     seed: Option<Seed>,
     keys: Option<PersistentKeys>,
     recording: Option<Recording>,
-    busy_poll: BusyPoll,
+    busy_poll: Option<BusyPoll>,
     /// How many, and how they come about.
     shards: Option<(u16, Open<P>)>,
     problem: Option<StartError>,
@@ -53,7 +53,7 @@ impl<P: Platform> ServerBuilder<P> {
             seed: None,
             keys: None,
             recording: None,
-            busy_poll: BusyPoll::default(),
+            busy_poll: None,
             shards: None,
             problem: None,
             platform: None,
@@ -119,9 +119,10 @@ impl<P: Platform> ServerBuilder<P> {
     }
 
     /// How long to look for datagrams before sleeping, where that pays: see [`BusyPoll`]. By default
-    /// up to 100 µs, with more than one processor; nothing else on that thread runs meanwhile.
+    /// up to 100 µs, if there is more than one processor. Nothing else on its thread runs meanwhile, but
+    /// what could run when it began has run.
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
-        self.busy_poll = busy_poll;
+        self.busy_poll = Some(busy_poll);
         self
     }
 
@@ -191,7 +192,7 @@ impl<P: Platform> ServerBuilder<P> {
             limits: config.limits,
             timeouts: config.timeouts,
             pool: Arc::new(platform.clone()),
-            busy_poll,
+            busy_poll: busy_poll.unwrap_or_else(P::busy_poll),
         };
         let (now, wall) = (platform.now(), platform.wall());
         let bind = |error| StartError::Bind { address, error };

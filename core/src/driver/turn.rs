@@ -15,7 +15,6 @@ use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::gathering::Gathering;
 use super::hooks::Hooks;
 use super::ledger::{Backlog, Ledger};
-use super::lookout::{Lookout, Next};
 use super::peer::{Peer, State};
 use super::portion::Portion;
 use super::resolve::Resolver;
@@ -37,6 +36,9 @@ const ERRORS: usize = 64;
 
 /// How long to leave a socket alone that cannot be used for now.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Who has looked for datagrams for longer than this has rested.
+const REST: Duration = Duration::from_micros(20);
 
 /// So many turns may end with datagrams still waiting before timers fire all the same.
 const DEFERRED_TURNS: u32 = 16;
@@ -76,7 +78,9 @@ pub struct Driver<I: Io> {
     deferred: u32,
     crowd: Crowd,
     portion: Portion,
-    lookout: Lookout,
+    busy_poll: BusyPoll,
+    /// Whether others that could run have run since the last turn.
+    stepped_aside: bool,
     pub(super) gathering: Gathering,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
@@ -140,7 +144,8 @@ impl<I: Io> Driver<I> {
             deferred: 0,
             crowd: Crowd::default(),
             portion: Portion::default(),
-            lookout: Lookout::new(busy_poll),
+            busy_poll,
+            stepped_aside: false,
             gathering,
             draining: Draining::default(),
             ending: Ending::default(),
@@ -215,6 +220,7 @@ impl<I: Io> Driver<I> {
 
     /// One turn; `Ready` once the node is closed.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stepped_aside = std::mem::take(&mut self.stepped_aside);
         if self.taken.is_empty() {
             self.desk.mailbox.take(&mut self.taken, None);
         }
@@ -253,12 +259,24 @@ impl<I: Io> Driver<I> {
             let sleeping = (!crowd).then_some(&*cx);
             self.desk.mailbox.take(&mut self.taken, sleeping);
         }
-        let done = idle && !crowd && self.taken.is_empty();
-        let rests = done && received == Received::All && sent == Sending::Done;
-        if !done
-            || rests && self.finds_something(commanded || reported || told > 0)
-            || self.sleep(cx, now, received, sent).is_ready()
-        {
+        if crowd || !idle || !self.taken.is_empty() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let deadline = self.deadline(now, received, sent);
+        let rests = received == Received::All && sent == Sending::Done;
+        if rests && let Some(time) = self.busy_poll.before_sleep() {
+            // Whoever was woken goes first, for nothing else runs while it looks.
+            if !stepped_aside || commanded || reported || told > 0 {
+                self.stepped_aside = true;
+                self.io.step_aside(cx);
+                return Poll::Pending;
+            }
+            if self.finds_something(now, time, deadline) {
+                return self.turn(cx);
+            }
+        }
+        if self.io.poll_sleep_until(cx, deadline).is_ready() {
             cx.waker().wake_by_ref();
         } else if rests {
             self.portion.rest();
@@ -266,19 +284,20 @@ impl<I: Io> Driver<I> {
         Poll::Pending
     }
 
-    /// Looks whether there is something to do, before it sleeps; or should first step aside.
-    fn finds_something(&mut self, was_busy: bool) -> bool {
-        match self.lookout.next(was_busy) {
-            Next::StepAside => true,
-            Next::Sleep => false,
-            Next::Look(time) => {
-                self.portion.rest();
-                let mailbox = &self.desk.mailbox;
-                let found = self.io.busy_poll(time, &mut || !mailbox.is_empty());
-                self.lookout.looked(found);
-                found
-            }
+    /// Looks for something to do, for so long or until the deadline.
+    fn finds_something(&mut self, now: Instant, time: Duration, deadline: Option<Instant>) -> bool {
+        let left = deadline.map_or(time, |due| due.saturating_duration_since(now));
+        let mailbox = &self.desk.mailbox;
+        let mut interrupted = || !mailbox.is_empty();
+        let found = self.io.busy_poll(time.min(left), &mut interrupted);
+        // One that the deadline has cut short says nothing.
+        if found.is_some() || left >= time {
+            self.busy_poll.looked(found);
         }
+        if found.is_some_and(|after| after > REST) {
+            self.portion.rest();
+        }
+        found.is_some()
     }
 
     fn run_commands(&mut self, now: Instant) {
@@ -390,14 +409,8 @@ impl<I: Io> Driver<I> {
         Sending::Budget
     }
 
-    /// Sleeps until the next deadline; ready if that has come.
-    fn sleep(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Instant,
-        received: Received,
-        sent: Sending,
-    ) -> Poll<()> {
+    /// When there is something to do, whatever happens.
+    fn deadline(&self, now: Instant, received: Received, sent: Sending) -> Option<Instant> {
         let soon = now + PAUSE;
         let mut deadline = self.node.poll_timeout();
         if sent == Sending::Blocked {
@@ -407,8 +420,7 @@ impl<I: Io> Driver<I> {
         let retry = (received == Received::Failing).then_some(soon);
         let (alarm, end) = (self.ledger.next_alarm(), self.last_moment());
         let deadlines = [deadline, retry, alarm, end];
-        self.io
-            .poll_sleep_until(cx, deadlines.into_iter().flatten().min())
+        deadlines.into_iter().flatten().min()
     }
 }
 

@@ -185,18 +185,18 @@ impl Lab {
         }
     }
 
-    /// Lets so much time pass though tasks could go on, as if one of them took it.
-    pub fn take_time(&self, time: Duration) {
-        let end = self.now() + time;
-        let due = |inner: &Inner| {
-            let first = inner.agenda.first_key_value();
-            first.is_some_and(|((at, _), _)| *at <= end)
-        };
-        while due(&self.lock()) {
-            self.pass_time();
-        }
+    /// Lets time pass to what comes next, or to `end` if that is earlier (`false`), though tasks could go
+    /// on: as if one of them took it.
+    fn take_step(&self, end: Instant) -> bool {
         let mut inner = self.lock();
-        inner.now = inner.now.max(end);
+        let next = inner.agenda.first_key_value();
+        if next.is_none_or(|((at, _), _)| *at > end) {
+            inner.now = inner.now.max(end);
+            return false;
+        }
+        drop(inner);
+        self.pass_time();
+        true
     }
 
     fn later(&self, at: Instant, later: Later) {

@@ -1,28 +1,32 @@
 //! Looking for datagrams before sleeping.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline_core::BusyPoll;
 use trunkline_core::driver::{self, Service};
 
 use super::lab::Lab;
-use super::{Certificate, Client, Note, SECOND, Server};
+use super::{Certificate, Client, MILLISECOND, Note, SECOND, Server};
+
+/// What is sent, each with the time: at which it was, or at which its handler ran.
+type Book = Arc<Mutex<Vec<(u64, Instant)>>>;
 
 /// A server that writes down what it gets, with a client.
-async fn pair(busy_poll: &BusyPoll) -> (Server, Client, Arc<Mutex<Vec<u64>>>) {
+async fn pair(lab: &Lab, server: &BusyPoll, client: &BusyPoll) -> (Server, Client, Book) {
     let certificate = Certificate::new();
-    let book = Arc::new(Mutex::new(Vec::new()));
-    let page = book.clone();
+    let book = Book::default();
+    let (page, clock) = (book.clone(), lab.clone());
     let service = Service::new(()).on(move |_: driver::Context<()>, note: Note| {
-        page.lock().unwrap().push(note.number);
+        page.lock().unwrap().push((note.number, clock.now()));
         std::future::ready(())
     });
-    let server = certificate.server().busy_poll(busy_poll.clone());
+    let server = certificate.server().busy_poll(server.clone());
     let server = server.service(service).await.unwrap();
-    let client = certificate.client(server.local_addr(), "anna");
-    let client = client.busy_poll(busy_poll.clone()).await.unwrap();
+    let builder = certificate.client(server.local_addr(), "anna");
+    let client = builder.busy_poll(client.clone()).await.unwrap();
     (server, client, book)
 }
 
@@ -34,27 +38,30 @@ async fn send(client: &Client, numbers: std::ops::Range<u64>) {
 
 #[test]
 fn what_comes_while_a_driver_looks_is_handled_at_once() {
-    const APART: Duration = Duration::from_micros(300);
+    const APART: Duration = Duration::from_micros(45);
     Lab::run(async |lab| {
-        let (server, client, book) = pair(&BusyPoll::default()).await;
-        let (address, others) = (server.local_addr(), lab.clone());
-        lab.socket(address, |socket| {
-            socket.meanwhile = Some(Box::new(move || others.take_time(2 * APART)));
-        });
-        for number in 0..200 {
+        let (server, client, book) = pair(&lab, &BusyPoll::default(), &BusyPoll::NEVER).await;
+        let address = server.local_addr();
+        lab.socket(address, |socket| socket.sees = true);
+        for number in 0..500 {
             client.send(&Note { number }).await.unwrap();
             lab.pass(APART).await;
         }
         lab.pass(SECOND).await;
-        assert_eq!(*book.lock().unwrap(), (0..200).collect::<Vec<_>>());
-        lab.socket(address, |socket| {
-            socket.meanwhile = None;
-            let (looks, finds) = (socket.looks, socket.finds);
-            assert!(finds > 20, "{finds} of {looks}");
-            // But for who is woken by one of those that went first.
-            let holdups = socket.holdups;
-            assert!(holdups * 10 < looks, "{holdups} of {looks}");
+        let (found_at, looks, holdups) = lab.socket(address, |socket| {
+            let found_at = std::mem::take(&mut socket.found_at);
+            (found_at, socket.looks, socket.holdups)
         });
+        let book = book.lock().unwrap();
+        let handled_at: BTreeSet<_> = book.iter().map(|(_, at)| *at).collect();
+        let (found, at_once) = (found_at.len(), |at: &&Instant| handled_at.contains(at));
+        let at_once = found_at.iter().filter(at_once).count();
+        assert!(found > 100, "{found}");
+        // Some were acknowledgements.
+        assert!(at_once * 10 > found * 9, "{at_once} of {found}");
+        // But for who is woken by one of those that went first.
+        assert!(holdups * 10 < looks, "{holdups} of {looks}");
+        assert!(book.iter().map(|(number, _)| *number).eq(0..500));
     });
 }
 
@@ -64,7 +71,7 @@ fn a_command_ends_a_look() {
     /// What is sent while the driver does not look.
     const OTHER: u64 = 1_000;
     Lab::run(async |lab| {
-        let (_server, client, book) = pair(&BusyPoll::default()).await;
+        let (_server, client, book) = pair(&lab, &BusyPoll::NEVER, &BusyPoll::default()).await;
         let sender = client.clone();
         let mut calls = Vec::new();
         let send_another = move || {
@@ -77,24 +84,40 @@ fn a_command_ends_a_look() {
             let _ = call.as_mut().poll(&mut cx);
             calls.push(call);
         };
-        let finds = lab.socket(client.local_addr(), |socket| {
+        let looks = lab.socket(client.local_addr(), |socket| {
             socket.meanwhile = Some(Box::new(send_another));
-            std::mem::take(&mut socket.finds)
+            socket.looks
         });
-        assert_eq!(finds, 0);
+        assert_eq!(looks, 0);
         send(&client, OTHER..OTHER + 100).await;
-        let finds = lab.socket(client.local_addr(), |socket| socket.finds);
         let book = book.lock().unwrap();
-        let sent = book.iter().copied().filter(|number| *number < OTHER);
-        assert!(sent.eq(0..COMMANDS), "{book:?}");
-        assert!(finds >= COMMANDS, "{finds}");
+        let sent = book.iter().map(|(number, _)| *number);
+        assert!(sent.filter(|number| *number < OTHER).eq(0..COMMANDS));
+    });
+}
+
+#[test]
+fn a_deadline_ends_a_look() {
+    Lab::run(async |lab| {
+        let long = BusyPoll::new(10 * SECOND);
+        let (server, client, _) = pair(&lab, &BusyPoll::NEVER, &long).await;
+        lab.socket(server.local_addr(), |socket| socket.cut = true);
+        lab.socket(client.local_addr(), |socket| socket.sees = true);
+        for number in 0..100 {
+            let begin = lab.now();
+            let call = client.send(&Note { number }).acked();
+            assert!(call.timeout(3 * MILLISECOND).await.is_err());
+            assert!(lab.now() - begin < 5 * MILLISECOND);
+        }
+        let looks = lab.socket(client.local_addr(), |socket| socket.looks);
+        assert!(looks > 50, "{looks}");
     });
 }
 
 #[test]
 fn who_finds_nothing_seldom_looks() {
     Lab::run(async |lab| {
-        let (server, client, _) = pair(&BusyPoll::default()).await;
+        let (server, client, _) = pair(&lab, &BusyPoll::default(), &BusyPoll::NEVER).await;
         send(&client, 0..100).await;
         let looks = |lab: &Lab| lab.socket(server.local_addr(), |socket| socket.looks);
         let before = looks(&lab);
@@ -108,7 +131,7 @@ fn who_finds_nothing_seldom_looks() {
 fn who_is_told_never_to_look_does_not() {
     Lab::run(async |lab| {
         for never in [BusyPoll::NEVER, BusyPoll::new(Duration::ZERO)] {
-            let (server, client, _) = pair(&never).await;
+            let (server, client, _) = pair(&lab, &never, &never).await;
             send(&client, 0..100).await;
             for address in [server.local_addr(), client.local_addr()] {
                 assert_eq!(lab.socket(address, |socket| socket.looks), 0);

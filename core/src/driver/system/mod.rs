@@ -12,17 +12,31 @@ mod udp;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
 
 pub use batches::Batches;
 pub use quinn_udp::UdpSockRef;
 pub use shards::bind_shards;
 pub use udp::{Direction, Reactor, UdpIo};
 
-use crate::Seed;
+use crate::{BusyPoll, Seed};
 
 /// The addresses of `host:port`. Blocks while it looks them up.
 pub fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(host.to_socket_addrs()?.collect())
+}
+
+/// How to look for datagrams on this machine: as is the default, with more than one processor, and
+/// otherwise never. It counts those that the first caller's thread may use, once.
+pub fn busy_poll() -> BusyPoll {
+    static SEVERAL: LazyLock<bool> =
+        LazyLock::new(|| available_parallelism().is_ok_and(|count| count.get() > 1));
+    if *SEVERAL {
+        BusyPoll::default()
+    } else {
+        BusyPoll::NEVER
+    }
 }
 
 /// 256 bits of randomness from the operating system.

@@ -4,9 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
-use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use quinn_udp::UdpSockRef;
@@ -14,10 +12,6 @@ use quinn_udp::UdpSockRef;
 use super::Batches;
 use crate::driver::Io;
 use crate::{Datagram, Transmit};
-
-/// Whether others can do anything while a thread looks for what they send.
-static SEVERAL_PROCESSORS: LazyLock<bool> =
-    LazyLock::new(|| available_parallelism().is_ok_and(|count| count.get() > 1));
 
 /// Real time. That of a reactor may be a test's, which stands still while a thread looks for datagrams.
 #[allow(
@@ -56,6 +50,12 @@ pub trait Reactor: Send + Unpin + 'static {
     /// The socket, whatever the reactor knows of it.
     fn socket(&self) -> UdpSockRef<'_>;
 
+    /// Has the task of `cx` polled again once others that can run have run, those included that are
+    /// waiting for the reactor to find out, if possible.
+    fn step_aside(&mut self, cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
+    }
+
     /// The time now, by the timer's clock.
     fn now(&self) -> Instant;
 
@@ -70,6 +70,8 @@ pub trait Reactor: Send + Unpin + 'static {
 pub struct UdpIo<R> {
     reactor: R,
     batches: Batches,
+    /// More may be waiting than a look has received, though the reactor need not know of it.
+    unread: bool,
     /// What the timer is set to, unless it has gone off.
     armed: Option<Instant>,
 }
@@ -92,6 +94,7 @@ impl<R: Reactor> UdpIo<R> {
         Ok(Self {
             reactor: register(socket)?,
             batches,
+            unread: false,
             armed: None,
         })
     }
@@ -116,9 +119,20 @@ impl<R: Reactor> Io for UdpIo<R> {
         sink: &mut dyn FnMut(Datagram),
     ) -> Poll<io::Result<usize>> {
         let Self {
-            reactor, batches, ..
+            reactor,
+            batches,
+            unread,
+            ..
         } = self;
         while !batches.is_filled() {
+            if std::mem::take(unread) {
+                match batches.fill(reactor.socket()) {
+                    Ok(full) => *unread = full,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+                continue;
+            }
             ready!(reactor.poll_ready(cx, Direction::Receive))?;
             let mut attempt = |socket: UdpSockRef<'_>| match batches.fill(socket) {
                 // A batch that is not full has emptied the socket, and the call that would find
@@ -155,25 +169,30 @@ impl<R: Reactor> Io for UdpIo<R> {
         }
     }
 
-    fn busy_poll(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
-        if !*SEVERAL_PROCESSORS {
-            return false;
-        }
+    fn busy_poll(
+        &mut self,
+        time: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Option<Duration> {
         let begin = clock();
         loop {
-            match self.batches.fill(self.reactor.socket()) {
-                Ok(_) => return true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // A socket that fails may do so each time; the reactor is told of that as well.
-                Err(_) => return false,
+            // An error concerns one datagram. If it stays, the reactor tells of it as of any other.
+            if let Ok(full) = self.batches.fill(self.reactor.socket()) {
+                self.unread = full;
+                return Some(clock() - begin);
             }
+            let passed = clock() - begin;
             if interrupted() {
-                return true;
+                return Some(passed);
             }
-            if clock() - begin >= time {
-                return false;
+            if passed >= time {
+                return None;
             }
         }
+    }
+
+    fn step_aside(&mut self, cx: &mut Context<'_>) {
+        self.reactor.step_aside(cx);
     }
 
     fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
@@ -207,7 +226,9 @@ impl<R> fmt::Debug for UdpIo<R> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
+    use std::task::Waker;
+
+    use quinn_udp::BATCH_SIZE;
 
     use super::*;
 
@@ -251,22 +272,46 @@ mod tests {
         UdpIo::bind(address, |socket| Ok(Blind(socket))).unwrap()
     }
 
-    const AGES: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_secs(10);
 
     #[test]
     fn what_comes_while_it_looks_is_received_though_no_reactor_knows_of_it() {
         let mut io = io();
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut received: Vec<BytesMut> = Vec::new();
-        let mut sink = |datagram: Datagram| received.push(datagram.data);
+        let mut received = 0;
+        let mut sink = |_| received += 1;
         assert!(io.poll_receive(&mut cx, &mut sink).is_pending());
-        sender.send_to(b"x", io.local_address().unwrap()).unwrap();
-        let found = io.busy_poll(AGES, &mut || false);
-        assert_eq!(found, *SEVERAL_PROCESSORS);
-        let count = io.poll_receive(&mut cx, &mut sink);
-        assert_eq!(matches!(count, Poll::Ready(Ok(1))), found);
-        assert_eq!(received.len(), usize::from(found));
+        let sent = 2 * BATCH_SIZE + 1;
+        for _ in 0..sent {
+            sender.send_to(b"x", io.local_address().unwrap()).unwrap();
+        }
+        // Loopback delivers within the sending call, or soon after it.
+        while received < sent {
+            let mut sink = |_| received += 1;
+            assert!(io.busy_poll(LONG, &mut || false).is_some_and(|t| t < LONG));
+            while io.poll_receive(&mut cx, &mut sink).is_ready() {}
+        }
+    }
+
+    #[test]
+    fn after_a_look_all_is_received_that_waits() {
+        let mut io = io();
+        let mut cx = Context::from_waker(Waker::noop());
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sent = 2 * BATCH_SIZE + 1;
+        for _ in 0..sent {
+            sender.send_to(b"x", io.local_address().unwrap()).unwrap();
+        }
+        // The last one is there: so are all.
+        let socket = io.reactor.0.try_clone().unwrap();
+        socket.set_nonblocking(false).unwrap();
+        socket.peek(&mut [0; 8]).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        assert!(io.busy_poll(LONG, &mut || false).is_some());
+        let mut received = 0;
+        while io.poll_receive(&mut cx, &mut |_| received += 1).is_ready() {}
+        assert_eq!(received, sent);
     }
 
     #[test]
@@ -277,8 +322,8 @@ mod tests {
             asked += 1;
             asked == 10
         };
-        assert_eq!(io.busy_poll(AGES, &mut enough), *SEVERAL_PROCESSORS);
+        assert!(io.busy_poll(LONG, &mut enough).is_some());
         let time = Duration::from_micros(10);
-        assert!(!io.busy_poll(time, &mut || false));
+        assert!(io.busy_poll(time, &mut || false).is_none());
     }
 }

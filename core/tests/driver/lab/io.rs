@@ -33,11 +33,13 @@ pub struct Socket {
     pub sends: u64,
     /// Whoever floods it sends as much as it can take.
     pub flooded: bool,
-    /// What another thread does whenever its owner looks for datagrams without sleeping.
+    /// Time passes while its owner looks for datagrams without sleeping.
+    pub sees: bool,
+    /// What another thread does as soon as its owner looks so.
     pub meanwhile: Option<Box<dyn FnMut() + Send>>,
-    /// So many times its owner has looked so, and so many times it found something to do.
+    /// So many times its owner has looked so, and when it found something.
     pub looks: u64,
-    pub finds: u64,
+    pub found_at: Vec<Instant>,
     /// So many of those looks held up a task that could have run.
     pub holdups: u64,
 }
@@ -60,6 +62,13 @@ impl LabIo {
             key,
             wakes: BTreeSet::new(),
         }
+    }
+}
+
+impl LabIo {
+    fn on_socket<T>(&self, act: impl FnOnce(&mut Socket) -> T) -> T {
+        let mut inner = self.lab.lock();
+        act(inner.sockets.get_mut(&self.key).expect("it is bound"))
     }
 }
 
@@ -143,28 +152,34 @@ impl Io for LabIo {
         Poll::Ready(Ok(()))
     }
 
-    fn busy_poll(&mut self, _: Duration, interrupted: &mut dyn FnMut() -> bool) -> bool {
-        let look = |change: &mut dyn FnMut(&mut Socket)| {
-            let mut inner = self.lab.lock();
-            change(inner.sockets.get_mut(&self.key).expect("it is bound"));
-        };
+    fn busy_poll(
+        &mut self,
+        time: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Option<Duration> {
+        let begin = self.lab.now();
         let holds_up = !self.lab.ready.is_empty();
-        let mut meanwhile = None;
-        look(&mut |socket| {
+        let (sees, mut meanwhile, reader) = self.on_socket(|socket| {
             socket.looks += 1;
             socket.holdups += u64::from(holds_up);
-            meanwhile = socket.meanwhile.take();
+            (socket.sees, socket.meanwhile.take(), socket.reader.take())
         });
         if let Some(act) = &mut meanwhile {
             act();
         }
-        let mut found = interrupted();
-        look(&mut |socket| {
-            socket.meanwhile = meanwhile.take();
-            found |= !socket.arrived.is_empty();
-            socket.finds += u64::from(found);
+        // Nobody is told of what comes meanwhile: who looks finds it.
+        let mut something = || self.on_socket(|socket| !socket.arrived.is_empty()) || interrupted();
+        let mut found = something();
+        while sees && !found && self.lab.take_step(begin + time) {
+            found = something();
+        }
+        let now = self.lab.now();
+        self.on_socket(|socket| {
+            socket.meanwhile = meanwhile;
+            socket.reader = reader;
+            socket.found_at.extend(found.then_some(now));
         });
-        found
+        found.then(|| now - begin)
     }
 
     fn poll_sleep_until(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {

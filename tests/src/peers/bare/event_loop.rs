@@ -38,10 +38,10 @@ pub struct Moment {
     pub lag: Duration,
 }
 
-/// A wait that takes longer has slept. What a system call takes is a tenth of it.
-const SLEPT: Duration = Duration::from_micros(20);
+/// A wait that takes longer was a rest. What a system call takes is a tenth of it.
+const RESTED: Duration = Duration::from_micros(20);
 
-/// After so many events of a turn that begins with a sleep, what they have led to goes out; then
+/// After so many events of a turn that follows a rest, what they have led to goes out; then
 /// after this times as many, and so on.
 const EARLY: usize = 16;
 const EARLY_GROWTH: usize = 4;
@@ -62,7 +62,7 @@ pub fn run(endpoints: &mut [Endpoint], application: &mut impl Application) -> Re
         // There was nothing to do here, and so there is for a peer that waits for an answer: it is
         // to begin with the first ones, and not to sleep until all are made. When both are busy
         // anyway, the fewest packets are the fastest.
-        early = (Instant::now() - before > SLEPT).then_some(EARLY);
+        early = (Instant::now() - before > RESTED).then_some(EARLY);
     }
     Ok(())
 }
@@ -136,18 +136,22 @@ fn wait(
             .min()
     };
     let mut ready = false;
+    let mut passed = Duration::ZERO;
     if time != Some(Duration::ZERO)
-        && let Some(patience) = busy_poll.before_sleep()
+        && let Some(most) = busy_poll.before_sleep()
     {
-        let until = now + time.map_or(patience, |time| time.min(patience));
-        while !ready && Instant::now() < until {
+        let left = time.unwrap_or(most);
+        while !ready && passed < most.min(left) {
             ready = poll(&mut polled, Some(Duration::ZERO))?;
+            passed = Instant::now() - now;
         }
-        busy_poll.looked(ready);
+        // One that a deadline has cut short says nothing.
+        if ready || left >= most {
+            busy_poll.looked(ready.then_some(passed));
+        }
     }
     if !ready {
-        let gone = Instant::now() - now;
-        poll(&mut polled, time.map(|time| time.saturating_sub(gone)))?;
+        poll(&mut polled, time.map(|time| time.saturating_sub(passed)))?;
     }
     for (endpoint, polled) in endpoints.iter().zip(&polled) {
         let ready = polled.revents().unwrap_or(PollFlags::POLLIN);

@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use smol::{Executor, Timer};
-use trunkline_core::driver::system::{UdpIo, bind_shards, busy_poll, look_up, random_seed};
+use trunkline_core::driver::system::{UdpIo, bind_shards, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
-use trunkline_core::{BusyPoll, Seed, Steering};
+use trunkline_core::{Seed, Steering};
 
 use crate::reactor::Reactor;
 use crate::shard::Shard;
@@ -110,10 +110,6 @@ impl Platform for Runtime {
 
     fn wall(&self) -> SystemTime {
         SystemTime::now()
-    }
-
-    fn busy_poll() -> BusyPoll {
-        busy_poll()
     }
 
     fn seed() -> io::Result<Seed> {

@@ -64,7 +64,8 @@ impl system::Reactor for Reactor {
     }
 
     fn step_aside(&mut self, cx: &mut Context<'_>) {
-        // After its first poll, the runtime wakes the task once all others and the reactor had their turn.
+        // Polled once, it has the runtime wake the task when no other is ready and the reactor was asked.
+        // (On several threads it then runs before what the reactor has woken.)
         let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
@@ -78,5 +79,47 @@ impl system::Reactor for Reactor {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sleep.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::{Arc, Mutex};
+
+    use trunkline_core::driver::system::Reactor as _;
+
+    use super::*;
+
+    /// What the runtime polls first on one thread, of a task that steps aside and the main future,
+    /// which the task has woken before.
+    #[test]
+    fn who_steps_aside_lets_all_others_go_first() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        runtime.block_on(async {
+            let (wake, woken) = tokio::sync::oneshot::channel();
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let mut reactor = Reactor::register(socket, None).unwrap();
+            let (mut wake, mut aside, polls) = (Some(wake), false, order.clone());
+            let task = tokio::spawn(poll_fn(move |cx| {
+                if aside {
+                    polls.lock().unwrap().push("task");
+                    return Poll::Ready(());
+                }
+                aside = true;
+                wake.take().unwrap().send(()).unwrap();
+                reactor.step_aside(cx);
+                Poll::Pending
+            }));
+            woken.await.unwrap();
+            order.lock().unwrap().push("main");
+            task.await.unwrap();
+        });
+        assert_eq!(*order.lock().unwrap(), ["main", "task"]);
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
-use trunkline_core::driver::system::{UdpIo, bind_shards, busy_poll, look_up, random_seed};
+use trunkline_core::driver::system::{UdpIo, bind_shards, default_busy_poll, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
 use trunkline_core::{BusyPoll, Seed, Steering};
 
@@ -77,8 +77,8 @@ impl Platform for Runtime {
         SystemTime::now()
     }
 
-    fn busy_poll() -> BusyPoll {
-        busy_poll()
+    fn default_busy_poll() -> BusyPoll {
+        default_busy_poll()
     }
 
     fn seed() -> io::Result<Seed> {

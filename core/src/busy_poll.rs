@@ -19,8 +19,9 @@ const LONGEST_PAUSE: u32 = 256;
 /// Going to sleep and being woken takes a thread some 50 µs, more than what a peer nearby takes to
 /// answer. So looking first makes answers come sooner, and for less processor time, where they mostly
 /// come within that time. Elsewhere it is waste. So each look in vain doubles the number of sleeps until
-/// the next look, and each one that finds something within 50 µs halves it: a loop whose looks mostly
-/// succeed looks each time, others nearly never.
+/// the next look, each one that finds something within 50 µs halves it, and each one that finds
+/// something later makes it one more: a loop whose looks mostly succeed looks each time, others nearly
+/// never.
 ///
 /// A thread that looks takes a whole processor, and nothing else on it runs. On a single processor
 /// nobody else could do anything meanwhile: use [`BusyPoll::NEVER`] there.
@@ -29,12 +30,13 @@ const LONGEST_PAUSE: u32 = 256;
 /// # use std::time::{Duration, Instant};
 /// # use trunkline_core::BusyPoll;
 /// # fn datagrams_wait() -> bool { false }
+/// # fn time_left() -> Option<Duration> { None }
 /// # fn sleep_until_datagrams_come_or_a_deadline_has_come() {}
 /// let mut busy_poll = BusyPoll::default();
 /// for _turn in 0..3 {
 ///     // … all that there is to do; then:
 ///     let mut found = None;
-///     if let Some(time) = busy_poll.before_sleep() {
+///     if let Some(time) = busy_poll.before_sleep(time_left()) {
 ///         let begin = Instant::now();
 ///         while found.is_none() && begin.elapsed() < time {
 ///             found = datagrams_wait().then(|| begin.elapsed());
@@ -68,10 +70,11 @@ impl BusyPoll {
         }
     }
 
-    /// For how long to look, at most, before the sleep that is to begin now; `None`: not at all. The
-    /// same again until it is told what came of a look.
-    pub fn before_sleep(&mut self) -> Option<Duration> {
-        if self.time.is_zero() {
+    /// For how long to look, at most, before the sleep that is to begin now, and that ends in any case
+    /// after `left`, if that is known; `None`: not at all. The same again until it is told what came of
+    /// a look. No look goes on beyond the end of the sleep.
+    pub fn before_sleep(&mut self, left: Option<Duration>) -> Option<Duration> {
+        if self.time.is_zero() || left.is_some_and(|left| left < self.time) {
             return None;
         }
         match self.left.checked_sub(1) {
@@ -83,12 +86,11 @@ impl BusyPoll {
         }
     }
 
-    /// A look has found something to do, after so long, or nothing. Say nothing of one that ended early
-    /// for another reason.
+    /// A look has found something to do, after so long, or nothing.
     pub fn looked(&mut self, found_after: Option<Duration>) {
         self.pause = match found_after {
             Some(time) if time <= SLEEP => self.pause / 2,
-            Some(_) => self.pause,
+            Some(_) => (self.pause + 1).min(LONGEST_PAUSE),
             None => (self.pause * 2).clamp(1, LONGEST_PAUSE),
         };
         self.left = self.pause;
@@ -116,7 +118,7 @@ mod tests {
     ) -> u32 {
         let mut looks = 0;
         for sleep in 0..sleeps {
-            if busy_poll.before_sleep().is_some() {
+            if busy_poll.before_sleep(None).is_some() {
                 looks += 1;
                 busy_poll.looked(finds(sleep));
             }
@@ -162,8 +164,29 @@ mod tests {
     #[test]
     fn what_comes_late_makes_nobody_look_more_often() {
         let mut busy_poll = BusyPoll::default();
-        let looks = looks(&mut busy_poll, 100 * (FIRST_PAUSE + 1), |_| SLOW);
-        assert_eq!(looks, 100);
+        looks(&mut busy_poll, 3 * FIRST_PAUSE, |_| QUICK);
+        looks(&mut busy_poll, 100_000, |_| SLOW);
+        assert!(looks(&mut busy_poll, 100 * LONGEST_PAUSE, |_| SLOW) <= 100);
+        // Now and then something quick.
+        let mixed = |sleep: u32| {
+            if sleep.is_multiple_of(10) {
+                QUICK
+            } else {
+                SLOW
+            }
+        };
+        let looks = looks(&mut busy_poll, 10_000, mixed);
+        assert!(looks < 2_000, "{looks}");
+    }
+
+    #[test]
+    fn a_sleep_that_ends_sooner_begins_at_once() {
+        let mut busy_poll = BusyPoll::default();
+        looks(&mut busy_poll, 3 * FIRST_PAUSE, |_| QUICK);
+        let time = busy_poll.before_sleep(None).unwrap();
+        assert_eq!(busy_poll.before_sleep(Some(time)), Some(time));
+        assert_eq!(busy_poll.before_sleep(Some(time / 2)), None);
+        assert_eq!(busy_poll.before_sleep(None), Some(time));
     }
 
     #[test]

@@ -163,9 +163,10 @@ impl<P: Platform> ClientBuilder<P> {
         self
     }
 
-    /// How long to look for datagrams before sleeping, where that pays: see [`BusyPoll`]. By default
-    /// up to 100 µs, if there is more than one processor. Nothing else on its thread runs meanwhile, but
-    /// what could run when it began has run.
+    /// How long to look for datagrams before sleeping, where that pays: see [`BusyPoll`]. Nothing else on
+    /// its thread runs meanwhile. By default up to 100 µs on tokio, if there is more than one processor,
+    /// and never on smol, whose executors look after nothing but their tasks as long as one of them is
+    /// always ready: set it for drivers that have a thread to themselves.
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
         self.busy_poll = Some(busy_poll);
         self
@@ -268,7 +269,7 @@ impl<P: Platform> ClientBuilder<P> {
             ask: None,
             resolver,
             timeouts,
-            busy_poll: self.busy_poll.unwrap_or_else(P::busy_poll),
+            busy_poll: self.busy_poll.unwrap_or_else(P::default_busy_poll),
         };
         let mut driver = Driver::new(node, io, parts);
         driver.end_with_last_session();

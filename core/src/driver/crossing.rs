@@ -231,14 +231,10 @@ impl<I: Io> Io for Crossed<I> {
         self.io.poll_send(cx, transmit, contents)
     }
 
-    fn busy_poll(
-        &mut self,
-        time: Duration,
-        interrupted: &mut dyn FnMut() -> bool,
-    ) -> Option<Duration> {
+    fn look(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> Option<Duration> {
         let Self { io, crossing, .. } = self;
         let own = self.own;
-        io.busy_poll(time, &mut || interrupted() || !crossing.is_empty(own))
+        io.look(time, &mut || interrupted() || !crossing.is_empty(own))
     }
 
     fn step_aside(&mut self, cx: &mut Context<'_>) {
@@ -275,9 +271,9 @@ mod tests {
         }
     }
 
-    /// A socket in memory.
+    /// A socket in memory, and how often it stepped aside.
     #[derive(Default)]
-    struct Memory(Vec<Datagram>);
+    struct Memory(Vec<Datagram>, usize);
 
     impl Io for Memory {
         fn local_address(&self) -> io::Result<SocketAddr> {
@@ -314,12 +310,16 @@ mod tests {
             Poll::Ready(Ok(()))
         }
 
-        fn busy_poll(
+        fn look(
             &mut self,
             time: Duration,
             interrupted: &mut dyn FnMut() -> bool,
         ) -> Option<Duration> {
             interrupted().then_some(time)
+        }
+
+        fn step_aside(&mut self, _: &mut Context<'_>) {
+            self.1 += 1;
         }
 
         fn poll_sleep_until(&mut self, _: &mut Context<'_>, _: Option<Instant>) -> Poll<()> {
@@ -424,7 +424,7 @@ mod tests {
     fn what_another_shard_leaves_ends_a_look() {
         let (_, mut shards) = shards();
         let found = |shard: &mut Crossed<Memory>, interrupted: bool| {
-            let found = shard.busy_poll(Duration::MAX, &mut || interrupted);
+            let found = shard.look(Duration::MAX, &mut || interrupted);
             found.is_some()
         };
         assert!(!found(&mut shards[1], false));
@@ -433,6 +433,8 @@ mod tests {
         assert_eq!(receive(&mut shards[0], Waker::noop()), []);
         assert!(found(&mut shards[1], false));
         assert!(!found(&mut shards[2], false));
+        shards[1].step_aside(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(shards[1].io.1, 1, "as its socket does it");
     }
 
     #[test]

@@ -244,6 +244,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_serves_again_unless_somebody_waits() {
+        let permits = Arc::new(Permits::new(1));
+        let (mut first, _, waker) = applicant(&permits);
+        let cx = Context::from_waker(&waker);
+        for _ in 0..3 {
+            let permit = first.acquire(&cx).unwrap();
+            first.keep(permit);
+            assert_eq!(permits.used.load(Ordering::SeqCst), 1);
+        }
+        let (mut second, count, other) = applicant(&permits);
+        assert!(second.acquire(&Context::from_waker(&other)).is_none());
+        assert!(first.acquire(&cx).is_none(), "it is the other one's turn");
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        drop(second.acquire(&Context::from_waker(&other)).unwrap());
+        let permit = first.acquire(&cx).unwrap();
+        first.keep(permit);
+        first.give_back();
+        assert_eq!(permits.used.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
     fn no_wake_up_is_lost_between_threads() {
         let permits = Arc::new(Permits::new(2));
         let running = AtomicUsize::new(0);

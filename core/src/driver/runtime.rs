@@ -44,7 +44,7 @@ pub trait Platform: Runtime + Clone {
     fn wall(&self) -> SystemTime;
 
     /// How its drivers look for datagrams, unless told otherwise.
-    fn busy_poll() -> BusyPoll {
+    fn default_busy_poll() -> BusyPoll {
         BusyPoll::NEVER
     }
 
@@ -95,11 +95,7 @@ pub trait Io: Send + Unpin + 'static {
 
     /// Looks for datagrams without sleeping, for at most so long, and says after how long there were
     /// some for [`Io::poll_receive`] to take, or `interrupted` said to stop.
-    fn busy_poll(
-        &mut self,
-        time: Duration,
-        interrupted: &mut dyn FnMut() -> bool,
-    ) -> Option<Duration> {
+    fn look(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> Option<Duration> {
         let _ = (time, interrupted);
         None
     }

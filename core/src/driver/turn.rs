@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// A node, the socket it uses, and everything that handles of it need: a future that ends once
-/// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then
+/// the node is closed. Each poll is one turn, or a look for something to do, and one: commands, then datagrams that have arrived, then
 /// timers (a peer that has spoken is never timed out), then what follows from them, then what is
 /// to be sent; or commands alone, where others that belong with them are on their way. Dropping it
 /// settles every waiting future as [`super::Stopped`], and tells hooks and events of each session's
@@ -239,7 +239,7 @@ impl<I: Io> Driver<I> {
         let received = self.receive(cx, now);
         let drained = received != Received::Budget;
         self.fire_timers(now, drained);
-        let (reported, quiet) = self.report_events(now);
+        let reported = self.report_events(now);
         let told = self.ledger.take_told();
         let crowd = self.crowd.wake(told);
         self.ledger.wake();
@@ -248,7 +248,7 @@ impl<I: Io> Driver<I> {
             // A socket that takes nothing is not waited for: queues bound what is queued meanwhile.
             self.gathering.sent();
         }
-        let idle = drained && quiet && sent != Sending::Budget && self.taken.is_empty();
+        let idle = drained && reported.all && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {
             // Whoever is still there learns that this side has gone.
             let end = self.give_up(now);
@@ -264,36 +264,32 @@ impl<I: Io> Driver<I> {
             return Poll::Pending;
         }
         let deadline = self.deadline(now, received, sent);
-        let rests = received == Received::All && sent == Sending::Done;
-        if rests && let Some(time) = self.busy_poll.before_sleep() {
-            // Whoever was woken goes first, for nothing else runs while it looks.
-            if !stepped_aside || commanded || reported || told > 0 {
-                self.stepped_aside = true;
-                self.io.step_aside(cx);
-                return Poll::Pending;
-            }
-            if self.finds_something(now, time, deadline) {
-                return self.turn(cx);
-            }
-        }
         if self.io.poll_sleep_until(cx, deadline).is_ready() {
             cx.waker().wake_by_ref();
-        } else if rests {
-            self.portion.rest();
+            return Poll::Pending;
+        }
+        if received != Received::All || sent != Sending::Done {
+            return Poll::Pending;
+        }
+        let left = deadline.map(|due| due.saturating_duration_since(now));
+        match self.busy_poll.before_sleep(left) {
+            // Whoever was woken goes first, for nothing else runs while it looks.
+            Some(_) if commanded || reported.some || told > 0 || !stepped_aside => {
+                self.stepped_aside = true;
+                self.io.step_aside(cx);
+            }
+            // Others have just had their turn; after that one, they have theirs again.
+            Some(time) if self.finds_something(time) => return self.turn(cx),
+            _ => self.portion.rest(),
         }
         Poll::Pending
     }
 
-    /// Looks for something to do, for so long or until the deadline.
-    fn finds_something(&mut self, now: Instant, time: Duration, deadline: Option<Instant>) -> bool {
-        let left = deadline.map_or(time, |due| due.saturating_duration_since(now));
+    /// Looks for something to do, for so long.
+    fn finds_something(&mut self, time: Duration) -> bool {
         let mailbox = &self.desk.mailbox;
-        let mut interrupted = || !mailbox.is_empty();
-        let found = self.io.busy_poll(time.min(left), &mut interrupted);
-        // One that the deadline has cut short says nothing.
-        if found.is_some() || left >= time {
-            self.busy_poll.looked(found);
-        }
+        let found = self.io.look(time, &mut || !mailbox.is_empty());
+        self.busy_poll.looked(found);
         if found.is_some_and(|after| after > REST) {
             self.portion.rest();
         }
@@ -353,17 +349,21 @@ impl<I: Io> Driver<I> {
         self.fire_alarms(now);
     }
 
-    /// Passes on what happened; says whether it has, and whether that is all.
-    fn report_events(&mut self, now: Instant) -> (bool, bool) {
+    /// Passes on what happened.
+    fn report_events(&mut self, now: Instant) -> Reported {
         let mut passed_on = 0;
-        while self.portion.allows(passed_on, self.node.events_waiting()) {
+        let all = loop {
+            if !self.portion.allows(passed_on, self.node.events_waiting()) {
+                break !self.node.may_have_events();
+            }
             let Some(event) = self.node.poll_event() else {
-                return (passed_on > 0, true);
+                break true;
             };
             self.report(now, event);
             passed_on += 1;
-        }
-        (passed_on > 0, !self.node.may_have_events())
+        };
+        let some = passed_on > 0;
+        Reported { some, all }
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Sending {
@@ -428,6 +428,15 @@ impl<I: Io> Driver<I> {
 pub(super) fn find(peers: &mut [Option<Lodger>], session: SessionKey) -> Option<&mut Lodger> {
     let lodger = peers.get_mut(session.place())?.as_mut();
     lodger.filter(|lodger| lodger.peer.session() == session)
+}
+
+/// What was passed on of what happened.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    /// Something.
+    some: bool,
+    /// All there was.
+    all: bool,
 }
 
 /// How far receiving came.

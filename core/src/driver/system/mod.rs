@@ -29,7 +29,7 @@ pub fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
 
 /// How to look for datagrams on this machine: as is the default, with more than one processor, and
 /// otherwise never. It counts those that the first caller's thread may use, once.
-pub fn busy_poll() -> BusyPoll {
+pub fn default_busy_poll() -> BusyPoll {
     static SEVERAL: LazyLock<bool> =
         LazyLock::new(|| available_parallelism().is_ok_and(|count| count.get() > 1));
     if *SEVERAL {

@@ -152,11 +152,7 @@ impl Io for LabIo {
         Poll::Ready(Ok(()))
     }
 
-    fn busy_poll(
-        &mut self,
-        time: Duration,
-        interrupted: &mut dyn FnMut() -> bool,
-    ) -> Option<Duration> {
+    fn look(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> Option<Duration> {
         let begin = self.lab.now();
         let holds_up = !self.lab.ready.is_empty();
         let (sees, mut meanwhile, reader) = self.on_socket(|socket| {

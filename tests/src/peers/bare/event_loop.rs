@@ -138,17 +138,13 @@ fn wait(
     let mut ready = false;
     let mut passed = Duration::ZERO;
     if time != Some(Duration::ZERO)
-        && let Some(most) = busy_poll.before_sleep()
+        && let Some(most) = busy_poll.before_sleep(time)
     {
-        let left = time.unwrap_or(most);
-        while !ready && passed < most.min(left) {
+        while !ready && passed < most {
             ready = poll(&mut polled, Some(Duration::ZERO))?;
             passed = Instant::now() - now;
         }
-        // One that a deadline has cut short says nothing.
-        if ready || left >= most {
-            busy_poll.looked(ready.then_some(passed));
-        }
+        busy_poll.looked(ready.then_some(passed));
     }
     if !ready {
         poll(&mut polled, time.map(|time| time.saturating_sub(passed)))?;

@@ -132,7 +132,7 @@ impl Node {
                     && let Some(entry) = self.links.get_mut(key)
                 {
                     entry.carrier.handle_datagram(event);
-                    self.mark(key);
+                    entry.only_heard |= self.dirty.mark(key.0);
                 }
             }
             Arrived::New(carrier) => {
@@ -162,6 +162,7 @@ impl Node {
             carrier,
             timer: TimerSlot::default(),
             half_open,
+            only_heard: false,
             forget_at: None,
         };
         let key = self.links.insert_with(|key| {

@@ -285,7 +285,7 @@ impl Node {
                     while let Some(link) = self.starved.pop() {
                         // A link may have gone while it waited, and another have its slot.
                         if self.links.get(LinkKey(link)).is_some() {
-                            self.dirty.mark(link);
+                            self.mark(LinkKey(link));
                         }
                     }
                 }
@@ -336,7 +336,10 @@ impl Node {
     }
 
     fn mark(&mut self, link: LinkKey) {
-        self.dirty.mark(link.0);
+        let waits_already = !self.dirty.mark(link.0);
+        if waits_already && let Some(entry) = self.links.get_mut(link) {
+            entry.only_heard = false;
+        }
     }
 
     fn mark_session(&mut self, session: SessionKey) {

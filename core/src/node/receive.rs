@@ -10,6 +10,7 @@ use trunkline_proto as wire;
 use crate::error::{CloseCode, DisconnectReason, Status, StatusCode, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
+use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, Fault};
@@ -23,7 +24,6 @@ const LANE_BUDGET: usize = 256;
 
 impl Node {
     pub(super) fn visit(&mut self, key: LinkKey) {
-        let now = self.now;
         loop {
             let Some(entry) = self.links.get_mut(key) else {
                 return;
@@ -33,6 +33,31 @@ impl Node {
                 Some(event) => self.carrier_event(key, event),
             }
         }
+        if !self.has_nothing_new(key) {
+            self.read_and_write(key);
+        }
+        self.sending.mark(key.0);
+        self.watch(key);
+    }
+
+    /// After a datagram of acknowledgements there is nothing to read or to write. Finding that out one
+    /// by one would bring all of a session's memory into the cache.
+    fn has_nothing_new(&mut self, key: LinkKey) -> bool {
+        let Some(entry) = self.links.get_mut(key) else {
+            return false;
+        };
+        let only_heard = std::mem::take(&mut entry.only_heard);
+        let stirred = entry.carrier.take_stirred();
+        let up = matches!(entry.link.stage, Stage::Up) && entry.link.peer_close.is_none();
+        let nothing = only_heard && !stirred && up;
+        if nothing {
+            entry.carrier.pass_turn();
+        }
+        nothing
+    }
+
+    fn read_and_write(&mut self, key: LinkKey) {
+        let now = self.now;
         if let Err(fault) = self.read(now, key) {
             self.link_fault(now, key, &fault);
         }
@@ -40,8 +65,6 @@ impl Node {
         if let Err(fault) = self.check_control_backlog(key) {
             self.link_fault(now, key, &fault);
         }
-        self.sending.mark(key.0);
-        self.watch(key);
     }
 
     /// The end that this side has announced: how the peer then ends its streams is no fault.

@@ -61,7 +61,8 @@ impl BusyPoll {
     /// Every sleep begins at once.
     pub const NEVER: Self = Self::new(Duration::ZERO);
 
-    /// Looks take at most so long, each; [`Duration::ZERO`]: there are none. The default is 100 µs.
+    /// Looks take at most so long, each; [`Duration::ZERO`]: there are none. The default is 100 µs. A
+    /// sleep that is known to be shorter begins at once, so long looks are rare where timers are short.
     pub const fn new(time: Duration) -> Self {
         Self {
             time,
@@ -72,7 +73,7 @@ impl BusyPoll {
 
     /// For how long to look, at most, before the sleep that is to begin now, and that ends in any case
     /// after `left`, if that is known; `None`: not at all. The same again until it is told what came of
-    /// a look. No look goes on beyond the end of the sleep.
+    /// a look.
     pub fn before_sleep(&mut self, left: Option<Duration>) -> Option<Duration> {
         if self.time.is_zero() || left.is_some_and(|left| left < self.time) {
             return None;

@@ -94,7 +94,8 @@ pub trait Io: Send + Unpin + 'static {
     ) -> Poll<io::Result<()>>;
 
     /// Looks for datagrams without sleeping, for at most so long, and says after how long there were
-    /// some for [`Io::poll_receive`] to take, or `interrupted` said to stop.
+    /// some for [`Io::poll_receive`] to take, or `interrupted` said to stop. Called only when that was
+    /// pending.
     fn look(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> Option<Duration> {
         let _ = (time, interrupted);
         None

@@ -50,9 +50,10 @@ thread_local! {
 }
 
 /// A node, the socket it uses, and everything that handles of it need: a future that ends once
-/// the node is closed. Each poll is one turn, or a look for something to do, and one: commands, then datagrams that have arrived, then
-/// timers (a peer that has spoken is never timed out), then what follows from them, then what is
-/// to be sent; or commands alone, where others that belong with them are on their way. Dropping it
+/// the node is closed. Each poll is one turn: commands, then datagrams that have arrived, then timers
+/// (a peer that has spoken is never timed out), then what follows from them, then what is to be sent; or
+/// commands alone, where others that belong with them are on their way. After a turn that leaves nothing to
+/// do, it may look for something for a moment, and then has another one at once. Dropping it
 /// settles every waiting future as [`super::Stopped`], and tells hooks and events of each session's
 /// end and of what nobody waited for.
 pub struct Driver<I: Io> {
@@ -278,9 +279,14 @@ impl<I: Io> Driver<I> {
                 self.stepped_aside = true;
                 self.io.step_aside(cx);
             }
-            // Others have just had their turn; after that one, they have theirs again.
-            Some(time) if self.finds_something(time) => return self.turn(cx),
-            _ => self.portion.rest(),
+            Some(time) => {
+                if self.finds_something(time) {
+                    // Others have just had their turn. That one looks no more before they had it again.
+                    return self.turn(cx);
+                }
+                self.portion.rest();
+            }
+            None => self.portion.rest(),
         }
         Poll::Pending
     }

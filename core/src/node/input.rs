@@ -132,7 +132,8 @@ impl Node {
                     && let Some(entry) = self.links.get_mut(key)
                 {
                     entry.carrier.handle_datagram(event);
-                    entry.only_heard |= self.dirty.mark(key.0);
+                    // What it holds says whether there is more to do than to send.
+                    self.dirty.mark(key.0);
                 }
             }
             Arrived::New(carrier) => {
@@ -162,7 +163,7 @@ impl Node {
             carrier,
             timer: TimerSlot::default(),
             half_open,
-            only_heard: false,
+            asked: false,
             forget_at: None,
         };
         let key = self.links.insert_with(|key| {

@@ -336,9 +336,9 @@ impl Node {
     }
 
     fn mark(&mut self, link: LinkKey) {
-        let waits_already = !self.dirty.mark(link.0);
-        if waits_already && let Some(entry) = self.links.get_mut(link) {
-            entry.only_heard = false;
+        self.dirty.mark(link.0);
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.asked = true;
         }
     }
 

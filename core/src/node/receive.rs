@@ -33,27 +33,31 @@ impl Node {
                 Some(event) => self.carrier_event(key, event),
             }
         }
-        if !self.has_nothing_new(key) {
+        if self.wants_nothing(key) {
+            // As if it had been read: in a replay of what goes above QUIC it is.
+            if let Some(entry) = self.links.get_mut(key) {
+                entry.carrier.pass_turn();
+            }
+        } else {
             self.read_and_write(key);
         }
         self.sending.mark(key.0);
         self.watch(key);
     }
 
-    /// After a datagram of acknowledgements there is nothing to read or to write. Finding that out one
-    /// by one would bring all of a session's memory into the cache.
-    fn has_nothing_new(&mut self, key: LinkKey) -> bool {
+    /// Whether a visit would find nothing to read or to write, as after a datagram of acknowledgements.
+    /// Finding that out one by one would bring all of a session's memory into the cache. Asking is what
+    /// the visit is for: what follows is asked for anew.
+    fn wants_nothing(&mut self, key: LinkKey) -> bool {
+        let has_room = self.events.has_room();
         let Some(entry) = self.links.get_mut(key) else {
             return false;
         };
-        let only_heard = std::mem::take(&mut entry.only_heard);
+        let asked = std::mem::take(&mut entry.asked);
         let stirred = entry.carrier.take_stirred();
         let up = matches!(entry.link.stage, Stage::Up) && entry.link.peer_close.is_none();
-        let nothing = only_heard && !stirred && up;
-        if nothing {
-            entry.carrier.pass_turn();
-        }
-        nothing
+        // Without room for events it is to be visited again, whatever it has.
+        up && has_room && !asked && !stirred
     }
 
     fn read_and_write(&mut self, key: LinkKey) {

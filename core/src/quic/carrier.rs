@@ -52,7 +52,7 @@ pub(crate) struct Carrier {
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
     /// Since this was last asked, something came that may be read, or a stream may take what it did not
-    /// before.
+    /// before; or one could not be opened, for nothing tells when it can be.
     stirred: bool,
     /// How many pings had been sent when QUIC took another path to the peer, until one more has.
     moved: Option<u64>,

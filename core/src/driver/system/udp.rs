@@ -170,9 +170,6 @@ impl<R: Reactor> Io for UdpIo<R> {
     }
 
     fn look(&mut self, time: Duration, interrupted: &mut dyn FnMut() -> bool) -> Option<Duration> {
-        if self.batches.is_filled() {
-            return Some(Duration::ZERO);
-        }
         let begin = clock();
         loop {
             // An error concerns one datagram. If it stays, the reactor tells of it as of any other.

@@ -132,8 +132,7 @@ impl Node {
                     && let Some(entry) = self.links.get_mut(key)
                 {
                     entry.carrier.handle_datagram(event);
-                    // What it holds says whether there is more to do than to send.
-                    self.dirty.mark(key.0);
+                    self.mark(key);
                 }
             }
             Arrived::New(carrier) => {
@@ -163,7 +162,6 @@ impl Node {
             carrier,
             timer: TimerSlot::default(),
             half_open,
-            asked: false,
             forget_at: None,
         };
         let key = self.links.insert_with(|key| {

@@ -285,7 +285,7 @@ impl Node {
                     while let Some(link) = self.starved.pop() {
                         // A link may have gone while it waited, and another have its slot.
                         if self.links.get(LinkKey(link)).is_some() {
-                            self.mark(LinkKey(link));
+                            self.dirty.mark(link);
                         }
                     }
                 }
@@ -337,9 +337,6 @@ impl Node {
 
     fn mark(&mut self, link: LinkKey) {
         self.dirty.mark(link.0);
-        if let Some(entry) = self.links.get_mut(link) {
-            entry.asked = true;
-        }
     }
 
     fn mark_session(&mut self, session: SessionKey) {

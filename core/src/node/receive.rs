@@ -10,7 +10,6 @@ use trunkline_proto as wire;
 use crate::error::{CloseCode, DisconnectReason, Status, StatusCode, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
-use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, Fault};
@@ -24,6 +23,7 @@ const LANE_BUDGET: usize = 256;
 
 impl Node {
     pub(super) fn visit(&mut self, key: LinkKey) {
+        let now = self.now;
         loop {
             let Some(entry) = self.links.get_mut(key) else {
                 return;
@@ -33,35 +33,6 @@ impl Node {
                 Some(event) => self.carrier_event(key, event),
             }
         }
-        if self.wants_nothing(key) {
-            // As if it had been read: in a replay of what goes above QUIC it is.
-            if let Some(entry) = self.links.get_mut(key) {
-                entry.carrier.pass_turn();
-            }
-        } else {
-            self.read_and_write(key);
-        }
-        self.sending.mark(key.0);
-        self.watch(key);
-    }
-
-    /// Whether a visit would find nothing to read or to write, as after a datagram of acknowledgements.
-    /// Finding that out one by one would bring all of a session's memory into the cache. Asking is what
-    /// the visit is for: what follows is asked for anew.
-    fn wants_nothing(&mut self, key: LinkKey) -> bool {
-        let has_room = self.events.has_room();
-        let Some(entry) = self.links.get_mut(key) else {
-            return false;
-        };
-        let asked = std::mem::take(&mut entry.asked);
-        let stirred = entry.carrier.take_stirred();
-        let up = matches!(entry.link.stage, Stage::Up) && entry.link.peer_close.is_none();
-        // Without room for events it is to be visited again, whatever it has.
-        up && has_room && !asked && !stirred
-    }
-
-    fn read_and_write(&mut self, key: LinkKey) {
-        let now = self.now;
         if let Err(fault) = self.read(now, key) {
             self.link_fault(now, key, &fault);
         }
@@ -69,6 +40,8 @@ impl Node {
         if let Err(fault) = self.check_control_backlog(key) {
             self.link_fault(now, key, &fault);
         }
+        self.sending.mark(key.0);
+        self.watch(key);
     }
 
     /// The end that this side has announced: how the peer then ends its streams is no fault.

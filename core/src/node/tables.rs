@@ -21,8 +21,6 @@ pub(super) struct LinkEntry {
     /// It is a server's, and nobody has been admitted over it: it counts as one of this network, also
     /// once it has ended.
     pub(super) half_open: Option<Network>,
-    /// Its visit was asked for, and does not come of a datagram alone.
-    pub(super) asked: bool,
     /// When it is forgotten at the latest, once it has ended.
     pub(super) forget_at: Option<Instant>,
 }

@@ -51,9 +51,6 @@ pub(crate) struct Carrier {
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
-    /// Since this was last asked, something came that may be read, or a stream may take what it did not
-    /// before; or one could not be opened, for nothing tells when it can be.
-    stirred: bool,
     /// How many pings had been sent when QUIC took another path to the peer, until one more has.
     moved: Option<u64>,
 }
@@ -78,7 +75,6 @@ impl Carrier {
             lanes_out: Vec::new(),
             lanes_in: Vec::new(),
             turn: 0,
-            stirred: true,
             moved: None,
         }
     }
@@ -139,7 +135,6 @@ impl Carrier {
 
     /// Does what a connection's event asks for, unless that is the node's to do.
     fn take(&mut self, event: ConnectionEvent) -> Option<CarrierEvent> {
-        self.stirred = true;
         match event {
             ConnectionEvent::Connected => return Some(CarrierEvent::Up),
             ConnectionEvent::Lost(reason) => return Some(CarrierEvent::Down(reason)),
@@ -159,13 +154,6 @@ impl Carrier {
             ConnectionEvent::Writable(id) => self.flush(id),
         }
         None
-    }
-
-    /// Whether there may be something to read or to write that there was not when this was last asked:
-    /// `false` after a datagram that held nothing but acknowledgements. Call it after
-    /// [`Self::poll`].
-    pub(crate) fn take_stirred(&mut self) -> bool {
-        std::mem::take(&mut self.stirred)
     }
 
     /// There are no datagrams to send: what there is besides.
@@ -265,7 +253,6 @@ impl Carrier {
         if self.control.is_none() && self.connection.side() == Side::Client {
             let Some(id) = self.connection.open(Dir::Bi, priority::CONTROL) else {
                 self.notes.note(|| LinkNote::Unopened(LinkStream::Control));
-                self.stirred = true;
                 return;
             };
             opening = true;
@@ -310,7 +297,6 @@ impl Carrier {
         let Some(id) = self.connection.open(Dir::Uni, lane_priority(lane)) else {
             self.notes
                 .note(|| LinkNote::Unopened(LinkStream::Lane(lane)));
-            self.stirred = true;
             return false;
         };
         let mut out = Outgoing::new(id);

@@ -14,6 +14,10 @@ pub(crate) enum Arrival {
     Gap,
 }
 
+/// From so many envelopes, or so many bytes, on, they are not left unreported for long.
+const FEW: u64 = 16;
+const FEW_BYTES: usize = 4 << 10;
+
 /// The receiving side of one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -52,6 +56,12 @@ impl Inbox {
     /// Whether so much is unreported that the peer's window may be waiting for it.
     pub(crate) fn report_is_urgent(&self, window: usize) -> bool {
         self.unreported_bytes >= window / 4 || self.next - self.reported >= 256
+    }
+
+    /// Whether so little is unreported that the peer may well keep it for a while. Asked of lanes of answers
+    /// alone: no application waits for room in those.
+    pub(crate) fn report_can_wait(&self) -> bool {
+        self.unreported_bytes < FEW_BYTES && self.next - self.reported < FEW
     }
 
     /// The peer was told, by a receipt or by an answer, that everything below `next` is held.
@@ -121,5 +131,17 @@ mod tests {
         assert!(!inbox.report_is_urgent(1_204));
         (1..256).for_each(|seq| assert_eq!(inbox.arrived(seq, 0), Arrival::New));
         assert!(inbox.report_is_urgent(usize::MAX));
+    }
+
+    #[test]
+    fn few_small_envelopes_can_wait() {
+        let mut inbox = Inbox::default();
+        (0..15).for_each(|seq| assert_eq!(inbox.arrived(seq, 10), Arrival::New));
+        assert!(inbox.report_can_wait());
+        inbox.arrived(15, 10);
+        assert!(!inbox.report_can_wait());
+        inbox.reported(16);
+        inbox.arrived(16, 4_096);
+        assert!(!inbox.report_can_wait());
     }
 }

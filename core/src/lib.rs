@@ -115,6 +115,7 @@ mod inbox;
 mod link;
 mod message;
 mod metrics;
+mod moments;
 mod node;
 mod outbox;
 mod planted;

@@ -316,7 +316,7 @@ fn wherever_it_breaks_a_client_finds_its_session_from_elsewhere() {
         }
     }
     // The handshake and all that follows were cut, at sessions of every shard.
-    assert!(before >= 16 && resumed >= 150, "{before} {resumed}");
+    assert!(before >= 16 && resumed >= 120, "{before} {resumed}");
     assert!(homes.iter().all(|count| *count > 0), "{homes:?}");
 }
 

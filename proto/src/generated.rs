@@ -135,7 +135,7 @@ pub struct Heartbeat {
     #[prost(bool, tag = "2")]
     pub echo: bool,
 }
-/// What the sender's session holds by now.
+/// What the sender's session holds by now; without entries: that it waits for what the peer's holds.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Receipts {
     #[prost(message, repeated, tag = "1")]

@@ -21,6 +21,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
             "config",
             "error",
             "message",
+            "moments",
             "planted",
             "seed",
             "sliding",

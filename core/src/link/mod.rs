@@ -48,6 +48,10 @@ pub(crate) struct Link {
     pub(crate) peer_close: Option<PeerClose>,
     /// How often the peer has said that it leaves.
     pub(crate) drains: u8,
+    /// The peer has said that it waits for receipts: none is put off.
+    pub(crate) peer_awaits_receipts: bool,
+    /// This side has said so.
+    pub(crate) has_asked: bool,
 }
 
 /// A Close of the peer's that this side has not followed yet.
@@ -70,6 +74,8 @@ impl Link {
             peer: PeerLimits::default(),
             peer_close: None,
             drains: 0,
+            peer_awaits_receipts: false,
+            has_asked: false,
         }
     }
 

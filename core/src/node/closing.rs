@@ -97,6 +97,14 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
+        let session = entry
+            .link
+            .session
+            .and_then(|key| self.sessions.get_mut(key));
+        if let Some(session) = session {
+            // The peer can be done only once it knows what this side holds.
+            session.receipt_due = true;
+        }
         let by = now + self.config.timeouts.close;
         entry.link.peer_close.get_or_insert(PeerClose {
             code: CloseCode(code),

@@ -8,11 +8,10 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::error::CloseCode;
-use crate::id::{DeliveryKey, Lane, LinkKey, SessionKey};
+use crate::id::{DeliveryKey, LinkKey};
 use crate::link::Stage;
 use crate::quic::Fault;
 
-use super::receive::known_lane;
 use super::{Event, Node};
 
 /// How many control frames may wait for a peer that does not read them. A peer that does leaves
@@ -60,9 +59,9 @@ impl Node {
                 }
                 Ok(())
             }
-            (Stage::Up, Frame::Receipts(receipts)) => {
-                session.map_or(Ok(()), |session| self.receipts(session, &receipts.receipts))
-            }
+            (Stage::Up, Frame::Receipts(receipts)) => session.map_or(Ok(()), |session| {
+                self.receipts_frame(key, session, &receipts.receipts)
+            }),
             (Stage::Up, Frame::Cancel(cancel)) => {
                 let Some(session_key) = session else {
                     return Ok(());
@@ -94,39 +93,6 @@ impl Node {
                 ),
             )),
         }
-    }
-
-    pub(super) fn receipts(
-        &mut self,
-        session_key: SessionKey,
-        receipts: &[wire::Receipt],
-    ) -> Result<(), Fault> {
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return Ok(());
-        };
-        for receipt in receipts {
-            let lane = known_lane(receipt.lane, self.config.limits.lanes)?;
-            let held = if lane == Lane::BEST_EFFORT {
-                session.conversation.best_effort.received(receipt.next)
-            } else {
-                session
-                    .conversation
-                    .lanes
-                    .held_by_peer(lane, receipt.next)
-                    .is_ok()
-            };
-            if !held {
-                return Err(Fault::new(
-                    CloseCode::BAD_RECEIPT,
-                    format!(
-                        "lane {lane} was reported as received up to {}: so much was never sent",
-                        receipt.next
-                    ),
-                ));
-            }
-        }
-        self.room_again(session_key);
-        Ok(())
     }
 
     /// Control frames are written as they come up; a peer that does not read them must not make

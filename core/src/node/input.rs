@@ -131,7 +131,7 @@ impl Node {
                 if let Some(key) = key
                     && let Some(entry) = self.links.get_mut(key)
                 {
-                    entry.carrier.handle_datagram(event);
+                    entry.carrier.handle_datagram(now, event);
                     self.mark(key);
                 }
             }

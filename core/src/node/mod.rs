@@ -17,6 +17,7 @@ mod messages;
 mod misfits;
 mod queue;
 mod race;
+mod receipts;
 mod receive;
 mod roles;
 mod room;

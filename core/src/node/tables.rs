@@ -59,6 +59,8 @@ pub(super) struct Session {
     pub(super) close_timer: TimerSlot,
     pub(super) receipt_timer: TimerSlot,
     pub(super) receipt_due: bool,
+    /// When receipts went out last.
+    pub(super) reported: Option<Instant>,
     pub(super) connected_since: Option<Instant>,
     pub(super) sent: u64,
     pub(super) received: u64,

@@ -38,7 +38,7 @@ pub struct Transmit {
 
 /// Best-effort bytes that are on their way to a peer and not reported as received. Receivers report
 /// every quarter of it, whatever either side has configured, for there is no timer behind that.
-const BEST_EFFORT_WINDOW: usize = 256 << 10;
+pub(super) const BEST_EFFORT_WINDOW: usize = 256 << 10;
 
 /// How far off QUIC's next deadline is at least when a link has said all.
 const SOONEST: Duration = Duration::from_micros(1);
@@ -189,6 +189,7 @@ impl Node {
         let welcomed = matches!(entry.link.stage, Stage::Up);
         session.conversation.gather_acks();
         let mut sent = Vec::new();
+        let mut written = 0;
         for lane in session.conversation.lanes.sequenced() {
             // Before Welcome only the lanes that every server has are sure to exist.
             if welcomed || lane == Lane::DEFAULT || lane == Lane::BULK {
@@ -202,9 +203,10 @@ impl Node {
                 };
                 let report = self.config.report_sent.then_some(&mut sent);
                 let frames = write_lane(now, entry, session, lane, bounds, report);
-                self.metrics.frames_out += frames;
+                written += frames;
             }
         }
+        self.metrics.frames_out += written;
         for (lane, tag) in sent {
             self.events.push(Event::Sent {
                 session: session_key,
@@ -214,7 +216,8 @@ impl Node {
         }
         self.write_best_effort(key, session_key);
         self.report_dropped(session_key);
-        self.write_receipts(now, key, session_key);
+        self.write_receipts(now, key, session_key, written > 0);
+        self.ask_for_receipts(key, session_key);
         self.say_close(key, session_key);
         self.follow_peer_close(now, key);
         self.account(session_key);
@@ -247,60 +250,6 @@ impl Node {
             }
             let pieces = self.alike.pieces();
             entry.carrier.write_lane(Lane::BEST_EFFORT, pieces);
-        }
-    }
-
-    /// Reports what was received, if it is urgent, if it has waited long enough, or never before
-    /// the timer that is started here.
-    fn write_receipts(&mut self, now: Instant, key: LinkKey, session_key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return;
-        };
-        let welcomed = self
-            .links
-            .get(key)
-            .is_some_and(|e| matches!(e.link.stage, Stage::Up));
-        if !welcomed {
-            return;
-        }
-        let due = std::mem::take(&mut session.receipt_due);
-        let window = self.config.limits.lane_window_bytes;
-        let lanes = &mut session.conversation.lanes;
-        let mut receipts = Vec::new();
-        let mut waiting = false;
-        for lane in lanes.sequenced().chain([Lane::BEST_EFFORT]) {
-            let Some(inbox) = lanes.inbox_mut(lane) else {
-                continue;
-            };
-            let Some(next) = inbox.unreported() else {
-                continue;
-            };
-            let window = if lane == Lane::BEST_EFFORT {
-                BEST_EFFORT_WINDOW
-            } else {
-                window
-            };
-            // Best effort needs receipts for its window alone, never in time.
-            if inbox.report_is_urgent(window) || (due && lane != Lane::BEST_EFFORT) {
-                inbox.reported(next);
-                receipts.push(wire::Receipt {
-                    lane: u32::from(lane.number()),
-                    next,
-                });
-            } else if lane != Lane::BEST_EFFORT {
-                waiting = true;
-            }
-        }
-        let timer = &mut session.receipt_timer;
-        if !waiting {
-            self.timers.cancel(timer);
-        } else if self.timers.deadline(timer).is_none() {
-            let deadline = now + self.config.timeouts.receipt;
-            self.timers
-                .set(timer, TimeoutReason::Receipt(session_key), deadline);
-        }
-        if !receipts.is_empty() {
-            self.send_control(key, Frame::Receipts(wire::Receipts { receipts }));
         }
     }
 

@@ -333,6 +333,7 @@ impl Node {
             close_timer: TimerSlot::default(),
             receipt_timer: TimerSlot::default(),
             receipt_due: false,
+            reported: None,
             connected_since: None,
             sent: 0,
             received: 0,

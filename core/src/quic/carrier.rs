@@ -378,10 +378,10 @@ impl Carrier {
         self.turn = self.turn.wrapping_add(1) % self.lanes_in.len().max(1);
     }
 
-    pub(crate) fn handle_datagram(&mut self, event: quinn_proto::ConnectionEvent) {
+    pub(crate) fn handle_datagram(&mut self, now: Instant, event: quinn_proto::ConnectionEvent) {
         let before = (self.connection.path(), self.address());
         self.notes.note(|| LinkNote::Came);
-        self.connection.handle_event(event);
+        self.connection.handle_datagram(now, event);
         self.look_at_path(before);
     }
 

@@ -11,6 +11,7 @@ use quinn_proto::{
 };
 use rustls_pki_types::CertificateDer;
 
+use super::acks::AckMoments;
 use super::copies::Copies;
 use super::endpoint::Endpoint;
 use super::reasons;
@@ -61,8 +62,8 @@ pub(crate) enum Taken {
     reason = "all of a node's are of the same kind, and a box would cost the common one"
 )]
 pub(crate) enum Connection {
-    /// With second copies of what it sends, if those are wanted.
-    Quic(quinn_proto::Connection, Option<Box<Copies>>),
+    /// With the moments of its acknowledgements, and second copies of what it sends, if those are wanted.
+    Quic(quinn_proto::Connection, AckMoments, Option<Box<Copies>>),
     Scripted(Box<Script>),
 }
 
@@ -70,7 +71,7 @@ impl Connection {
     /// Carries events between the connection and its endpoint.
     pub(crate) fn exchange(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
         match self {
-            Self::Quic(connection, _) => {
+            Self::Quic(connection, ..) => {
                 while let Some(event) = connection.poll_endpoint_events() {
                     if let Some(event) = endpoint.handle_event(handle, event) {
                         connection.handle_event(event);
@@ -83,7 +84,7 @@ impl Connection {
 
     pub(crate) fn poll(&mut self) -> Option<ConnectionEvent> {
         let connection = match self {
-            Self::Quic(connection, _) => connection,
+            Self::Quic(connection, ..) => connection,
             Self::Scripted(script) => return script.poll(),
         };
         loop {
@@ -106,7 +107,7 @@ impl Connection {
 
     pub(crate) fn side(&self) -> Side {
         match self {
-            Self::Quic(connection, _) => connection.side(),
+            Self::Quic(connection, ..) => connection.side(),
             Self::Scripted(script) => script.side(),
         }
     }
@@ -114,7 +115,7 @@ impl Connection {
     /// Opens a stream of that priority; `None`: the peer allows no more.
     pub(crate) fn open(&mut self, dir: Dir, priority: i32) -> Option<StreamId> {
         match self {
-            Self::Quic(connection, _) => {
+            Self::Quic(connection, ..) => {
                 let id = connection.streams().open(dir)?;
                 connection.send_stream(id).set_priority(priority).ok();
                 Some(id)
@@ -126,14 +127,14 @@ impl Connection {
     /// The next stream that the peer has opened.
     pub(crate) fn accept(&mut self, dir: Dir) -> Option<StreamId> {
         match self {
-            Self::Quic(connection, _) => connection.streams().accept(dir),
+            Self::Quic(connection, ..) => connection.streams().accept(dir),
             Self::Scripted(script) => script.accept(dir),
         }
     }
 
     /// In which order QUIC sends what streams hold; higher goes first.
     pub(crate) fn prioritize(&mut self, id: StreamId, priority: i32) {
-        if let Self::Quic(connection, _) = self {
+        if let Self::Quic(connection, ..) = self {
             connection.send_stream(id).set_priority(priority).ok();
         }
     }
@@ -141,7 +142,7 @@ impl Connection {
     /// Gives a stream chunks to send. What it has taken is left empty, or without its beginning.
     pub(crate) fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Taken {
         match self {
-            Self::Quic(connection, _) => match connection.send_stream(id).write_chunks(chunks) {
+            Self::Quic(connection, ..) => match connection.send_stream(id).write_chunks(chunks) {
                 Ok(written) => Taken::Chunks(written.chunks),
                 Err(WriteError::Blocked) => Taken::Nothing,
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => Taken::Ended,
@@ -153,7 +154,7 @@ impl Connection {
     /// What came next in a stream; `None`: nothing yet.
     pub(crate) fn read(&mut self, id: StreamId) -> Result<Option<Bytes>, Fault> {
         let connection = match self {
-            Self::Quic(connection, _) => connection,
+            Self::Quic(connection, ..) => connection,
             Self::Scripted(script) => return script.read(id),
         };
         let mut stream = connection.recv_stream(id);
@@ -174,7 +175,7 @@ impl Connection {
     /// Tells the peer that a stream is not wanted.
     pub(crate) fn refuse(&mut self, id: StreamId) {
         match self {
-            Self::Quic(connection, _) => {
+            Self::Quic(connection, ..) => {
                 let code = reasons::var_int(CloseCode::PROTOCOL_VIOLATION);
                 connection.recv_stream(id).stop(code).ok();
             }
@@ -182,18 +183,21 @@ impl Connection {
         }
     }
 
-    pub(crate) fn handle_event(&mut self, event: quinn_proto::ConnectionEvent) {
-        if let Self::Quic(connection, _) = self {
+    /// A datagram for it has come.
+    pub(crate) fn handle_datagram(&mut self, now: Instant, event: quinn_proto::ConnectionEvent) {
+        if let Self::Quic(connection, acks, _) = self {
             connection.handle_event(event);
+            acks.came(now, connection.poll_timeout());
         }
     }
 
     /// When it wants its timeout.
     pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Quic(connection, copies) => {
+            Self::Quic(connection, acks, copies) => {
                 let copy = copies.as_ref().and_then(|copies| copies.next());
-                connection.poll_timeout().into_iter().chain(copy).min()
+                let own = connection.poll_timeout().map(|at| acks.moment(at));
+                own.into_iter().chain(copy).min()
             }
             Self::Scripted(script) => script.poll_timeout(now),
         }
@@ -208,10 +212,13 @@ impl Connection {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Self::Quic(connection, _) = self
-            && connection.poll_timeout().is_some_and(|at| at <= now)
+        if let Self::Quic(connection, acks, _) = self
+            && let Some(deadline) = connection.poll_timeout()
+            && acks.moment(deadline) <= now
         {
-            connection.handle_timeout(now);
+            // That may be before its time. It is the next deadline, so that no other has come by then, but for one
+            // of the same instant.
+            connection.handle_timeout(deadline.max(now));
         }
     }
 
@@ -219,7 +226,7 @@ impl Connection {
     /// A path's address says less, for there may be two to the same one.
     pub(crate) fn path(&self) -> Option<usize> {
         match self {
-            Self::Quic(connection, _) => {
+            Self::Quic(connection, ..) => {
                 let controller = std::ptr::from_ref(connection.congestion_state());
                 Some(controller.cast::<()>().addr())
             }
@@ -230,14 +237,14 @@ impl Connection {
     /// How many pings were sent, if QUIC sends them.
     pub(crate) fn pings_sent(&self) -> Option<u64> {
         match self {
-            Self::Quic(connection, _) => Some(connection.stats().frame_tx.ping),
+            Self::Quic(connection, ..) => Some(connection.stats().frame_tx.ping),
             Self::Scripted(_) => None,
         }
     }
 
     /// Has the peer answer.
     pub(crate) fn ping(&mut self) {
-        if let Self::Quic(connection, _) = self {
+        if let Self::Quic(connection, ..) = self {
             connection.ping();
         }
     }
@@ -249,7 +256,7 @@ impl Connection {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let (connection, copies) = match self {
-            Self::Quic(connection, copies) => (connection, copies),
+            Self::Quic(connection, _, copies) => (connection, copies),
             Self::Scripted(script) => return script.poll_transmit(),
         };
         let peer = connection.remote_address();
@@ -269,7 +276,7 @@ impl Connection {
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
         match self {
-            Self::Quic(connection, copies) => {
+            Self::Quic(connection, _, copies) => {
                 *copies = None;
                 let reason = Bytes::copy_from_slice(reason.as_bytes());
                 connection.close(now, reasons::var_int(code), reason);
@@ -280,14 +287,14 @@ impl Connection {
 
     /// It may receive so much ahead, as its endpoint has it for peers that are known.
     pub(crate) fn widen(&mut self, endpoint: &Endpoint) {
-        if let Self::Quic(connection, _) = self {
+        if let Self::Quic(connection, ..) = self {
             connection.set_receive_window(endpoint.receive_window());
         }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         match self {
-            Self::Quic(connection, _) => connection.is_closed(),
+            Self::Quic(connection, ..) => connection.is_closed(),
             Self::Scripted(script) => script.is_closed(),
         }
     }
@@ -304,7 +311,7 @@ impl Connection {
     /// may be another's.
     pub(crate) fn abandon(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
         self.exchange(handle, endpoint);
-        if let Self::Quic(connection, _) = self
+        if let Self::Quic(connection, ..) = self
             && !connection.is_drained()
         {
             endpoint.handle_event(handle, EndpointEvent::drained());
@@ -313,21 +320,21 @@ impl Connection {
 
     pub(crate) fn is_drained(&mut self) -> bool {
         match self {
-            Self::Quic(connection, _) => connection.is_drained(),
+            Self::Quic(connection, ..) => connection.is_drained(),
             Self::Scripted(script) => script.is_drained(),
         }
     }
 
     pub(crate) fn round_trip_time(&self) -> Duration {
         match self {
-            Self::Quic(connection, _) => connection.rtt(),
+            Self::Quic(connection, ..) => connection.rtt(),
             Self::Scripted(_) => Duration::ZERO,
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::Quic(connection, _) => connection.remote_address(),
+            Self::Quic(connection, ..) => connection.remote_address(),
             Self::Scripted(script) => script.address(),
         }
     }
@@ -335,7 +342,7 @@ impl Connection {
     /// The peer's certificates, verified during the handshake.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         match self {
-            Self::Quic(connection, _) => connection
+            Self::Quic(connection, ..) => connection
                 .crypto_session()
                 .peer_identity()
                 .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())

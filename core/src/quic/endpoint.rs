@@ -11,6 +11,7 @@ use quinn_proto::{
 };
 use rustls_pki_types::CertificateDer;
 
+use super::acks::AckMoments;
 use super::carrier::Carrier;
 use super::connection::Connection;
 use super::copies::Copies;
@@ -26,6 +27,7 @@ use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
 use crate::error::{CommandError, ConfigError, DisconnectReason};
 use crate::id::LinkKey;
+use crate::moments::Moments;
 use crate::seed::Seed;
 use crate::steering::NAMING;
 
@@ -73,6 +75,8 @@ pub(crate) struct Endpoint {
     redial_ids: Option<SeededCidGenerator>,
     wall: WallClock,
     receive_window: VarInt,
+    /// What each connection begins with.
+    acks: AckMoments,
     /// Connections say things twice where that helps.
     copies_on_loss: bool,
     /// In place of QUIC.
@@ -152,6 +156,7 @@ impl Endpoint {
             redial_ids: shard.map(|shard| sources.connection_id_generator(Some(shard))),
             wall,
             receive_window: receive_window(config),
+            acks: AckMoments::new(Moments::new(keys.now)),
             copies_on_loss: config.transport.copies_on_loss,
             scripts: None,
             // All shards of a server together keep to it.
@@ -258,7 +263,7 @@ impl Endpoint {
                             Arrived::Failed(ended(connection))
                         }
                         Ok((handle, connection)) => {
-                            let connection = Connection::Quic(connection, self.copies());
+                            let connection = Connection::Quic(connection, self.acks, self.copies());
                             Arrived::New(Box::new(Carrier::new(handle, connection)))
                         }
                         Err(error) => {
@@ -313,7 +318,10 @@ impl Endpoint {
         config.initial_dst_cid_provider(Arc::new(move || first));
         match self.inner.connect(now, config, address, server_name) {
             Ok((handle, connection)) => {
-                let carrier = Carrier::new(handle, Connection::Quic(connection, self.copies()));
+                let carrier = Carrier::new(
+                    handle,
+                    Connection::Quic(connection, self.acks, self.copies()),
+                );
                 Ok((carrier, begins))
             }
             Err(ConnectError::InvalidServerName(_)) => Err(CommandError::InvalidServerName),

@@ -1,5 +1,6 @@
 //! QUIC: the only place that names types of quinn-proto or rustls.
 
+mod acks;
 mod bounded;
 mod carrier;
 mod connection;

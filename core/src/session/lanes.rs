@@ -72,6 +72,20 @@ impl Lanes {
         self.answers
     }
 
+    /// Whether this side can write or make no more answers before the peer says that it holds those that were
+    /// written.
+    pub(crate) fn answers_are_stuck(&self, limits: &Limits) -> bool {
+        let full = self.answers.is_full(0, limits);
+        let outboxes = self.pairs.iter().rev().take(ANSWER_LANES);
+        outboxes.map(|pair| &pair.outbox).any(|outbox| {
+            let in_flight = outbox.in_flight();
+            match outbox.unwritten() {
+                None => full && in_flight > 0,
+                Some(_) => in_flight >= limits.lane_window_bytes,
+            }
+        })
+    }
+
     /// Inlined, as all that an entry goes through: moving one that has just been made stalls the
     /// processor.
     #[inline(always)]

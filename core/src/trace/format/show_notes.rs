@@ -121,6 +121,7 @@ fn control(frame: &Bytes) -> String {
             let what = if beat.echo { "echo" } else { "beat" };
             format!("Heartbeat, {what} {}", beat.number)
         }
+        Some(Frame::Receipts(receipts)) if receipts.receipts.is_empty() => "Receipts wanted".into(),
         Some(Frame::Receipts(receipts)) => {
             let each = receipts.receipts.iter();
             let each: Vec<String> = each

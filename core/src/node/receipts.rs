@@ -1,0 +1,185 @@
+//! Receipts: what each side tells the other that it holds, so that it need not be kept there any longer.
+
+use std::time::{Duration, Instant};
+
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
+use crate::error::CloseCode;
+use crate::id::{Lane, LinkKey, SessionKey};
+use crate::link::Stage;
+use crate::moments::Moments;
+use crate::quic::Fault;
+use crate::session::is_answers;
+
+use super::receive::known_lane;
+use super::transmit::BEST_EFFORT_WINDOW;
+use super::{Node, TimeoutReason};
+
+/// Who has something else to say, or whose peer waits, tells what it holds as often as this, however long it
+/// may be kept for itself.
+const OFTEN: Duration = Duration::from_millis(25);
+
+/// How long few small answers may go unreported. The peer keeps them as long, but its application does not wait
+/// for that, and most are reported with the next request.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+impl Node {
+    /// Reports what was received: if it is urgent, if it has waited long enough, if it is the last there will be,
+    /// or if there is something to go with and nothing was reported for 25 ms, for a packet of its own costs as
+    /// much as a message. Otherwise a timer is started.
+    pub(super) fn write_receipts(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        session_key: SessionKey,
+        with_others: bool,
+    ) {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let Some(entry) = self.links.get(key) else {
+            return;
+        };
+        let link = &entry.link;
+        if !matches!(link.stage, Stage::Up) {
+            return;
+        }
+        let interval = self.config.timeouts.receipt;
+        let in_a_hurry =
+            link.peer_awaits_receipts || link.peer_close.is_some() || session.closing.is_some();
+        let rides = with_others
+            && session
+                .reported
+                .is_none_or(|at| now.saturating_duration_since(at) >= interval.min(OFTEN));
+        // Close is said next, and the peer can follow only once it knows what this side holds.
+        let closes = session.closing.as_ref().is_some_and(|c| !c.said);
+        let last = closes && session.conversation.is_quiet();
+        let due = std::mem::take(&mut session.receipt_due) || rides || last;
+        let window = self.config.limits.lane_window_bytes;
+        let lanes = &mut session.conversation.lanes;
+        let mut receipts = Vec::new();
+        let mut waits: Option<Duration> = None;
+        for lane in lanes.sequenced().chain([Lane::BEST_EFFORT]) {
+            let Some(inbox) = lanes.inbox_mut(lane) else {
+                continue;
+            };
+            let Some(next) = inbox.unreported() else {
+                continue;
+            };
+            let window = if lane == Lane::BEST_EFFORT {
+                BEST_EFFORT_WINDOW
+            } else {
+                window
+            };
+            // Best effort needs receipts for its window alone, never in time.
+            if inbox.report_is_urgent(window) || (due && lane != Lane::BEST_EFFORT) {
+                inbox.reported(next);
+                receipts.push(wire::Receipt {
+                    lane: u32::from(lane.number()),
+                    next,
+                });
+            } else if lane != Lane::BEST_EFFORT {
+                let time = if in_a_hurry {
+                    interval.min(OFTEN)
+                } else if is_answers(lane) && inbox.report_can_wait() {
+                    interval.max(PATIENCE)
+                } else {
+                    interval
+                };
+                waits = Some(waits.map_or(time, |waits| waits.min(time)));
+            }
+        }
+        let timer = &mut session.receipt_timer;
+        match waits {
+            None => self.timers.cancel(timer),
+            Some(time) => {
+                // At a moment at which acknowledgements go out, too: one packet for both.
+                let deadline = Moments::new(self.origin).last_between(now, now + time);
+                if self.timers.deadline(timer).is_none_or(|at| deadline < at) {
+                    let owner = TimeoutReason::Receipt(session_key);
+                    self.timers.set(timer, owner, deadline);
+                }
+            }
+        }
+        if !receipts.is_empty() {
+            session.reported = Some(now);
+            self.send_control(key, Frame::Receipts(wire::Receipts { receipts }));
+        }
+    }
+
+    /// Tells the peer, once a link, that this side waits for what it puts off: to close, or for room to write
+    /// or to make answers.
+    pub(super) fn ask_for_receipts(&mut self, key: LinkKey, session_key: SessionKey) {
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let link = &mut entry.link;
+        if link.has_asked || !matches!(link.stage, Stage::Up) {
+            return;
+        }
+        let conversation = &session.conversation;
+        let closes = session.closing.is_some() || link.peer_close.is_some();
+        let waits = closes && !conversation.has_said_all();
+        if !waits && !conversation.lanes.answers_are_stuck(&self.config.limits) {
+            return;
+        }
+        link.has_asked = true;
+        let receipts = Vec::new();
+        self.send_control(key, Frame::Receipts(wire::Receipts { receipts }));
+    }
+
+    /// `Receipts` came: what the peer holds, or, without entries, that it waits for this side's.
+    pub(super) fn receipts_frame(
+        &mut self,
+        key: LinkKey,
+        session_key: SessionKey,
+        receipts: &[wire::Receipt],
+    ) -> Result<(), Fault> {
+        if receipts.is_empty()
+            && let Some(entry) = self.links.get_mut(key)
+            && let Some(session) = self.sessions.get_mut(session_key)
+            && !std::mem::replace(&mut entry.link.peer_awaits_receipts, true)
+        {
+            session.receipt_due = true;
+        }
+        self.receipts(session_key, receipts)
+    }
+
+    /// The peer's session holds so much.
+    pub(super) fn receipts(
+        &mut self,
+        session_key: SessionKey,
+        receipts: &[wire::Receipt],
+    ) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Ok(());
+        };
+        for receipt in receipts {
+            let lane = known_lane(receipt.lane, self.config.limits.lanes)?;
+            let held = if lane == Lane::BEST_EFFORT {
+                session.conversation.best_effort.received(receipt.next)
+            } else {
+                session
+                    .conversation
+                    .lanes
+                    .held_by_peer(lane, receipt.next)
+                    .is_ok()
+            };
+            if !held {
+                return Err(Fault::new(
+                    CloseCode::BAD_RECEIPT,
+                    format!(
+                        "lane {lane} was reported as received up to {}: so much was never sent",
+                        receipt.next
+                    ),
+                ));
+            }
+        }
+        self.room_again(session_key);
+        Ok(())
+    }
+}

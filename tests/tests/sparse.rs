@@ -1,0 +1,173 @@
+//! Little traffic on a session: what it costs in datagrams, and that nobody waits for what is put off.
+
+#![allow(clippy::unwrap_used, reason = "tests end by panicking")]
+
+use std::time::Duration;
+
+use trunkline_core::{CloseCode, Config, DrainPlan, Event, PromiseKey, SessionKey};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server and a client that have been connected for so long that QUIC has nothing left to find out.
+fn rested(seed: u64) -> (World, NodeIndex, NodeIndex, SessionKey) {
+    let (mut world, server, client) = World::pair(seed);
+    let session = world.connect(client, server, "alice");
+    world.run(5 * SECOND, silent);
+    (world, server, client, session)
+}
+
+fn of_server(world: &mut World, server: NodeIndex) -> SessionKey {
+    world.node(server).sessions().next().unwrap().session
+}
+
+/// Replies to the first message that the server was handed.
+fn answer(world: &mut World, server: NodeIndex) {
+    let mut log = world.log(server).iter();
+    let delivery = log.find_map(|(_, event)| match event {
+        Event::Message(delivery) => Some(delivery.clone()),
+        _ => None,
+    });
+    let (now, delivery) = (world.now(), delivery.unwrap());
+    let node = world.node(server);
+    node.reply(now, delivery.key, delivery.tag, delivery.body)
+        .unwrap();
+}
+
+#[test]
+fn a_request_now_and_then_takes_three_datagrams() {
+    let (mut world, server, client, session) = rested(1);
+    let datagrams = |world: &mut World| world.sent(client, server) + world.sent(server, client);
+    let before = datagrams(&mut world);
+    for _ in 0..20 {
+        let promise = world.request(client, session, b"now and then");
+        world.run(250 * MILLISECOND, echo);
+        assert!(world.outcome(client, promise).is_some());
+    }
+    // Request, reply, acknowledgement; and now and then something else: one heartbeat at most, and the last
+    // receipts.
+    let took = datagrams(&mut world) - before;
+    assert!((60..=66).contains(&took), "{took} datagrams");
+}
+
+#[test]
+fn a_message_now_and_then_is_acked_in_three_datagrams_too() {
+    let (mut world, server, client, session) = rested(2);
+    let datagrams = |world: &mut World| world.sent(client, server) + world.sent(server, client);
+    let before = datagrams(&mut world);
+    for _ in 0..20 {
+        let promise = world.send_acked(client, session, b"now and then");
+        world.run(250 * MILLISECOND, echo);
+        assert!(world.outcome(client, promise).is_some());
+    }
+    let took = datagrams(&mut world) - before;
+    assert!((60..=66).contains(&took), "{took} datagrams");
+}
+
+#[test]
+fn who_closes_does_not_wait_for_receipts_that_are_put_off() {
+    let (mut world, server, client, session) = rested(3);
+    world.request(client, session, b"the last one");
+    world.run(100 * MILLISECOND, echo);
+    let (key, now) = (of_server(&mut world, server), world.now());
+    let node = world.node(server);
+    node.close(now, key, CloseCode::NORMAL, "enough").unwrap();
+    world.run(100 * MILLISECOND, echo);
+    assert_eq!(world.node(server).sessions().count(), 0);
+    assert_eq!(world.node(client).sessions().count(), 0);
+}
+
+#[test]
+fn who_closes_says_at_once_what_it_has_put_off() {
+    let (mut world, server, client, session) = rested(6);
+    world.request(client, session, b"the last one");
+    world.run(200 * MILLISECOND, echo);
+    let now = world.now();
+    let node = world.node(client);
+    node.close(now, session, CloseCode::NORMAL, "enough")
+        .unwrap();
+    // There and back.
+    world.run(2 * world.path.delay + MILLISECOND, echo);
+    assert_eq!(world.node(server).sessions().count(), 0);
+    assert_eq!(world.node(client).sessions().count(), 0);
+}
+
+#[test]
+fn the_last_reply_is_reported_with_close() {
+    let (mut world, server, client, session) = rested(7);
+    world.request(client, session, b"takes its time");
+    world.run(100 * MILLISECOND, silent);
+    let now = world.now();
+    let node = world.node(client);
+    node.close(now, session, CloseCode::NORMAL, "enough")
+        .unwrap();
+    world.run(100 * MILLISECOND, silent);
+    answer(&mut world, server);
+    // The reply, and Close there and back.
+    world.run(3 * world.path.delay + MILLISECOND, silent);
+    assert_eq!(world.node(server).sessions().count(), 0);
+    assert_eq!(world.node(client).sessions().count(), 0);
+}
+
+#[test]
+fn who_drains_does_not_either_whatever_is_answered_meanwhile() {
+    let (mut world, server, client, session) = rested(4);
+    let open = world.request(client, session, b"takes its time");
+    world.run(100 * MILLISECOND, silent);
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: None,
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(SECOND, silent);
+    assert_eq!(world.node(server).sessions().count(), 1);
+    answer(&mut world, server);
+    world.run(100 * MILLISECOND, silent);
+    assert!(world.outcome(client, open).unwrap().starts_with("Replied"));
+    assert_eq!(world.node(server).sessions().count(), 0);
+}
+
+/// How many of so many promises, all made at once, settle within a second, with these settings at the server
+/// and, if `both`, at the client.
+fn settle(
+    set: impl Fn(&mut Config),
+    both: bool,
+    promise: impl Fn(&mut World, NodeIndex, SessionKey) -> PromiseKey,
+    count: usize,
+) -> usize {
+    let mut world = World::new(5);
+    let usual = world.config().clone();
+    set(world.config());
+    let server = world.server();
+    if !both {
+        *world.config() = usual;
+    }
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let promises: Vec<_> = (0..count)
+        .map(|_| promise(&mut world, client, session))
+        .collect();
+    world.run(SECOND, echo);
+    let settled = |promise: &&_| world.outcome(client, **promise).is_some();
+    promises.iter().filter(settled).count()
+}
+
+#[test]
+fn a_server_with_room_for_few_answers_does_not_wait_either() {
+    let ask = |world: &mut World, client, session| world.request(client, session, &[7; 100]);
+    assert_eq!(settle(|c| c.limits.outbox_messages = 4, false, ask, 40), 40);
+    assert_eq!(
+        settle(|c| c.limits.lane_window_bytes = 1_024, false, ask, 40),
+        40
+    );
+}
+
+#[test]
+fn nor_does_one_whose_acks_weigh_more_than_they_are_long() {
+    let send = |world: &mut World, client, session| world.send_acked(client, session, b"short");
+    let settled = settle(|c| c.limits.lane_window_bytes = 10_000, true, send, 600);
+    assert_eq!(settled, 600);
+}

@@ -48,13 +48,14 @@ impl Default for Shard {
     }
 }
 
-/// When a peer counts as dead: `misses` intervals in which no frame came.
+/// When a peer counts as dead: after `misses` intervals without a sign of life, which is a frame, or what
+/// acknowledges a client's heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Time between two heartbeats of a client (15 s). A server tells its clients, who clamp what
     /// they are told to 100 ms … 5 min and never beat less often than they were configured to.
     pub interval: Duration,
-    /// After how many intervals without a frame the link is dead (3).
+    /// After how many intervals without a sign of life the link is dead (3).
     pub misses: u32,
 }
 

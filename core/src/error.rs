@@ -222,7 +222,7 @@ pub enum DisconnectReason {
         /// When it wants to see this client again.
         retry_after: Option<Duration>,
     },
-    /// No frame came for `heartbeat.misses` intervals.
+    /// No sign of life came for `heartbeat.misses` intervals.
     HeartbeatTimeout,
     /// The handshake or the admission took too long.
     ConnectTimeout,

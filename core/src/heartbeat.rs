@@ -13,24 +13,19 @@ pub(crate) enum HeartbeatAction {
     Dead,
 }
 
-/// Heartbeats that follow one that was echoed within this time are not: half of the shortest
-/// interval that anybody may ask for, so that honest beats that bunched up on the way still are.
-const ECHO_PAUSE: Duration = Duration::from_millis(50);
-
 /// At how many moments of an interval the clients of one node beat: ten a second, with the usual
 /// interval.
 const MOMENTS: u32 = 150;
 
-/// The liveness of one link. A client beats every interval and the server echoes; each counts
-/// the other as dead when no frame of any kind came for `misses` intervals.
+/// The liveness of one link. A client beats every interval, and the server's QUIC acknowledges: each
+/// counts the other as dead when it has heard nothing for `misses` intervals.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
     interval: Duration,
     misses: u32,
     last_heard: Instant,
-    /// `None` on a server, which only echoes.
+    /// `None` on a server, which only answers.
     next_beat: Option<Instant>,
-    last_echo: Option<Instant>,
     beats: u64,
     dead: bool,
 }
@@ -63,32 +58,18 @@ impl Heartbeat {
             misses,
             last_heard: now,
             next_beat: None,
-            last_echo: None,
             beats: 0,
             dead: false,
         }
     }
 
-    /// A frame came from the peer. Call it for all that has arrived before [`Self::poll`]: after
-    /// a pause of the process, the peer's frames and the deadline wait side by side.
+    /// The peer gave a sign of life. Call it for all that has arrived before [`Self::poll`]: after a pause of the
+    /// process, what the peer has said and the deadline wait side by side.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_heard = self.last_heard.max(now);
     }
 
-    /// Whether a heartbeat that comes now is sent back: a server's answer to a client, though not
-    /// to one that beats faster than any interval allows, for each answer takes room.
-    pub(crate) fn echoes(&mut self, now: Instant) -> bool {
-        let is_server = self.next_beat.is_none();
-        let due = self
-            .last_echo
-            .is_none_or(|last| now.saturating_duration_since(last) >= ECHO_PAUSE);
-        if is_server && due {
-            self.last_echo = Some(now);
-        }
-        is_server && due
-    }
-
-    /// When the last frame came from the peer, or the link began.
+    /// When the peer was last heard, or the link began.
     pub(crate) fn last_heard(&self) -> Instant {
         self.last_heard
     }
@@ -171,17 +152,6 @@ mod tests {
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
-    }
-
-    #[test]
-    fn a_server_echoes_no_faster_than_anybody_may_beat_and_a_client_never() {
-        let start = Instant::now();
-        let mut server = Heartbeat::server(start, INTERVAL, 3);
-        let echoed = (0..1_000)
-            .filter(|n| server.echoes(start + Duration::from_millis(*n)))
-            .count();
-        assert_eq!(echoed, 20);
-        assert!(!new_client(start, 0.5).echoes(start));
     }
 
     #[test]

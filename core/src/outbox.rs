@@ -88,6 +88,10 @@ const SWEEP: usize = 32;
 impl Outbox {
     #[inline(always)]
     pub(crate) fn push(&mut self, entry: Entry) {
+        // Most lanes of most sessions hold one at a time: no room for four then.
+        if self.entries.capacity() == 0 {
+            self.entries.reserve_exact(1);
+        }
         self.entries.push_back(entry);
     }
 

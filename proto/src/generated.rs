@@ -127,13 +127,11 @@ pub struct Ready {
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
 }
-/// The client's heartbeat, and the server's echo of it.
+/// The client lives. QUIC's acknowledgement of it is the server's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
     #[prost(uint64, tag = "1")]
     pub number: u64,
-    #[prost(bool, tag = "2")]
-    pub echo: bool,
 }
 /// What the sender's session holds by now; without entries: that it waits for what the peer's holds.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -133,5 +133,5 @@ fn two_hundred_clients_on_a_bad_network_lose_and_reorder_nothing() {
         traffic.duplicated,
         traffic.corrupted,
     ];
-    assert!(happened.iter().all(|count| *count > 500), "{traffic:?}");
+    assert!(happened.iter().all(|count| *count > 300), "{traffic:?}");
 }

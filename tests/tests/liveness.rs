@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use trunkline_core::{Audience, Event, Message, SessionKey, Tag};
@@ -64,6 +66,36 @@ fn a_dead_peer_is_found_after_three_silent_intervals_by_either_side() {
             );
         }
     }
+}
+
+/// Whoever stands on the path sends a dead server's datagrams again, as they were and changed.
+#[test]
+fn only_the_server_itself_can_answer_for_its_life() {
+    let (mut world, server, client, _) = connected(5, SECOND / 100);
+    let last = Rc::new(RefCell::new((world.now(), Vec::new())));
+    let seen = last.clone();
+    world.observe(move |observed| {
+        if observed.from == server {
+            *seen.borrow_mut() = (observed.at, observed.payload.to_vec());
+        }
+    });
+    world.run(40 * SECOND, silent);
+    let address = world.address(server);
+    world.kill(server);
+    let (said, copy) = last.borrow().clone();
+    let mut changed = copy.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for _ in 0..500 {
+        world.inject(address, client, &copy);
+        world.inject(address, client, &changed);
+        world.run(SECOND / 10, silent);
+    }
+    let found = found_dead(&world, client);
+    let silence = found.first().map(|at| *at - said);
+    assert!(
+        silence.is_some_and(|it| it >= PATIENCE && it <= PATIENCE + SECOND / 10),
+        "{silence:?}"
+    );
 }
 
 /// A full send buffer keeps nobody from looking at the clock.

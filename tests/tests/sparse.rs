@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use trunkline_core::{CloseCode, Config, DrainPlan, Event, PromiseKey, SessionKey};
@@ -63,6 +65,23 @@ fn what_is_answered_now_and_then_takes_three_datagrams() {
         // Request, reply, acknowledgement; and now and then something else: one heartbeat at most, and the
         // last receipts.
         assert!((60..=66).contains(&took), "{took} datagrams");
+    }
+}
+
+#[test]
+fn a_heartbeat_takes_two_datagrams() {
+    let (mut world, server, client, _) = rested(9);
+    let datagrams = |world: &mut World| (world.sent(client, server), world.sent(server, client));
+    let before = datagrams(&mut world);
+    let left = Rc::new(RefCell::new(Vec::new()));
+    let seen = left.clone();
+    world.observe(move |observed| seen.borrow_mut().push(observed.at));
+    world.run(20 * 15 * SECOND, silent);
+    let after = datagrams(&mut world);
+    assert_eq!((after.0 - before.0, after.1 - before.1), (20, 20));
+    // The answer leaves when the heartbeat has come.
+    for both in left.borrow().chunks(2) {
+        assert_eq!(both[1] - both[0], world.path.delay);
     }
 }
 

@@ -172,7 +172,7 @@ fn what_was_not_looked_at_is_not_called_identical() {
     let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tests/traces");
     // Written anew, so that both have the same header. Nothing says that its last record is the last.
     let golden = PathBuf::from(format!("{traces}/resume-server.tlt"));
-    first_records(&golden, &path, 300);
+    first_records(&golden, &path, 200);
     let whole = fs::read(&path).unwrap();
     let (status, said) = replayed(&path);
     assert_eq!((status, &said["complete"]), (Some(0), &Value::Bool(true)));

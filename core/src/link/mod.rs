@@ -91,7 +91,7 @@ impl Link {
         matches!(self.stage, Stage::Closed)
     }
 
-    /// A frame came from the peer.
+    /// The peer gave a sign of life.
     pub(crate) fn heard(&mut self, now: Instant) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.heard(now);

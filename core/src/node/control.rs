@@ -51,16 +51,13 @@ impl Node {
                 }
                 Ok(())
             }
-            (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Heartbeat(beat)) => {
-                let echoes =
-                    !beat.echo && entry.link.heartbeat.as_mut().is_some_and(|h| h.echoes(now));
-                if echoes {
-                    self.send_heartbeat(key, beat.number, true);
-                }
+            (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Heartbeat(_)) => {
+                // That it has come is all that it says, and the answer is QUIC's.
+                entry.carrier.acknowledge();
                 Ok(())
             }
             (Stage::Up, Frame::Receipts(receipts)) => session.map_or(Ok(()), |session| {
-                self.receipts_frame(key, session, &receipts.receipts)
+                self.receipts_came(key, session, &receipts.receipts)
             }),
             (Stage::Up, Frame::Cancel(cancel)) => {
                 let Some(session_key) = session else {

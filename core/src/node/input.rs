@@ -291,7 +291,7 @@ impl Node {
         {
             Some(HeartbeatAction::Beat(number)) => {
                 if matches!(entry.link.stage, Stage::Up) {
-                    self.send_heartbeat(key, number, false);
+                    self.send_heartbeat(key, number);
                 }
             }
             Some(HeartbeatAction::Dead) => {

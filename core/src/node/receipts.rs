@@ -80,13 +80,8 @@ impl Node {
                     next,
                 });
             } else if lane != Lane::BEST_EFFORT {
-                let time = if in_a_hurry {
-                    interval.min(OFTEN)
-                } else if is_answers(lane) && inbox.report_can_wait() {
-                    interval.max(PATIENCE)
-                } else {
-                    interval
-                };
+                let can_wait = is_answers(lane) && inbox.report_can_wait();
+                let time = may_wait(interval, in_a_hurry, can_wait);
                 waits = Some(waits.map_or(time, |waits| waits.min(time)));
             }
         }
@@ -122,8 +117,8 @@ impl Node {
             return;
         }
         let conversation = &session.conversation;
-        let closes = session.closing.is_some() || link.peer_close.is_some();
-        let waits = closes && !conversation.has_said_all();
+        let is_closing = session.closing.is_some() || link.peer_close.is_some();
+        let waits = is_closing && !conversation.has_said_all();
         if !waits && !conversation.lanes.answers_are_stuck(&self.config.limits) {
             return;
         }
@@ -133,7 +128,7 @@ impl Node {
     }
 
     /// `Receipts` came: what the peer holds, or, without entries, that it waits for this side's.
-    pub(super) fn receipts_frame(
+    pub(super) fn receipts_came(
         &mut self,
         key: LinkKey,
         session_key: SessionKey,
@@ -146,11 +141,11 @@ impl Node {
         {
             session.receipt_due = true;
         }
-        self.receipts(session_key, receipts)
+        self.peer_holds(session_key, receipts)
     }
 
     /// The peer's session holds so much.
-    pub(super) fn receipts(
+    pub(super) fn peer_holds(
         &mut self,
         session_key: SessionKey,
         receipts: &[wire::Receipt],
@@ -181,5 +176,16 @@ impl Node {
         }
         self.room_again(session_key);
         Ok(())
+    }
+}
+
+/// How long what came may go unreported, if `interval` is what the application has chosen.
+fn may_wait(interval: Duration, in_a_hurry: bool, can_wait: bool) -> Duration {
+    if in_a_hurry {
+        interval.min(OFTEN)
+    } else if can_wait {
+        interval.max(PATIENCE)
+    } else {
+        interval
     }
 }

@@ -56,6 +56,11 @@ impl Node {
     pub(super) fn carrier_event(&mut self, key: LinkKey, event: CarrierEvent) {
         match event {
             CarrierEvent::Up => self.link_is_up(key),
+            CarrierEvent::Acknowledged => {
+                if let Some(entry) = self.links.get_mut(key) {
+                    entry.link.heard(self.now);
+                }
+            }
             CarrierEvent::Fault(fault) => self.link_fault(self.now, key, &fault),
             CarrierEvent::Down(reason) => self.carrier_is_down(self.now, key, reason),
         }

@@ -264,8 +264,12 @@ impl Node {
         self.sending.mark(key.0);
     }
 
-    pub(super) fn send_heartbeat(&mut self, key: LinkKey, number: u64, echo: bool) {
-        self.send_control(key, Frame::Heartbeat(wire::Heartbeat { number, echo }));
+    /// Sends a heartbeat; what the peer acknowledges next says that it lives.
+    pub(super) fn send_heartbeat(&mut self, key: LinkKey, number: u64) {
+        self.send_control(key, Frame::Heartbeat(wire::Heartbeat { number }));
+        if let Some(entry) = self.links.get_mut(key) {
+            entry.carrier.expect_sign_of_life();
+        }
     }
 }
 

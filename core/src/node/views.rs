@@ -42,11 +42,12 @@ pub struct SessionInfo {
     pub state: LinkState,
     /// The peer's address, with a link.
     pub address: Option<SocketAddr>,
-    /// QUIC's estimate of the round-trip time, with a link.
+    /// QUIC's estimate of the round-trip time, with a link. It is as old as what was acknowledged last: on a
+    /// client at most one heartbeat, on a server as the last message or answer to it.
     pub round_trip_time: Option<Duration>,
     /// Since when it has had this link.
     pub connected_since: Option<Instant>,
-    /// When the last frame came on this link.
+    /// When the peer gave its last sign of life on this link.
     pub last_heard: Option<Instant>,
     /// How often it has been resumed, plus one; 0 before the first link.
     pub epoch: u64,

@@ -238,7 +238,7 @@ impl Node {
         self.send_control(key, Frame::Welcome(welcome));
         self.metrics.sessions_unknown += u64::from(hello.resume.is_some() && !resumed);
         if resumed && let Some(resume) = &hello.resume {
-            self.receipts(session_key, &resume.received)?;
+            self.peer_holds(session_key, &resume.received)?;
             self.return_misfits(now, session_key);
         }
         self.connected(now, session_key, resumed);
@@ -401,7 +401,7 @@ impl Node {
         }
         let epoch = welcome.epoch;
         self.send_control(key, Frame::Ready(wire::Ready { epoch }));
-        self.receipts(session_key, &welcome.received)?;
+        self.peer_holds(session_key, &welcome.received)?;
         self.return_misfits(now, session_key);
         self.connected(now, session_key, welcome.resumed);
         Ok(())

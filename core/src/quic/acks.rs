@@ -30,9 +30,14 @@ impl AckMoments {
         }
     }
 
+    /// Whether the connection's next deadline is an acknowledgement's.
+    pub(super) fn is_due_by(&self, deadline: Instant) -> bool {
+        self.due == Some(deadline)
+    }
+
     /// When to do what is due by the connection's next deadline.
     pub(super) fn moment(&self, deadline: Instant) -> Instant {
-        if self.due == Some(deadline) {
+        if self.is_due_by(deadline) {
             self.moments.last_by(deadline)
         } else {
             deadline
@@ -58,7 +63,9 @@ mod tests {
         let due = first + MAX_ACK_DELAY;
         acks.came(first, Some(due));
         acks.came(first + MICROSECOND, Some(due));
-        assert_eq!(acks.moment(due), epoch + MAX_ACK_DELAY);
+        let moment = acks.moment(due);
+        assert!(moment < due && moment > due - Duration::from_millis(5));
+        assert_eq!(acks.moment(due + MICROSECOND), due + MICROSECOND);
     }
 
     #[test]

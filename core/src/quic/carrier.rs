@@ -28,6 +28,8 @@ pub(crate) enum CarrierEvent {
     Fault(Fault),
     /// The connection is over.
     Down(DisconnectReason),
+    /// The peer has acknowledged something since [`Carrier::expect_sign_of_life`].
+    Acknowledged,
 }
 
 /// What there is of a connection that has no datagrams to send.
@@ -116,7 +118,7 @@ impl Carrier {
     /// The connection's script, if it is no connection of QUIC's.
     pub(crate) fn script(&mut self) -> Option<&mut Script> {
         match &mut self.connection {
-            Connection::Quic(..) => None,
+            Connection::Quic { .. } => None,
             Connection::Scripted(script) => Some(script),
         }
     }
@@ -137,6 +139,7 @@ impl Carrier {
     fn take(&mut self, event: ConnectionEvent) -> Option<CarrierEvent> {
         match event {
             ConnectionEvent::Connected => return Some(CarrierEvent::Up),
+            ConnectionEvent::Acknowledged => return Some(CarrierEvent::Acknowledged),
             ConnectionEvent::Lost(reason) => return Some(CarrierEvent::Down(reason)),
             ConnectionEvent::Fault(fault) => return Some(CarrierEvent::Fault(fault)),
             ConnectionEvent::Stopped(id, code) if self.writes(id) => {
@@ -267,6 +270,18 @@ impl Carrier {
                 digest: digest.unwrap_or_default(),
                 left: count(out.backlog()),
             });
+        }
+    }
+
+    /// The peer's next acknowledgement says that it lives: see [`CarrierEvent::Acknowledged`].
+    pub(crate) fn expect_sign_of_life(&mut self) {
+        self.connection.expect_sign_of_life();
+    }
+
+    /// A server acknowledges at once what has come: its client waits for that.
+    pub(crate) fn acknowledge(&mut self) {
+        if self.connection.side().is_server() {
+            self.fire(Connection::acknowledge);
         }
     }
 
@@ -416,11 +431,16 @@ impl Carrier {
 
     /// Does what is due by now.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.fire(|connection| connection.handle_timeout(now));
+    }
+
+    /// Fires timers, unless they rest.
+    fn fire(&mut self, timers: impl FnOnce(&mut Connection)) {
         if self.timers_rest() {
             return;
         }
         let before = (self.connection.path(), self.address());
-        self.connection.handle_timeout(now);
+        timers(&mut self.connection);
         // If the peer's new path did not answer, it is back on the one before.
         self.look_at_path(before);
     }
@@ -473,6 +493,7 @@ impl Carrier {
 fn note_of(event: &CarrierEvent) -> LinkNote {
     match event {
         CarrierEvent::Up => LinkNote::Up,
+        CarrierEvent::Acknowledged => LinkNote::Acknowledged,
         CarrierEvent::Down(reason) => LinkNote::Down(reason.clone()),
         CarrierEvent::Fault(fault) => LinkNote::Fault(fault.code, fault.reason.clone()),
     }

@@ -16,6 +16,7 @@ use super::copies::Copies;
 use super::endpoint::Endpoint;
 use super::reasons;
 use super::script::Script;
+use super::sign_of_life::SignOfLife;
 use super::streams::{Fault, stream_ended};
 use crate::error::{CloseCode, DisconnectReason};
 
@@ -39,6 +40,8 @@ pub(crate) enum ConnectionEvent {
     Readable(StreamId),
     /// A stream that was full takes more.
     Writable(StreamId),
+    /// The peer has acknowledged something since that was waited for.
+    Acknowledged,
     /// The peer does not read it any more, and says a code.
     Stopped(StreamId, u64),
     /// The peer did what no link survives; scripts alone say so.
@@ -62,16 +65,35 @@ pub(crate) enum Taken {
     reason = "all of a node's are of the same kind, and a box would cost the common one"
 )]
 pub(crate) enum Connection {
-    /// With the moments of its acknowledgements, and second copies of what it sends, if those are wanted.
-    Quic(quinn_proto::Connection, AckMoments, Option<Box<Copies>>),
+    Quic {
+        connection: quinn_proto::Connection,
+        /// When its acknowledgements go out.
+        acks: AckMoments,
+        sign_of_life: SignOfLife,
+        /// Second copies of what it sends, if those are wanted.
+        copies: Option<Box<Copies>>,
+    },
     Scripted(Box<Script>),
 }
 
 impl Connection {
+    pub(crate) fn of_quic(
+        connection: quinn_proto::Connection,
+        acks: AckMoments,
+        copies: Option<Box<Copies>>,
+    ) -> Self {
+        Self::Quic {
+            connection,
+            acks,
+            sign_of_life: SignOfLife::default(),
+            copies,
+        }
+    }
+
     /// Carries events between the connection and its endpoint.
     pub(crate) fn exchange(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
         match self {
-            Self::Quic(connection, ..) => {
+            Self::Quic { connection, .. } => {
                 while let Some(event) = connection.poll_endpoint_events() {
                     if let Some(event) = endpoint.handle_event(handle, event) {
                         connection.handle_event(event);
@@ -84,7 +106,16 @@ impl Connection {
 
     pub(crate) fn poll(&mut self) -> Option<ConnectionEvent> {
         let connection = match self {
-            Self::Quic(connection, ..) => connection,
+            Self::Quic {
+                connection,
+                sign_of_life,
+                ..
+            } => {
+                if sign_of_life.take() {
+                    return Some(ConnectionEvent::Acknowledged);
+                }
+                connection
+            }
             Self::Scripted(script) => return script.poll(),
         };
         loop {
@@ -107,7 +138,7 @@ impl Connection {
 
     pub(crate) fn side(&self) -> Side {
         match self {
-            Self::Quic(connection, ..) => connection.side(),
+            Self::Quic { connection, .. } => connection.side(),
             Self::Scripted(script) => script.side(),
         }
     }
@@ -115,7 +146,7 @@ impl Connection {
     /// Opens a stream of that priority; `None`: the peer allows no more.
     pub(crate) fn open(&mut self, dir: Dir, priority: i32) -> Option<StreamId> {
         match self {
-            Self::Quic(connection, ..) => {
+            Self::Quic { connection, .. } => {
                 let id = connection.streams().open(dir)?;
                 connection.send_stream(id).set_priority(priority).ok();
                 Some(id)
@@ -127,14 +158,14 @@ impl Connection {
     /// The next stream that the peer has opened.
     pub(crate) fn accept(&mut self, dir: Dir) -> Option<StreamId> {
         match self {
-            Self::Quic(connection, ..) => connection.streams().accept(dir),
+            Self::Quic { connection, .. } => connection.streams().accept(dir),
             Self::Scripted(script) => script.accept(dir),
         }
     }
 
     /// In which order QUIC sends what streams hold; higher goes first.
     pub(crate) fn prioritize(&mut self, id: StreamId, priority: i32) {
-        if let Self::Quic(connection, ..) = self {
+        if let Self::Quic { connection, .. } = self {
             connection.send_stream(id).set_priority(priority).ok();
         }
     }
@@ -142,11 +173,13 @@ impl Connection {
     /// Gives a stream chunks to send. What it has taken is left empty, or without its beginning.
     pub(crate) fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Taken {
         match self {
-            Self::Quic(connection, ..) => match connection.send_stream(id).write_chunks(chunks) {
-                Ok(written) => Taken::Chunks(written.chunks),
-                Err(WriteError::Blocked) => Taken::Nothing,
-                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => Taken::Ended,
-            },
+            Self::Quic { connection, .. } => {
+                match connection.send_stream(id).write_chunks(chunks) {
+                    Ok(written) => Taken::Chunks(written.chunks),
+                    Err(WriteError::Blocked) => Taken::Nothing,
+                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => Taken::Ended,
+                }
+            }
             Self::Scripted(script) => script.write(id, chunks),
         }
     }
@@ -154,7 +187,7 @@ impl Connection {
     /// What came next in a stream; `None`: nothing yet.
     pub(crate) fn read(&mut self, id: StreamId) -> Result<Option<Bytes>, Fault> {
         let connection = match self {
-            Self::Quic(connection, ..) => connection,
+            Self::Quic { connection, .. } => connection,
             Self::Scripted(script) => return script.read(id),
         };
         let mut stream = connection.recv_stream(id);
@@ -175,7 +208,7 @@ impl Connection {
     /// Tells the peer that a stream is not wanted.
     pub(crate) fn refuse(&mut self, id: StreamId) {
         match self {
-            Self::Quic(connection, ..) => {
+            Self::Quic { connection, .. } => {
                 let code = reasons::var_int(CloseCode::PROTOCOL_VIOLATION);
                 connection.recv_stream(id).stop(code).ok();
             }
@@ -185,16 +218,28 @@ impl Connection {
 
     /// A datagram for it has come.
     pub(crate) fn handle_datagram(&mut self, now: Instant, event: quinn_proto::ConnectionEvent) {
-        if let Self::Quic(connection, acks, _) = self {
+        if let Self::Quic {
+            connection,
+            acks,
+            sign_of_life,
+            ..
+        } = self
+        {
             connection.handle_event(event);
             acks.came(now, connection.poll_timeout());
+            sign_of_life.look(connection);
         }
     }
 
     /// When it wants its timeout.
     pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Quic(connection, acks, copies) => {
+            Self::Quic {
+                connection,
+                acks,
+                copies,
+                ..
+            } => {
                 let copy = copies.as_ref().and_then(|copies| copies.next());
                 let own = connection.poll_timeout().map(|at| acks.moment(at));
                 own.into_iter().chain(copy).min()
@@ -206,13 +251,15 @@ impl Connection {
     /// Whether it wants its timeout by now.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         match self {
-            Self::Quic(..) => self.poll_timeout(now).is_some_and(|at| at <= now),
+            Self::Quic { .. } => self.poll_timeout(now).is_some_and(|at| at <= now),
             Self::Scripted(script) => script.is_due(),
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Self::Quic(connection, acks, _) = self
+        if let Self::Quic {
+            connection, acks, ..
+        } = self
             && let Some(deadline) = connection.poll_timeout()
             && acks.moment(deadline) <= now
         {
@@ -222,11 +269,37 @@ impl Connection {
         }
     }
 
+    /// What has come is acknowledged now and not 25 ms later, which would be a timer and a wake-up of its own;
+    /// later all the same if QUIC has something else to do before. What fires early may also be a loss timer
+    /// that is due at the very instant of an acknowledgement: then QUIC probes early, which does no harm.
+    pub(crate) fn acknowledge(&mut self) {
+        if let Self::Quic {
+            connection, acks, ..
+        } = self
+            && let Some(deadline) = connection.poll_timeout()
+            && acks.is_due_by(deadline)
+        {
+            connection.handle_timeout(deadline);
+        }
+    }
+
+    /// The peer's next acknowledgement is an event.
+    pub(crate) fn expect_sign_of_life(&mut self) {
+        match self {
+            Self::Quic {
+                connection,
+                sign_of_life,
+                ..
+            } => sign_of_life.expect(connection),
+            Self::Scripted(script) => script.expect_sign_of_life(),
+        }
+    }
+
     /// Which of its paths QUIC sends on, by where that one's congestion controller is: each has its own.
     /// A path's address says less, for there may be two to the same one.
     pub(crate) fn path(&self) -> Option<usize> {
         match self {
-            Self::Quic(connection, ..) => {
+            Self::Quic { connection, .. } => {
                 let controller = std::ptr::from_ref(connection.congestion_state());
                 Some(controller.cast::<()>().addr())
             }
@@ -237,14 +310,14 @@ impl Connection {
     /// How many pings were sent, if QUIC sends them.
     pub(crate) fn pings_sent(&self) -> Option<u64> {
         match self {
-            Self::Quic(connection, ..) => Some(connection.stats().frame_tx.ping),
+            Self::Quic { connection, .. } => Some(connection.stats().frame_tx.ping),
             Self::Scripted(_) => None,
         }
     }
 
     /// Has the peer answer.
     pub(crate) fn ping(&mut self) {
-        if let Self::Quic(connection, ..) = self {
+        if let Self::Quic { connection, .. } = self {
             connection.ping();
         }
     }
@@ -256,7 +329,9 @@ impl Connection {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let (connection, copies) = match self {
-            Self::Quic(connection, _, copies) => (connection, copies),
+            Self::Quic {
+                connection, copies, ..
+            } => (connection, copies),
             Self::Scripted(script) => return script.poll_transmit(),
         };
         let peer = connection.remote_address();
@@ -276,7 +351,9 @@ impl Connection {
 
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: &str) {
         match self {
-            Self::Quic(connection, _, copies) => {
+            Self::Quic {
+                connection, copies, ..
+            } => {
                 *copies = None;
                 let reason = Bytes::copy_from_slice(reason.as_bytes());
                 connection.close(now, reasons::var_int(code), reason);
@@ -287,14 +364,14 @@ impl Connection {
 
     /// It may receive so much ahead, as its endpoint has it for peers that are known.
     pub(crate) fn widen(&mut self, endpoint: &Endpoint) {
-        if let Self::Quic(connection, ..) = self {
+        if let Self::Quic { connection, .. } = self {
             connection.set_receive_window(endpoint.receive_window());
         }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         match self {
-            Self::Quic(connection, ..) => connection.is_closed(),
+            Self::Quic { connection, .. } => connection.is_closed(),
             Self::Scripted(script) => script.is_closed(),
         }
     }
@@ -302,7 +379,7 @@ impl Connection {
     /// What making datagrams has brought up.
     pub(crate) fn settled_with(&mut self) -> Option<ConnectionEvent> {
         match self {
-            Self::Quic(..) => self.poll(),
+            Self::Quic { .. } => self.poll(),
             Self::Scripted(script) => script.settled_with(),
         }
     }
@@ -311,7 +388,7 @@ impl Connection {
     /// may be another's.
     pub(crate) fn abandon(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
         self.exchange(handle, endpoint);
-        if let Self::Quic(connection, ..) = self
+        if let Self::Quic { connection, .. } = self
             && !connection.is_drained()
         {
             endpoint.handle_event(handle, EndpointEvent::drained());
@@ -320,21 +397,21 @@ impl Connection {
 
     pub(crate) fn is_drained(&mut self) -> bool {
         match self {
-            Self::Quic(connection, ..) => connection.is_drained(),
+            Self::Quic { connection, .. } => connection.is_drained(),
             Self::Scripted(script) => script.is_drained(),
         }
     }
 
     pub(crate) fn round_trip_time(&self) -> Duration {
         match self {
-            Self::Quic(connection, ..) => connection.rtt(),
+            Self::Quic { connection, .. } => connection.rtt(),
             Self::Scripted(_) => Duration::ZERO,
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::Quic(connection, ..) => connection.remote_address(),
+            Self::Quic { connection, .. } => connection.remote_address(),
             Self::Scripted(script) => script.address(),
         }
     }
@@ -342,7 +419,7 @@ impl Connection {
     /// The peer's certificates, verified during the handshake.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         match self {
-            Self::Quic(connection, ..) => connection
+            Self::Quic { connection, .. } => connection
                 .crypto_session()
                 .peer_identity()
                 .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())

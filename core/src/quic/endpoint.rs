@@ -263,7 +263,8 @@ impl Endpoint {
                             Arrived::Failed(ended(connection))
                         }
                         Ok((handle, connection)) => {
-                            let connection = Connection::Quic(connection, self.acks, self.copies());
+                            let connection =
+                                Connection::of_quic(connection, self.acks, self.copies());
                             Arrived::New(Box::new(Carrier::new(handle, connection)))
                         }
                         Err(error) => {
@@ -320,7 +321,7 @@ impl Endpoint {
             Ok((handle, connection)) => {
                 let carrier = Carrier::new(
                     handle,
-                    Connection::Quic(connection, self.acks, self.copies()),
+                    Connection::of_quic(connection, self.acks, self.copies()),
                 );
                 Ok((carrier, begins))
             }

@@ -16,6 +16,7 @@ mod reasons;
 )]
 mod script;
 mod seeded;
+mod sign_of_life;
 mod streams;
 mod transport;
 

@@ -42,6 +42,8 @@ pub enum ScriptEvent {
     Stall,
     /// They take everything again.
     Flow,
+    /// The peer acknowledges what it was sent.
+    Acknowledge,
     /// The peer has another address.
     Move(SocketAddr),
     /// The connection is over.
@@ -73,6 +75,8 @@ pub(crate) struct Script {
     own: [u32; 2],
     incoming: BTreeMap<StreamId, VecDeque<Result<Arrived, Fault>>>,
     stalled: bool,
+    /// Whether an acknowledgement would be a sign of life.
+    expects_sign_of_life: bool,
     /// Streams that would have taken more, had they not been full.
     waiting: Vec<StreamId>,
     said: Vec<(LinkKey, Said)>,
@@ -129,6 +133,7 @@ impl Script {
             own: [0; 2],
             incoming: BTreeMap::new(),
             stalled: false,
+            expects_sign_of_life: false,
             waiting: Vec::new(),
             said: Vec::new(),
             closed: false,
@@ -162,6 +167,11 @@ impl Script {
                 self.stalled = false;
                 let writable = self.waiting.drain(..).map(ConnectionEvent::Writable);
                 self.events.extend(writable);
+            }
+            ScriptEvent::Acknowledge => {
+                if std::mem::take(&mut self.expects_sign_of_life) {
+                    self.events.push_back(ConnectionEvent::Acknowledged);
+                }
             }
             ScriptEvent::Move(address) => self.address = address,
             ScriptEvent::Down(reason) => {
@@ -200,6 +210,7 @@ impl Script {
         let control = ScriptStream::Bidirectional(0);
         let event = match note {
             LinkNote::Up => ConnectionEvent::Connected,
+            LinkNote::Acknowledged => ConnectionEvent::Acknowledged,
             LinkNote::Down(reason) => ConnectionEvent::Lost(reason.clone()),
             LinkNote::Fault(code, reason) => {
                 ConnectionEvent::Fault(Fault::new(*code, reason.clone()))
@@ -333,6 +344,10 @@ impl Script {
         if let Some(key) = self.key {
             self.said.push((key, said));
         }
+    }
+
+    pub(crate) fn expect_sign_of_life(&mut self) {
+        self.expects_sign_of_life = true;
     }
 
     pub(crate) fn poll(&mut self) -> Option<ConnectionEvent> {

@@ -40,6 +40,8 @@ pub enum LinkNote {
     Certificates(Vec<CertificateDer<'static>>),
     /// The handshake is done.
     Up,
+    /// The peer's QUIC has acknowledged something after a heartbeat.
+    Acknowledged,
     /// The connection is over.
     Down(DisconnectReason),
     /// The peer does not read a stream any more.
@@ -113,6 +115,7 @@ impl LinkNote {
             Self::Moved(_) => "link: moved",
             Self::Certificates(_) => "link: certificates",
             Self::Up => "link: up",
+            Self::Acknowledged => "link: acknowledged",
             Self::Down(_) => "link: down",
             Self::Fault(..) => "link: fault",
             Self::Streams(_) => "link: streams",

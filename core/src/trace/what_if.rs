@@ -235,6 +235,7 @@ impl Part {
                 return;
             }
             LinkNote::Up => ScriptEvent::Up,
+            LinkNote::Acknowledged => ScriptEvent::Acknowledge,
             LinkNote::Down(reason) => ScriptEvent::Down(reason.clone()),
             LinkNote::Fault(..) => ScriptEvent::Stop(control, 0),
             LinkNote::Moved(address) => ScriptEvent::Move(*address),

@@ -17,10 +17,9 @@ pub(crate) fn control(value: &Value) -> Control {
             epoch: known(fields, "epoch").u64("epoch"),
         }),
         "heartbeat" => {
-            let fields = known(fields, "number echo");
+            let fields = known(fields, "number");
             Frame::Heartbeat(Heartbeat {
                 number: fields.u64("number"),
-                echo: fields.bool("echo"),
             })
         }
         "receipts" => Frame::Receipts(Receipts {

@@ -418,18 +418,11 @@ fn floods_of_small_frames_are_worked_off_in_turns() {
     let mut siege = Siege::new(9);
     let peer = siege.admitted();
     let lane = siege.link(peer).open_lane(0, 0);
-    let beat = |number| {
-        Frame::Heartbeat(Heartbeat {
-            number,
-            echo: false,
-        })
-    };
     for round in 0..20_u64 {
         let link = siege.link(peer);
         for number in 0..1_000 {
-            link.send_control(beat(round * 1_000 + number));
-            // What a client must not take for its own, and receipts for nothing, are all ignored.
-            link.send_control(Frame::Heartbeat(Heartbeat { number, echo: true }));
+            link.send_control(Frame::Heartbeat(Heartbeat { number }));
+            // Receipts for nothing are ignored.
             let receipts = vec![Receipt::default(); 10];
             link.send_control(Frame::Receipts(Receipts { receipts }));
         }
@@ -440,13 +433,6 @@ fn floods_of_small_frames_are_worked_off_in_turns() {
         link.send_envelope(lane, &message);
         siege.run(SECOND);
     }
-    let link = siege.link(peer);
-    assert_eq!(link.ended(), None);
-    let echoes = link
-        .control()
-        .into_iter()
-        .filter(|frame| matches!(frame, Frame::Heartbeat(beat) if beat.echo));
-    // Each burst is read within 50 ms: its first heartbeat is echoed for all of it.
-    assert_eq!(echoes.count(), 20);
+    assert_eq!(siege.link(peer).ended(), None);
     siege.unharmed();
 }

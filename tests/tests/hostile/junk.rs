@@ -189,10 +189,7 @@ fn noise(random: &mut Random) -> Vec<u8> {
     let number = random.next_u64() >> (random.next_u64() % 64);
     let lane = (number % 70) as u32;
     let mut frame = match random.next_u64() % 8 {
-        0 => control(Frame::Heartbeat(Heartbeat {
-            number,
-            echo: false,
-        })),
+        0 => control(Frame::Heartbeat(Heartbeat { number })),
         1 => control(Frame::Cancel(Cancel { promise: number })),
         2 => {
             let receipts = vec![Receipt { lane, next: number }];

@@ -147,16 +147,13 @@ impl Feed {
 }
 
 #[test]
-fn echoes_that_nobody_reads_do_not_pile_up() {
+fn heartbeats_do_not_pile_up() {
     let mut siege = small(81);
     let peer = reads_nothing(&mut siege, 1_024);
     let control = siege.link(peer).control_stream();
     let beats: Vec<u8> = (0..1_000)
         .flat_map(|number| {
-            let beat = Heartbeat {
-                number,
-                echo: false,
-            };
+            let beat = Heartbeat { number };
             control_frame(Frame::Heartbeat(beat))
         })
         .collect();

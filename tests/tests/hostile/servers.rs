@@ -140,15 +140,7 @@ fn a_hostile_heartbeat_interval_is_clamped() {
         };
         siege.link(server).send_control(Frame::Welcome(welcome));
         siege.run(SECOND / 10);
-        for n in 0..600 {
-            // Each is answered, so that the server counts as alive whatever it asked for.
-            let beat = Heartbeat {
-                number: n,
-                echo: true,
-            };
-            siege.link(server).send_control(Frame::Heartbeat(beat));
-            siege.run(SECOND / 10);
-        }
+        siege.run(60 * SECOND);
         assert_eq!(ends(&siege, session), []);
         let frames = siege.link(server).control();
         let beats = frames
@@ -164,22 +156,19 @@ fn a_hostile_heartbeat_interval_is_clamped() {
 }
 
 #[test]
-fn a_client_does_not_echo_heartbeats() {
+fn a_client_does_not_answer_heartbeats() {
     let mut siege = Siege::new(67);
     let (server, session) = welcomed(&mut siege);
     for number in 0..1_000 {
-        let beat = Heartbeat {
-            number,
-            echo: false,
-        };
+        let beat = Heartbeat { number };
         siege.link(server).send_control(Frame::Heartbeat(beat));
     }
     siege.run(SECOND);
     let frames = siege.link(server).control();
-    let echo = frames
+    let answer = frames
         .iter()
-        .find(|frame| matches!(frame, Frame::Heartbeat(beat) if beat.echo));
-    assert_eq!(echo, None);
+        .find(|frame| matches!(frame, Frame::Heartbeat(_)));
+    assert_eq!(answer, None);
     assert_eq!(ends(&siege, session), []);
     siege.unharmed();
 }

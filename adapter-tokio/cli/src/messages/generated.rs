@@ -238,7 +238,7 @@ pub struct ClientEntry {
     /// For how long it has had this link, in milliseconds, with a link.
     #[prost(uint64, optional, tag = "6")]
     pub connected_ms: ::core::option::Option<u64>,
-    /// How long ago the last frame came, in milliseconds, with a link.
+    /// How long ago it gave its last sign of life, in milliseconds, with a link.
     #[prost(uint64, optional, tag = "7")]
     pub heard_ms: ::core::option::Option<u64>,
     /// How often it has been resumed, plus one.

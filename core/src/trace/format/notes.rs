@@ -41,6 +41,7 @@ mod kind {
     pub(super) const CLOSED: u8 = 24;
     /// No note: what follows is the next record.
     pub(super) const END: u8 = 25;
+    pub(super) const ACKNOWLEDGED: u8 = 26;
 }
 
 /// The numbers of reasons why a connection is over.
@@ -92,6 +93,7 @@ fn encode_note(note: &LinkNote, out: &mut Encoder<'_>) {
             }
         }
         LinkNote::Up => out.byte(kind::UP),
+        LinkNote::Acknowledged => out.byte(kind::ACKNOWLEDGED),
         LinkNote::Down(why) => {
             out.byte(kind::DOWN);
             encode_reason(why, out);
@@ -375,6 +377,7 @@ fn decode_note(kind: u8, from: &mut Decoder<'_>) -> Option<LinkNote> {
             stream: decode_stream(from)?,
             left: from.small()?,
         },
+        kind::ACKNOWLEDGED => LinkNote::Acknowledged,
         kind::DUE => LinkNote::Due,
         kind::SENT => LinkNote::Sent,
         kind::LATE => LinkNote::Late,

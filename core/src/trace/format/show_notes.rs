@@ -78,6 +78,7 @@ impl fmt::Display for LinkNote {
                 }
             }
             Self::Flushed { stream, left } => write!(f, "{stream} took more, {left} chunks wait"),
+            Self::Acknowledged => f.write_str("the peer has acknowledged"),
             Self::Due => f.write_str("QUIC was due"),
             Self::Sent => f.write_str("sent"),
             Self::Late => f.write_str("while sending"),
@@ -117,10 +118,7 @@ fn control(frame: &Bytes) -> String {
             format!("Welcome, epoch {}, {how}", welcome.epoch)
         }
         Some(Frame::Ready(ready)) => format!("Ready, epoch {}", ready.epoch),
-        Some(Frame::Heartbeat(beat)) => {
-            let what = if beat.echo { "echo" } else { "beat" };
-            format!("Heartbeat, {what} {}", beat.number)
-        }
+        Some(Frame::Heartbeat(beat)) => format!("Heartbeat {}", beat.number),
         Some(Frame::Receipts(receipts)) if receipts.receipts.is_empty() => "Receipts wanted".into(),
         Some(Frame::Receipts(receipts)) => {
             let each = receipts.receipts.iter();

@@ -89,10 +89,11 @@ impl Stage {
                 self.nodes.play(self.link, event);
             }
             act::NETWORK => {
-                let event = match input.byte() & 3 {
-                    0 => ScriptEvent::Stall,
-                    1 => ScriptEvent::Flow,
-                    2 => ScriptEvent::Move(([192, 0, 2, input.byte()], 4_433).into()),
+                let event = match input.byte() & 7 {
+                    0 | 4 => ScriptEvent::Stall,
+                    1 | 5 => ScriptEvent::Flow,
+                    2 | 6 => ScriptEvent::Move(([192, 0, 2, input.byte()], 4_433).into()),
+                    7 => ScriptEvent::Acknowledge,
                     _ => ScriptEvent::Down(DisconnectReason::ConnectTimeout),
                 };
                 self.nodes.play(self.link, event);
@@ -114,10 +115,12 @@ impl Stage {
 
     fn control(&mut self, input: &mut Input<'_>) -> Frame {
         match input.byte() % 10 {
-            0 => Frame::Heartbeat(Heartbeat {
-                number: input.long(),
-                echo: input.byte() & 1 == 1,
-            }),
+            0 => {
+                let number = input.long();
+                // Free for something; the corpus has it.
+                input.byte();
+                Frame::Heartbeat(Heartbeat { number })
+            }
             1 | 2 => Frame::Receipts(Receipts {
                 receipts: receipts(input),
             }),

@@ -214,12 +214,7 @@ impl Stage {
         loop {
             let step = left.min(BEAT);
             if !step.is_zero() {
-                self.beats += 1;
-                let beat = Heartbeat {
-                    number: self.beats,
-                    echo: !self.serves,
-                };
-                self.nodes.control(self.beside, Frame::Heartbeat(beat));
+                self.beat();
             }
             self.step(step);
             left -= step;
@@ -229,6 +224,17 @@ impl Stage {
         }
         let now = self.nodes.now;
         self.oracle.look(now, 0, self.nodes.node());
+    }
+
+    /// The honest peer says that it lives.
+    fn beat(&mut self) {
+        if self.serves {
+            self.beats += 1;
+            let beat = Heartbeat { number: self.beats };
+            self.nodes.control(self.beside, Frame::Heartbeat(beat));
+        } else {
+            self.nodes.play(self.beside, ScriptEvent::Acknowledge);
+        }
     }
 
     fn step(&mut self, time: Duration) {

@@ -67,6 +67,7 @@ pub(super) fn notes() -> Vec<LinkNote> {
         LinkNote::Due,
         LinkNote::Sent,
         LinkNote::Late,
+        LinkNote::Acknowledged,
         LinkNote::Rests(None),
         LinkNote::Rests(Some(i64::MIN)),
         LinkNote::Drained,

@@ -260,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn one_entry_takes_the_room_of_one() {
+        let mut outbox = Outbox::default();
+        outbox.push(entry(0));
+        assert_eq!(outbox.entries.capacity(), 1);
+    }
+
+    #[test]
     fn what_the_peer_does_not_hold_is_written_again_in_order() {
         let mut outbox = Outbox::default();
         (1..=3).for_each(|p| outbox.push(entry(p)));

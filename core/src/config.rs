@@ -48,8 +48,8 @@ impl Default for Shard {
     }
 }
 
-/// When a peer counts as dead: after `misses` intervals without a sign of life, which is a frame, or what
-/// acknowledges a client's heartbeat.
+/// When a peer counts as dead: after `misses` intervals without a sign of life, which is a frame, or, to a
+/// client, QUIC's acknowledgement after a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Time between two heartbeats of a client (15 s). A server tells its clients, who clamp what

@@ -82,6 +82,9 @@ pub(crate) struct Outbox {
     abandoned: usize,
 }
 
+/// So many entries' room is kept.
+const KEPT: usize = 64;
+
 /// Abandoned entries are swept out once there are so many, and half of those that wait.
 const SWEEP: usize = 32;
 
@@ -166,6 +169,10 @@ impl Outbox {
             }
             released.messages += 1;
             released.bytes += weight;
+        }
+        // A burst's memory is given back when three quarters of it are unused, for there may be very many lanes.
+        if self.entries.capacity() > KEPT && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(KEPT.max(2 * self.entries.len()));
         }
         Ok(released)
     }
@@ -260,10 +267,20 @@ mod tests {
     }
 
     #[test]
-    fn one_entry_takes_the_room_of_one() {
+    fn one_entry_takes_the_room_of_one_and_a_burst_gives_its_room_back() {
         let mut outbox = Outbox::default();
         outbox.push(entry(0));
         assert_eq!(outbox.entries.capacity(), 1);
+        for promise in 1..1_000 {
+            outbox.push(entry(promise));
+        }
+        write_all(&mut outbox);
+        outbox.received(900).unwrap();
+        assert!(outbox.entries.capacity() < 300);
+        outbox.received(1_000).unwrap();
+        assert!(outbox.entries.capacity() <= KEPT);
+        outbox.push(entry(1_000));
+        assert_eq!(write_all(&mut outbox), [(1_000, 1_000, true)]);
     }
 
     #[test]

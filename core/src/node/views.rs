@@ -42,8 +42,9 @@ pub struct SessionInfo {
     pub state: LinkState,
     /// The peer's address, with a link.
     pub address: Option<SocketAddr>,
-    /// QUIC's estimate of the round-trip time, with a link. It is as old as what was acknowledged last: on a
-    /// client at most one heartbeat, on a server as the last message or answer to it.
+    /// QUIC's estimate of the round-trip time, with a link, as of when the peer last acknowledged something. On a
+    /// client that is about one heartbeat ago at most. A server sends an idle client nothing that is acknowledged,
+    /// so there it may be as old as the last message, answer or receipt that it sent.
     pub round_trip_time: Option<Duration>,
     /// Since when it has had this link.
     pub connected_since: Option<Instant>,

@@ -269,9 +269,10 @@ impl Connection {
         }
     }
 
-    /// What has come is acknowledged now and not 25 ms later, which would be a timer and a wake-up of its own;
-    /// later all the same if QUIC has something else to do before. What fires early may also be a loss timer
-    /// that is due at the very instant of an acknowledgement: then QUIC probes early, which does no harm.
+    /// Acknowledges now what has come, not up to 25 ms later, which would be a timer and a wake-up of its own. QUIC
+    /// has no call for that, so its timer is fired early; but only if the acknowledgement is what it does next: with
+    /// another timer before it, it goes at its usual time. A loss timer that is due at the very same instant fires
+    /// with it: QUIC then probes early, which does no harm.
     pub(crate) fn acknowledge(&mut self) {
         if let Self::Quic {
             connection, acks, ..

@@ -343,11 +343,12 @@ impl Endpoint {
         ids.map_or_else(Bytes::new, |ids| Bytes::copy_from_slice(&ids.generate()))
     }
 
-    /// What a connection may receive ahead once its client is admitted, in bytes.
+    /// Second copies for a connection, if they are wanted.
     fn copies(&self) -> Option<Box<Copies>> {
         self.copies_on_loss.then(Box::default)
     }
 
+    /// What a connection may receive ahead once its client is admitted, in bytes.
     pub(crate) fn receive_window(&self) -> VarInt {
         self.receive_window
     }

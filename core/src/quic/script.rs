@@ -42,7 +42,7 @@ pub enum ScriptEvent {
     Stall,
     /// They take everything again.
     Flow,
-    /// The peer acknowledges what it was sent.
+    /// The peer acknowledges what it was sent. Nothing comes of it unless a heartbeat was sent since the last one.
     Acknowledge,
     /// The peer has another address.
     Move(SocketAddr),

@@ -418,6 +418,7 @@ fn floods_of_small_frames_are_worked_off_in_turns() {
     let mut siege = Siege::new(9);
     let peer = siege.admitted();
     let lane = siege.link(peer).open_lane(0, 0);
+    let before = siege.metrics();
     for round in 0..20_u64 {
         let link = siege.link(peer);
         for number in 0..1_000 {
@@ -434,5 +435,8 @@ fn floods_of_small_frames_are_worked_off_in_turns() {
         siege.run(SECOND);
     }
     assert_eq!(siege.link(peer).ended(), None);
+    let after = siege.metrics();
+    assert!(after.frames_in - before.frames_in >= 20 * 2_001);
+    assert!(after.messages_received - before.messages_received >= 20);
     siege.unharmed();
 }

@@ -149,7 +149,7 @@ impl Feed {
 #[test]
 fn heartbeats_do_not_pile_up() {
     let mut siege = small(81);
-    let peer = reads_nothing(&mut siege, 1_024);
+    let peer = siege.admitted();
     let control = siege.link(peer).control_stream();
     let beats: Vec<u8> = (0..1_000)
         .flat_map(|number| {
@@ -164,6 +164,10 @@ fn heartbeats_do_not_pile_up() {
     assert!(
         grown < 512 * KIB,
         "{grown} bytes for {sent} bytes of heartbeats"
+    );
+    assert!(
+        sent as u64 > 640 * KIB as u64,
+        "{sent} bytes: they were not read"
     );
     siege.unharmed();
 }

@@ -232,7 +232,7 @@ pub struct ClientEntry {
     /// Its address; empty without a link.
     #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
-    /// The estimated round-trip time in microseconds, with a link.
+    /// The estimated round-trip time in microseconds, with a link, as of when the client last acknowledged something.
     #[prost(uint64, optional, tag = "5")]
     pub round_trip_us: ::core::option::Option<u64>,
     /// For how long it has had this link, in milliseconds, with a link.

@@ -10,6 +10,7 @@ use wire::control::Frame;
 use super::*;
 use crate::error::{CloseCode, DisconnectReason};
 use crate::frame::encode_frame;
+use crate::id::SessionKey;
 use crate::message::{Message, Outcome};
 use crate::node::Event;
 use crate::quic::{Said, ScriptStream};
@@ -25,6 +26,29 @@ fn server() -> (Node, Instant) {
     let random = Seed::new([7; 32]).rng("test", 0);
     let node = Node::scripted(Config::default(), roles, random, now).unwrap();
     (node, now)
+}
+
+fn client() -> (Node, Instant, SessionKey) {
+    let roles = ScriptedRoles {
+        admission: None,
+        client: true,
+    };
+    let now = Instant::now();
+    let random = Seed::new([7; 32]).rng("test", 0);
+    let mut node = Node::scripted(Config::default(), roles, random, now).unwrap();
+    let dial = crate::node::Dial {
+        address: "192.0.2.1:4433".parse().unwrap(),
+        server_name: "localhost".into(),
+        client: "anna".parse().unwrap(),
+        credentials: Bytes::new(),
+        agent: "test".into(),
+    };
+    let session = node.connect(now, dial).unwrap();
+    (node, now, session)
+}
+
+fn link(node: &Node) -> Option<LinkKey> {
+    node.links.keys().next()
 }
 
 fn control(frame: Frame) -> Bytes {
@@ -172,24 +196,9 @@ fn a_second_control_stream_is_refused_and_a_stalled_one_goes_on() {
 
 #[test]
 fn a_client_dials_again_when_its_link_is_down() {
-    let roles = ScriptedRoles {
-        admission: None,
-        client: true,
-    };
-    let mut now = Instant::now();
-    let random = Seed::new([7; 32]).rng("test", 0);
-    let mut node = Node::scripted(Config::default(), roles, random, now).unwrap();
-    let dial = crate::node::Dial {
-        address: "192.0.2.1:4433".parse().unwrap(),
-        server_name: "localhost".into(),
-        client: "anna".parse().unwrap(),
-        credentials: Bytes::new(),
-        agent: "test".into(),
-    };
-    let session = node.connect(now, dial).unwrap();
+    let (mut node, mut now, session) = client();
     let message = Message::new(crate::id::Tag(1), "hello");
     let promise = node.request(now, session, message, None).unwrap();
-    let link = |node: &Node| node.links.keys().next();
     let first = link(&node).unwrap();
     node.play(now, first, ScriptEvent::Up);
     let (_, said) = drain(&mut node, now);
@@ -240,4 +249,52 @@ fn a_client_dials_again_when_its_link_is_down() {
         matches!(outcome, Outcome::Replied { body, .. } if body == "hi"),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn an_acknowledgement_is_a_sign_of_life_once_a_heartbeat() {
+    let (mut node, mut now, session) = client();
+    let link = link(&node).unwrap();
+    node.play(now, link, ScriptEvent::Up);
+    let (_, said) = drain(&mut node, now);
+    let Some((_, Said::Bytes(CONTROL, hello))) = said.first() else {
+        panic!("{said:?}")
+    };
+    let hello = wire::Control::decode_length_delimited(&hello[..]).unwrap();
+    let Some(Frame::Hello(hello)) = hello.frame else {
+        panic!("{hello:?}")
+    };
+    let welcome = control(Frame::Welcome(wire::Welcome {
+        version: wire::VERSION,
+        session_id: hello.session_id,
+        token: hello.token,
+        epoch: 1,
+        ..wire::Welcome::default()
+    }));
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, welcome));
+    drain(&mut node, now);
+    let heard = |node: &Node| node.session_info(session).unwrap().last_heard;
+    let welcomed = heard(&node);
+    assert_eq!(welcomed, Some(now));
+    let acknowledge = |node: &mut Node, now| {
+        node.play(now, link, ScriptEvent::Acknowledge);
+        drain(node, now).1
+    };
+    acknowledge(&mut node, now + Duration::from_millis(1));
+    assert_eq!(heard(&node), welcomed, "nothing was asked");
+    let said = loop {
+        now = node.poll_timeout().unwrap();
+        node.handle_input(now, crate::node::Input::Timeout);
+        let (_, said) = drain(&mut node, now);
+        if !said.is_empty() {
+            break said;
+        }
+    };
+    let beat = control(Frame::Heartbeat(wire::Heartbeat { number: 1 }));
+    assert_eq!(said, [(link, Said::Bytes(CONTROL, beat))]);
+    let answered = now + Duration::from_millis(1);
+    acknowledge(&mut node, answered);
+    assert_eq!(heard(&node), Some(answered));
+    acknowledge(&mut node, answered + Duration::from_millis(1));
+    assert_eq!(heard(&node), Some(answered), "once");
 }

@@ -117,7 +117,7 @@ impl Stage {
         match input.byte() % 10 {
             0 => {
                 let number = input.long();
-                // Free for something; the corpus has it.
+                // Unused: it was `echo`, and the corpus's inputs still have the byte.
                 input.byte();
                 Frame::Heartbeat(Heartbeat { number })
             }

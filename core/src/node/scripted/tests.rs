@@ -51,6 +51,18 @@ fn link(node: &Node) -> Option<LinkKey> {
     node.links.keys().next()
 }
 
+/// The Hello with which a client has begun.
+fn said_hello(said: &[(LinkKey, Said)]) -> wire::Hello {
+    let Some((_, Said::Bytes(CONTROL, hello))) = said.first() else {
+        panic!("{said:?}")
+    };
+    let hello = wire::Control::decode_length_delimited(&hello[..]).unwrap();
+    let Some(Frame::Hello(hello)) = hello.frame else {
+        panic!("{hello:?}")
+    };
+    hello
+}
+
 fn control(frame: Frame) -> Bytes {
     framed(&wire::Control { frame: Some(frame) })
 }
@@ -213,13 +225,7 @@ fn a_client_dials_again_when_its_link_is_down() {
     assert_ne!(first, second);
     node.play(now, second, ScriptEvent::Up);
     let (_, said) = drain(&mut node, now);
-    let Some((_, Said::Bytes(CONTROL, hello))) = said.first() else {
-        panic!("{said:?}")
-    };
-    let hello = wire::Control::decode_length_delimited(&hello[..]).unwrap();
-    let Some(Frame::Hello(hello)) = hello.frame else {
-        panic!("{hello:?}")
-    };
+    let hello = said_hello(&said);
     let welcome = control(Frame::Welcome(wire::Welcome {
         version: wire::VERSION,
         session_id: hello.resume.unwrap().session_id,
@@ -257,13 +263,7 @@ fn an_acknowledgement_is_a_sign_of_life_once_a_heartbeat() {
     let link = link(&node).unwrap();
     node.play(now, link, ScriptEvent::Up);
     let (_, said) = drain(&mut node, now);
-    let Some((_, Said::Bytes(CONTROL, hello))) = said.first() else {
-        panic!("{said:?}")
-    };
-    let hello = wire::Control::decode_length_delimited(&hello[..]).unwrap();
-    let Some(Frame::Hello(hello)) = hello.frame else {
-        panic!("{hello:?}")
-    };
+    let hello = said_hello(&said);
     let welcome = control(Frame::Welcome(wire::Welcome {
         version: wire::VERSION,
         session_id: hello.session_id,

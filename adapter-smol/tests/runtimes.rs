@@ -20,8 +20,8 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{or, yield_now, zip};
 use smol::{Executor, LocalExecutor, Timer, block_on};
 use trunkline_smol::{
-    Admit, Client, CommandError, Context, Identity, PromiseError, Roots, Runtime, Server,
-    ServerBuilder, Service, StartError, Status, StatusCode, Stopped,
+    Admit, BusyPoll, Client, ClientBuilder, CommandError, Context, Identity, PromiseError, Roots,
+    Runtime, Server, ServerBuilder, Service, StartError, Status, StatusCode, Stopped,
 };
 
 /// Panics of all threads; no test here means to panic.
@@ -88,13 +88,14 @@ fn doubling() -> Service<()> {
 
 /// A server and a client on that executor, or on smol's own.
 async fn pair(runtime: Option<Runtime>) -> (Server, Client) {
-    pair_with(runtime, |server| server).await
+    pair_with(runtime, |server| server, |client| client).await
 }
 
-/// The same, with what `change` makes of the server.
+/// The same, with what those make of the server and of the client.
 async fn pair_with(
     runtime: Option<Runtime>,
-    change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    change_server: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    change_client: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> (Server, Client) {
     watch_for_panics();
     let key = rcgen::KeyPair::generate().unwrap();
@@ -112,7 +113,7 @@ async fn pair_with(
     if let Some(runtime) = &runtime {
         server = server.runtime(runtime.clone());
     }
-    let server = soon(change(server).into_future()).await.unwrap();
+    let server = soon(change_server(server).into_future()).await.unwrap();
     let mut client = Client::connect(format!("localhost:{}", server.local_addr().port()))
         .roots(roots)
         .client_id("anna")
@@ -120,6 +121,7 @@ async fn pair_with(
     if let Some(runtime) = &runtime {
         client = client.runtime(runtime.clone());
     }
+    let client = change_client(client);
     (server, soon(client.into_future()).await.unwrap())
 }
 
@@ -172,6 +174,31 @@ fn it_runs_on_an_executor_that_lives_for_ever() {
     block_on(EXECUTOR.run(visit(Some((&EXECUTOR).into()))));
 }
 
+/// One request at a time, far more than there are sleeps before the first look. Each end has a thread of its own, as
+/// drivers that look want it; what a look receives outside the reactor is not lost.
+#[test]
+fn drivers_may_look_for_datagrams_before_they_sleep() {
+    const REQUESTS: i64 = 200;
+    let patient = BusyPoll::new(Duration::from_millis(1));
+    let (theirs, ours) = (Threads::new(1), Threads::new(1));
+    block_on(async {
+        let on_theirs = |server: ServerBuilder| {
+            let server = server.busy_poll(patient.clone());
+            server.runtime(Runtime::from(&theirs.executor))
+        };
+        let looks = |client: ClientBuilder| client.busy_poll(patient.clone());
+        let (server, client) = pair_with(Some((&ours.executor).into()), on_theirs, looks).await;
+        for number in 0..REQUESTS {
+            let number = 2 * number;
+            assert_eq!(soon(double(&client, number)).await.unwrap(), 2 * number);
+        }
+        soon(client.close()).await;
+        soon(server.close()).await;
+    });
+    theirs.end();
+    ours.end();
+}
+
 #[test]
 fn it_runs_on_an_executor_of_many_threads() {
     let threads = Threads::new(3);
@@ -190,7 +217,8 @@ fn shards_run_on_threads_of_their_own() {
     };
     let service = Service::new(()).on_request(name);
     block_on(async {
-        let (server, client) = pair_with(None, |server| server.service(service).shards(2)).await;
+        let sharded = |server: ServerBuilder| server.service(service).shards(2);
+        let (server, client) = pair_with(None, sharded, |client| client).await;
         let shard = server.peers()[0].session().shard();
         let thread = soon(double(&client, 1)).await.unwrap();
         assert_eq!(usize::try_from(thread), Ok(shard));
@@ -204,7 +232,8 @@ fn shards_run_on_threads_of_their_own() {
 #[test]
 fn shards_end_with_the_executor_that_started_them() {
     let executor = Arc::new(Executor::new());
-    let pair = pair_with(Some((&executor).into()), |server| server.shards(2));
+    let runtime = Some((&executor).into());
+    let pair = pair_with(runtime, |server| server.shards(2), |client| client);
     let (server, client) = block_on(executor.run(pair));
     drop(executor);
     block_on(soon(server.closed()));

@@ -57,7 +57,7 @@ impl Envelope {
             kind = reader.varint(field)? as i32;
         }
         if let Some(field) = reader.pass(key::TAG) {
-            tag = u64::from_le_bytes(reader.array(field)?);
+            tag = reader.fixed64(field)?;
         }
         if let Some(field) = reader.pass(key::PROMISE) {
             promise = reader.varint(field)?;
@@ -74,7 +74,7 @@ impl Envelope {
                 Ok(key::SEQ) => seq = reader.varint(field)?,
                 // Protobuf cuts what is longer than the field's type: an enum has 32 bits.
                 Ok(key::KIND) => kind = reader.varint(field)? as i32,
-                Ok(key::TAG) => tag = u64::from_le_bytes(reader.array(field)?),
+                Ok(key::TAG) => tag = reader.fixed64(field)?,
                 Ok(key::PROMISE) => promise = reader.varint(field)?,
                 Ok(key::TIMEOUT_MS) => timeout_ms = reader.varint(field)? as u32,
                 Ok(key::STATUS) => status = StatusCode(reader.varint(field)? as u32),
@@ -197,11 +197,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const LEN: usize>(&mut self, field: u32) -> Result<[u8; LEN], DecodeError> {
-        let taken = self.take(field, LEN as u64)?;
-        taken
-            .try_into()
-            .map_err(|_| DecodeError::Truncated { field })
+    fn fixed64(&mut self, field: u32) -> Result<u64, DecodeError> {
+        let rest = self.frame.get(self.at..).unwrap_or_default();
+        let bytes = rest.first_chunk().ok_or(DecodeError::Truncated { field })?;
+        self.at += bytes.len();
+        Ok(u64::from_le_bytes(*bytes))
     }
 
     fn bytes(&mut self, field: u32) -> Result<&'a [u8], DecodeError> {

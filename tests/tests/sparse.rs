@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -83,6 +84,39 @@ fn a_heartbeat_takes_two_datagrams() {
     for both in left.borrow().chunks(2) {
         assert_eq!(both[1] - both[0], world.path.delay);
     }
+}
+
+#[test]
+fn what_acknowledges_many_clients_leaves_at_few_moments() {
+    const CLIENTS: u32 = 8;
+    let mut world = World::new(10);
+    let server = world.server();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let client = world.client();
+            let session = world.connect(client, server, &format!("client-{number}"));
+            (client, session)
+        })
+        .collect();
+    world.run(5 * SECOND, silent);
+    let left = Rc::new(RefCell::new(Vec::new()));
+    let seen = left.clone();
+    world.observe(move |observed| {
+        if observed.from == server {
+            seen.borrow_mut().push((observed.at, observed.to));
+        }
+    });
+    // Each at another time, all within a little more than a millisecond.
+    for (client, session) in clients {
+        world.send(client, session, "one way").unwrap();
+        world.run(MILLISECOND / 5, silent);
+    }
+    world.run(100 * MILLISECOND, silent);
+    let left = left.borrow();
+    let to: BTreeSet<_> = left.iter().map(|(_, to)| *to).collect();
+    let at: BTreeSet<_> = left.iter().map(|(at, _)| *at).collect();
+    assert_eq!(to.len(), CLIENTS as usize);
+    assert!(at.len() <= 2, "{left:?}");
 }
 
 #[test]

@@ -97,22 +97,21 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
-        let session = entry
-            .link
-            .session
-            .and_then(|key| self.sessions.get_mut(key));
-        if let Some(session) = session {
-            // The peer can be done only once it knows what this side holds.
-            session.receipt_due = true;
+        // The first one counts.
+        if entry.link.peer_close.is_none() {
+            entry.link.peer_close = Some(PeerClose {
+                code: CloseCode(code),
+                reason: from_peer(&reason, wire::REASON_MAX),
+                retry_after: (retry_after_ms > 0)
+                    .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                by: now + self.config.timeouts.close,
+            });
+            let session = entry.link.session;
+            if let Some(session) = session.and_then(|key| self.sessions.get_mut(key)) {
+                // The peer can be done only once it knows what this side holds.
+                session.receipt_due = true;
+            }
         }
-        let by = now + self.config.timeouts.close;
-        entry.link.peer_close.get_or_insert(PeerClose {
-            code: CloseCode(code),
-            reason: from_peer(&reason, wire::REASON_MAX),
-            retry_after: (retry_after_ms > 0)
-                .then(|| Duration::from_millis(u64::from(retry_after_ms))),
-            by,
-        });
         self.follow_peer_close(now, key);
     }
 

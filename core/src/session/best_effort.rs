@@ -142,6 +142,9 @@ impl BestEffort {
             self.in_flight_bytes -= bytes;
             self.received += 1;
         }
+        if self.in_flight.is_empty() {
+            self.in_flight.shrink_to(KEPT);
+        }
         true
     }
 
@@ -232,5 +235,17 @@ mod tests {
         assert!(queue.received(1));
         assert!(queue.write_next(15).is_some());
         assert!(!queue.received(4), "more than was written");
+    }
+
+    #[test]
+    fn a_bursts_room_is_given_back_once_the_peer_has_it() {
+        let mut queue = BestEffort::default();
+        for _ in 0..1_000 {
+            queue.offer(frame(1), None, usize::MAX, SlowConsumer::DropNewest);
+        }
+        assert_eq!(contents(&mut queue).len(), 1_000);
+        assert!(queue.received(1_000));
+        let room = queue.waiting.capacity() + queue.in_flight.capacity();
+        assert!(room <= 4 * KEPT, "{room}");
     }
 }

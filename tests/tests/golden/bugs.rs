@@ -108,8 +108,8 @@ fn hunt() {
     let certificates = Certificates::new().unwrap();
     fs::create_dir_all(folder().join("bugs")).unwrap();
     for bug in Bug::ALL.into_iter().filter(is_traced) {
-        let finds = finds(bug, &certificates);
-        let mut shrunk = finds.map(|found| (shortest(bug, &found, &certificates), found));
+        let mut shrunk = finds(bug, &certificates)
+            .filter_map(|found| Some((shortest(bug, &found, &certificates)?, found)));
         let few = shrunk.find(|(shrunk, _)| shrunk.after <= RECORDS_MAX);
         let (shrunk, found) = few.unwrap_or_else(|| panic!("{bug:?} is not found"));
         let Failure { plan, what, .. } = &*found;
@@ -132,8 +132,9 @@ fn finds(bug: Bug, certificates: &Certificates) -> impl Iterator<Item = Box<Fail
 }
 
 /// The run is recorded as it has to be: without the bug. Of what its nodes recorded, what is left
-/// when it is cut down to what comes otherwise with the bug, and that of the node with the least.
-fn shortest(bug: Bug, found: &Failure, certificates: &Certificates) -> Shrunk {
+/// when it is cut down to what comes otherwise with the bug, and that of the node with the least. `None`:
+/// nothing that a node recorded comes otherwise.
+fn shortest(bug: Bug, found: &Failure, certificates: &Certificates) -> Option<Shrunk> {
     let ran = run_recorded(&found.plan, certificates, Some(Recording::Link));
     let nodes = ran.recorded.unwrap().traces.into_iter();
     let traces = nodes.flat_map(|(_, processes)| processes);
@@ -143,6 +144,5 @@ fn shortest(bug: Bug, found: &Failure, certificates: &Certificates) -> Shrunk {
         };
         shrink_while(&trace[..], tells).ok()
     });
-    let shortest = shrunk.min_by_key(|shrunk| shrunk.after);
-    shortest.unwrap_or_else(|| panic!("no node's recording tells of {bug:?}"))
+    shrunk.min_by_key(|shrunk| shrunk.after)
 }

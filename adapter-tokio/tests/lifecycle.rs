@@ -97,6 +97,38 @@ async fn admission_is_the_applications_say() {
 }
 
 #[tokio::test]
+async fn a_function_that_panics_keeps_nobody_out_for_good() {
+    async fn admit(_: AdmissionRequest) -> Result<(), Refusal> {
+        panic!("no database")
+    }
+    let authority = Authority::new();
+    let server = authority
+        .server()
+        .admission(Admit::ask(admit))
+        .await
+        .unwrap();
+    let client = authority.client(server.local_addr(), "anna");
+    let client = soon(client.start()).await.unwrap();
+    let refused = |state: &State| matches!(state, State::Reconnecting { .. } | State::Closed(_));
+    let state = soon(client.wait_for(refused)).await;
+    assert!(matches!(state, State::Reconnecting { .. }), "{state:?}");
+}
+
+#[tokio::test]
+async fn open_admission_may_want_certificates_to_be_good() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let open = Admit::open().with_client_roots(authority.roots());
+    let server = authority.server().admission(open).await.unwrap();
+    let connect = |id: &str| authority.client(server.local_addr(), id);
+    soon(connect("without").into_future()).await.unwrap();
+    let good = connect("good").identity(authority.identity("anna"));
+    soon(good.into_future()).await.unwrap();
+    let bad = connect("bad").identity(other.identity("anna"));
+    let bad = bad.connect_timeout(Duration::from_millis(300));
+    soon(bad.into_future()).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn mutual_tls_binds_the_client_id_to_the_certificate() {
     let authority = Authority::new();
     let server = authority

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use trunkline_core::{
-    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
-    Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Tag,
+    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Expects, Identity, Input,
+    Message, Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Tag,
 };
 
 /// A node, its socket, and what it takes to drive the one with the other.
@@ -140,13 +140,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         server.turn()?;
         while let Some(event) = server.node.poll_event() {
             println!("server: {event:?}");
-            if let Event::Message(request) = event {
-                server.node.reply(
-                    Instant::now(),
-                    request.key,
-                    Tag::of("demo.Pong"),
-                    request.body,
-                )?;
+            if let Event::Message(message) = event {
+                let (now, node) = (Instant::now(), &mut server.node);
+                let answered = match message.expects {
+                    Expects::Reply => {
+                        node.reply(now, message.key, Tag::of("demo.Pong"), message.body)
+                    }
+                    Expects::Ack | Expects::Nothing => node.ack(now, message.key),
+                };
+                // What a peer may bring about is no reason to end a server's loop.
+                if let Err(error) = answered {
+                    println!("server: not answered: {error}");
+                }
             }
         }
         client.turn()?;

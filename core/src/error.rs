@@ -100,11 +100,14 @@ pub enum CommandError {
     },
     /// The session's or the node's outbox is full.
     #[error(
-        "the outbox is full: wait for Event::Writable, or raise limits.outbox_messages or limits.outbox_bytes"
+        "the outbox is full: wait for room (await `send`; on a node, Event::Writable), or raise \
+         limits.outbox_messages, limits.outbox_bytes or limits.outbox_bytes_total"
     )]
     OutboxFull,
     /// The session's or the node's promise table is full.
-    #[error("too many promises are pending: wait for some to settle, or raise limits.promises")]
+    #[error(
+        "too many promises are pending: wait for some to settle, or raise limits.promises or limits.promises_total"
+    )]
     PromisesFull,
     /// The lane's number is beyond what both sides have.
     #[error("there is no such lane: both sides need limits.lanes above its number")]
@@ -112,7 +115,7 @@ pub enum CommandError {
     /// The session is closing or draining: nothing new is taken.
     #[error("the session is closing: nothing new is accepted")]
     Closing,
-    /// This kind of message cannot be sent on this lane.
+    /// A one-way message is acked or rejected, not replied to.
     #[error("this delivery takes an ack or a rejection, not a reply: only requests are replied to")]
     NotARequest,
     /// A request is replied to or rejected, not acked.
@@ -141,7 +144,7 @@ pub enum CommandError {
     /// The server's name is neither a DNS name nor an address.
     #[error("the server name is neither a DNS name nor an IP address")]
     InvalidServerName,
-    /// What a client presents before admission is larger than 4 KiB may hold.
+    /// What a client presents before admission, its credentials and agent together, is too large.
     #[error("credentials of {size} bytes do not fit: at most {limit} do")]
     CredentialsTooLarge {
         /// Their size in bytes.

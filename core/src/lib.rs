@@ -63,8 +63,12 @@
 //!         }
 //!     }
 //!     while let Some(event) = server.poll_event() {
-//!         if let Event::Message(request) = event {
-//!             server.reply(now, request.key, Tag::of("demo.Pong"), request.body)?;
+//!         // What a peer may bring about is no reason to end a server's loop.
+//!         if let Event::Message(message) = event {
+//!             let _ = match message.expects {
+//!                 Expects::Reply => server.reply(now, message.key, Tag::of("demo.Pong"), message.body),
+//!                 Expects::Ack | Expects::Nothing => server.ack(now, message.key),
+//!             };
 //!         }
 //!     }
 //!     while let Some(event) = client.poll_event() {

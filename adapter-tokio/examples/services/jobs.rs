@@ -32,9 +32,12 @@ async fn ready(context: Context<Idle>, _: Ready) -> Result<(), Status> {
 /// too slow gets no more. Three tries share the time that the customer waits.
 async fn dispatch(context: Context<Idle>, job: Job) -> Result<Done, Status> {
     let (idle, workers) = context.state();
-    let patience = context.remaining().unwrap_or(Duration::from_secs(6)) / 3;
-    for _ in 0..3 {
-        let worker = workers.recv().await.map_err(unavailable)?;
+    for tries in (1..=3).rev() {
+        // Nobody waits here for a worker to come back: the customer is told, and decides.
+        let worker = workers
+            .try_recv()
+            .map_err(|_| unavailable("no worker is idle"))?;
+        let patience = context.remaining().unwrap_or(Duration::from_secs(6)) / tries;
         match worker.request(&job).timeout(patience).await {
             Ok(done) => {
                 idle.send(worker).await.map_err(unavailable)?;

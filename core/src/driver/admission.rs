@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
@@ -11,11 +12,14 @@ use super::runtime::Task;
 use super::shared::Desk;
 use crate::{AdmissionRequest, Refusal, Roots};
 
+/// When a client tries again that was refused because the function panicked: that says nothing of the client.
+const AFTER_A_PANIC: Duration = Duration::from_secs(5);
+
 /// Who is let in. A server must say: none of these is the default.
 pub struct Admit(pub(crate) Policy);
 
 pub(crate) enum Policy {
-    Open,
+    Open(Option<Roots>),
     MutualTls(Roots),
     Ask(Ask, Option<Roots>),
 }
@@ -23,7 +27,7 @@ pub(crate) enum Policy {
 impl Admit {
     /// Everybody, under the client id that they claim. For trusted networks, tests and demos.
     pub fn open() -> Self {
-        Self(Policy::Open)
+        Self(Policy::Open(None))
     }
 
     /// Whoever shows a certificate that these roots have signed and that names the client id as a
@@ -33,7 +37,12 @@ impl Admit {
     }
 
     /// Whom the function lets in, looking at what the client showed. It runs as a task and may
-    /// take its time, at most [`crate::Timeouts::admission`]. If it panics, the client is refused.
+    /// take its time, at most [`crate::Timeouts::admission`]. If it panics, the client is refused, and tries again
+    /// after 5 s.
+    ///
+    /// It is asked each time that a client connects, and a [`Refusal`] without `retry_after` ends the client, with
+    /// a session that it may have, for good. Give a time where the fault is not the client's: a database that
+    /// cannot be asked now.
     ///
     /// ```
     /// use trunkline_core::{AdmissionRequest, Refusal, driver::Admit};
@@ -56,12 +65,14 @@ impl Admit {
         Self(Policy::Ask(Ask(Arc::new(boxed)), None))
     }
 
-    /// As [`Admit::ask`], for clients that may show a certificate that these roots have signed.
+    /// The same, for clients that may show a certificate that these roots have signed; with mutual TLS, in place of
+    /// its own roots.
     pub fn with_client_roots(self, roots: Roots) -> Self {
-        match self.0 {
-            Policy::Ask(ask, _) => Self(Policy::Ask(ask, Some(roots))),
-            other => Self(other),
-        }
+        Self(match self.0 {
+            Policy::Open(_) => Policy::Open(Some(roots)),
+            Policy::MutualTls(_) => Policy::MutualTls(roots),
+            Policy::Ask(ask, _) => Policy::Ask(ask, Some(roots)),
+        })
     }
 }
 
@@ -80,7 +91,7 @@ impl Ask {
             let decision = decision.unwrap_or_else(|_| {
                 Err(Refusal {
                     reason: "the server failed to decide about the admission".into(),
-                    retry_after: None,
+                    retry_after: Some(AFTER_A_PANIC),
                 })
             });
             // If the driver has ended, nobody waits for the decision.

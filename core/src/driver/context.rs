@@ -65,8 +65,8 @@ impl<S: Send + Sync + 'static> Context<S> {
         ServerHandle::new(self.origin.peer.0.shared.clone())
     }
 
-    /// How long the sender still waits, less the time that the message was on its way; `None` if
-    /// it did not say.
+    /// How long the sender still waits, counted from the message's arrival: it gives up sooner by the time that the
+    /// message was on its way. `None`: it did not say.
     pub fn remaining(&self) -> Option<Duration> {
         let now = self.origin.peer.0.desk.runtime.now();
         self.origin

@@ -25,8 +25,6 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// A client that has not dialled yet.
-    Idle,
     /// A client's first dial is under way.
     Connecting,
     /// There is a link.

@@ -138,8 +138,8 @@ impl<P: Platform> ServerBuilder<P> {
     ///
     /// By a path alone, every datagram: **who has the file can decrypt everything that it recorded**,
     /// and reads credentials and messages in it; the private key is not in it. With
-    /// [`Recording::link`], what comes and goes above QUIC, without any of that. Only its owner can
-    /// read the file. A disk that is too slow, or full, ends the recording, with a warning in the
+    /// [`Recording::link`], what comes and goes above QUIC, and nothing decrypts by it; but tokens of sessions stand
+    /// in it, so keep it until those are over. Only its owner can read the file. A disk that is too slow, or full, ends the recording, with a warning in the
     /// log, and nothing else.
     pub fn record(mut self, recording: impl Into<Recording>) -> Self {
         self.recording = Some(recording.into());
@@ -169,7 +169,7 @@ impl<P: Platform> ServerBuilder<P> {
         let Admit(policy) = admission.ok_or(StartError::NoAdmission)?;
         let identity = identity.ok_or(StartError::NoIdentity)?;
         let (admission, client_roots, ask) = match policy {
-            Policy::Open => (Admission::Open, None, None),
+            Policy::Open(roots) => (Admission::Open, roots, None),
             Policy::MutualTls(roots) => (Admission::MutualTls, Some(roots), None),
             Policy::Ask(ask, roots) => (Admission::Ask, roots, Some(ask)),
         };

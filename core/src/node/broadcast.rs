@@ -48,7 +48,8 @@ impl Sum for Broadcast {
 }
 
 impl Node {
-    /// Sends a message that is gone with the link, or if the peer is too slow.
+    /// Sends a message that is gone with the link, or if the peer is too slow. A session that has no link misses it,
+    /// which only metrics tell.
     pub fn send_best_effort(
         &mut self,
         now: Instant,

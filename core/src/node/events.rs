@@ -10,7 +10,9 @@ use crate::error::DisconnectReason;
 use crate::id::{ClientId, DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::{Delivery, Message, Outcome};
 
-/// What a node tells its application. Nothing is dropped silently: every loss is an event.
+/// What a node tells its application. Every loss of what was sent reliably is an event. Best effort that finds no
+/// link is counted ([`crate::Broadcast::away`], [`crate::MetricsSnapshot`]), and what a slow consumer misses is
+/// told by [`Event::SlowConsumer`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {

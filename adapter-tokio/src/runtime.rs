@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use trunkline_core::driver::system::{UdpIo, bind_shards, default_busy_poll, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
 use trunkline_core::{BusyPoll, Seed, Steering};
@@ -69,8 +70,13 @@ impl Platform for Runtime {
     }
 
     fn sleep(&self, time: Duration) -> Task {
-        let _inside = self.handle.enter();
-        Box::pin(tokio::time::sleep(time))
+        // A task of the runtime's own, for a timer that outlives its runtime panics.
+        let mut sleeping = JoinSet::new();
+        sleeping.spawn_on(async move { tokio::time::sleep(time).await }, &self.handle);
+        Box::pin(async move {
+            // If the runtime has ended, nobody waits for longer either.
+            let _ = sleeping.join_next().await;
+        })
     }
 
     fn wall(&self) -> SystemTime {
@@ -102,5 +108,22 @@ impl Sharded for Runtime {
         };
         let sockets = bind_shards(address, steering)?;
         sockets.into_iter().enumerate().map(place).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+    use trunkline_core::driver::Platform as _;
+
+    use super::*;
+
+    #[test]
+    fn a_sleep_ends_with_its_runtime() {
+        let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+        let network = runtime();
+        let sleep = Runtime::from(network.handle().clone()).sleep(Duration::from_secs(3_600));
+        drop(network);
+        runtime().block_on(sleep);
     }
 }

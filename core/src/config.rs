@@ -55,7 +55,8 @@ pub struct Heartbeat {
     /// Time between two heartbeats of a client (15 s). A server tells its clients, who clamp what
     /// they are told to 100 ms … 5 min and never beat less often than they were configured to.
     pub interval: Duration,
-    /// After how many intervals without a sign of life the link is dead (3).
+    /// After how many intervals without a sign of life the link is dead (3). With 1, a heartbeat that takes a little
+    /// longer than the one before it ends a link that lives; what-if runs of a trace may want that.
     pub misses: u32,
 }
 

@@ -78,8 +78,9 @@ pub(crate) struct Outbox {
     written: usize,
     /// Weight of those.
     written_bytes: usize,
-    /// How many of those that wait nobody wants any more.
+    /// How many of those that wait nobody wants any more, and their weight: they count in no limit.
     abandoned: usize,
+    abandoned_bytes: usize,
 }
 
 /// So many entries' room is kept.
@@ -87,6 +88,9 @@ const KEPT: usize = 64;
 
 /// Abandoned entries are swept out once there are so many, and half of those that wait.
 const SWEEP: usize = 32;
+
+/// Or once they weigh so much, in bytes, and so much for each of those that wait.
+const SWEEP_BYTES: usize = 64 << 10;
 
 impl Outbox {
     #[inline(always)]
@@ -132,8 +136,10 @@ impl Outbox {
             }
             let unwanted = self.entries.range(self.numbered..);
             let unwanted = unwanted.take_while(|entry| !wanted(entry)).count();
-            self.entries.drain(self.numbered..self.numbered + unwanted);
+            let gone = self.entries.drain(self.numbered..self.numbered + unwanted);
+            let bytes = gone.map(|entry| entry.weight()).sum();
             self.abandoned = self.abandoned.saturating_sub(unwanted);
+            self.abandoned_bytes = self.abandoned_bytes.saturating_sub(bytes);
             if !fits(self.entries.get(self.written)?) {
                 return None;
             }
@@ -189,11 +195,14 @@ impl Outbox {
         self.written_bytes = 0;
     }
 
-    /// Nobody wants one of the waiting entries any more. It goes when its turn comes, or when too
-    /// many like it take up memory.
-    pub(crate) fn abandon(&mut self, wanted: impl FnMut(&Entry) -> bool) {
+    /// Nobody wants one of the waiting entries any more, which has that weight. It goes when its turn comes, or when
+    /// those like it take up too much memory.
+    pub(crate) fn abandon(&mut self, weight: usize, wanted: impl FnMut(&Entry) -> bool) {
         self.abandoned += 1;
-        if self.abandoned >= SWEEP && self.abandoned * 2 >= self.entries.len() - self.numbered {
+        self.abandoned_bytes += weight;
+        let waiting = self.entries.len() - self.numbered;
+        let many = self.abandoned >= SWEEP && self.abandoned * 2 >= waiting;
+        if many || self.abandoned_bytes >= SWEEP_BYTES.max(OVERHEAD * waiting) {
             self.sweep(wanted);
         }
     }
@@ -209,6 +218,7 @@ impl Outbox {
             wanted(entry)
         });
         self.abandoned = 0;
+        self.abandoned_bytes = 0;
     }
 
     /// Takes out the waiting entries that do not `fit`, oldest first.
@@ -308,7 +318,7 @@ mod tests {
     fn a_cancelled_entry_leaves_no_gap() {
         let mut outbox = Outbox::default();
         (1..=3).for_each(|p| outbox.push(entry(p)));
-        outbox.abandon(|e| e.promise != 2);
+        outbox.abandon(OVERHEAD, |e| e.promise != 2);
         let mut seqs = Vec::new();
         while let Some(w) = outbox.write_next(|e| e.promise != 2, |_| true) {
             seqs.push((w.seq, w.entry.promise));
@@ -338,7 +348,7 @@ mod tests {
         let mut outbox = Outbox::default();
         for promise in 1..=1_000 {
             outbox.push(entry(promise));
-            outbox.abandon(|e| e.promise > promise);
+            outbox.abandon(OVERHEAD, |e| e.promise > promise);
         }
         assert!(outbox.entries.len() <= SWEEP, "{}", outbox.entries.len());
     }
@@ -380,5 +390,25 @@ mod tests {
             .map(|(e, maybe)| (e.promise, maybe))
             .collect();
         assert_eq!(lost, [(1, true), (2, false)]);
+    }
+
+    #[test]
+    fn large_ones_that_nobody_wants_do_not_stay_for_many_small_ones() {
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.push(entry(0));
+        }
+        for promise in 1..=3 {
+            let body = vec![0; SWEEP_BYTES / 2].into();
+            let large = Entry {
+                body,
+                ..entry(promise)
+            };
+            let weight = large.weight();
+            outbox.push(large);
+            outbox.abandon(weight, |e| e.promise == 0 || e.promise > promise);
+        }
+        let large = outbox.entries.iter().filter(|e| e.promise > 0).count();
+        assert_eq!((large, outbox.entries.len()), (1, 101));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{CommandError, Event, Message, PromisesFull, Tag};
+use trunkline_core::{CloseCode, CommandError, Event, Message, PromisesFull, Tag};
 use trunkline_testkit::{World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -127,6 +127,68 @@ fn a_promise_given_up_without_a_link_is_cancelled_at_the_peer_on_the_next() {
     assert_eq!(world.count(server, resumed), 1);
     let told = |e: &Event| matches!(e, Event::Cancelled { .. });
     assert_eq!(world.count(server, told), 1);
+}
+
+#[test]
+fn what_was_cancelled_on_a_dying_link_is_not_asked_for_on_the_next() {
+    let mut world = World::new(12);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, silent);
+    world.path.cut = true;
+    let (given_up, wanted) = (
+        world.request(client, session, b"not any more"),
+        world.request(client, session, b"still"),
+    );
+    world.run(SECOND, silent);
+    let now = world.now();
+    world.node(client).cancel(now, given_up).unwrap();
+    world.run(60 * SECOND, silent);
+    world.path.cut = false;
+    world.run(60 * SECOND, silent);
+    let timeouts: Vec<_> = world
+        .log(server)
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::Message(delivery) => Some((delivery.body.clone(), delivery.timeout)),
+            _ => None,
+        })
+        .collect();
+    let [(first, none_left), (second, left)] = &timeouts[..] else {
+        panic!("{timeouts:?}");
+    };
+    assert_eq!(
+        (&first[..], &second[..]),
+        (&b"not any more"[..], &b"still"[..])
+    );
+    assert_eq!(*none_left, Some(Duration::from_millis(1)));
+    assert_ne!(*left, *none_left);
+    assert_eq!(world.outcome(client, wanted), None);
+}
+
+#[test]
+fn who_finds_a_server_full_keeps_what_is_queued() {
+    let mut world = World::new(13);
+    world.config().limits.sessions = 1;
+    let server = world.server();
+    world.config().limits.sessions = 100;
+    let (early, late) = (world.client(), world.client());
+    let first = world.connect(early, server, "alice");
+    world.run(SECOND, echo);
+    let second = world.connect(late, server, "bob");
+    let waits = world.send_acked(late, second, b"once there is room");
+    world.run(5 * SECOND, echo);
+    assert_eq!(world.outcome(late, waits), None);
+    let now = world.now();
+    let node = world.node(early);
+    node.close(now, first, CloseCode::NORMAL, "room").unwrap();
+    world.run(20 * SECOND, echo);
+    assert_eq!(world.outcome(late, waits).as_deref(), Some("Acked"));
+    assert_eq!(
+        world.count(late, |e| matches!(e, Event::SessionLost { .. })),
+        0
+    );
 }
 
 /// Whether the session hears of room once its outbox is empty, while so many of its ten promises

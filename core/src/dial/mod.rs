@@ -113,7 +113,7 @@ enum Fate {
 fn fate(reason: &DisconnectReason, welcomed: bool) -> Fate {
     match reason {
         DisconnectReason::Peer {
-            code: CloseCode::REFUSED,
+            code: CloseCode::REFUSED | CloseCode::UNAUTHENTICATED,
             retry_after: Some(_),
             ..
         } => Fate::Retry,
@@ -152,10 +152,9 @@ mod tests {
     fn a_client_gives_up_only_where_trying_again_cannot_help() {
         assert_eq!(fate(&peer(CloseCode::REFUSED, None), true), Fate::Final);
         assert_eq!(fate(&peer(CloseCode(1_000), None), true), Fate::Final);
-        assert_eq!(
-            fate(&peer(CloseCode::REFUSED, Some(Duration::ZERO)), true),
-            Fate::Retry
-        );
+        for code in [CloseCode::REFUSED, CloseCode::UNAUTHENTICATED] {
+            assert_eq!(fate(&peer(code, Some(Duration::ZERO)), true), Fate::Retry);
+        }
         assert_eq!(
             fate(&peer(CloseCode::HEARTBEAT_TIMEOUT, None), true),
             Fate::Retry

@@ -1,15 +1,19 @@
 //! Who is let in: the application's say.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 
 use super::command::Command;
 use super::runtime::Task;
 use super::shared::Desk;
+use super::slot::{Filler, slot};
 use crate::{AdmissionRequest, Refusal, Roots};
 
 /// When a client tries again that was refused because the function panicked: that says nothing of the client.
@@ -37,7 +41,7 @@ impl Admit {
     }
 
     /// Whom the function lets in, looking at what the client showed. It runs as a task and may
-    /// take its time, at most [`crate::Timeouts::admission`]. If it panics, the client is refused, and tries again
+    /// take its time, at most [`crate::Timeouts::admission`]: it is dropped then. If it panics, the client is refused, and tries again
     /// after 5 s.
     ///
     /// It is asked each time that a client connects, and a [`Refusal`] without `retry_after` ends the client, with
@@ -80,14 +84,19 @@ impl Admit {
 #[derive(Clone)]
 pub(crate) struct Ask(Arc<dyn Fn(AdmissionRequest) -> Task<Result<(), Refusal>> + Send + Sync>);
 
+/// Drop it, and the function decides no more.
+pub(crate) type Patience = Filler<Infallible>;
+
 impl Ask {
-    /// Has the function decide, beside the driver.
-    pub(crate) fn decide(&self, request: AdmissionRequest, desk: &Arc<Desk>) {
+    /// Has the function decide, beside the driver, as long as that is patient.
+    pub(crate) fn decide(&self, request: AdmissionRequest, desk: &Arc<Desk>) -> Patience {
         let (link, function, posted_to) = (request.link, self.0.clone(), desk.clone());
+        let (patience, impatient) = slot();
         desk.runtime.spawn(Box::pin(async move {
-            let decision = AssertUnwindSafe(async move { function(request).await })
-                .catch_unwind()
-                .await;
+            let decision = AssertUnwindSafe(async move { function(request).await }).catch_unwind();
+            let Either::Left((decision, _)) = select(pin!(decision), impatient).await else {
+                return;
+            };
             let decision = decision.unwrap_or_else(|_| {
                 Err(Refusal {
                     reason: "the server failed to decide about the admission".into(),
@@ -97,5 +106,6 @@ impl Ask {
             // If the driver has ended, nobody waits for the decision.
             let _ = posted_to.mailbox.post(Command::Decide(link, decision));
         }));
+        patience
     }
 }

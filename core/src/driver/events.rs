@@ -133,14 +133,16 @@ impl Subscribers {
             event,
             Event::Message(_) | Event::Settled { .. } | Event::Sent { .. }
         );
-        let mut woken = Vec::new();
+        let (mut woken, mut missed) = (Vec::new(), Vec::new());
         let mut list = lock(&self.list);
         list.subscriptions
-            .retain(|subscription| subscription.offer(event, frequent, &mut woken));
+            .retain(|subscription| subscription.offer(event, frequent, &mut woken, &mut missed));
         self.count
             .store(list.subscriptions.len(), Ordering::Release);
         drop(list);
         woken.into_iter().for_each(Waker::wake);
+        // Only now, for what a message's bytes do when they are dropped is the application's.
+        drop(missed);
     }
 
     pub(crate) fn close(&self) {
@@ -177,7 +179,13 @@ fn weight(event: &Event) -> usize {
 
 impl Subscription {
     /// `false`: nobody listens any more.
-    fn offer(&self, event: &Event, frequent: bool, woken: &mut Vec<Waker>) -> bool {
+    fn offer(
+        &self,
+        event: &Event,
+        frequent: bool,
+        woken: &mut Vec<Waker>,
+        missed: &mut Vec<Event>,
+    ) -> bool {
         let mut inner = lock(&self.inner);
         if inner.over {
             return false;
@@ -187,9 +195,10 @@ impl Subscription {
         }
         let bytes = weight(event);
         while inner.queue.len() >= CAPACITY || inner.bytes + bytes > BYTES {
-            if inner.pop().is_none() {
+            let Some(oldest) = inner.pop() else {
                 break;
-            }
+            };
+            missed.push(oldest);
             inner.missed += 1;
         }
         inner.bytes += bytes;

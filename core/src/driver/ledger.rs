@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::command::{Sender, Submission};
 use super::waiter::{Settlement, Ticket};
-use crate::SessionKey;
+use crate::{LinkKey, SessionKey};
 
 /// Who is to be woken, and when something is to be done.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub(crate) enum Alarm {
     Blocked(SessionKey, u64),
     /// A session that is to close waits for its backlog no longer.
     Leave(SessionKey),
+    /// The time to decide about a link's admission is over.
+    Undecided(LinkKey),
 }
 
 impl Ledger {

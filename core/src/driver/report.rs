@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::command::Drained;
 use super::hooks::Hooks;
+use super::ledger::Alarm;
 use super::peer::{Peer, State};
 use super::queue::{Job, Then};
 use super::runtime::Io;
@@ -45,7 +46,13 @@ impl<I: Io> Driver<I> {
             }
             Event::Writable { session } => self.resume_backlog(now, session),
             Event::Admission(request) => match &self.ask {
-                Some(ask) => ask.decide(*request, &self.desk),
+                Some(ask) => {
+                    let link = request.link;
+                    let patience = ask.decide(*request, &self.desk);
+                    let over = now + self.timeouts.admission;
+                    let alarm = self.ledger.set_alarm(over, Alarm::Undecided(link));
+                    self.undecided.insert(link, (alarm, patience));
+                }
                 None => tracing::warn!("nobody decides about admission"),
             },
             Event::Closed {

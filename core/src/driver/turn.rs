@@ -1,14 +1,14 @@
 //! The driver: owns a node and its socket, and does one budgeted turn whenever it is polled.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::admission::Ask;
+use super::admission::{Ask, Patience};
 use super::command::Command;
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
@@ -23,7 +23,9 @@ use super::service::Serve;
 use super::shared::{Desk, Shared};
 use super::waiter::Ticket;
 use crate::sliding::SlidingTable;
-use crate::{BusyPoll, ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
+use crate::{
+    BusyPoll, ClientId, DisconnectReason, Input, LinkKey, Node, SessionKey, Timeouts, Transmit,
+};
 
 /// What one turn does at most of each kind, before other tasks get theirs.
 const COMMANDS: usize = 4_096;
@@ -65,6 +67,8 @@ pub struct Driver<I: Io> {
     pub(super) service: Option<Arc<dyn Serve>>,
     pub(super) hooks: Option<Arc<dyn Hooks>>,
     pub(super) ask: Option<Ask>,
+    /// Links about whose admission the application decides, and until when.
+    pub(super) undecided: BTreeMap<LinkKey, ((Instant, u64), Patience)>,
     pub(super) resolver: Option<Resolver>,
     pub(super) timeouts: Timeouts,
     /// By the place of their session.
@@ -134,6 +138,7 @@ impl<I: Io> Driver<I> {
             service,
             hooks,
             ask,
+            undecided: BTreeMap::new(),
             resolver,
             timeouts,
             peers: Vec::new(),

@@ -52,15 +52,21 @@ impl Batch {
         self.bytes
     }
 
-    /// Appends an entry as a frame.
-    pub(crate) fn entry(&mut self, now: Instant, seq: u64, entry: &Entry) {
+    /// Appends an entry as a frame, for which its sender waits until `deadline`.
+    pub(crate) fn entry(
+        &mut self,
+        now: Instant,
+        deadline: Option<Instant>,
+        seq: u64,
+        entry: &Entry,
+    ) {
         let before = self.small.len();
         let header = |kind| wire::EnvelopeHeader {
             seq,
             kind,
             tag: entry.tag.0,
             promise: entry.promise,
-            timeout_ms: remaining_ms(now, entry.deadline),
+            timeout_ms: remaining_ms(now, deadline),
         };
         match &entry.kind {
             Kind::Message => self.with_body(header(wire::Kind::Message), &entry.body),
@@ -173,7 +179,7 @@ mod tests {
             let mut batch = Batch::with_room(&entry, count);
             assert!(batch.small.capacity() <= most, "{}", batch.small.capacity());
             while batch.bytes() < BATCH {
-                batch.entry(Instant::now(), 1, &entry);
+                batch.entry(Instant::now(), None, 1, &entry);
             }
             assert!(batch.small.capacity() <= most, "they had to move");
         }
@@ -185,8 +191,8 @@ mod tests {
         let mut batch = Batch::with_room(&small, 100_000);
         let room = batch.small.capacity();
         for _ in 0..8 {
-            batch.entry(Instant::now(), 1, &small);
-            batch.entry(Instant::now(), 1, &large);
+            batch.entry(Instant::now(), None, 1, &small);
+            batch.entry(Instant::now(), None, 1, &large);
         }
         assert_eq!(batch.small.capacity(), room, "a piece kept the buffer");
         assert_eq!(batch.into_pieces().len(), 16);
@@ -217,7 +223,7 @@ mod tests {
             let room = batch.small.capacity();
             assert!(room <= BATCH + OWN_PIECE + 64, "{room}");
             for _ in 0..count {
-                batch.entry(Instant::now(), u64::MAX, &entry);
+                batch.entry(Instant::now(), None, u64::MAX, &entry);
                 if batch.bytes() >= BATCH {
                     break;
                 }

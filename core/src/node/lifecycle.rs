@@ -157,12 +157,15 @@ impl Node {
             && matches!(
                 &reason,
                 DisconnectReason::Peer {
-                    code: CloseCode::REFUSED,
+                    code: CloseCode::REFUSED
+                        | CloseCode::UNAUTHENTICATED
+                        | CloseCode::TOO_MANY_SESSIONS
+                        | CloseCode::ADMISSION_TIMEOUT,
                     ..
                 }
             )
         {
-            // Whoever refuses a first hello has made no session for it; of one that asks for a
+            // Whoever turns a first hello away has made no session for it; of one that asks for a
             // session again, the first may have.
             dialing.hellos = 0;
         }

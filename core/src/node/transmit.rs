@@ -324,7 +324,16 @@ fn write_lane(
             let Some(writing) = lanes.write_next(lane, wanted, fits) else {
                 break;
             };
-            batch.entry(now, writing.seq, writing.entry);
+            // What was cancelled on a link that was dying is not told again, and the peer need not begin with it.
+            let given_up = !writing.first_time
+                && matches!(writing.entry.kind, Kind::Request)
+                && !promises.is_pending(writing.entry.promise);
+            let deadline = if given_up {
+                Some(now)
+            } else {
+                writing.entry.deadline
+            };
+            batch.entry(now, deadline, writing.seq, writing.entry);
             frames += 1;
             if writing.first_time && is_own(writing.entry) {
                 session.sent += 1;

@@ -163,7 +163,8 @@ impl Node {
         let close = wire::Close {
             code: CloseCode::REFUSED.0,
             reason: wire::clip_reason(&reason).to_owned(),
-            retry_after_ms: retry_after.map_or(0, milliseconds),
+            // 0 would say that there is none.
+            retry_after_ms: retry_after.map_or(0, |after| milliseconds(after).max(1)),
         };
         // The client closes the connection on it; the admission deadline stands behind that.
         self.send_control(link, Frame::Close(close));

@@ -226,7 +226,8 @@ impl Bound {
         if now.saturating_duration_since(self.shortest_since) >= SHORTEST_OF {
             self.shortest = [Duration::MAX, self.shortest[0]];
             self.shortest_since = now;
-            if held {
+            // Who has little to say has no queue of its own.
+            if held && !app_limited {
                 self.drain = Drain::Empties;
             }
         }
@@ -286,6 +287,19 @@ mod tests {
     fn a_long_path_gets_a_few_times_what_it_needs_and_soon() {
         let (bound, _) = long_path();
         assert!(is_a_few_times(bound.bytes, NEEDED), "{}", bound.bytes);
+    }
+
+    #[test]
+    fn who_says_little_is_not_held_to_less() {
+        let (mut bound, mut now) = long_path();
+        let bytes = bound.window();
+        for _ in 0..10 {
+            let sent = now + 15 * SECOND;
+            now = sent + TRIP;
+            bound.acked(now, sent, 100);
+            bound.measure(now, 0, true, true);
+            assert_eq!(bound.window(), bytes);
+        }
     }
 
     #[test]

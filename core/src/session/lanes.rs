@@ -129,7 +129,7 @@ impl Lanes {
     ) {
         let Some(slot) = self.slot(lane) else { return };
         self.release(lane, Released::one(weight));
-        self.pairs[slot].outbox.abandon(wanted);
+        self.pairs[slot].outbox.abandon(weight, wanted);
     }
 
     /// Takes out what waits and does not `fit`. The room of those with a promise is given back

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 use futures_util::future::{join, join_all};
-use trunkline_core::Event;
-use trunkline_core::driver::{Admit, Context, Drained, Notice, PromiseError, Service, State};
+use trunkline_core::driver::{
+    Admit, Context, Drained, Notice, Platform, PromiseError, Service, State,
+};
+use trunkline_core::{Config, Event};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, Server, config};
@@ -293,5 +295,43 @@ fn a_broadcast_is_queued_before_what_was_asked_for_after_it() {
         // The last ones go with the link.
         let heard = numbers.lock().unwrap();
         assert_eq!(*heard, (0..heard.len() as u64).collect::<Vec<_>>());
+    });
+}
+
+/// Says when it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_does_not_decide_in_time_decides_no_more() {
+    Lab::run(async |lab| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let counter = dropped.clone();
+        let undecided = Admit::ask(move |_| {
+            let guard = Dropped(counter.clone());
+            async move {
+                let _guard = guard;
+                std::future::pending().await
+            }
+        });
+        let certificate = Certificate::new();
+        let server = certificate.server().admission(undecided).await.unwrap();
+        let connecting = certificate.client(server.local_addr(), "anna").start();
+        let _client = connecting.await.unwrap();
+        let time = Config::default().timeouts.admission;
+        lab.sleep(time - SECOND).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        lab.sleep(2 * SECOND).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        // Those that came since end with the server.
+        lab.sleep(2 * SECOND).await;
+        server.close().await;
+        lab.sleep(SECOND).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 2);
     });
 }

@@ -1,6 +1,6 @@
 //! A socket and a timer in tokio's reactor.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 use trunkline_core::driver::system::{self, Direction, UdpSockRef};
 
@@ -40,10 +41,14 @@ impl system::Reactor for Reactor {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
-        match direction {
-            Direction::Receive => self.socket.poll_recv_ready(cx),
-            Direction::Send => self.socket.poll_send_ready(cx),
-        }
+        let socket = &self.socket;
+        // A turn has budgets of its own. tokio's, smaller than that, would end it in the middle, as if the socket
+        // were not ready.
+        let ready = unconstrained(poll_fn(|cx| match direction {
+            Direction::Receive => socket.poll_recv_ready(cx),
+            Direction::Send => socket.poll_send_ready(cx),
+        }));
+        pin!(ready).poll(cx)
     }
 
     fn attempt(
@@ -84,12 +89,28 @@ impl system::Reactor for Reactor {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::sync::{Arc, Mutex};
 
     use trunkline_core::driver::system::Reactor as _;
 
     use super::*;
+
+    /// As many as a turn asks for, and more than tokio has for a task's poll.
+    #[tokio::test]
+    async fn a_socket_that_is_ready_is_so_all_through_a_turn() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut reactor = Reactor::register(socket, None).unwrap();
+        poll_fn(|cx| reactor.poll_ready(cx, Direction::Send))
+            .await
+            .unwrap();
+        let ready = poll_fn(|cx| {
+            let ask = |_: &usize| reactor.poll_ready(cx, Direction::Send).is_ready();
+            Poll::Ready((0..1_000).take_while(ask).count())
+        })
+        .await;
+        assert_eq!(ready, 1_000);
+    }
 
     /// What the runtime polls first on one thread, of a task that steps aside and the main future,
     /// which the task has woken before.

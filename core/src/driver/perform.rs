@@ -86,8 +86,9 @@ impl<I: Io> Driver<I> {
         } = announcement;
         let body = message.body.len();
         let sent = self.node.broadcast(now, &audience, message, key);
-        if sent.as_ref().is_ok_and(|sent| sent.queued > 0) {
-            self.gathering.add(now, body);
+        let sessions = sent.as_ref().map_or(0, |sent| sent.queued);
+        if sessions > 0 {
+            self.gathering.add(now, body, sessions);
             if key.is_some() {
                 self.gathering.end();
             }

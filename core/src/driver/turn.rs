@@ -67,7 +67,8 @@ pub struct Driver<I: Io> {
     pub(super) service: Option<Arc<dyn Serve>>,
     pub(super) hooks: Option<Arc<dyn Hooks>>,
     pub(super) ask: Option<Ask>,
-    /// Links about whose admission the application decides, and until when.
+    /// Links about whose admission the application decides, and until when. One that ends before stays here until
+    /// then.
     pub(super) undecided: BTreeMap<LinkKey, ((Instant, u64), Patience)>,
     pub(super) resolver: Option<Resolver>,
     pub(super) timeouts: Timeouts,
@@ -250,9 +251,10 @@ impl<I: Io> Driver<I> {
         let crowd = self.crowd.wake(told);
         self.ledger.wake();
         let sent = self.transmit(cx, now);
-        if sent != Sending::Budget {
+        match sent {
+            Sending::Budget => self.gathering.sent_to(TRANSMITS),
             // A socket that takes nothing is not waited for: queues bound what is queued meanwhile.
-            self.gathering.sent();
+            Sending::Done | Sending::Blocked => self.gathering.sent(),
         }
         let idle = drained && reported.all && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {

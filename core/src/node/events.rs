@@ -12,7 +12,7 @@ use crate::message::{Delivery, Message, Outcome};
 
 /// What a node tells its application. Every loss of what was sent reliably is an event. Best effort that finds no
 /// link is counted ([`crate::Broadcast::away`], [`crate::MetricsSnapshot`]), and what a slow consumer misses is
-/// told by [`Event::SlowConsumer`].
+/// told by [`Event::Dropped`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {

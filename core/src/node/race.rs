@@ -21,8 +21,8 @@ impl Node {
     /// If those before it have not answered within 250 ms, it is dialled beside them; the first that
     /// completes its handshake has the session, and the dials to others end. So a host of which one
     /// address is dead, as `localhost` often is on IPv6, costs a quarter of a second, and not the
-    /// [`Timeouts::admission`](crate::Timeouts). Once it has said hello to a server, a session stays
-    /// with that address until it is [redirected](Self::redirect).
+    /// [`Timeouts::admission`](crate::Timeouts). Once it has said hello to a server that did not turn
+    /// it away, a session stays with that address until it is [redirected](Self::redirect).
     pub fn add_address(
         &mut self,
         now: Instant,

@@ -34,6 +34,9 @@ const SHORTEST_OF: Duration = Duration::from_secs(10);
 /// anybody may send who knows nothing of the path (RFC 9002, section 7.2). Bytes.
 const DRAINED: u64 = 14_720;
 
+/// Acks that are further apart than this are those of somebody who has little to say.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Makes controllers that are bounded.
 pub(super) struct BoundedConfig<F>(pub(super) Arc<F>);
 
@@ -226,8 +229,8 @@ impl Bound {
         if now.saturating_duration_since(self.shortest_since) >= SHORTEST_OF {
             self.shortest = [Duration::MAX, self.shortest[0]];
             self.shortest_since = now;
-            // Who has little to say has no queue of its own.
-            if held && !app_limited {
+            // What comes after a pause has found the path empty.
+            if held && in_flight > DRAINED && time < PAUSE {
                 self.drain = Drain::Empties;
             }
         }
@@ -250,7 +253,7 @@ mod tests {
             let sent = *now;
             *now += trip.max(Duration::from_nanos(u64::try_from(nanos).unwrap()));
             bound.acked(*now, sent, window);
-            bound.measure(*now, 0, true, false);
+            bound.measure(*now, window, true, false);
         }
     }
 
@@ -300,6 +303,12 @@ mod tests {
             bound.measure(now, 0, true, true);
             assert_eq!(bound.window(), bytes);
         }
+        // Nor once it has more to say.
+        let sent = now + 15 * SECOND;
+        now = sent + TRIP;
+        bound.acked(now, sent, 14_720);
+        bound.measure(now, bytes, true, false);
+        assert_eq!(bound.window(), bytes);
     }
 
     #[test]

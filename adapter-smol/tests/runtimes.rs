@@ -175,7 +175,7 @@ fn it_runs_on_an_executor_that_lives_for_ever() {
 }
 
 /// One request at a time, far more than there are sleeps before the first look. Each end has a thread of its own, as
-/// drivers that look want it; what a look receives outside the reactor is not lost.
+/// drivers that look want it.
 #[test]
 fn drivers_may_look_for_datagrams_before_they_sleep() {
     const REQUESTS: i64 = 200;

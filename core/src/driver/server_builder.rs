@@ -138,9 +138,10 @@ impl<P: Platform> ServerBuilder<P> {
     ///
     /// By a path alone, every datagram: **who has the file can decrypt everything that it recorded**,
     /// and reads credentials and messages in it; the private key is not in it. With
-    /// [`Recording::link`], what comes and goes above QUIC, and nothing decrypts by it; but tokens of sessions stand
-    /// in it, so keep it until those are over. Only its owner can read the file. A disk that is too slow, or full, ends the recording, with a warning in the
-    /// log, and nothing else.
+    /// [`Recording::link`], what comes and goes above QUIC, and nothing decrypts by it; but tokens of
+    /// sessions stand in it, so keep it to yourself until those are over. Only its owner can read the
+    /// file. A disk that is too slow, or full, ends the recording, with a warning in the log, and
+    /// nothing else.
     pub fn record(mut self, recording: impl Into<Recording>) -> Self {
         self.recording = Some(recording.into());
         self

@@ -310,6 +310,40 @@ fn a_foreign_client_cancels_and_closes_in_order() {
 }
 
 #[test]
+fn a_foreign_client_may_end_its_streams_once_it_has_said_close() {
+    let mut world = World::new(6);
+    let server = world.server();
+    let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    link.send_control(Frame::Ready(Ready { epoch: 1 }));
+    link.send_envelope(lane, &message(1, 0, "last"));
+    // The server's application has not dealt with it when the streams end.
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    link.send_control(Frame::Close(Close {
+        code: 0,
+        reason: "done".into(),
+        retry_after_ms: 0,
+    }));
+    let control = link.control_stream();
+    link.finish(control);
+    link.finish(lane);
+    world.run(TICK, silent);
+    let ended = world.raw(client).link().ended().cloned();
+    assert!(
+        matches!(ended, Some(Ended::Application { code: 0, .. })),
+        "{ended:?}"
+    );
+    assert_eq!(world.bodies(server), ["first", "last"]);
+    let left = world.log(server).iter().any(|(_, event)| {
+        let code = CloseCode::NORMAL;
+        matches!(event, Event::Closed { reason: DisconnectReason::Peer { code: c, .. }, .. } if *c == code)
+    });
+    assert!(left, "{:?}", world.log(server));
+}
+
+#[test]
 fn a_node_gets_along_with_a_foreign_server() {
     let mut world = World::new(5);
     let server = world.raw_server(&RawSettings::default());

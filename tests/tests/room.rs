@@ -130,6 +130,33 @@ fn a_promise_given_up_without_a_link_is_cancelled_at_the_peer_on_the_next() {
 }
 
 #[test]
+fn a_request_that_the_server_has_is_cancelled_again_if_its_link_was_dying() {
+    let mut world = World::new(13);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    let long_ago = world.request(client, session, b"long ago");
+    let given_up = world.request(client, session, b"work");
+    world.run(SECOND, silent);
+    let cancel = |world: &mut World, promise| {
+        let now = world.now();
+        world.node(client).cancel(now, promise).unwrap();
+    };
+    cancel(&mut world, long_ago);
+    world.run(60 * SECOND, silent);
+    let told = |e: &Event| matches!(e, Event::Cancelled { .. });
+    assert_eq!(world.count(server, told), 1);
+    world.path.cut = true;
+    cancel(&mut world, given_up);
+    world.run(60 * SECOND, silent);
+    world.path.cut = false;
+    world.run(60 * SECOND, silent);
+    let resumed = |e: &Event| matches!(e, Event::Connected { resumed: true, .. });
+    assert_eq!(world.count(server, resumed), 1);
+    assert_eq!(world.count(server, told), 2);
+}
+
+#[test]
 fn what_was_cancelled_on_a_dying_link_is_not_asked_for_on_the_next() {
     let mut world = World::new(12);
     let server = world.server();
@@ -137,13 +164,17 @@ fn what_was_cancelled_on_a_dying_link_is_not_asked_for_on_the_next() {
     let session = world.connect(client, server, "alice");
     world.run(SECOND, silent);
     world.path.cut = true;
-    let (given_up, wanted) = (
-        world.request(client, session, b"not any more"),
-        world.request(client, session, b"still"),
-    );
+    let given_up = world.request(client, session, b"not any more");
+    let wanted = world.request(client, session, b"still");
+    // So many cancels, and no more, are told again.
+    let told_again: Vec<_> = (0..64)
+        .map(|_| world.request(client, session, b"never"))
+        .collect();
     world.run(SECOND, silent);
     let now = world.now();
-    world.node(client).cancel(now, given_up).unwrap();
+    for promise in [given_up].into_iter().chain(told_again) {
+        world.node(client).cancel(now, promise).unwrap();
+    }
     world.run(60 * SECOND, silent);
     world.path.cut = false;
     world.run(60 * SECOND, silent);
@@ -155,9 +186,11 @@ fn what_was_cancelled_on_a_dying_link_is_not_asked_for_on_the_next() {
             _ => None,
         })
         .collect();
-    let [(first, none_left), (second, left)] = &timeouts[..] else {
+    let [(first, none_left), (second, left), others @ ..] = &timeouts[..] else {
         panic!("{timeouts:?}");
     };
+    assert!(others.len() < 10, "{timeouts:?}");
+    assert!(others.iter().all(|(_, left)| left == none_left));
     assert_eq!(
         (&first[..], &second[..]),
         (&b"not any more"[..], &b"still"[..])

@@ -16,11 +16,14 @@ use crate::session::{Lanes, Pending, Timed, Token, Tokens};
 
 use super::{Event, Node, TimeoutReason};
 
-/// How long the closing or draining period (RFC 9000, section 10.2) of a link that nobody was admitted
-/// over may be. QUIC would take three probe timeouts, which are as long as the peer likes: it makes them
-/// by acknowledging late, and what is kept takes the place of others. The price: a client far away that
-/// has missed why it was turned away is told again by a stateless reset, without the reason.
-const CLOSING_MAX: Duration = Duration::from_secs(1);
+/// How long the closing or draining period (RFC 9000, section 10.2) of a link may be. QUIC would take three
+/// probe timeouts, which are as long as the peer likes: it makes them by acknowledging late, and then
+/// resumes again and again. The price: a peer very far away that has missed why its link was ended is told
+/// again by a stateless reset, without the reason.
+const CLOSING_MAX: Duration = Duration::from_secs(3);
+
+/// The same for a link that nobody was admitted over, whose place others wait for.
+const CLOSING_MAX_HALF_OPEN: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Ends a link from this side.
@@ -79,9 +82,12 @@ impl Node {
             return;
         };
         entry.link.stage = Stage::Closed;
-        if entry.half_open.is_some() {
-            entry.forget_at = Some(now + CLOSING_MAX);
-        }
+        let closing_max = if entry.half_open.is_some() {
+            CLOSING_MAX_HALF_OPEN
+        } else {
+            CLOSING_MAX
+        };
+        entry.forget_at = Some(now + closing_max);
         self.metrics.ended(&reason);
         let Some(session_key) = entry.link.session.take() else {
             return;
@@ -99,7 +105,8 @@ impl Node {
         session.connected_since = None;
         session.receipt_due = false;
         self.timers.cancel(&mut session.receipt_timer);
-        let dropped = session.conversation.best_effort.link_lost();
+        let dying = self.config.heartbeat.silence();
+        let dropped = session.conversation.link_lost(now, dying);
         self.metrics.best_effort_dropped += dropped;
         let dropped = std::mem::take(&mut session.dropped) + dropped;
         if dropped > 0 {
@@ -405,8 +412,11 @@ impl Node {
             entry.is_some_and(|entry| matches!(entry.link.stage, Stage::Up))
         };
         match session.link.filter(up) {
-            Some(link) => self.send_cancel(link, promise.number),
-            None => conversation.cancel_later(promise.number),
+            Some(link) => {
+                conversation.cancels.told(self.now, promise.number);
+                self.send_cancel(link, promise.number);
+            }
+            None => conversation.cancels.later(promise.number),
         }
     }
 

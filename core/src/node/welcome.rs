@@ -278,7 +278,8 @@ impl Node {
             .rotate(shown, Token::new(token), resume.attempt);
         session.conversation.lanes.rewind();
         let old = session.link.take();
-        let dropped = session.conversation.best_effort.link_lost();
+        let dying = self.config.heartbeat.silence();
+        let dropped = session.conversation.link_lost(now, dying);
         session.dropped += dropped;
         self.metrics.best_effort_dropped += dropped;
         self.timers.cancel(&mut session.timer);
@@ -417,7 +418,10 @@ impl Node {
             // Close went down with the old link: it is said again.
             closing.said = false;
         }
-        let cancels = session.conversation.take_later_cancels();
+        let cancels = session.conversation.cancels.take();
+        for promise in &cancels {
+            session.conversation.cancels.told(now, *promise);
+        }
         let (client, epoch) = (session.client.clone(), session.tokens.epoch);
         let Some(link) = session.link else {
             return;

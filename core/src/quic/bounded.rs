@@ -15,7 +15,7 @@ use quinn_proto::congestion::{Controller, ControllerFactory};
 
 /// So many times what the path needs may be in flight. Twice is what a window that doubles each round trip
 /// takes, whose rate is known a round trip late.
-const TIMES: u128 = 4;
+const TIMES: u32 = 4;
 
 /// Nobody is held to less, in bytes: it is half a millisecond at a gigabyte a second, and ends take turns of
 /// about that length.
@@ -34,7 +34,8 @@ const SHORTEST_OF: Duration = Duration::from_secs(10);
 /// anybody may send who knows nothing of the path (RFC 9002, section 7.2). Bytes.
 const DRAINED: u64 = 14_720;
 
-/// Acks that are further apart than this are those of somebody who has little to say.
+/// Acks that are further apart than this, and than any queue of our own makes them, are those of somebody
+/// who has little to say.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes controllers that are bounded.
@@ -225,12 +226,15 @@ impl Bound {
         self.rates[0] = self.rates[0].max(u64::try_from(rate).unwrap_or(u64::MAX));
         let highest = self.rates[0].max(self.rates[1]);
         let needed = u128::from(highest) * shortest.as_nanos() / 1_000_000_000;
-        self.bytes = u64::try_from(needed * TIMES).unwrap_or(u64::MAX).max(FLOOR);
+        self.bytes = u64::try_from(needed * u128::from(TIMES))
+            .unwrap_or(u64::MAX)
+            .max(FLOOR);
         if now.saturating_duration_since(self.shortest_since) >= SHORTEST_OF {
             self.shortest = [Duration::MAX, self.shortest[0]];
             self.shortest_since = now;
             // What comes after a pause has found the path empty.
-            if held && in_flight > DRAINED && time < PAUSE {
+            let pause = PAUSE.max(shortest.saturating_mul(2 * TIMES));
+            if held && in_flight > DRAINED && time < pause {
                 self.drain = Drain::Empties;
             }
         }
@@ -318,6 +322,17 @@ mod tests {
             use_path(&mut bound, &mut now, 125_000_000, TRIP, 10 * SECOND);
             assert!(is_a_few_times(bound.bytes, NEEDED), "{}", bound.bytes);
         }
+    }
+
+    #[test]
+    fn nor_does_it_if_the_path_is_very_long() {
+        let mut now = Instant::now();
+        let mut bound = Bound::new(now);
+        for _ in 0..20 {
+            use_path(&mut bound, &mut now, 12_500_000, 12 * TRIP, 20 * SECOND);
+        }
+        let needed = NEEDED * 12 / 10;
+        assert!(is_a_few_times(bound.bytes, needed), "{}", bound.bytes);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! and knows nothing of QUIC, of timers or of other sessions.
 
 mod best_effort;
+mod cancels;
 mod deliveries;
 mod lanes;
 mod strays;
 mod tokens;
 
 pub(crate) use best_effort::BestEffort;
+pub(crate) use cancels::Cancels;
 pub(crate) use deliveries::{Deliveries, Owed};
 pub(crate) use lanes::{Lanes, is_answers};
 pub(crate) use strays::{Stray, Strays};
@@ -36,8 +38,7 @@ pub(crate) struct Conversation {
     pub(crate) strays: Strays,
     /// The peer's promises that the application has accepted, not yet put into an envelope.
     pending_acks: Vec<u64>,
-    /// Promises given up while there was no link: the peer is told on the next one.
-    later_cancels: Vec<u64>,
+    pub(crate) cancels: Cancels,
 }
 
 /// A promise, and the place of its deadline.
@@ -45,10 +46,6 @@ pub(crate) type Timed = Promise<Option<Place>>;
 
 /// Promises that have not come to their end, by number.
 pub(crate) type Pending = Vec<(u64, Timed)>;
-
-/// How many cancels wait for the next link. They are hints: what is not told runs to its end, and
-/// its answer is discarded.
-const LATER_CANCELS: usize = 256;
 
 /// How many acks one envelope carries at most: so many fit into the smallest frame that a peer may
 /// ask for, however far apart their numbers lie.
@@ -63,7 +60,7 @@ impl Conversation {
             best_effort: BestEffort::default(),
             strays: Strays::default(),
             pending_acks: Vec::new(),
-            later_cancels: Vec::new(),
+            cancels: Cancels::default(),
         }
     }
 
@@ -78,7 +75,7 @@ impl Conversation {
             best_effort: _,
             strays: _,
             pending_acks: _,
-            later_cancels: _,
+            cancels: _,
         } = old;
         let lost = promises.take_all().collect();
         self.promises = promises;
@@ -212,15 +209,11 @@ impl Conversation {
         }
     }
 
-    /// The peer is to be told on the next link that this promise was given up.
-    pub(crate) fn cancel_later(&mut self, promise: u64) {
-        if self.later_cancels.len() < LATER_CANCELS {
-            self.later_cancels.push(promise);
-        }
-    }
-
-    pub(crate) fn take_later_cancels(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.later_cancels)
+    /// The link is lost, after it may have carried nothing for as long as `dying`. Returns how many
+    /// best-effort messages go with it.
+    pub(crate) fn link_lost(&mut self, now: Instant, dying: Duration) -> u64 {
+        self.cancels.link_lost(now, dying);
+        self.best_effort.link_lost()
     }
 
     /// Whether the peer holds everything that this side had to say.

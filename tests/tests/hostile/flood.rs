@@ -201,3 +201,26 @@ fn a_slow_peer_holds_the_place_of_others_no_longer_than_a_fast_one() {
         assert!(metrics(&mut world, server).incoming_ignored > 0);
     }
 }
+
+#[test]
+fn what_a_slow_client_leaves_behind_is_gone_soon() {
+    let mut world = World::new(2);
+    let (server, slow) = (world.server(), world.client());
+    for (from, to) in [(slow, server), (server, slow)] {
+        world.direction(from, to).delay = 2 * SECOND;
+    }
+    world.connect(slow, server, "slow");
+    world.run(20 * SECOND, echo);
+    world.kill(slow);
+    let dead = |event: &Event| matches!(event, Event::HeartbeatTimeout { .. });
+    while world.count(server, dead) == 0 {
+        world.run(SECOND, echo);
+    }
+    let held = |world: &mut World| {
+        let metrics = metrics(world, server);
+        metrics.links_opened - metrics.links_closed
+    };
+    assert_eq!(held(&mut world), 1);
+    world.run(3 * SECOND, echo);
+    assert_eq!(held(&mut world), 0);
+}

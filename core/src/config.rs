@@ -60,13 +60,6 @@ pub struct Heartbeat {
     pub misses: u32,
 }
 
-impl Heartbeat {
-    /// How long a link may be silent.
-    pub(crate) fn silence(&self) -> Duration {
-        self.interval.saturating_mul(self.misses)
-    }
-}
-
 impl Default for Heartbeat {
     fn default() -> Self {
         Self {

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Audience, CloseCode, DisconnectReason, Event, Message, Tag};
+use trunkline_core::{
+    Admission, Audience, CloseCode, DisconnectReason, Event, Message, Refusal, Tag,
+};
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{
@@ -311,36 +313,70 @@ fn a_foreign_client_cancels_and_closes_in_order() {
 
 #[test]
 fn a_foreign_client_may_end_its_streams_once_it_has_said_close() {
-    let mut world = World::new(6);
+    for stops in [false, true] {
+        let mut world = World::new(6);
+        let server = world.server();
+        let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
+        world.run(TICK, silent);
+        let link = world.raw(client).link();
+        link.send_control(Frame::Ready(Ready { epoch: 1 }));
+        link.send_envelope(lane, &message(1, 0, "last"));
+        world.run(TICK, silent);
+        // It all comes at once.
+        let link = world.raw(client).link();
+        link.send_control(Frame::Close(Close {
+            code: 0,
+            reason: "done".into(),
+            retry_after_ms: 0,
+        }));
+        let control = link.control_stream();
+        if stops {
+            link.stop(control, 0);
+        }
+        link.finish(control);
+        link.finish(lane);
+        world.run(TICK, silent);
+        // Its application is not done with it, and has its time.
+        assert_eq!(world.raw(client).link().ended(), None, "{stops}");
+        world.run(6 * Duration::from_secs(1), silent);
+        let ended = world.raw(client).link().ended().cloned();
+        assert!(
+            matches!(ended, Some(Ended::Application { code: 0, .. })),
+            "{stops}: {ended:?}"
+        );
+        let left = world.log(server).iter().any(|(_, event)| {
+            let code = CloseCode::NORMAL;
+            matches!(event, Event::Closed { reason: DisconnectReason::Peer { code: c, .. }, .. } if *c == code)
+        });
+        assert!(left, "{stops}: {:?}", world.log(server));
+    }
+}
+
+#[test]
+fn a_foreign_client_that_is_refused_may_end_its_streams() {
+    let mut world = World::new(7);
+    world.admission = Admission::Ask;
     let server = world.server();
     let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
-    world.run(TICK, silent);
+    world.run(TICK, |node, now, event| {
+        if let Event::Admission(request) = event {
+            node.refuse(now, request.link, Refusal::default()).unwrap();
+        }
+    });
     let link = world.raw(client).link();
-    link.send_control(Frame::Ready(Ready { epoch: 1 }));
-    link.send_envelope(lane, &message(1, 0, "last"));
-    // The server's application has not dealt with it when the streams end.
-    world.run(TICK, silent);
-    let link = world.raw(client).link();
-    link.send_control(Frame::Close(Close {
-        code: 0,
-        reason: "done".into(),
-        retry_after_ms: 0,
-    }));
+    let said =
+        |frame: &Frame| matches!(frame, Frame::Close(close) if close.code == CloseCode::REFUSED.0);
+    assert!(link.control().iter().any(said), "{:?}", link.control());
+    link.finish(lane);
     let control = link.control_stream();
     link.finish(control);
-    link.finish(lane);
     world.run(TICK, silent);
     let ended = world.raw(client).link().ended().cloned();
+    let refused = u64::from(CloseCode::REFUSED.0);
     assert!(
-        matches!(ended, Some(Ended::Application { code: 0, .. })),
+        matches!(ended, Some(Ended::Application { code, .. }) if code == refused),
         "{ended:?}"
     );
-    assert_eq!(world.bodies(server), ["first", "last"]);
-    let left = world.log(server).iter().any(|(_, event)| {
-        let code = CloseCode::NORMAL;
-        matches!(event, Event::Closed { reason: DisconnectReason::Peer { code: c, .. }, .. } if *c == code)
-    });
-    assert!(left, "{:?}", world.log(server));
 }
 
 #[test]

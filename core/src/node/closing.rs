@@ -118,22 +118,16 @@ impl Node {
     /// The connection is over. A peer that has said Close and then closed it, as one does whose
     /// patience is over, has ended it as Close says.
     pub(super) fn carrier_is_down(&mut self, now: Instant, key: LinkKey, reason: DisconnectReason) {
-        if matches!(reason, DisconnectReason::Peer { .. }) {
-            self.peer_waits_no_more(now, key);
+        let said = self
+            .links
+            .get_mut(key)
+            .and_then(|entry| entry.link.peer_close.as_mut());
+        if let (Some(close), DisconnectReason::Peer { .. }) = (said, &reason) {
+            close.by = now;
+            self.follow_peer_close(now, key);
         }
         // Nothing, for a link that is closed by now.
         self.link_is_down(now, key, reason);
-    }
-
-    /// The link ends as its peer's Close says, if there was one. `false`: there was none.
-    pub(super) fn peer_waits_no_more(&mut self, now: Instant, key: LinkKey) -> bool {
-        let entry = self.links.get_mut(key);
-        let Some(close) = entry.and_then(|entry| entry.link.peer_close.as_mut()) else {
-            return false;
-        };
-        close.by = now;
-        self.follow_peer_close(now, key);
-        true
     }
 
     /// Closes a link that its peer wants closed, once nothing is left to say, or no time for it.

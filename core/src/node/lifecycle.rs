@@ -105,8 +105,7 @@ impl Node {
         session.connected_since = None;
         session.receipt_due = false;
         self.timers.cancel(&mut session.receipt_timer);
-        let dying = self.config.heartbeat.silence();
-        let dropped = session.conversation.link_lost(now, dying);
+        let dropped = session.conversation.link_lost();
         self.metrics.best_effort_dropped += dropped;
         let dropped = std::mem::take(&mut session.dropped) + dropped;
         if dropped > 0 {
@@ -413,7 +412,7 @@ impl Node {
         };
         match session.link.filter(up) {
             Some(link) => {
-                conversation.cancels.told(self.now, promise.number);
+                conversation.cancels.told(promise.number);
                 self.send_cancel(link, promise.number);
             }
             None => conversation.cancels.later(promise.number),

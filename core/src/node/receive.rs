@@ -10,6 +10,7 @@ use trunkline_proto as wire;
 use crate::error::{CloseCode, DisconnectReason, Status, StatusCode, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
+use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, Fault};
@@ -24,16 +25,21 @@ const LANE_BUDGET: usize = 256;
 impl Node {
     pub(super) fn visit(&mut self, key: LinkKey) {
         let now = self.now;
+        let mut fault = None;
         loop {
             let Some(entry) = self.links.get_mut(key) else {
                 return;
             };
             match entry.carrier.poll(&mut self.endpoint) {
                 None => break,
+                // What the peer has said before explains it, perhaps.
+                Some(CarrierEvent::Fault(found)) => fault = fault.or(Some(found)),
                 Some(event) => self.carrier_event(key, event),
             }
         }
-        if let Err(fault) = self.read(now, key) {
+        let read = self.read(now, key);
+        let fault = fault.and_then(|fault| self.stream_fault(key, fault).err());
+        if let Some(fault) = fault.or(read.err()) {
             self.link_fault(now, key, &fault);
         }
         self.write(now, key);
@@ -61,18 +67,35 @@ impl Node {
                     entry.link.heard(self.now);
                 }
             }
-            CarrierEvent::Fault(fault) => self.link_fault(self.now, key, &fault),
+            CarrierEvent::Fault(fault) => {
+                if let Err(fault) = self.stream_fault(key, fault) {
+                    self.link_fault(self.now, key, &fault);
+                }
+            }
             CarrierEvent::Down(reason) => self.carrier_is_down(self.now, key, reason),
         }
+    }
+
+    /// A stream cannot be used any more. That is no fault of a peer that has said Close, which reads on and
+    /// may be read on, and of one that was refused it is its way to go.
+    fn stream_fault(&mut self, key: LinkKey, fault: Fault) -> Result<(), Fault> {
+        let Some(entry) = self.links.get(key) else {
+            return Ok(());
+        };
+        let ended = fault.code == CloseCode::PROTOCOL_VIOLATION;
+        if ended && matches!(entry.link.stage, Stage::Refused) {
+            return Err(Fault::new(CloseCode::REFUSED, "the client was refused"));
+        }
+        if ended && entry.link.peer_close.is_some() {
+            self.mark(key);
+            return Ok(());
+        }
+        Err(fault)
     }
 
     /// The peer did what no link survives: it is told, and its other links go on.
     pub(super) fn link_fault(&mut self, now: Instant, key: LinkKey, fault: &Fault) {
         tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
-        // Whoever has said Close may end its streams.
-        if self.peer_waits_no_more(now, key) {
-            return;
-        }
         let said = self.said_close(key);
         let fault = said.as_ref().unwrap_or(fault);
         let reason = DisconnectReason::Local {
@@ -91,8 +114,13 @@ impl Node {
             let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
                 return Ok(());
             };
-            let Some(frame) = entry.carrier.read_control(wire::FRAME_MIN)? else {
-                break;
+            let frame = match entry.carrier.read_control(wire::FRAME_MIN) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(fault) => {
+                    self.stream_fault(key, fault)?;
+                    break;
+                }
             };
             entry.link.heard(now);
             self.control_frame(now, key, frame)?;
@@ -130,9 +158,13 @@ impl Node {
                     .is_none_or(|inbox| inbox.has_room(limits.deliveries, limits.delivery_bytes));
                 has_room && !(makes_answers && answers_full)
             };
-            let Some((slot, lane, frame)) = entry.carrier.read_lane(limits.frame_bytes, allowed)?
-            else {
-                break;
+            let (slot, lane, frame) = match entry.carrier.read_lane(limits.frame_bytes, allowed) {
+                Ok(Some(read)) => read,
+                Ok(None) => break,
+                Err(fault) => {
+                    self.stream_fault(key, fault)?;
+                    break;
+                }
             };
             self.metrics.frames_in += 1;
             entry.link.heard(now);

@@ -278,8 +278,7 @@ impl Node {
             .rotate(shown, Token::new(token), resume.attempt);
         session.conversation.lanes.rewind();
         let old = session.link.take();
-        let dying = self.config.heartbeat.silence();
-        let dropped = session.conversation.link_lost(now, dying);
+        let dropped = session.conversation.link_lost();
         session.dropped += dropped;
         self.metrics.best_effort_dropped += dropped;
         self.timers.cancel(&mut session.timer);
@@ -419,9 +418,6 @@ impl Node {
             closing.said = false;
         }
         let cancels = session.conversation.cancels.take();
-        for promise in &cancels {
-            session.conversation.cancels.told(now, *promise);
-        }
         let (client, epoch) = (session.client.clone(), session.tokens.epoch);
         let Some(link) = session.link else {
             return;

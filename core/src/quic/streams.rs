@@ -112,9 +112,13 @@ impl Incoming {
             if !self.readable {
                 return Ok(None);
             }
-            match connection.read(self.id)? {
-                Some(chunk) => self.reader.push(chunk),
-                None => self.readable = false,
+            match connection.read(self.id) {
+                Ok(Some(chunk)) => self.reader.push(chunk),
+                Ok(None) => self.readable = false,
+                Err(fault) => {
+                    self.readable = false;
+                    return Err(fault);
+                }
             }
         }
     }

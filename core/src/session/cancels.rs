@@ -1,7 +1,6 @@
 //! Cancels that a peer has to be told on the next link.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 /// How many cancels wait for the next link. They are hints: what is not told runs to its end, and
 /// its answer is discarded.
@@ -17,8 +16,8 @@ const TOLD: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Cancels {
     later: Vec<u64>,
-    /// When they were told, oldest first.
-    told: VecDeque<(Instant, u64)>,
+    /// Oldest first.
+    told: VecDeque<u64>,
 }
 
 impl Cancels {
@@ -30,25 +29,27 @@ impl Cancels {
     }
 
     /// The peer is told now.
-    pub(crate) fn told(&mut self, now: Instant, promise: u64) {
+    pub(crate) fn told(&mut self, promise: u64) {
         if self.told.len() == TOLD {
             self.told.pop_front();
         }
-        self.told.push_back((now, promise));
+        self.told.push_back(promise);
     }
 
-    /// The link is lost. It may have carried nothing for as long as `dying`.
-    pub(crate) fn link_lost(&mut self, now: Instant, dying: Duration) {
-        for (at, promise) in std::mem::take(&mut self.told) {
-            if now.saturating_duration_since(at) <= dying {
-                self.later(promise);
-            }
+    /// What was told on the link that is lost is to be told again.
+    pub(crate) fn link_lost(&mut self) {
+        for promise in std::mem::take(&mut self.told) {
+            self.later(promise);
         }
     }
 
     /// What the next link is to begin with.
     pub(crate) fn take(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.later)
+        let all = std::mem::take(&mut self.later);
+        for promise in &all {
+            self.told(*promise);
+        }
+        all
     }
 }
 
@@ -56,34 +57,31 @@ impl Cancels {
 mod tests {
     use super::*;
 
-    const DYING: Duration = Duration::from_secs(60);
-
     #[test]
-    fn what_was_told_on_a_dying_link_is_told_again() {
-        let now = Instant::now();
+    fn what_was_told_on_one_link_is_told_again_on_the_next() {
         let mut cancels = Cancels::default();
-        cancels.told(now, 1);
-        cancels.told(now + DYING, 2);
-        cancels.link_lost(now + 2 * DYING, DYING);
-        cancels.later(3);
-        assert_eq!(cancels.take(), [2, 3], "the first was told long before");
-        cancels.link_lost(now + 2 * DYING, DYING);
+        cancels.told(1);
+        cancels.link_lost();
+        cancels.later(2);
+        assert_eq!(cancels.take(), [1, 2]);
         assert!(cancels.take().is_empty());
+        cancels.link_lost();
+        assert_eq!(
+            cancels.take(),
+            [1, 2],
+            "that link may have been dead as well"
+        );
     }
 
     #[test]
     fn the_last_ones_are_remembered_and_as_many_wait_as_there_is_room_for() {
-        let now = Instant::now();
         let mut cancels = Cancels::default();
-        for promise in 0..1_000 {
-            cancels.told(now, promise);
-        }
-        cancels.link_lost(now, DYING);
+        (0..1_000).for_each(|promise| cancels.told(promise));
+        cancels.link_lost();
         let told: Vec<u64> = (1_000 - TOLD as u64..1_000).collect();
         assert_eq!(cancels.take(), told);
-        for promise in 0..1_000 {
-            cancels.later(promise);
-        }
+        cancels.link_lost();
+        (0..1_000).for_each(|promise| cancels.later(promise));
         assert_eq!(cancels.take().len(), LATER);
     }
 }

@@ -93,7 +93,7 @@ impl Deliveries {
             owed.cancelled = true;
             return Some(number);
         }
-        if promise > self.seen {
+        if promise > self.seen && !self.early_cancels.contains(&promise) {
             if self.early_cancels.len() == EARLY_CANCELS {
                 self.early_cancels.pop_front();
             }
@@ -202,7 +202,9 @@ mod tests {
     fn a_cancel_that_overtakes_its_request_stops_it() {
         let mut deliveries = Deliveries::default();
         assert_eq!(deliveries.cancel(3), None);
+        assert_eq!(deliveries.cancel(3), None, "it is told once more");
         assert_eq!(deliveries.add(owed(3)), None);
+        assert!(deliveries.early_cancels.is_empty());
         assert_eq!(deliveries.len(), 0);
         assert_eq!(deliveries.cancel(3), None, "a late cancel is not kept");
         assert!(deliveries.add(owed(4)).is_some());

@@ -209,10 +209,9 @@ impl Conversation {
         }
     }
 
-    /// The link is lost, after it may have carried nothing for as long as `dying`. Returns how many
-    /// best-effort messages go with it.
-    pub(crate) fn link_lost(&mut self, now: Instant, dying: Duration) -> u64 {
-        self.cancels.link_lost(now, dying);
+    /// The link is lost. Returns how many best-effort messages go with it.
+    pub(crate) fn link_lost(&mut self) -> u64 {
+        self.cancels.link_lost();
         self.best_effort.link_lost()
     }
 

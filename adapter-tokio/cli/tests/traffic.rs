@@ -51,6 +51,38 @@ fn requests_are_answered_and_counted() {
     assert!(printed.results.contains("replied"), "{printed:?}");
 }
 
+/// A server and a client record themselves, and another process finds the same in both files.
+#[cfg(unix)]
+#[test]
+fn what_is_recorded_replays_identical() {
+    for option in ["--record", "--record-wire"] {
+        let certificates = Certificates::new(&[]);
+        let [server_file, client_file] = ["server.tlt", "client.tlt"].map(|f| certificates.file(f));
+        let (server, address) = certificates.server(&[option, &server_file]);
+        let options = ["hello", "--count", "20", "--json", option, &client_file];
+        let summary = certificates
+            .client("request", &address, &options)
+            .end()
+            .summary();
+        assert_eq!(summary["replied"], 20, "{summary}");
+        server.signal("TERM");
+        server.end();
+        for file in [&server_file, &client_file] {
+            let replayed = support::run(&["replay", file, "--json"]);
+            let printed = String::from_utf8_lossy(&replayed.stdout);
+            assert!(replayed.status.success(), "{option} {file}: {printed}");
+        }
+        // It overwrites nothing.
+        let ended = certificates
+            .client("request", &address, &["hello", option, &client_file])
+            .end();
+        assert!(
+            !ended.status.success() && ended.notes.contains("client.tlt"),
+            "{ended:?}"
+        );
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_server_of_several_shards_is_one_server() {

@@ -10,6 +10,7 @@ use trunkline_tokio::{Admit, ClientId, Config, Drained, Server};
 
 use crate::cert_files::{self, SERVER, development_roots, nothing_made};
 use crate::failure::{Failure, cannot_start};
+use crate::recording::RecordingOptions;
 use crate::serve::{Entry, Journal, Manner, State, Summary, Telling, keys, service};
 use crate::signals::StopSignals;
 use crate::{output, parse};
@@ -95,6 +96,8 @@ pub(crate) struct Arguments {
     /// Print what happens as JSON, one object a line; the last one is the summary
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    recording: RecordingOptions,
 }
 
 /// Who is let in.
@@ -170,6 +173,9 @@ async fn start(arguments: &Arguments, state: &Arc<State>) -> Result<Server, Fail
         .hooks(Telling(state.clone()));
     if let Some(keys) = keys(&key, arguments.listen)? {
         builder = builder.persistent_keys(keys);
+    }
+    if let Some(recording) = arguments.recording.recording() {
+        builder = builder.record(recording);
     }
     builder.await.map_err(cannot_start)
 }

@@ -9,6 +9,7 @@ use trunkline_tokio::{Client, ClientBuilder, ClientId, Config};
 use crate::cert_files::{client_files, development_roots, identity, roots};
 use crate::failure::Failure;
 use crate::parse;
+use crate::recording::RecordingOptions;
 
 /// Where the server is, whom to trust, and who this client is.
 #[derive(Debug, Args)]
@@ -75,6 +76,8 @@ pub(crate) struct ConnectionOptions {
         help_heading = "Connection"
     )]
     redial_cap: Option<Duration>,
+    #[command(flatten)]
+    recording: RecordingOptions,
 }
 
 impl ConnectionOptions {
@@ -108,6 +111,9 @@ impl ConnectionOptions {
             (None, None) => return Err(Failure::usage("give --ca or --dev")),
         };
         builder = builder.roots(roots);
+        if let Some(recording) = self.recording.recording() {
+            builder = builder.record(recording);
+        }
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name.as_str());
         }

@@ -9,6 +9,7 @@
 mod admission;
 mod build_error;
 mod cancel;
+mod change;
 mod client;
 mod client_builder;
 mod command;
@@ -50,6 +51,7 @@ mod worker;
 
 pub use admission::Admit;
 pub use build_error::StartError;
+pub use change::ChangeError;
 pub use client::Client;
 pub use client_builder::ClientBuilder;
 pub use command::{Answer, Drained};
@@ -71,10 +73,10 @@ pub use turn::Driver;
 /// Every name that an application needs; the adapters re-export them all.
 pub mod exports {
     pub use super::{
-        Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting, Context,
-        Drained, Events, Group, GroupError, Hooks, IntoAck, Notice, Outgoing, Peer, PromiseError,
-        Raw, Reading, Recording, Request, Sent, ServerHandle, Service, ServiceError, StartError,
-        State, Stopped, Typed,
+        Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting,
+        ChangeError, Context, Drained, Events, Group, GroupError, Hooks, IntoAck, Notice, Outgoing,
+        Peer, PromiseError, Raw, Reading, Recording, Request, Sent, ServerHandle, Service,
+        ServiceError, StartError, State, Stopped, Typed,
     };
     pub use crate::trace::Saver;
     pub use crate::{

@@ -120,6 +120,10 @@ impl ServerHandle {
         Self { shared }
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// All sessions as they are now: client, address, round-trip time, queues, counts. Cancel-safe.
     pub async fn clients(&self) -> Result<Vec<SessionInfo>, Stopped> {
         let look = |node: &mut Node, _| node.sessions().collect::<Vec<_>>();

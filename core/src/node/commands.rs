@@ -56,6 +56,16 @@ pub struct DrainPlan {
     pub alternative: Option<String>,
 }
 
+/// Whether they fit into a Hello.
+pub(super) fn check_credentials(credentials: &[u8], agent: &str) -> Result<(), CommandError> {
+    let size = credentials.len() + agent.len();
+    let limit = wire::CREDENTIALS_MAX;
+    if size > limit {
+        return Err(CommandError::CredentialsTooLarge { size, limit });
+    }
+    Ok(())
+}
+
 impl Node {
     /// Begins a client session. The key is good until [`crate::Event::Closed`].
     pub fn connect(&mut self, now: Instant, dial: Dial) -> Result<SessionKey, CommandError> {
@@ -80,13 +90,7 @@ impl Node {
         if self.draining.is_some() {
             return Err(CommandError::Closing);
         }
-        let shown = credentials.len() + agent.len();
-        if shown > wire::CREDENTIALS_MAX {
-            return Err(CommandError::CredentialsTooLarge {
-                size: shown,
-                limit: wire::CREDENTIALS_MAX,
-            });
-        }
+        check_credentials(&credentials, &agent)?;
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(CommandError::UndialableAddress(address));
         }

@@ -10,6 +10,7 @@ mod events;
 mod events_shown;
 mod failures;
 mod half_open;
+mod identities;
 mod input;
 mod lifecycle;
 mod log;
@@ -76,6 +77,8 @@ use self::tapped::Tapped;
 /// until both say `None`; then wait for a datagram, or for [`poll_timeout`](Node::poll_timeout).
 pub struct Node {
     config: Config,
+    /// What its certificates are made from; those of a scripted node are none.
+    roles: Roles,
     admission: Option<Admission>,
     origin: Instant,
     now: Instant,
@@ -172,12 +175,12 @@ impl Node {
                 allowed: "with several shards, only the keys that all of them have",
             });
         }
-        let Roles { server, client } = &roles;
-        let server = match server {
+        let server = match &roles.server {
             None => None,
             Some(server) => Some((&server.identity, server.client_certificates()?)),
         };
-        let client = client.as_ref().map(|c| (&c.roots, c.identity.as_ref()));
+        let client = roles.client.as_ref();
+        let client = client.map(|c| (&c.roots, c.identity.as_ref()));
         let keys = Keys {
             seed: &seed,
             now,
@@ -188,9 +191,12 @@ impl Node {
             signatures,
         };
         let endpoint = Endpoint::new(&config, &keys)?;
-        let admission = roles.server.map(|s| s.admission);
+        let admission = roles.server.as_ref().map(|s| s.admission);
         let random = seed.rng(RANDOM, 0);
-        Ok(Self::assembled(config, admission, endpoint, random, now))
+        Ok(Self {
+            roles,
+            ..Self::assembled(config, admission, endpoint, random, now)
+        })
     }
 
     fn assembled(
@@ -201,6 +207,7 @@ impl Node {
         now: Instant,
     ) -> Self {
         Self {
+            roles: Roles::default(),
             admission,
             origin: now,
             now,

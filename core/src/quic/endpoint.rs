@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, ConnectionId, DatagramEvent,
     EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Side, Transmit, VarInt,
+    crypto,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -25,7 +26,7 @@ use super::seeded::{
 };
 use super::transport::{client_transport, receive_window, server_transport};
 use crate::config::Config;
-use crate::error::{CommandError, ConfigError, DisconnectReason};
+use crate::error::{CommandError, ConfigError, DisconnectReason, TlsError};
 use crate::id::LinkKey;
 use crate::moments::Moments;
 use crate::seed::Seed;
@@ -68,7 +69,9 @@ pub(crate) enum TurnedAway {
 /// QUIC's endpoint.
 pub(crate) struct Endpoint {
     inner: quinn_proto::Endpoint,
+    server: Option<ServerConfig>,
     client: Option<ClientConfig>,
+    sources: Sources,
     /// Draws the destination ids of first packets.
     first_destinations: Arc<dyn Fn() -> ConnectionId + Send + Sync>,
     /// Makes ids that name this shard, if there are several.
@@ -112,14 +115,10 @@ impl Endpoint {
         endpoint.cid_generator(sources.connection_ids(shard.clone()));
         // It would let one reset through for each reading of the clock, which serves many datagrams.
         endpoint.min_reset_interval(Duration::ZERO);
-        let tickets = config.transport.tls_resumption;
-        let server = match &keys.server {
+        let server = match keys.server {
             None => None,
             Some((identity, clients)) => {
-                let tls = match foreign_crypto() {
-                    Some(foreign) => foreign.server,
-                    None => seeded::server_crypto(identity, *clients, tickets, &sources)?,
-                };
+                let tls = server_tls(config, identity, clients, &sources)?;
                 let mut server = ServerConfig::new(tls, persistent.token_key());
                 server
                     .time_source(Arc::new(wall.clone()))
@@ -128,32 +127,26 @@ impl Endpoint {
                     .incoming_buffer_size(64 << 10)
                     .incoming_buffer_size_total(16 << 20)
                     .transport_config(server_transport(config));
-                Some(Arc::new(server))
+                Some(server)
             }
         };
-        let client = match &keys.client {
+        let client = match keys.client {
             None => None,
-            Some((roots, identity)) => {
-                let tls = match foreign_crypto() {
-                    Some(foreign) => foreign.client,
-                    None => seeded::client_crypto(roots, *identity, tickets, &sources)?,
-                };
-                let mut client = ClientConfig::new(tls);
-                client.transport_config(client_transport(config));
-                Some(client)
-            }
+            Some((roots, identity)) => Some(client_config(config, roots, identity, &sources)?),
         };
         let inner = quinn_proto::Endpoint::new(
             Arc::new(endpoint),
-            server,
+            server.clone().map(Arc::new),
             true,
             Some(sources.endpoint_seed()),
         );
         Ok(Self {
             inner,
+            server,
             client,
             first_destinations: sources.first_destinations(),
             redial_ids: shard.map(|shard| sources.connection_id_generator(Some(shard))),
+            sources,
             wall,
             receive_window: receive_window(config),
             acks: AckMoments::new(Moments::new(keys.now)),
@@ -168,6 +161,32 @@ impl Endpoint {
             ),
             responses: Vec::new(),
         })
+    }
+
+    /// Connections that are accepted from now on are shown this identity.
+    pub(crate) fn set_server_identity(
+        &mut self,
+        config: &Config,
+        identity: &Identity,
+        clients: ClientCertificates<'_>,
+    ) -> Result<(), TlsError> {
+        if let Some(server) = &mut self.server {
+            server.crypto = server_tls(config, identity, clients, &self.sources)?;
+            let server = Arc::new(server.clone());
+            self.inner.set_server_config(Some(server));
+        }
+        Ok(())
+    }
+
+    /// Servers that are dialled from now on are shown this identity.
+    pub(crate) fn set_client_identity(
+        &mut self,
+        config: &Config,
+        roots: &Roots,
+        identity: &Identity,
+    ) -> Result<(), TlsError> {
+        self.client = Some(client_config(config, roots, Some(identity), &self.sources)?);
+        Ok(())
     }
 
     /// From here on all connections are scripted, also those that it dials, if it does.
@@ -393,6 +412,39 @@ impl Scripts {
         self.begun += 1;
         Carrier::new(handle, Connection::Scripted(Box::new(script)))
     }
+}
+
+fn server_tls(
+    config: &Config,
+    identity: &Identity,
+    clients: ClientCertificates<'_>,
+    sources: &Sources,
+) -> Result<Arc<dyn crypto::ServerConfig>, TlsError> {
+    match foreign_crypto() {
+        Some(foreign) => Ok(foreign.server),
+        None => {
+            let tickets = config.transport.tls_resumption;
+            seeded::server_crypto(identity, clients, tickets, sources)
+        }
+    }
+}
+
+fn client_config(
+    config: &Config,
+    roots: &Roots,
+    identity: Option<&Identity>,
+    sources: &Sources,
+) -> Result<ClientConfig, TlsError> {
+    let tls = match foreign_crypto() {
+        Some(foreign) => foreign.client,
+        None => {
+            let tickets = config.transport.tls_resumption;
+            seeded::client_crypto(roots, identity, tickets, sources)?
+        }
+    };
+    let mut client = ClientConfig::new(tls);
+    client.transport_config(client_transport(config));
+    Ok(client)
 }
 
 /// Why a connection is over that never was one of a link's.

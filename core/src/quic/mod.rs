@@ -29,6 +29,7 @@ pub(crate) use quinn_proto::EcnCodepoint;
 pub(crate) use quinn_proto::Transmit as QuicTransmit;
 pub use script::{Said, ScriptEvent, ScriptStream};
 pub use seeded::PersistentKeys;
+pub(crate) use seeded::der::certificates;
 pub use seeded::tls::{Identity, Roots};
 pub(crate) use seeded::{
     ClientCertificates, SignatureLog, SignatureTap, certificate_names_client, digest_of_signed,

@@ -84,6 +84,18 @@ pub enum Call<'a> {
         session: SessionKey,
         address: SocketAddr,
     },
+    SetCredentials {
+        session: SessionKey,
+        credentials: Body<'a>,
+    },
+    SetServerIdentity {
+        /// Its certificates, one behind the other.
+        chain: &'a [u8],
+    },
+    SetClientIdentity {
+        /// Its certificates, one behind the other.
+        chain: &'a [u8],
+    },
     Join {
         session: SessionKey,
         group: &'a str,
@@ -162,6 +174,9 @@ impl<'a> Call<'a> {
             Self::Connect { .. } => "connect",
             Self::Redirect { .. } => "redirect",
             Self::AddAddress { .. } => "add address",
+            Self::SetCredentials { .. } => "set credentials",
+            Self::SetServerIdentity { .. } => "set server identity",
+            Self::SetClientIdentity { .. } => "set client identity",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
             Self::Close { .. } => "close",
@@ -177,6 +192,16 @@ impl<'a> Call<'a> {
             Self::Ack { .. } => "ack",
             Self::Reply { .. } => "reply",
             Self::Reject { .. } => "reject",
+        }
+    }
+
+    /// What it shows to a server's admission; empty for most.
+    pub fn credentials(&self) -> Body<'a> {
+        match *self {
+            Self::Connect { credentials, .. } | Self::SetCredentials { credentials, .. } => {
+                credentials
+            }
+            _ => Body::Whole(&[]),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use crate::error::Status;
+use crate::error::{Status, TlsError};
 use crate::id::{ClientId, GroupName, InvalidName};
 use crate::message::Message;
 use crate::node::{Audience, Datagram, Dial, DrainPlan, Ecn, Input, Node, Refusal};
+use crate::quic::{Identity, certificates};
 use crate::tap::{Call, Letter};
 
 /// Gives the node an input or a command. Whether the node refused it is not compared here: it shows
@@ -59,6 +60,25 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
         Call::AddAddress { session, address } => {
             node.add_address(now, session, address).ok();
         }
+        Call::SetCredentials {
+            session,
+            credentials,
+        } => {
+            node.set_credentials(now, session, credentials.to_bytes())
+                .ok();
+        }
+        Call::SetServerIdentity { chain } => match identity(chain) {
+            Ok(identity) => {
+                node.set_server_identity(now, identity).ok();
+            }
+            Err(error) => return Some(error.to_string()),
+        },
+        Call::SetClientIdentity { chain } => match identity(chain) {
+            Ok(identity) => {
+                node.set_client_identity(now, identity).ok();
+            }
+            Err(error) => return Some(error.to_string()),
+        },
         Call::Join { session, group } => match GroupName::new(group) {
             Ok(group) => {
                 node.join(now, session, &group).ok();
@@ -165,4 +185,9 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
         }
     }
     None
+}
+
+/// A recorded identity; its key's signatures are recorded too.
+fn identity(chain: &[u8]) -> Result<Identity, TlsError> {
+    Identity::without_key(certificates(chain).unwrap_or_default(), "a recorded chain")
 }

@@ -136,11 +136,7 @@ fn made_up_for(record: &Record<'_>) -> usize {
         Body::Marked { length, .. } => length,
     };
     match record {
-        Record::Call {
-            call: Call::Connect { credentials, .. },
-            ..
-        } => of(*credentials),
-        Record::Call { call, .. } => of(call.payload()),
+        Record::Call { call, .. } => of(call.payload()) + of(call.credentials()),
         Record::Answers { notes, .. } => notes.iter().fold(0, |sum, (_, note)| match note {
             LinkNote::Lane {
                 marked: Some(marked),

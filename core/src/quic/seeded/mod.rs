@@ -24,6 +24,7 @@
 
 mod build;
 mod compare;
+pub(crate) mod der;
 mod exchange;
 mod ids;
 mod keys;

@@ -113,6 +113,12 @@ impl Identity {
         &self.chain
     }
 
+    /// The chain's certificates, one behind the other, for a recording.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        let bytes = self.chain.iter().flat_map(|one| one.as_ref());
+        bytes.copied().collect()
+    }
+
     /// Whether all certificates of the chain are valid at this time.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 
+use super::der::{GENERALIZED_TIME, INTEGER, SEQUENCE, UTC_TIME, VERSION, element};
+
 /// From when to when a certificate is valid, in seconds since 1970, both ends included
 /// (RFC 5280 section 4.1.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,10 @@ pub(super) enum Standing {
 impl Validity {
     /// Reads a certificate's validity. `None` if the certificate cannot be read up to there.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (outer, _) = element(certificate, SEQUENCE)?;
+        let (outer, behind) = element(certificate, SEQUENCE)?;
+        if !behind.is_empty() {
+            return None;
+        }
         let (mut rest, _) = element(outer, SEQUENCE)?;
         if let Some((_version, after)) = element(rest, VERSION) {
             rest = after;
@@ -66,35 +71,6 @@ impl Validity {
             Standing::Valid
         }
     }
-}
-
-// Tags of DER (X.690).
-const INTEGER: u8 = 0x02;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-/// `[0]`, constructed: the version, where it is given.
-const VERSION: u8 = 0xa0;
-
-/// The content of the first element, if it has this tag, and what follows it.
-fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = input.split_first()?;
-    if first != tag {
-        return None;
-    }
-    let (&length, mut rest) = rest.split_first()?;
-    let length = match length {
-        0..=0x7f => usize::from(length),
-        0x81..=0x83 => {
-            let (bytes, after) = rest.split_at_checked(usize::from(length - 0x80))?;
-            rest = after;
-            bytes
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
 }
 
 /// The first element, if it is a time, in seconds since 1970, and what follows it.

@@ -27,6 +27,9 @@ mod kind {
     pub(super) const REPLY: u8 = 18;
     pub(super) const REJECT: u8 = 19;
     pub(super) const ADD_ADDRESS: u8 = 20;
+    pub(super) const SET_CREDENTIALS: u8 = 21;
+    pub(super) const SET_SERVER_IDENTITY: u8 = 22;
+    pub(super) const SET_CLIENT_IDENTITY: u8 = 23;
 }
 
 /// The number of a call's kind.
@@ -37,6 +40,9 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
         Call::Connect { .. } => kind::CONNECT,
         Call::Redirect { .. } => kind::REDIRECT,
         Call::AddAddress { .. } => kind::ADD_ADDRESS,
+        Call::SetCredentials { .. } => kind::SET_CREDENTIALS,
+        Call::SetServerIdentity { .. } => kind::SET_SERVER_IDENTITY,
+        Call::SetClientIdentity { .. } => kind::SET_CLIENT_IDENTITY,
         Call::Join { .. } => kind::JOIN,
         Call::Leave { .. } => kind::LEAVE,
         Call::Close { .. } => kind::CLOSE,
@@ -86,6 +92,16 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
         Call::Redirect { session, address } | Call::AddAddress { session, address } => {
             out.session(session);
             out.address(address);
+        }
+        Call::SetCredentials {
+            session,
+            credentials,
+        } => {
+            out.session(session);
+            out.credentials(credentials, level);
+        }
+        Call::SetServerIdentity { chain } | Call::SetClientIdentity { chain } => {
+            out.bytes(chain);
         }
         Call::Join { session, group } => {
             out.session(session);
@@ -213,6 +229,16 @@ pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) ->
         kind::ADD_ADDRESS => Call::AddAddress {
             session: from.session()?,
             address: from.address()?,
+        },
+        kind::SET_CREDENTIALS => Call::SetCredentials {
+            session: from.session()?,
+            credentials: from.body(level)?,
+        },
+        kind::SET_SERVER_IDENTITY => Call::SetServerIdentity {
+            chain: from.bytes()?,
+        },
+        kind::SET_CLIENT_IDENTITY => Call::SetClientIdentity {
+            chain: from.bytes()?,
         },
         kind::JOIN => Call::Join {
             session: from.session()?,

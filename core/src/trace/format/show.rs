@@ -127,6 +127,23 @@ impl fmt::Display for Call<'_> {
             Self::AddAddress { session, address } => {
                 write!(f, "add the address {address} to session {:?}", session.0)
             }
+            Self::SetCredentials {
+                session,
+                credentials,
+            } => {
+                let size = credentials.len();
+                write!(
+                    f,
+                    "set credentials of session {:?}: {size} bytes",
+                    session.0
+                )
+            }
+            Self::SetServerIdentity { chain } => {
+                write!(f, "set the server's identity: {} bytes", chain.len())
+            }
+            Self::SetClientIdentity { chain } => {
+                write!(f, "set the client's identity: {} bytes", chain.len())
+            }
             Self::Join { session, group } => write!(f, "join: session {:?}, {group:?}", session.0),
             Self::Leave { session, group } => {
                 write!(f, "leave: session {:?}, {group:?}", session.0)

@@ -134,9 +134,7 @@ fn check_bare(record: &Record<'_>) {
     match record {
         Record::Call { call, .. } => {
             assert!(bare(call.payload()), "{call:?} has a body");
-            if let Call::Connect { credentials, .. } = call {
-                assert!(bare(*credentials), "{call:?} has credentials");
-            }
+            assert!(bare(call.credentials()), "{call:?} has credentials");
         }
         Record::Answers { notes, .. } => {
             for (_, note) in notes {
@@ -173,7 +171,7 @@ fn check_bare(record: &Record<'_>) {
 fn taken_out(before: &Record<'_>, after: &Record<'_>) -> Option<&'static str> {
     match (before, after) {
         (Record::Call { call, .. }, _) => Some(match call {
-            Call::Connect { .. } => "credentials taken out",
+            Call::Connect { .. } | Call::SetCredentials { .. } => "credentials taken out",
             _ => "a body taken out",
         }),
         (Record::Answers { notes, .. }, Record::Answers { notes: others, .. }) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use trunkline_core::tap::{Body, Call, LinkNote};
+use trunkline_core::tap::{Body, LinkNote};
 use trunkline_core::trace::{Ending, Header, Reader, Record, TraceError, Writer};
 
 /// What is read of a trace, and how it ends.
@@ -128,10 +128,7 @@ fn made_up(record: &Record<'_>) -> u64 {
         Body::Marked { length, .. } => length as u64,
     };
     match record {
-        Record::Call { call, .. } => match call {
-            Call::Connect { credentials, .. } => of(*credentials),
-            call => of(call.payload()),
-        },
+        Record::Call { call, .. } => of(call.payload()) + of(call.credentials()),
         record => in_frames(record).sum(),
     }
 }

@@ -96,6 +96,16 @@ fn calls() -> Vec<Call<'static>> {
             session,
             address: ([192, 0, 2, 2], 1).into(),
         },
+        Call::SetCredentials {
+            session,
+            credentials: Body::Whole(b"another secret"),
+        },
+        Call::SetServerIdentity {
+            chain: b"certificates",
+        },
+        Call::SetClientIdentity {
+            chain: b"certificates",
+        },
         Call::Join {
             session,
             group: "readers",

@@ -16,13 +16,15 @@ pub(crate) struct Place(usize);
 #[derive(Debug)]
 pub(crate) struct Cohorts<O, W> {
     entries: Slab<Entry<O>>,
-    queues: BTreeMap<Duration, Queue<W>>,
+    queues: Slab<Queue<W>>,
+    /// Where each timeout's queue is.
+    places: BTreeMap<Duration, usize>,
 }
 
 #[derive(Debug)]
 struct Entry<O> {
     deadline: Instant,
-    timeout: Duration,
+    queue: usize,
     owner: O,
     before: Option<usize>,
     behind: Option<usize>,
@@ -30,19 +32,21 @@ struct Entry<O> {
 
 #[derive(Debug)]
 struct Queue<W> {
+    timeout: Duration,
     first: usize,
     last: usize,
     watch: W,
 }
 
-/// Room for so many entries is kept when there are none.
+/// Room for so many entries and queues is kept when there are none.
 const KEPT: usize = 64;
 
 impl<O, W> Default for Cohorts<O, W> {
     fn default() -> Self {
         Self {
             entries: Slab::new(),
-            queues: BTreeMap::new(),
+            queues: Slab::new(),
+            places: BTreeMap::new(),
         }
     }
 }
@@ -57,26 +61,36 @@ impl<O: Copy, W: Default> Cohorts<O, W> {
         owner: O,
     ) -> (Place, Option<&mut W>) {
         let place = self.entries.vacant_key();
-        let mut before = None;
-        let queue = self.queues.entry(timeout);
-        let queue =
-            queue.and_modify(|queue| before = Some(std::mem::replace(&mut queue.last, place)));
-        let queue = queue.or_insert_with(|| Queue {
-            first: place,
-            last: place,
-            watch: W::default(),
+        let known = self.places.get(&timeout).copied();
+        let queue = known.unwrap_or_else(|| {
+            let queue = self.queues.insert(Queue {
+                timeout,
+                first: place,
+                last: place,
+                watch: W::default(),
+            });
+            self.places.insert(timeout, queue);
+            queue
         });
+        let mut before = None;
+        let mut watch = None;
+        match self.queues.get_mut(queue) {
+            Some(queue) if known.is_some() => {
+                before = Some(std::mem::replace(&mut queue.last, place));
+            }
+            queue => watch = queue.map(|queue| &mut queue.watch),
+        }
         if let Some(last) = before.and_then(|last| self.entries.get_mut(last)) {
             last.behind = Some(place);
         }
         self.entries.insert(Entry {
             deadline,
-            timeout,
+            queue,
             owner,
             before,
             behind: None,
         });
-        (Place(place), before.is_none().then_some(&mut queue.watch))
+        (Place(place), watch)
     }
 
     /// Takes an entry out. Returns the watch of its queue if that is empty now: there is nothing
@@ -84,7 +98,7 @@ impl<O: Copy, W: Default> Cohorts<O, W> {
     pub(crate) fn cancel(&mut self, place: &Place) -> Option<W> {
         let entry = self.entries.try_remove(place.0)?;
         let Entry {
-            timeout,
+            queue,
             before,
             behind,
             ..
@@ -98,14 +112,19 @@ impl<O: Copy, W: Default> Cohorts<O, W> {
         if let (Some(_), Some(_)) = (before, behind) {
             return None;
         }
-        match (self.queues.get_mut(&timeout), before, behind) {
+        match (self.queues.get_mut(queue), before, behind) {
             (Some(queue), None, Some(first)) => queue.first = first,
             (Some(queue), Some(last), None) => queue.last = last,
             _ => {
                 if self.entries.is_empty() && self.entries.capacity() > KEPT {
                     self.entries = Slab::with_capacity(KEPT);
                 }
-                return self.queues.remove(&timeout).map(|queue| queue.watch);
+                let Queue { timeout, watch, .. } = self.queues.try_remove(queue)?;
+                self.places.remove(&timeout);
+                if self.queues.is_empty() && self.queues.capacity() > KEPT {
+                    self.queues = Slab::with_capacity(KEPT);
+                }
+                return Some(watch);
             }
         }
         None
@@ -113,14 +132,15 @@ impl<O: Copy, W: Default> Cohorts<O, W> {
 
     /// The first entry of a timeout's queue: when it is due, and whose it is.
     pub(crate) fn first(&self, timeout: Duration) -> Option<(Instant, O)> {
-        let queue = self.queues.get(&timeout)?;
+        let queue = self.queues.get(*self.places.get(&timeout)?)?;
         let entry = self.entries.get(queue.first)?;
         Some((entry.deadline, entry.owner))
     }
 
     /// What watches a timeout's queue.
     pub(crate) fn watch(&mut self, timeout: Duration) -> Option<&mut W> {
-        self.queues.get_mut(&timeout).map(|queue| &mut queue.watch)
+        let queue = self.queues.get_mut(*self.places.get(&timeout)?)?;
+        Some(&mut queue.watch)
     }
 }
 
@@ -201,5 +221,6 @@ mod tests {
             cohorts.cancel(place);
         });
         assert!(cohorts.entries.capacity() <= KEPT && cohorts.queues.is_empty());
+        assert!(cohorts.places.is_empty());
     }
 }

@@ -101,6 +101,18 @@ impl FrameReader {
     /// is allowed now, in bytes; it is checked before anything is kept of a frame. After an error,
     /// the same error comes again.
     pub(crate) fn next(&mut self, limit: usize) -> Result<Option<Bytes>, FrameError> {
+        if let Some((length, prefix)) = self.length_of_next()
+            && length <= limit
+            && self.chunk.len() >= prefix + length
+            && self.body.is_empty()
+        {
+            // Nearly always all of it is there.
+            let mut frame = self.chunk.split_to(prefix + length);
+            frame.advance(prefix);
+            self.unread -= prefix + length;
+            self.pass_chunk();
+            return Ok(Some(frame));
+        }
         let Some(length) = self.read_length()? else {
             return Ok(None);
         };
@@ -133,19 +145,19 @@ impl FrameReader {
         self.unread == 0 && matches!(self.length, Length::Partial { bytes: 0, .. })
     }
 
-    fn read_length(&mut self) -> Result<Option<usize>, FrameError> {
-        if let Length::Partial { bytes: 0, .. } = self.length {
-            // Nearly always all of it is there, in one or two bytes.
-            let (length, prefix) = match *self.chunk {
-                [a, ..] if a < 0x80 => (usize::from(a), 1),
-                [a, b, ..] if b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, 2),
-                _ => (0, 0),
-            };
-            if prefix > 0 {
-                self.advance(prefix);
-                self.length = Length::Known(length);
-            }
+    /// The length of a frame that begins here, and how many bytes say so, if they are one or two.
+    fn length_of_next(&self) -> Option<(usize, usize)> {
+        let Length::Partial { bytes: 0, .. } = self.length else {
+            return None;
+        };
+        match *self.chunk {
+            [a, ..] if a < 0x80 => Some((usize::from(a), 1)),
+            [a, b, ..] if b < 0x80 => Some((usize::from(a & 0x7f) | usize::from(b) << 7, 2)),
+            _ => None,
         }
+    }
+
+    fn read_length(&mut self) -> Result<Option<usize>, FrameError> {
         while let Length::Partial { value, bytes } = self.length {
             if bytes == PREFIX_MAX {
                 return Err(FrameError::BadLength);
@@ -174,8 +186,8 @@ impl FrameReader {
     fn read_body(&mut self, length: usize) -> Option<Bytes> {
         if self.body.is_empty() && self.chunk.len() >= length {
             let frame = self.chunk.split_to(length);
-            self.advance(0);
             self.unread -= length;
+            self.pass_chunk();
             return Some(frame);
         }
         self.reserve(length);
@@ -203,10 +215,15 @@ impl FrameReader {
         }
     }
 
-    /// Skips bytes of the chunk, and the chunk when it is used up.
+    /// Skips bytes of the chunk.
     fn advance(&mut self, bytes: usize) {
         self.chunk.advance(bytes);
         self.unread -= bytes;
+        self.pass_chunk();
+    }
+
+    /// Goes on to the next chunk when this one is used up.
+    fn pass_chunk(&mut self) {
         if self.chunk.is_empty() {
             // Assigned even if nothing follows: an empty slice would keep its whole chunk alive.
             self.chunk = self.further.pop_front().unwrap_or_default();

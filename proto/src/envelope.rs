@@ -100,10 +100,7 @@ impl EnvelopeHeader {
         head.number(key::KIND, self.kind as u64);
         if self.tag != 0 {
             head.byte(key::TAG);
-            self.tag
-                .to_le_bytes()
-                .into_iter()
-                .for_each(|b| head.byte(b));
+            head.few(self.tag.to_le_bytes(), size_of::<u64>());
         }
         head.number(key::PROMISE, self.promise);
         head.number(key::TIMEOUT_MS, self.timeout_ms.into());
@@ -113,15 +110,20 @@ impl EnvelopeHeader {
 /// What stands at the beginning of a frame, in a place of its own first: a buffer that grows looks
 /// at its room for each byte.
 struct Head {
-    bytes: [u8; HEAD_MAX],
-    len: usize,
+    bytes: [u8; HEAD_ROOM],
+    /// Where the fields end.
+    end: usize,
 }
+
+/// Before the fields there is room for the frame's length, and behind them for what is written in eights.
+const LENGTH_ROOM: usize = varint::encoded_len(u64::MAX);
+const HEAD_ROOM: usize = LENGTH_ROOM + HEAD_MAX + 8;
 
 impl Default for Head {
     fn default() -> Self {
         Self {
-            bytes: [0; HEAD_MAX],
-            len: 0,
+            bytes: [0; HEAD_ROOM],
+            end: LENGTH_ROOM,
         }
     }
 }
@@ -129,13 +131,31 @@ impl Default for Head {
 impl Head {
     /// There is room for the longest head.
     fn byte(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
+        if let Some(place) = self.bytes.get_mut(self.end) {
             *place = byte;
-            self.len += 1;
+            self.end += 1;
         }
     }
 
-    fn varint(&mut self, mut value: u64) {
+    /// Adds the first `len` of the bytes.
+    fn few<const N: usize>(&mut self, bytes: [u8; N], len: usize) {
+        let rest = self.bytes.get_mut(self.end..).unwrap_or_default();
+        if let Some(place) = rest.first_chunk_mut() {
+            *place = bytes;
+            self.end += len;
+        }
+    }
+
+    fn varint(&mut self, value: u64) {
+        if (0x80..1 << 28).contains(&value) {
+            let (bytes, len) = varint::up_to_four(value as u32);
+            self.few(bytes, len);
+        } else {
+            self.varint_by_bytes(value);
+        }
+    }
+
+    fn varint_by_bytes(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.byte(value as u8 | 0x80);
             value >>= 7;
@@ -157,12 +177,14 @@ impl Head {
     }
 
     /// Writes it, and before it the length of the frame that it makes with what follows.
-    fn begin_frame(&self, following: usize, out: &mut BytesMut) {
-        let mut prefix = Self::default();
-        prefix.varint((self.len + following) as u64);
-        out.reserve(prefix.len + self.len);
-        out.extend_from_slice(&prefix.bytes[..prefix.len]);
-        out.extend_from_slice(&self.bytes[..self.len]);
+    fn begin_frame(mut self, following: usize, out: &mut BytesMut) {
+        let end = self.end;
+        let length = (end - LENGTH_ROOM + following) as u64;
+        let start = LENGTH_ROOM - varint::encoded_len(length);
+        // Not in fours: the fields stand right behind it.
+        self.end = start;
+        self.varint_by_bytes(length);
+        out.extend_from_slice(&self.bytes[start..end]);
     }
 }
 

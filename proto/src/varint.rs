@@ -17,6 +17,19 @@ pub(crate) fn encode(mut value: u64, out: &mut impl BufMut) {
     out.put_u8(value as u8);
 }
 
+/// The shortest encoding of a value below 2^28, in the first so many bytes: what most values are, without a
+/// look at each of their bytes.
+pub(crate) const fn up_to_four(value: u32) -> ([u8; 4], usize) {
+    let spread = value & 0x7f
+        | (value & 0x7f << 7) << 1
+        | (value & 0x7f << 14) << 2
+        | (value & 0x7f << 21) << 3;
+    let len = encoded_len(value as u64);
+    // All bytes but the last say that more follow.
+    let more = 0x0080_8080 & ((1 << (8 * (len - 1))) - 1);
+    ((spread | more).to_le_bytes(), len)
+}
+
 /// A varint that could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VarintError {
@@ -46,6 +59,15 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn small_values_are_the_same_both_ways(value in 0..1_u32 << 28, shift in 0u32..28) {
+            let value = value >> shift;
+            let mut bytes = Vec::new();
+            encode(value.into(), &mut bytes);
+            let (four, len) = up_to_four(value);
+            prop_assert_eq!(&four[..len], &bytes[..]);
+        }
+
         #[test]
         fn any_value_comes_back_in_as_many_bytes_as_announced(value: u64, shift in 0u32..64) {
             let value = value >> shift;

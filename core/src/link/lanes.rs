@@ -20,6 +20,8 @@ pub(crate) struct Batch {
     pieces: Vec<Bytes>,
     small: BytesMut,
     bytes: usize,
+    /// What is left until a deadline, which entries of one batch mostly share.
+    left: Left,
 }
 
 impl Batch {
@@ -61,12 +63,13 @@ impl Batch {
         entry: &Entry,
     ) {
         let before = self.small.len();
+        let timeout = self.left.milliseconds(now, deadline);
         let header = |kind| wire::EnvelopeHeader {
             seq,
             kind,
             tag: entry.tag.0,
             promise: entry.promise,
-            timeout_ms: remaining_ms(now, deadline),
+            timeout_ms: timeout,
         };
         match &entry.kind {
             Kind::Message => self.with_body(header(wire::Kind::Message), &entry.body),
@@ -150,11 +153,26 @@ pub(crate) fn best_effort_frame(tag: u64, body: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// Milliseconds that a deadline is away, at least 1; 0: there is none.
-fn remaining_ms(now: Instant, deadline: Option<Instant>) -> u32 {
-    let Some(deadline) = deadline else { return 0 };
-    let remaining = deadline.saturating_duration_since(now).as_millis();
-    u32::try_from(remaining).unwrap_or(u32::MAX).max(1)
+/// How far a deadline is away, and which at what time that was.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    of: Option<(Instant, Instant)>,
+    milliseconds: u32,
+}
+
+impl Left {
+    /// Milliseconds until the deadline, at least 1; 0: there is none.
+    fn milliseconds(&mut self, now: Instant, deadline: Option<Instant>) -> u32 {
+        let Some(deadline) = deadline else { return 0 };
+        if self.of != Some((now, deadline)) {
+            let left = deadline.saturating_duration_since(now).as_millis();
+            *self = Self {
+                of: Some((now, deadline)),
+                milliseconds: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+            };
+        }
+        self.milliseconds
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +188,19 @@ mod tests {
             deadline: None,
             body: vec![0; body].into(),
         }
+    }
+
+    #[test]
+    fn what_is_left_is_of_the_deadline_that_was_asked_for() {
+        let now = Instant::now();
+        let at = |millis| Some(now + std::time::Duration::from_millis(millis));
+        let mut left = Left::default();
+        for (deadline, milliseconds) in [(at(5), 5), (at(5), 5), (at(7), 7), (None, 0), (at(0), 1)]
+        {
+            assert_eq!(left.milliseconds(now, deadline), milliseconds);
+        }
+        let later = now + std::time::Duration::from_millis(2);
+        assert_eq!(left.milliseconds(later, at(7)), 5);
     }
 
     #[test]

@@ -211,6 +211,22 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_many_timeouts_is_given_back() {
+        let mut cohorts = Cohorts::<u32, u8>::default();
+        let now = Instant::now();
+        let places: Vec<_> = (0..10_000)
+            .map(|owner| {
+                let timeout = Duration::from_millis(owner.into());
+                cohorts.set(now + timeout, timeout, owner).0
+            })
+            .collect();
+        for place in &places {
+            assert!(cohorts.cancel(place).is_some());
+        }
+        assert!(cohorts.queues.capacity() <= KEPT && cohorts.places.is_empty());
+    }
+
+    #[test]
     fn memory_of_a_burst_is_given_back() {
         let mut cohorts = Cohorts::<u32, u8>::default();
         let (now, timeout) = (Instant::now(), TIMEOUTS[1]);

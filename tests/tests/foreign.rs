@@ -353,6 +353,42 @@ fn a_foreign_client_may_end_its_streams_once_it_has_said_close() {
 }
 
 #[test]
+fn who_has_said_close_may_not_open_streams_in_place_of_ended_ones() {
+    let mut world = World::new(8);
+    let server = world.server();
+    let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    link.send_control(Frame::Ready(Ready { epoch: 1 }));
+    link.send_envelope(lane, &message(1, 0, "last"));
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    link.send_control(Frame::Close(Close {
+        code: 0,
+        reason: "done".into(),
+        retry_after_ms: 0,
+    }));
+    let mut opened = 1;
+    while world.raw(client).link().ended().is_none() {
+        assert!(opened < 100, "streams without an end");
+        let link = world.raw(client).link();
+        while let Some(stream) = link.open_unidirectional() {
+            link.finish(stream);
+            opened += 1;
+        }
+        world.run(TICK, silent);
+    }
+    let ended = world.raw(client).link().ended().cloned();
+    let broken = u64::from(CloseCode::PROTOCOL_VIOLATION.0);
+    assert!(
+        matches!(ended, Some(Ended::Application { code, .. }) if code == broken),
+        "{ended:?}"
+    );
+    // Its lanes, and the three that are always there, twice.
+    assert!(opened <= 2 * (4 + 3), "{opened}");
+}
+
+#[test]
 fn a_foreign_client_that_is_refused_may_end_its_streams() {
     let mut world = World::new(7);
     world.admission = Admission::Ask;

@@ -9,7 +9,9 @@ use trunkline_tokio::Recording;
 #[derive(Debug, Args)]
 pub(crate) struct RecordingOptions {
     /// Record what comes and goes above QUIC into a new file, for 'trunkline replay' and 'trunkline trace'.
-    /// No bodies stand in it, but tokens of sessions do: keep it to yourself until those are over
+    /// No bodies stand in it, but tokens of sessions do: keep it to yourself until those are over. It ends at
+    /// 1 GiB. Shards have a file each, file.0.tlt and so on. A file that is there is not overwritten: the
+    /// program does not start
     #[arg(
         long,
         value_name = "FILE",
@@ -17,7 +19,7 @@ pub(crate) struct RecordingOptions {
         help_heading = "Recording"
     )]
     record: Option<PathBuf>,
-    /// Record every datagram into a new file. Who has it can decrypt all of them
+    /// Record every datagram into a new file, as --record does. Who has it can decrypt all of them
     #[arg(long, value_name = "FILE", help_heading = "Recording")]
     record_wire: Option<PathBuf>,
 }

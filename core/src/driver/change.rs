@@ -27,7 +27,7 @@ impl<P> Client<P> {
     }
 
     /// Shows other credentials to the server's admission from the next link on, at most 2 KiB. Set them before
-    /// those that the client has run out: a server that refuses a client
+    /// those that it has expire: a server that refuses a client
     /// [without a time to retry](crate::Refusal::retry_after) has refused it for good. Cancel-safe: dropped
     /// after its first poll, they are changed all the same.
     pub async fn set_credentials(&self, credentials: impl Into<Bytes>) -> Result<(), ChangeError> {

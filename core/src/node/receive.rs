@@ -13,7 +13,7 @@ use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
-use crate::quic::{CarrierEvent, Fault};
+use crate::quic::{CarrierEvent, Fault, peer_streams};
 use crate::session::{Answer, Conversation, Owed, Stray, is_answers};
 
 use super::{Event, Node};
@@ -77,7 +77,7 @@ impl Node {
     }
 
     /// A stream cannot be used any more. That is no fault of a peer that has said Close, which reads on and
-    /// may be read on, and of one that was refused it is its way to go.
+    /// may be read on, unless it opens others in their place; of one that was refused it is its way to go.
     fn stream_fault(&mut self, key: LinkKey, fault: Fault) -> Result<(), Fault> {
         let Some(entry) = self.links.get(key) else {
             return Ok(());
@@ -86,8 +86,8 @@ impl Node {
         if ended && matches!(entry.link.stage, Stage::Refused) {
             return Err(Fault::new(CloseCode::REFUSED, "the client was refused"));
         }
-        if ended && entry.link.peer_close.is_some() {
-            self.mark(key);
+        let allowed = peer_streams(&self.config) as usize;
+        if ended && entry.link.peer_close.is_some() && entry.carrier.streams_of_peer() <= allowed {
             return Ok(());
         }
         Err(fault)
@@ -119,7 +119,7 @@ impl Node {
                 Ok(None) => break,
                 Err(fault) => {
                     self.stream_fault(key, fault)?;
-                    break;
+                    continue;
                 }
             };
             entry.link.heard(now);
@@ -163,7 +163,7 @@ impl Node {
                 Ok(None) => break,
                 Err(fault) => {
                     self.stream_fault(key, fault)?;
-                    break;
+                    continue;
                 }
             };
             self.metrics.frames_in += 1;

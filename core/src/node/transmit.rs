@@ -324,7 +324,7 @@ fn write_lane(
             let Some(writing) = lanes.write_next(lane, wanted, fits) else {
                 break;
             };
-            // What was cancelled on a link that was dying is not told again, and the peer need not begin with it.
+            // Only the latest cancels are told again: of the others, the peer need not begin with what was cancelled.
             let given_up = !writing.first_time
                 && matches!(writing.entry.kind, Kind::Request)
                 && !promises.is_pending(writing.entry.promise);

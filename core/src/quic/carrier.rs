@@ -243,6 +243,11 @@ impl Carrier {
         }
     }
 
+    /// How many streams the peer has opened for lanes, ended ones included.
+    pub(crate) fn streams_of_peer(&self) -> usize {
+        self.lanes_in.len()
+    }
+
     fn incoming(&mut self, id: StreamId) -> Option<&mut Incoming> {
         let control = self.control.iter_mut().map(|(_, incoming)| incoming);
         control

@@ -18,6 +18,11 @@ const SMALLEST_STEP: u16 = 20;
 /// Unidirectional streams beside one for each lane: answers, bulk answers, best effort.
 const OTHER_STREAMS: u32 = 3;
 
+/// How many unidirectional streams a peer may have open, which is enough for all of a link.
+pub(crate) fn peer_streams(config: &Config) -> u32 {
+    u32::from(config.limits.lanes) + OTHER_STREAMS
+}
+
 /// Bytes that a client may send before it is admitted, on all streams: its hello and some first
 /// messages. They wait in memory for whoever has shown nothing but an address.
 const UNADMITTED_WINDOW: u32 = 64 << 10;
@@ -25,7 +30,7 @@ const UNADMITTED_WINDOW: u32 = 64 << 10;
 /// Flow control for a whole connection, once its peer is known: the sum of its streams', so that a
 /// full lane never keeps the control stream from being read.
 pub(crate) fn receive_window(config: &Config) -> VarInt {
-    let streams = u32::from(config.limits.lanes) + OTHER_STREAMS;
+    let streams = peer_streams(config);
     let window = config.transport.stream_receive_window;
     VarInt::from_u32(window.saturating_mul(streams + 1))
 }
@@ -47,7 +52,7 @@ pub(crate) fn client_transport(config: &Config) -> Arc<TransportConfig> {
 /// The send window holds every lane's window, so that a full lane never keeps the control stream
 /// from being written.
 fn transport(config: &Config) -> TransportConfig {
-    let streams = u32::from(config.limits.lanes) + OTHER_STREAMS;
+    let streams = peer_streams(config);
     let window = config.transport.stream_receive_window;
     let lane_window = config
         .limits

@@ -311,24 +311,31 @@ fn a_foreign_client_cancels_and_closes_in_order() {
     assert_eq!(world.node(server).sessions().count(), 0);
 }
 
+/// A client that is on the point of saying Close, with a message before that the server's application has not
+/// dealt with: what the test does next comes in the same flight.
+fn says_close(world: &mut World, server: NodeIndex) -> (NodeIndex, StreamId) {
+    let (client, lane) = first_link(world, server, &hello("sensor-7", 1));
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    link.send_control(Frame::Ready(Ready { epoch: 1 }));
+    link.send_envelope(lane, &message(1, 0, "last"));
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    link.send_control(Frame::Close(Close {
+        code: 0,
+        reason: "done".into(),
+        retry_after_ms: 0,
+    }));
+    (client, lane)
+}
+
 #[test]
 fn a_foreign_client_may_end_its_streams_once_it_has_said_close() {
     for stops in [false, true] {
         let mut world = World::new(6);
         let server = world.server();
-        let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
-        world.run(TICK, silent);
+        let (client, lane) = says_close(&mut world, server);
         let link = world.raw(client).link();
-        link.send_control(Frame::Ready(Ready { epoch: 1 }));
-        link.send_envelope(lane, &message(1, 0, "last"));
-        world.run(TICK, silent);
-        // It all comes at once.
-        let link = world.raw(client).link();
-        link.send_control(Frame::Close(Close {
-            code: 0,
-            reason: "done".into(),
-            retry_after_ms: 0,
-        }));
         let control = link.control_stream();
         if stops {
             link.stop(control, 0);
@@ -356,18 +363,7 @@ fn a_foreign_client_may_end_its_streams_once_it_has_said_close() {
 fn who_has_said_close_may_not_open_streams_in_place_of_ended_ones() {
     let mut world = World::new(8);
     let server = world.server();
-    let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
-    world.run(TICK, silent);
-    let link = world.raw(client).link();
-    link.send_control(Frame::Ready(Ready { epoch: 1 }));
-    link.send_envelope(lane, &message(1, 0, "last"));
-    world.run(TICK, silent);
-    let link = world.raw(client).link();
-    link.send_control(Frame::Close(Close {
-        code: 0,
-        reason: "done".into(),
-        retry_after_ms: 0,
-    }));
+    let (client, _) = says_close(&mut world, server);
     let mut opened = 1;
     while world.raw(client).link().ended().is_none() {
         assert!(opened < 100, "streams without an end");

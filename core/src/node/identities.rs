@@ -15,7 +15,8 @@ use super::roles::ServerRole;
 
 impl Node {
     /// Shows this certificate to clients whose connection begins from now on. Links that are up go on as
-    /// they are. Clients must trust its issuer; what they are let in by does not change.
+    /// they are. Clients must trust its issuer. What they are let in by, and whose certificates of theirs are
+    /// trusted, does not change.
     ///
     /// # Errors
     /// [`ConfigError::Tls`] if it cannot be used, and [`ConfigError::OutOfRange`] if this node is no server.

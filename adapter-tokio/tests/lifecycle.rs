@@ -115,6 +115,38 @@ async fn a_function_that_panics_keeps_nobody_out_for_good() {
 }
 
 #[tokio::test]
+async fn a_server_that_closes_sends_those_away_whom_it_has_not_decided_about() {
+    let authority = Authority::new();
+    let (asked, mut asks) = mpsc::unbounded_channel();
+    let undecided = Admit::ask(move |_| {
+        asked.send(()).unwrap();
+        std::future::pending()
+    });
+    let first = authority.server().admission(undecided).await.unwrap();
+    let address = first.local_addr();
+    let client = soon(authority.client(address, "anna").start())
+        .await
+        .unwrap();
+    let request = client.request::<Doubled>(&Double { number: 4 });
+    let request = tokio::spawn(request.into_future());
+    soon(asks.recv()).await.unwrap();
+    soon(first.close()).await;
+    let away = |state: &State| matches!(state, State::Reconnecting { reason, .. } if reason.to_string().contains("the server closes"));
+    soon(client.wait_for(away)).await;
+    let service = Service::new(()).on_request(async |_: Context<()>, question: Double| {
+        Ok::<_, Status>(Doubled {
+            number: question.number * 2,
+        })
+    });
+    let second = Server::bind(address)
+        .identity(authority.identity("localhost"))
+        .admission(Admit::open())
+        .service(service);
+    let _second = second.await.unwrap();
+    assert_eq!(soon(request).await.unwrap().unwrap().number, 8);
+}
+
+#[tokio::test]
 async fn open_admission_may_want_certificates_to_be_good() {
     let (authority, other) = (Authority::new(), Authority::new());
     let open = Admit::open().with_client_roots(authority.roots());

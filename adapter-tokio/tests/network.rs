@@ -12,7 +12,8 @@ use common::{Authority, Double, Doubled, Note, soon};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use trunkline_tokio::{
-    Admit, Config, Context, DrainPlan, Event, Notice, Peer, Server, Service, State, Status,
+    Admit, Config, Context, DrainError, DrainPlan, Event, Notice, Peer, Server, Service, State,
+    Status,
 };
 
 type Sink = mpsc::UnboundedSender<u64>;
@@ -116,11 +117,17 @@ async fn a_draining_server_sends_its_clients_to_another() {
     let new = doubling(&authority, common::loopback()).await;
     let client = authority.client(old.local_addr(), "anna");
     let client = soon(client.into_future()).await.unwrap();
-    let plan = DrainPlan {
+    let plan = |alternative: String| DrainPlan {
         deadline: Duration::from_secs(10),
         retry_after: None,
-        alternative: Some(new.local_addr().to_string()),
+        alternative: Some(alternative),
     };
+    let nowhere = soon(old.drain_with(plan("there".into()))).await;
+    assert!(
+        matches!(nowhere, Err(DrainError::Refused(_))),
+        "{nowhere:?}"
+    );
+    let plan = plan(new.local_addr().to_string());
     let drained = soon(old.drain_with(plan)).await.unwrap();
     assert_eq!((drained.finished, drained.cut_off), (1, 0));
     // Sent whenever, it waits for the new server.

@@ -315,12 +315,42 @@ async fn a_server_knows_its_clients() {
         );
         let peer = server.client(&info.client).unwrap();
         assert_eq!(peer.session(), info.session);
+        assert_eq!(server.peer(info.session).unwrap().client_id(), &info.client);
         assert_eq!(soon(peer.info()).await.unwrap().unwrap().id, info.id);
     }
     assert_eq!(server.peers().len(), 2);
     soon(otto.close()).await;
     assert_eq!(soon(server.clients()).await.unwrap().len(), 1);
     let gone = ClientId::new("otto").unwrap();
-    assert!(server.client(&gone).is_none());
+    assert!(server.client(&gone).is_none() && server.peers_of(&gone).is_empty());
+    assert!(server.peer(infos[1].session).is_none());
     assert!(matches!(otto.state(), State::Closed(_)));
+}
+
+#[tokio::test]
+async fn every_session_of_a_client_is_found() {
+    let authority = Authority::new();
+    let server = authority.server().admission(Admit::open());
+    let server = server.service(Service::new(())).await.unwrap();
+    let anna = ClientId::new("anna").unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = authority.client(server.local_addr(), "anna");
+        clients.push(soon(client.into_future()).await.unwrap());
+    }
+    let ports = |peers: &[Peer]| {
+        let addresses = peers.iter().map(|peer| peer.address().unwrap().port());
+        addresses.collect::<Vec<_>>()
+    };
+    let peers = server.peers_of(&anna);
+    let theirs = clients.iter().map(|client| client.local_addr().port());
+    assert_eq!(ports(&peers), theirs.collect::<Vec<_>>());
+    for peer in &peers {
+        let found = server.peer(peer.session()).unwrap();
+        assert_eq!(found.address(), peer.address());
+    }
+    soon(clients.pop().unwrap().close()).await;
+    assert_eq!(server.peers_of(&anna).len(), 2);
+    let newest = server.client(&anna).unwrap();
+    assert_eq!(newest.session(), peers[1].session());
 }

@@ -126,8 +126,8 @@ pub struct Limits {
     pub event_messages: usize,
     /// Bytes of these messages (64 MiB).
     pub event_bytes: usize,
-    /// Best-effort bytes that wait for a session (1 MiB): see [`SlowConsumer`]. A best-effort message
-    /// that is longer is refused.
+    /// Best-effort bytes that wait for a session (1 MiB), of which a message takes 64 beside its own: see
+    /// [`SlowConsumer`]. A best-effort message that never fits is refused.
     pub best_effort_bytes: usize,
     /// Sessions that the server keeps, with or without a link (100,000).
     pub sessions: usize,
@@ -211,7 +211,9 @@ pub enum PromisesFull {
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the first packet to admission (10 s): handshake, hello, the application's answer.
+    /// From the first packet to admission (10 s): handshake, hello, the application's answer. A client
+    /// allows as much for the handshake, and then, from its hello on, as much and `close` more, so that
+    /// a server with the same setting says first that nobody has decided.
     pub admission: Duration,
     /// How long a session outlives its link (120 s).
     pub retention: Duration,

@@ -144,6 +144,11 @@ pub enum CommandError {
     /// The server's name is neither a DNS name nor an address.
     #[error("the server name is neither a DNS name nor an IP address")]
     InvalidServerName,
+    /// Where clients are to go instead of a server that drains is no place.
+    #[error(
+        "the alternative of the drain is not `host:port`: give a name or an address, a colon and a port"
+    )]
+    InvalidAlternative,
     /// What a client presents before admission, its credentials and agent together, is too large.
     #[error("credentials of {size} bytes do not fit: at most {limit} do")]
     CredentialsTooLarge {

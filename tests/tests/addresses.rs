@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_core::trace::replay;
 use trunkline_core::{
-    ADDRESSES_MAX, ClientId, CommandError, Dial, DisconnectReason, Event, SessionKey,
+    ADDRESSES_MAX, Admission, ClientId, CloseCode, CommandError, Dial, DisconnectReason, DrainPlan,
+    Event, Refusal, SessionKey,
 };
 use trunkline_testkit::{NodeIndex, Recording, World, echo};
 
@@ -98,6 +99,78 @@ fn a_slow_address_may_still_answer_when_the_next_is_dead() {
     assert_eq!(redials(&world, client), 0);
 }
 
+/// It is the server that has spoken, not an address.
+#[test]
+fn who_is_turned_away_does_not_ask_at_the_next_address() {
+    for retry_after in [None, Some(7 * SECOND)] {
+        let mut world = World::new(4);
+        world.admission = Admission::Ask;
+        let [server, client] = [world.server(), world.client()];
+        let alive = world.address(server);
+        let session = dial(&mut world, client, &[alive, nowhere(1), nowhere(2)]);
+        let mut asked = Vec::new();
+        world.run(20 * SECOND, |node, now, event| {
+            if let Event::Admission(request) = event {
+                asked.push(now);
+                let refusal = Refusal {
+                    reason: "not on the list".into(),
+                    retry_after,
+                };
+                node.refuse(now, request.link, refusal).unwrap();
+            }
+        });
+        let reason = DisconnectReason::Peer {
+            code: CloseCode::REFUSED,
+            reason: "not on the list".into(),
+            retry_after,
+        };
+        let told = |event: &Event| matches!(event, Event::Disconnected { reason: told, .. } if *told == reason);
+        assert_eq!(world.count(client, told), asked.len());
+        let gaps = asked.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(
+            gaps.clone().all(|gap| gap >= 7 * SECOND),
+            "{:?}",
+            gaps.collect::<Vec<_>>()
+        );
+        let is_kept = world.node(client).session_info(session).is_some();
+        assert_eq!(
+            (is_kept, asked.len() > 1),
+            (retry_after.is_some(), retry_after.is_some())
+        );
+    }
+}
+
+#[test]
+fn who_hears_that_a_server_goes_away_does_not_ask_at_its_next_address() {
+    let mut world = World::new(5);
+    world.admission = Admission::Ask;
+    let [server, client] = [world.server(), world.client()];
+    let alive = world.address(server);
+    dial(&mut world, client, &[alive, nowhere(1), nowhere(2)]);
+    world.run(SECOND, |_, _, _| {});
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: SECOND,
+        retry_after: Some(7 * SECOND),
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    let vain = world.traffic().unreachable;
+    world.run(SECOND, |_, _, _| {});
+    let away = |event: &Event| match event {
+        Event::Disconnected {
+            reason: DisconnectReason::Peer { code, .. },
+            ..
+        } => *code == CloseCode::GOING_AWAY,
+        _ => false,
+    };
+    assert_eq!(world.count(client, away), 1, "{:?}", world.log(client));
+    let waits =
+        |event: &Event| matches!(event, Event::Reconnecting { delay, .. } if *delay >= 7 * SECOND);
+    assert_eq!(world.count(client, waits), 1, "{:?}", world.log(client));
+    assert_eq!(world.traffic().unreachable, vain);
+}
+
 #[test]
 fn of_two_that_answer_one_has_the_session_and_the_other_no_hello() {
     let mut world = World::new(3);
@@ -151,7 +224,7 @@ fn a_session_that_is_closed_while_it_dials_leaves_nothing_behind() {
     world.run(400 * MILLISECOND, echo);
     let now = world.now();
     let node = world.node(client);
-    node.close(now, session, trunkline_core::CloseCode::NORMAL, "enough")
+    node.close(now, session, CloseCode::NORMAL, "enough")
         .unwrap();
     world.run(60 * SECOND, echo);
     assert_eq!(

@@ -4,7 +4,12 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Admission, CloseCode, DisconnectReason, Event, Refusal};
+use trunkline_core::{
+    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, PromiseKey, Refusal,
+};
+use trunkline_proto::Close;
+use trunkline_proto::control::Frame;
+use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
 use trunkline_testkit::{NodeIndex, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -167,6 +172,168 @@ fn a_client_that_is_never_answered_is_sent_away_after_the_deadline() {
         ),
         "{code:?}"
     );
+}
+
+/// Nobody decides about the first Hello; the server says so before the client gives the link up, and
+/// before QUIC does, which hears nothing meanwhile.
+#[test]
+fn what_waits_for_an_admission_that_never_comes_goes_with_the_next() {
+    for interval in [15 * SECOND, SECOND] {
+        let mut world = World::new(4);
+        world.admission = Admission::Ask;
+        world.config().heartbeat.interval = interval;
+        let [server, client] = [world.server(), world.client()];
+        let session = world.connect(client, server, "alice");
+        let promise = world.request(client, session, b"ping");
+        let mut asked = 0;
+        world.run(25 * SECOND, |node, now, event| {
+            if let Event::Admission(request) = event {
+                asked += 1;
+                if asked == 2 {
+                    node.admit(now, request.link).unwrap();
+                }
+            }
+            echo(node, now, event);
+        });
+        assert_eq!(asked, 2);
+        once_and_not_lost(&world, server, client, promise);
+    }
+}
+
+/// The server's drain begins while it decides about a Hello, and nothing was made of that.
+#[test]
+fn what_waits_for_a_server_that_goes_away_gets_to_the_one_that_follows() {
+    let (mut world, server, client) = asking(5);
+    let session = world.connect(client, server, "alice");
+    let promise = world.request(client, session, b"ping");
+    let mut asked = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Admission(request) = event {
+            asked = Some(request.link);
+        }
+    });
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: SECOND,
+        retry_after: Some(7 * SECOND),
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    let late = world.node(server).admit(now, asked.unwrap());
+    assert_eq!(late, Err(CommandError::UnknownLink));
+    let drained = |event: &Event| matches!(event, Event::Drained { .. });
+    assert_eq!(world.count(server, drained), 0, "somebody is to hear of it");
+    world.run(SECOND, echo);
+    assert_eq!(world.count(server, drained), 1);
+    let away = DisconnectReason::Peer {
+        code: CloseCode::GOING_AWAY,
+        reason: "the server is going away".into(),
+        retry_after: Some(7 * SECOND),
+    };
+    let told = |event: &Event| matches!(event, Event::Disconnected { reason, retained: true, .. } if *reason == away);
+    assert_eq!(world.count(client, told), 1, "{:?}", world.log(client));
+    world.kill(server);
+    world.admission = Admission::Open;
+    world.start_process(server);
+    world.run(5 * SECOND, echo);
+    assert_eq!(world.outcome(client, promise), None, "it was asked to wait");
+    world.run(10 * SECOND, echo);
+    once_and_not_lost(&world, server, client, promise);
+}
+
+/// Clients whose Hello comes after the drain has begun are told so, and sent away if they stay.
+#[test]
+fn a_client_that_a_draining_server_turns_away_hears_one_code_however_it_goes() {
+    let mut world = World::new(6);
+    let server = world.server();
+    let [ends, stays] = [(); 2].map(|()| world.raw_client(server, &RawSettings::default()));
+    world.run(SECOND, echo);
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 20 * SECOND,
+        retry_after: Some(7 * SECOND),
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    let away = Frame::Close(Close {
+        code: CloseCode::GOING_AWAY.0,
+        reason: "the server is going away".into(),
+        retry_after_ms: 7_000,
+    });
+    for (peer, seed) in [(ends, 1), (stays, 2)] {
+        let link = world.raw(peer).link();
+        link.hello(&hello("anna", seed));
+        world.run(SECOND / 2, echo);
+        assert_eq!(
+            world.raw(peer).link().control(),
+            std::slice::from_ref(&away)
+        );
+    }
+    let link = world.raw(ends).link();
+    let control = link.control_stream();
+    link.finish(control);
+    world.run(10 * SECOND, echo);
+    for peer in [ends, stays] {
+        let ended = world.raw(peer).link().ended().cloned();
+        assert!(
+            matches!(ended, Some(Ended::Application { code: 1, .. })),
+            "{ended:?}"
+        );
+    }
+    let now = world.now();
+    let metrics = world.node(server).metrics(now);
+    assert_eq!(metrics.closed_by_code[&CloseCode::GOING_AWAY], 2);
+}
+
+/// The client sleeps while its server says Close and then closes the connection: both wait for it.
+#[test]
+fn a_client_that_slept_through_its_refusal_reads_why() {
+    let (mut world, server, client) = asking(7);
+    let session = world.connect(client, server, "alice");
+    let promise = world.request(client, session, b"ping");
+    let mut asked = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Admission(request) = event {
+            asked = Some(request.link);
+        }
+    });
+    world.pause(client);
+    let now = world.now();
+    let refusal = Refusal {
+        reason: "later".into(),
+        retry_after: Some(3 * SECOND),
+    };
+    let refused = world.node(server).refuse(now, asked.unwrap(), refusal);
+    refused.unwrap();
+    world.run(7 * SECOND, echo);
+    world.wake(client);
+    world.run(20 * SECOND, |node, now, event| {
+        if let Event::Admission(request) = event {
+            node.admit(now, request.link).unwrap();
+        }
+        echo(node, now, event);
+    });
+    let told = DisconnectReason::Peer {
+        code: CloseCode::REFUSED,
+        reason: "later".into(),
+        retry_after: Some(3 * SECOND),
+    };
+    let read =
+        |event: &Event| matches!(event, Event::Disconnected { reason, .. } if *reason == told);
+    assert_eq!(world.count(client, read), 1, "{:?}", world.log(client));
+    once_and_not_lost(&world, server, client, promise);
+}
+
+fn once_and_not_lost(world: &World, server: NodeIndex, client: NodeIndex, promise: PromiseKey) {
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied ping"),
+        "{:?}",
+        world.log(client)
+    );
+    assert_eq!(world.bodies(server), [&b"ping"[..]]);
+    let lost = |event: &Event| matches!(event, Event::SessionLost { .. });
+    assert_eq!(world.count(client, lost), 0, "there was no session to lose");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use trunkline_core::{
     Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, LinkState, Message,
     Node, Refusal, Tag,
 };
+use trunkline_proto::ALTERNATIVE_MAX;
 use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -110,6 +111,51 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
         delays.first().is_some_and(|delay| *delay >= 5 * SECOND),
         "{delays:?}"
     );
+}
+
+#[test]
+fn a_drain_that_sends_clients_nowhere_does_not_begin() {
+    let (mut world, server, _) = World::pair(5);
+    let now = world.now();
+    let long = format!("{}:1", "a".repeat(ALTERNATIVE_MAX));
+    for nowhere in [
+        "",
+        "there",
+        ":1",
+        "there:",
+        "there:0",
+        "there:65536",
+        "th\nere:1",
+        "::1",
+        "2001:db8::1",
+        "[::1]",
+        "[::1]:0",
+        "http://there:80",
+        "there:+80",
+        &long,
+    ] {
+        let plan = DrainPlan {
+            deadline: SECOND,
+            retry_after: None,
+            alternative: Some(nowhere.into()),
+        };
+        let refused = world.node(server).drain(now, plan);
+        assert_eq!(
+            refused,
+            Err(CommandError::InvalidAlternative),
+            "{nowhere:?}"
+        );
+    }
+    for there in ["there:1", "10.0.0.1:65535", "[::1]:4433"] {
+        let (mut world, server, _) = World::pair(6);
+        let now = world.now();
+        let plan = DrainPlan {
+            deadline: SECOND,
+            retry_after: None,
+            alternative: Some(there.into()),
+        };
+        world.node(server).drain(now, plan).unwrap();
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(crate) struct Dialing {
 pub(crate) enum Next {
     /// Dial again after a delay, for the same session.
     Redial(Duration),
-    /// The session is lost; dial again after a delay, for a new one.
+    /// The session is lost, if a server knew it; dial again after a delay, for a new one.
     StartOver(Duration),
     /// It makes no sense to go on.
     GiveUp,

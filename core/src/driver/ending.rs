@@ -12,7 +12,8 @@ use super::slot::Filler;
 use super::turn::Driver;
 use crate::sliding::SlidingTable;
 use crate::{
-    CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Input, SendError, SessionKey,
+    CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Input, LinkKey, Refusal,
+    SendError, SessionKey,
 };
 
 /// When a driver ends.
@@ -129,15 +130,37 @@ impl<I: Io> Driver<I> {
 
     /// Closes all sessions, and ends.
     pub(super) fn stop(&mut self, now: Instant, code: CloseCode, reason: String) {
-        if matches!(self.ending, Ending::Stopping { .. }) {
+        if self.is_stopping() {
             return;
         }
         for session in self.sessions() {
             self.close_session(now, session, code, reason.clone());
         }
+        self.refuse_undecided(now);
         // The sessions' own time, and a moment for the last packets.
         let by = now + self.timeouts.close + Duration::from_secs(1);
         self.ending = Ending::Stopping { by, code, reason };
+    }
+
+    /// Nobody decides about these admissions any more: their clients are to try again.
+    fn refuse_undecided(&mut self, now: Instant) {
+        for (link, (alarm, _)) in std::mem::take(&mut self.undecided) {
+            self.ledger.clear_alarm(Some(alarm));
+            self.refuse_at_the_end(now, link);
+        }
+    }
+
+    pub(super) fn refuse_at_the_end(&mut self, now: Instant, link: LinkKey) {
+        let refusal = Refusal {
+            reason: "the server closes".into(),
+            retry_after: Some(AFTER_THE_END),
+        };
+        // The link may be gone by now.
+        let _ = self.node.refuse(now, link, refusal);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self.ending, Ending::Stopping { .. })
     }
 
     /// A session that comes up while all are closed is closed too.
@@ -199,6 +222,9 @@ impl<I: Io> Driver<I> {
         end
     }
 }
+
+/// When clients try again about whose admission nobody had decided.
+const AFTER_THE_END: Duration = Duration::from_secs(1);
 
 /// What those hear who are still there when a driver ends.
 const GOING_AWAY: &str = "this side has ended";

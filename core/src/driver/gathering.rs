@@ -67,13 +67,13 @@ impl Gathering {
         }
     }
 
-    /// Whether a broadcast with such a body is to be queued now.
-    pub(super) fn takes(&self, now: Instant, body: usize) -> bool {
-        self.has_room(body) || self.has_waited(now)
+    /// Whether a broadcast that takes so many bytes of each queue is to be queued now.
+    pub(super) fn takes(&self, now: Instant, message: usize) -> bool {
+        self.has_room(message) || self.has_waited(now)
     }
 
-    /// A broadcast with such a body was queued for so many sessions.
-    pub(super) fn add(&mut self, now: Instant, body: usize, sessions: usize) {
+    /// A broadcast that takes so many bytes of each queue was queued for so many sessions.
+    pub(super) fn add(&mut self, now: Instant, message: usize, sessions: usize) {
         if self.has_waited(now) {
             self.sent();
         }
@@ -81,10 +81,10 @@ impl Gathering {
             handful, waiting, ..
         } = self;
         handful.came = true;
-        handful.bytes = handful.bytes.saturating_add(body);
+        handful.bytes = handful.bytes.saturating_add(message);
         handful.messages = handful.messages.saturating_add(1);
         handful.since.get_or_insert(now);
-        waiting.bytes = waiting.bytes.saturating_add(body);
+        waiting.bytes = waiting.bytes.saturating_add(message);
         waiting.turns = waiting.turns.max(sessions);
         waiting.since.get_or_insert(now);
     }
@@ -115,13 +115,13 @@ impl Gathering {
         self.sent_to(usize::MAX);
     }
 
-    fn has_room(&self, body: usize) -> bool {
+    fn has_room(&self, message: usize) -> bool {
         let Self {
             most,
             handful,
             waiting,
         } = self;
-        let fits = |bytes: usize, most: usize| bytes == 0 || bytes.saturating_add(body) <= most;
+        let fits = |bytes: usize, most: usize| bytes == 0 || bytes.saturating_add(message) <= most;
         handful.messages < MESSAGES
             && fits(handful.bytes, ENOUGH.min(*most))
             && fits(waiting.bytes, *most)

@@ -32,6 +32,7 @@ mod queue;
 mod recording;
 mod report;
 mod resolve;
+mod roster;
 mod runtime;
 mod send;
 mod sending;
@@ -64,7 +65,7 @@ pub use recording::Recording;
 pub use runtime::{Io, Platform, Runtime, Sharded, Task};
 pub use send::{Acked, BestEffort, Outgoing, Request};
 pub use sending::{Acking, Asking, Raw, Reading, Sent, Typed};
-pub use server::{BroadcastError, Broadcasting, Group, Server, ServerHandle};
+pub use server::{BroadcastError, Broadcasting, DrainError, Group, Server, ServerHandle};
 pub use server_builder::ServerBuilder;
 pub use service::{IntoAck, Service, ServiceError};
 pub use slot::Stopped;
@@ -74,9 +75,9 @@ pub use turn::Driver;
 pub mod exports {
     pub use super::{
         Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting,
-        ChangeError, Context, Drained, Events, Group, GroupError, Hooks, IntoAck, Notice, Outgoing,
-        Peer, PromiseError, Raw, Reading, Recording, Request, Sent, ServerHandle, Service,
-        ServiceError, StartError, State, Stopped, Typed,
+        ChangeError, Context, DrainError, Drained, Events, Group, GroupError, Hooks, IntoAck,
+        Notice, Outgoing, Peer, PromiseError, Raw, Reading, Recording, Request, Sent, ServerHandle,
+        Service, ServiceError, StartError, State, Stopped, Typed,
     };
     pub use crate::trace::Saver;
     pub use crate::{

@@ -10,7 +10,7 @@ use prost::{Message as Encode, Name};
 
 use super::cancel::Cancellations;
 use super::command::Command;
-use super::queue::JobQueue;
+use super::queue::{CLOSED, JobQueue};
 use super::send::{Outgoing, Request};
 use super::shared::{Desk, Shared};
 use super::slot::Stopped;
@@ -354,7 +354,7 @@ impl Peer {
     pub(crate) fn end(&self, reason: DisconnectReason) {
         self.0.closed.store(true, Ordering::Release);
         self.0.state.set(State::Closed(reason));
-        self.0.jobs.close();
+        self.0.jobs.drop_below(CLOSED);
         self.0.cancellations.cancel_below(u64::MAX);
     }
 }

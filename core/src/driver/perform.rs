@@ -8,6 +8,7 @@ use super::peer::Peer;
 use super::runtime::Io;
 use super::turn::{Driver, find};
 use super::waiter::{Place, Settlement, Ticket, Waiter};
+use crate::session::BestEffort;
 use crate::{
     CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError, SessionKey, Status,
     StatusCode,
@@ -84,11 +85,11 @@ impl<I: Io> Driver<I> {
             key,
             filler,
         } = announcement;
-        let body = message.body.len();
+        let bytes = BestEffort::queued_bytes(&message.body);
         let sent = self.node.broadcast(now, &audience, message, key);
         let sessions = sent.as_ref().map_or(0, |sent| sent.queued);
         if sessions > 0 {
-            self.gathering.add(now, body, sessions);
+            self.gathering.add(now, bytes, sessions);
             if key.is_some() {
                 self.gathering.end();
             }

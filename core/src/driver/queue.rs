@@ -18,7 +18,8 @@ pub(crate) struct Job {
 }
 
 /// Where the driver leaves deliveries for a session's worker. Its length is bounded by
-/// [`crate::Limits::deliveries`], for all that stands here is unanswered.
+/// [`crate::Limits::deliveries`], for all that stands here is unanswered, and what is lost with a session
+/// is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct JobQueue {
     inner: Mutex<Inner>,
@@ -28,8 +29,12 @@ pub(crate) struct JobQueue {
 struct Inner {
     jobs: VecDeque<Job>,
     worker: Worker,
-    closed: bool,
+    /// Deliveries below this number are nobody's any more.
+    below: u64,
 }
+
+/// The number that no delivery reaches: the session is closed.
+pub(crate) const CLOSED: u64 = u64::MAX;
 
 #[derive(Debug, Default)]
 enum Worker {
@@ -37,6 +42,22 @@ enum Worker {
     None,
     Busy,
     Asleep(Waker),
+}
+
+impl Worker {
+    /// Counts it as awake, if it is asleep.
+    fn wake(&mut self) -> Option<Waker> {
+        match std::mem::take(self) {
+            Self::Asleep(waker) => {
+                *self = Self::Busy;
+                Some(waker)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 /// What must happen for a pushed job to be done.
@@ -60,10 +81,16 @@ pub(crate) fn trim(jobs: &mut VecDeque<Job>) {
     }
 }
 
+/// Drops the deliveries below a number.
+pub(crate) fn drop_below(jobs: &mut VecDeque<Job>, number: u64) {
+    jobs.retain(|job| job.delivery.key.number >= number);
+    trim(jobs);
+}
+
 impl JobQueue {
     pub(crate) fn push(&self, job: Job) -> Then {
         let mut inner = lock(&self.inner);
-        if inner.closed {
+        if job.delivery.key.number < inner.below {
             return Then::Nothing;
         }
         inner.jobs.push_back(job);
@@ -75,8 +102,8 @@ impl JobQueue {
     }
 
     /// Moves all jobs to the end of `jobs`. Without any, the worker counts as asleep, and is woken
-    /// for the next. Says whether there were any, and whether the session is closed.
-    pub(crate) fn take(&self, jobs: &mut VecDeque<Job>, cx: &Context<'_>) -> (bool, bool) {
+    /// for the next. Says whether there were any, and below which number all are to be dropped.
+    pub(crate) fn take(&self, jobs: &mut VecDeque<Job>, cx: &Context<'_>) -> (bool, u64) {
         let mut inner = lock(&self.inner);
         let any = !inner.jobs.is_empty();
         let mut before = None;
@@ -90,21 +117,77 @@ impl JobQueue {
         } else {
             jobs.append(&mut inner.jobs);
         }
-        let closed = inner.closed;
+        let below = inner.below;
         drop(inner);
         drop(before);
-        (any, closed)
+        (any, below)
     }
 
-    /// The session is gone: what waits is nobody's any more.
-    pub(crate) fn close(&self) {
+    /// The session is lost, and what has waited in it is nobody's any more: all deliveries below this
+    /// number. With [`CLOSED`], nothing else follows.
+    pub(crate) fn drop_below(&self, number: u64) {
         let mut inner = lock(&self.inner);
-        inner.closed = true;
-        inner.jobs.clear();
-        let worker = std::mem::replace(&mut inner.worker, Worker::Busy);
+        inner.below = inner.below.max(number);
+        drop_below(&mut inner.jobs, number);
+        let worker = inner.worker.wake();
         drop(inner);
-        if let Worker::Asleep(waker) = worker {
+        if let Some(waker) = worker {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::Key;
+    use crate::{DeliveryKey, Expects, Lane, SessionKey, Tag};
+
+    fn job(number: u64) -> Job {
+        let session = SessionKey(Key {
+            slot: 0,
+            generation: 0,
+        });
+        Job {
+            delivery: Delivery {
+                key: DeliveryKey { session, number },
+                lane: Lane::DEFAULT,
+                tag: Tag(0),
+                body: Bytes::new(),
+                expects: Expects::Nothing,
+                timeout: None,
+            },
+            order: Order::Ordered,
+            deadline: None,
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_dropped_and_does_not_come_back() {
+        let queue = JobQueue::default();
+        let mut jobs = VecDeque::new();
+        let cx = Context::from_waker(Waker::noop());
+        let mut taken = || {
+            let (any, below) = queue.take(&mut jobs, &cx);
+            let numbers = jobs.drain(..).map(|job| job.delivery.key.number);
+            (any, below, numbers.collect::<Vec<_>>())
+        };
+        queue.drop_below(1);
+        assert!(matches!(queue.push(job(0)), Then::Nothing));
+        assert!(matches!(queue.push(job(1)), Then::Start));
+        queue.push(job(2));
+        queue.drop_below(2);
+        queue.push(job(3));
+        assert_eq!(taken(), (true, 2, vec![2, 3]));
+        queue.push(job(4));
+        queue.drop_below(9);
+        queue.push(job(8));
+        assert_eq!(taken(), (false, 9, vec![]));
+        assert!(matches!(queue.push(job(9)), Then::Wake(_)));
+        queue.drop_below(CLOSED);
+        queue.push(job(10));
+        assert_eq!(taken(), (false, CLOSED, vec![]));
     }
 }

@@ -45,6 +45,9 @@ impl<I: Io> Driver<I> {
                 }
             }
             Event::Writable { session } => self.resume_backlog(now, session),
+            Event::Admission(request) if self.is_stopping() => {
+                self.refuse_at_the_end(now, request.link);
+            }
             Event::Admission(request) => match &self.ask {
                 Some(ask) => {
                     let link = request.link;
@@ -141,7 +144,9 @@ impl<I: Io> Driver<I> {
             Event::SessionLost { session } => {
                 if let Some(lodger) = self.lodger(*session) {
                     let lost = lodger.next_delivery;
-                    lodger.peer.0.cancellations.cancel_below(lost);
+                    let peer = &lodger.peer.0;
+                    peer.cancellations.cancel_below(lost);
+                    peer.jobs.drop_below(lost);
                 }
             }
             _ => {}

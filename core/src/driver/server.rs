@@ -18,8 +18,8 @@ use super::shared::{Desk, Shared};
 use super::slot::{Stopped, slot};
 use super::tag::tag_of;
 use crate::{
-    Audience, Broadcast, ClientId, CloseCode, DrainPlan, GroupName, Measured, Message,
-    MetricsSnapshot, Node, SendError, SessionInfo,
+    Audience, Broadcast, ClientId, CloseCode, CommandError, DrainPlan, GroupName, Measured,
+    Message, MetricsSnapshot, Node, SendError, SessionInfo, SessionKey,
 };
 
 /// A running server. Cheap to clone; when the last clone is dropped, it closes, as
@@ -136,6 +136,17 @@ impl ServerHandle {
         self.shared.find(client)
     }
 
+    /// All sessions of that client, the oldest first: a client may have several, from several places.
+    pub fn peers_of(&self, client: &ClientId) -> Vec<Peer> {
+        self.shared.peers_of(client)
+    }
+
+    /// The session that a [`SessionInfo`] or an event names; `None` once it is gone, and for a moment before
+    /// its [`crate::Event::Connected`] is told.
+    pub fn peer(&self, session: SessionKey) -> Option<Peer> {
+        self.shared.peer(session)
+    }
+
     /// All sessions that are here now.
     pub fn peers(&self) -> Vec<Peer> {
         self.shared.peers()
@@ -189,7 +200,7 @@ impl ServerHandle {
     /// it cuts the drain short. A second drain changes nothing, and waits for the first one's end.
     /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
-        self.drain_with(DrainPlan {
+        self.leave(DrainPlan {
             deadline,
             retry_after: None,
             alternative: None,
@@ -198,7 +209,15 @@ impl ServerHandle {
     }
 
     /// As [`drain`](Self::drain), telling clients when and where to go. Cancel-safe likewise.
-    pub async fn drain_with(&self, plan: DrainPlan) -> Result<Drained, Stopped> {
+    ///
+    /// # Errors
+    /// Nothing begins if the plan's alternative is no `host:port`.
+    pub async fn drain_with(&self, plan: DrainPlan) -> Result<Drained, DrainError> {
+        plan.check()?;
+        Ok(self.leave(plan).await?)
+    }
+
+    async fn leave(&self, plan: DrainPlan) -> Result<Drained, Stopped> {
         let drain = |desk: &Desk| {
             let (filler, filled) = slot();
             let command = Command::Drain(plan.clone(), filler);
@@ -356,6 +375,18 @@ impl fmt::Debug for Broadcasting {
             .field("audience", &self.audience)
             .finish_non_exhaustive()
     }
+}
+
+/// Why a server did not drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// Clients could not follow the plan.
+    #[error(transparent)]
+    Refused(#[from] CommandError),
+    /// The driver has ended.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 /// Why a broadcast was not sent.

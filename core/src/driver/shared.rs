@@ -1,6 +1,5 @@
 //! What all handles of one server or client share.
 
-use std::collections::BTreeMap;
 use std::iter::repeat_n;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +10,11 @@ use super::crossing::Crossing;
 use super::events::{Events, Subscribers};
 use super::mailbox::Mailbox;
 use super::peer::Peer;
+use super::roster::Roster;
 use super::runtime::Runtime;
 use super::slot::{Filled, Stopped, slot};
 use super::watch::{Watch, lock};
-use crate::{ClientId, Limits, Node};
+use crate::{ClientId, Limits, Node, SessionKey};
 
 /// What all handles of one server or client share. A server with several shards has a node, and a
 /// desk, for each.
@@ -22,8 +22,7 @@ pub(crate) struct Shared {
     pub(crate) desks: Box<[Arc<Desk>]>,
     pub(crate) limits: Limits,
     pub(crate) subscribers: Subscribers,
-    /// The peers that exist, to be found by client id.
-    roster: Mutex<BTreeMap<ClientId, Vec<Peer>>>,
+    roster: Mutex<Roster>,
     /// How many peers there have been.
     order: AtomicU64,
     /// Where shards leave datagrams for each other, if there are several.
@@ -129,18 +128,24 @@ impl Shared {
         }
     }
 
+    /// A session's peer.
+    pub(crate) fn peer(&self, session: SessionKey) -> Option<Peer> {
+        lock(&self.roster).of_session(session).cloned()
+    }
+
     /// The newest of a client's sessions.
     pub(crate) fn find(&self, client: &ClientId) -> Option<Peer> {
-        lock(&self.roster)
-            .get(client)?
-            .iter()
-            .max_by_key(|peer| peer.order())
-            .cloned()
+        lock(&self.roster).newest(client).cloned()
+    }
+
+    /// A client's sessions, the oldest first.
+    pub(crate) fn peers_of(&self, client: &ClientId) -> Vec<Peer> {
+        lock(&self.roster).of_client(client)
     }
 
     /// All peers.
     pub(crate) fn peers(&self) -> Vec<Peer> {
-        lock(&self.roster).values().flatten().cloned().collect()
+        lock(&self.roster).iter().cloned().collect()
     }
 
     /// A number above those that were given before.
@@ -150,21 +155,12 @@ impl Shared {
 
     /// Adds a peer to those that can be found.
     pub(crate) fn enlist(&self, peer: &Peer) {
-        lock(&self.roster)
-            .entry(peer.client_id().clone())
-            .or_default()
-            .push(peer.clone());
+        lock(&self.roster).enlist(peer);
     }
 
     /// Removes a peer from those that can be found.
     pub(crate) fn strike(&self, peer: &Peer) {
-        let mut roster = lock(&self.roster);
-        if let Some(peers) = roster.get_mut(peer.client_id()) {
-            peers.retain(|other| other.session() != peer.session());
-            if peers.is_empty() {
-                roster.remove(peer.client_id());
-            }
-        }
+        lock(&self.roster).strike(peer);
     }
 
     pub(crate) fn events(&self) -> Events {

@@ -22,6 +22,7 @@ use super::runtime::Io;
 use super::service::Serve;
 use super::shared::{Desk, Shared};
 use super::waiter::Ticket;
+use crate::session::BestEffort;
 use crate::sliding::SlidingTable;
 use crate::{
     BusyPoll, ClientId, DisconnectReason, Input, LinkKey, Node, SessionKey, Timeouts, Transmit,
@@ -313,7 +314,9 @@ impl<I: Io> Driver<I> {
         for _ in 0..COMMANDS {
             // It waits for those before it to be sent, and what follows on it for its turn.
             if let Some(Command::Broadcast(next)) = self.taken.front()
-                && !self.gathering.takes(now, next.message.body.len())
+                && !self
+                    .gathering
+                    .takes(now, BestEffort::queued_bytes(&next.message.body))
             {
                 return;
             }

@@ -15,7 +15,7 @@ use super::context::Origin;
 use super::glance::Glance;
 use super::peer::{Inner, Peer};
 use super::permits::{Applicant, Permit};
-use super::queue::{Job, KEPT, trim};
+use super::queue::{CLOSED, Job, KEPT, drop_below, trim};
 use super::runtime::Task;
 use super::service::{Order, Serve};
 use super::slot::slot;
@@ -35,6 +35,8 @@ pub(crate) struct Worker {
     /// Lanes whose next message may start.
     free: VecDeque<Lane>,
     running: FuturesUnordered<Running>,
+    /// Deliveries below this number were dropped.
+    below: u64,
     applicant: Applicant,
     glance: Glance,
     answers: Vec<Command>,
@@ -57,6 +59,7 @@ impl Worker {
             lanes: Vec::new(),
             free: VecDeque::new(),
             running: FuturesUnordered::new(),
+            below: 0,
             applicant,
             glance: Glance::new(),
             answers: Vec::new(),
@@ -80,6 +83,13 @@ impl Worker {
             }
         }
         None
+    }
+
+    fn drop_below(&mut self, number: u64) {
+        drop_below(&mut self.jobs, number);
+        for line in &mut self.lanes {
+            drop_below(&mut line.waiting, number);
+        }
     }
 
     fn put_back(&mut self, job: Job) {
@@ -252,11 +262,11 @@ impl Future for Worker {
         let mut closed = false;
         // Until the queue says that it will wake us; or the budget is used up.
         while more && !closed {
-            let news;
-            (news, closed) = this.peer.0.jobs.take(&mut this.jobs, cx);
-            if closed {
-                this.jobs.clear();
-                this.lanes.iter_mut().for_each(|line| line.waiting.clear());
+            let (news, below) = this.peer.0.jobs.take(&mut this.jobs, cx);
+            closed = below == CLOSED;
+            if below > this.below {
+                this.below = below;
+                this.drop_below(below);
             }
             more = this.advance(cx);
             if more {

@@ -22,8 +22,8 @@ pub(crate) enum Stage {
     AwaitsHello,
     /// Server: the application decides.
     AwaitsAdmission(Box<hello::ClientHello>),
-    /// Server: the client was refused, and closes the connection.
-    Refused,
+    /// Server: the client was turned away with this code, and closes the connection.
+    Refused(CloseCode),
     /// Client: hello is said.
     AwaitsWelcome {
         /// It asked for an earlier session, so nothing else is sent before the answer.
@@ -60,6 +60,8 @@ pub(crate) struct PeerClose {
     pub(crate) code: CloseCode,
     pub(crate) reason: String,
     pub(crate) retry_after: Option<Duration>,
+    /// It came in place of Welcome: no session was made of this link's hello.
+    pub(crate) turns_away: bool,
     /// When this side closes the connection, whatever it has still to say.
     pub(crate) by: Instant,
 }

@@ -11,6 +11,7 @@ use crate::link::Stage;
 use crate::link::lanes::best_effort_frame;
 use crate::message::Message;
 use crate::planted::{Bug, in_random_order, planted};
+use crate::session::BestEffort;
 use crate::tap::{Call, Letter};
 
 use super::messages::ENVELOPE;
@@ -116,7 +117,10 @@ impl Node {
     ) -> Result<Bytes, SendError<Message>> {
         let limits = &self.config.limits;
         // What no queue takes, were it empty, must not push out or disconnect anybody.
-        let limit = limit.min(limits.frame_bytes).min(limits.best_effort_bytes);
+        let queue = limits
+            .best_effort_bytes
+            .saturating_sub(BestEffort::OVERHEAD);
+        let limit = limit.min(limits.frame_bytes).min(queue);
         let size = message.body.len() + ENVELOPE;
         if size > limit {
             return Err(SendError {

@@ -10,6 +10,7 @@ use crate::id::{LinkKey, SessionKey};
 use crate::link::{PeerClose, Stage};
 use crate::session::Closing;
 
+use super::tables::Session;
 use super::welcome::milliseconds;
 use super::{Node, TimeoutReason};
 
@@ -99,15 +100,22 @@ impl Node {
         };
         // The first one counts.
         if entry.link.peer_close.is_none() {
+            let session = entry
+                .link
+                .session
+                .and_then(|key| self.sessions.get_mut(key));
+            let proposed = matches!(entry.link.stage, Stage::AwaitsWelcome { resuming: false });
+            // A server that has said something in lanes has made a session, whatever it says now.
+            let unheard = |s: &&mut Session| !s.conversation.lanes.has_received();
             entry.link.peer_close = Some(PeerClose {
                 code: CloseCode(code),
                 reason: from_peer(&reason, wire::REASON_MAX),
                 retry_after: (retry_after_ms > 0)
                     .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                turns_away: proposed && session.as_ref().is_some_and(unheard),
                 by: now + self.config.timeouts.close,
             });
-            let session = entry.link.session;
-            if let Some(session) = session.and_then(|key| self.sessions.get_mut(key)) {
+            if let Some(session) = session {
                 // The peer can be done only once it knows what this side holds.
                 session.receipt_due = true;
             }

@@ -52,8 +52,37 @@ pub struct DrainPlan {
     pub deadline: Duration,
     /// When clients are to try again.
     pub retry_after: Option<Duration>,
-    /// Where clients are to go instead, as `host:port`.
+    /// Where clients are to go instead, as `host:port`, of at most 272 bytes. They verify it under the
+    /// name that they were given for this server.
     pub alternative: Option<String>,
+}
+
+impl DrainPlan {
+    /// Whether clients can follow it.
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
+        match &self.alternative {
+            Some(alternative) if !names_a_place(alternative) => {
+                Err(CommandError::InvalidAlternative)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether it can be a host and a port, an IPv6 address in brackets.
+pub(super) fn names_a_place(alternative: &str) -> bool {
+    if let Ok(address) = alternative.parse::<SocketAddr>() {
+        return address.port() != 0;
+    }
+    let Some((host, port)) = alternative.rsplit_once(':') else {
+        return false;
+    };
+    let strange = |c: char| c.is_control() || c.is_whitespace() || ":/[]".contains(c);
+    alternative.len() <= wire::ALTERNATIVE_MAX
+        && !host.is_empty()
+        && !host.contains(strange)
+        && port.starts_with(|c: char| c.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 /// Whether they fit into a Hello.
@@ -232,6 +261,7 @@ impl Node {
             alternative: plan.alternative.as_deref(),
         };
         let now = self.enter(now, call);
+        plan.check()?;
         if self.draining.is_some() {
             return Err(CommandError::Closing);
         }
@@ -247,8 +277,10 @@ impl Node {
             .set(&mut timer, TimeoutReason::Drain, now + deadline);
         self.draining = Some(Draining {
             timer,
+            retry_after,
             finished: 0,
             cut_off: 0,
+            sent_away: 0,
             reported: false,
         });
         let sessions: Vec<SessionKey> = self.by_id.values().copied().collect();
@@ -270,6 +302,7 @@ impl Node {
             };
             self.begin_close(now, key, closing, deadline);
         }
+        self.send_newcomers_away(now);
         self.report_drain();
         Ok(())
     }

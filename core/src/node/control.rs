@@ -127,7 +127,7 @@ fn stage_name(stage: &Stage) -> &'static str {
         Stage::Handshake => "its handshake",
         Stage::AwaitsHello => "wait for Hello",
         Stage::AwaitsAdmission(_) => "wait for its admission",
-        Stage::Refused => "its refusal",
+        Stage::Refused(_) => "its refusal",
         Stage::AwaitsWelcome { .. } => "wait for Welcome",
         Stage::Up => "use",
         Stage::Closed => "its end",

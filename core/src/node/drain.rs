@@ -7,9 +7,11 @@ use trunkline_proto as wire;
 use crate::backoff::HINT_MAX;
 use crate::error::CloseCode;
 use crate::id::{LinkKey, SessionKey};
+use crate::link::Stage;
 use crate::quic::Fault;
 
-use super::{Event, Node};
+use super::commands::{Refusal, names_a_place};
+use super::{Draining, Event, Node};
 
 /// How often a peer may say on one link that it leaves: once is enough, and a few corrections are
 /// no harm.
@@ -49,8 +51,7 @@ impl Node {
             dialing.backoff.hint(hint);
         }
         // What cannot be a host and a port is as good as nothing.
-        let usable = (1..=wire::ALTERNATIVE_MAX).contains(&alternative.len())
-            && !alternative.chars().any(char::is_control);
+        let usable = names_a_place(&alternative);
         self.events.push(Event::Draining {
             session,
             deadline: Duration::from_millis(u64::from(deadline_ms)).min(DEADLINE_MAX),
@@ -60,7 +61,51 @@ impl Node {
         Ok(())
     }
 
+    /// Clients whose admission is not decided, and that have no session here, need not wait for it.
+    pub(super) fn send_newcomers_away(&mut self, now: Instant) {
+        let is_new = |stage: &Stage| match stage {
+            Stage::AwaitsAdmission(hello) => {
+                let resume = hello.resume.as_ref();
+                resume.is_none_or(|resume| !self.by_id.contains_key(&resume.id))
+            }
+            _ => false,
+        };
+        let links = self.links.iter();
+        let new: Vec<LinkKey> = links
+            .filter(|(_, entry)| is_new(&entry.link.stage))
+            .map(|(key, _)| key)
+            .collect();
+        for link in new {
+            self.send_away(now, link);
+            self.mark(link);
+        }
+    }
+
+    /// Tells a client in place of Welcome that this server goes away.
+    pub(super) fn send_away(&mut self, now: Instant, link: LinkKey) {
+        let Some(draining) = &mut self.draining else {
+            return;
+        };
+        draining.sent_away += 1;
+        let refusal = Refusal {
+            reason: "the server is going away".into(),
+            retry_after: draining.retry_after,
+        };
+        self.turn_away(now, link, CloseCode::GOING_AWAY, refusal);
+    }
+
+    /// The link of a client that was sent away has ended.
+    pub(super) fn one_is_sent_away(&mut self) {
+        if let Some(draining) = &mut self.draining {
+            draining.sent_away = draining.sent_away.saturating_sub(1);
+        }
+        self.report_drain();
+    }
+
     pub(super) fn drain_is_over(&mut self, now: Instant) {
+        if let Some(draining) = &mut self.draining {
+            draining.sent_away = 0;
+        }
         for key in self.draining_sessions() {
             self.close_timeout(now, key);
         }
@@ -77,8 +122,9 @@ impl Node {
     }
 
     pub(super) fn report_drain(&mut self) {
-        let left = self.by_id.len();
-        if let Some(draining) = self.draining.as_mut().filter(|d| left == 0 && !d.reported) {
+        let left = !self.by_id.is_empty();
+        let over = |d: &&mut Draining| !left && d.sent_away == 0 && !d.reported;
+        if let Some(draining) = self.draining.as_mut().filter(over) {
             draining.reported = true;
             self.timers.cancel(&mut draining.timer);
             let (finished, cut_off) = (draining.finished, draining.cut_off);

@@ -266,9 +266,8 @@ impl Node {
             return;
         };
         if entry.link.admission_deadline.is_some_and(|at| at <= now) {
-            if matches!(entry.link.stage, Stage::Refused) {
-                let code = CloseCode::REFUSED;
-                let reason = "the client was refused, and has not closed the connection";
+            if let Stage::Refused(code) = entry.link.stage {
+                let reason = "the client was turned away, and has not closed the connection";
                 let local = DisconnectReason::Local {
                     code,
                     reason: reason.into(),

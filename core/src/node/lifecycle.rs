@@ -81,7 +81,8 @@ impl Node {
         let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
             return;
         };
-        entry.link.stage = Stage::Closed;
+        let stage = std::mem::replace(&mut entry.link.stage, Stage::Closed);
+        let turned_away = entry.link.peer_close.as_ref().is_some_and(|c| c.turns_away);
         let closing_max = if entry.half_open.is_some() {
             CLOSING_MAX_HALF_OPEN
         } else {
@@ -90,6 +91,9 @@ impl Node {
         entry.forget_at = Some(now + closing_max);
         self.metrics.ended(&reason);
         let Some(session_key) = entry.link.session.take() else {
+            if let Stage::Refused(CloseCode::GOING_AWAY) = stage {
+                self.one_is_sent_away();
+            }
             return;
         };
         let Some(session) = self.sessions.get_mut(session_key) else {
@@ -125,7 +129,7 @@ impl Node {
         }
         if session.dialing.is_some() {
             if !self.race_goes_on(now, session_key) {
-                self.after_dial(now, session_key, reason);
+                self.after_dial(now, session_key, reason, turned_away);
             }
         } else if matches!(
             &reason,
@@ -150,7 +154,14 @@ impl Node {
         }
     }
 
-    fn after_dial(&mut self, now: Instant, key: SessionKey, reason: DisconnectReason) {
+    /// `turned_away`: the server has said that it made no session.
+    fn after_dial(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        reason: DisconnectReason,
+        turned_away: bool,
+    ) {
         let random = self.random.fraction();
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -158,24 +169,14 @@ impl Node {
         let Some(dialing) = session.dialing.as_mut() else {
             return;
         };
-        if session.tokens.epoch == 0
-            && session.next.is_none()
-            && matches!(
-                &reason,
-                DisconnectReason::Peer {
-                    code: CloseCode::REFUSED
-                        | CloseCode::UNAUTHENTICATED
-                        | CloseCode::TOO_MANY_SESSIONS
-                        | CloseCode::ADMISSION_TIMEOUT,
-                    ..
-                }
-            )
-        {
-            // Whoever turns a first hello away has made no session for it; of one that asks for a
-            // session again, the first may have.
+        // Whoever turns a first hello away has made no session for it; of one that asks for a session
+        // again, the first may have.
+        let first = session.tokens.epoch == 0 && session.next.is_none();
+        if turned_away || first && turns_first_away(&reason) {
             dialing.hellos = 0;
         }
         let reason = dialing.race.verdict().unwrap_or(reason);
+        let known = dialing.hellos > 0;
         let next = dialing.after(now, &reason, random);
         let attempt = dialing.backoff.attempt();
         let (Next::Redial(delay) | Next::StartOver(delay)) = next else {
@@ -191,7 +192,7 @@ impl Node {
             reason,
             retained: true,
         });
-        if matches!(next, Next::StartOver(_)) {
+        if matches!(next, Next::StartOver(_)) && known {
             self.lose_session(now, key);
             self.name_session(key);
             if let Some(closing) = self.sessions.get(key).and_then(|s| s.closing.as_ref()) {
@@ -443,4 +444,18 @@ impl Node {
         };
         self.end_session(now, key, reason);
     }
+}
+
+/// Whether a server that ends a link so has made no session of a first hello on it.
+fn turns_first_away(reason: &DisconnectReason) -> bool {
+    matches!(
+        reason,
+        DisconnectReason::Peer {
+            code: CloseCode::REFUSED
+                | CloseCode::UNAUTHENTICATED
+                | CloseCode::TOO_MANY_SESSIONS
+                | CloseCode::ADMISSION_TIMEOUT,
+            ..
+        }
+    )
 }

@@ -138,8 +138,11 @@ type Owner = TimeoutReason;
 
 struct Draining {
     timer: TimerSlot,
+    retry_after: Option<Duration>,
     finished: u64,
     cut_off: u64,
+    /// Links that are told so in place of Welcome, and not closed yet.
+    sent_away: u64,
     reported: bool,
 }
 

@@ -25,7 +25,7 @@ const LANE_BUDGET: usize = 256;
 impl Node {
     pub(super) fn visit(&mut self, key: LinkKey) {
         let now = self.now;
-        let mut fault = None;
+        let (mut fault, mut down) = (None, None);
         loop {
             let Some(entry) = self.links.get_mut(key) else {
                 return;
@@ -34,10 +34,14 @@ impl Node {
                 None => break,
                 // What the peer has said before explains it, perhaps.
                 Some(CarrierEvent::Fault(found)) => fault = fault.or(Some(found)),
+                Some(CarrierEvent::Down(reason)) => down = Some(reason),
                 Some(event) => self.carrier_event(key, event),
             }
         }
         let read = self.read(now, key);
+        if let Some(reason) = down {
+            self.carrier_is_down(now, key, reason);
+        }
         let fault = fault.and_then(|fault| self.stream_fault(key, fault).err());
         if let Some(fault) = fault.or(read.err()) {
             self.link_fault(now, key, &fault);
@@ -83,8 +87,8 @@ impl Node {
             return Ok(());
         };
         let ended = fault.code == CloseCode::PROTOCOL_VIOLATION;
-        if ended && matches!(entry.link.stage, Stage::Refused) {
-            return Err(Fault::new(CloseCode::REFUSED, "the client was refused"));
+        if ended && let Stage::Refused(code) = entry.link.stage {
+            return Err(Fault::new(code, "the client was turned away"));
         }
         let allowed = peer_streams(&self.config) as usize;
         if ended && entry.link.peer_close.is_some() && entry.carrier.streams_of_peer() <= allowed {

@@ -79,6 +79,10 @@ impl Node {
         session.conversation.lanes.rewind();
         if let Some(entry) = self.links.get_mut(key) {
             entry.link.stage = Stage::AwaitsWelcome { resuming };
+            // A server that allows its application as long as this side does, and counts from before,
+            // says first that nobody has decided: then nothing is lost.
+            let timeouts = &self.config.timeouts;
+            entry.link.admission_deadline = Some(self.now + timeouts.admission + timeouts.close);
         }
         self.send_control(key, Frame::Hello(hello));
     }
@@ -130,7 +134,7 @@ impl Node {
         }
     }
 
-    /// The application's answer to [`Event::Admission`]: yes.
+    /// The application's answer to [`Event::Admission`]: yes. It comes in, if there is room for its session.
     pub fn admit(&mut self, now: Instant, link: LinkKey) -> Result<(), CommandError> {
         let now = self.enter(now, Call::Admit { link });
         let hello = self.awaited_hello(link)?;
@@ -156,12 +160,25 @@ impl Node {
         let now = self.enter(now, call);
         self.awaited_hello(link)?;
         self.metrics.admissions_refused += 1;
+        self.turn_away(now, link, CloseCode::REFUSED, refusal);
+        self.mark(link);
+        Ok(())
+    }
+
+    /// Says Close in place of Welcome: no session was made, and the client knows it.
+    pub(super) fn turn_away(
+        &mut self,
+        now: Instant,
+        link: LinkKey,
+        code: CloseCode,
+        refusal: Refusal,
+    ) {
         let Refusal {
             reason,
             retry_after,
         } = refusal;
         let close = wire::Close {
-            code: CloseCode::REFUSED.0,
+            code: code.0,
             reason: wire::clip_reason(&reason).to_owned(),
             // 0 would say that there is none.
             retry_after_ms: retry_after.map_or(0, |after| milliseconds(after).max(1)),
@@ -169,11 +186,9 @@ impl Node {
         // The client closes the connection on it; the admission deadline stands behind that.
         self.send_control(link, Frame::Close(close));
         if let Some(entry) = self.links.get_mut(link) {
-            entry.link.stage = Stage::Refused;
+            entry.link.stage = Stage::Refused(code);
             entry.link.admission_deadline = Some(now + self.config.timeouts.close);
         }
-        self.mark(link);
-        Ok(())
     }
 
     fn awaited_hello(&mut self, link: LinkKey) -> Result<ClientHello, CommandError> {
@@ -198,7 +213,13 @@ impl Node {
                 self.resume(now, session_key, &hello, resume)?;
                 (session_key, true)
             }
-            _ => (self.new_server_session(&hello)?, false),
+            _ => {
+                if self.draining.is_some() {
+                    self.send_away(now, key);
+                    return Ok(());
+                }
+                (self.new_server_session(&hello)?, false)
+            }
         };
         let heartbeat = self.config.heartbeat;
         let Some(entry) = self.links.get_mut(key) else {
@@ -289,12 +310,6 @@ impl Node {
     }
 
     fn new_server_session(&mut self, hello: &ClientHello) -> Result<SessionKey, Fault> {
-        if self.draining.is_some() {
-            return Err(Fault::new(
-                CloseCode::GOING_AWAY,
-                "the server is going away",
-            ));
-        }
         let limits = &self.config.limits;
         let (id, token) = hello.fresh;
         if self.by_id.contains_key(&id) {

@@ -101,7 +101,9 @@ fn bounded(
     transport.congestion_controller_factory(Arc::new(BoundedConfig(Arc::new(factory))));
 }
 
-/// Heartbeats own liveness; QUIC's own timeout stands behind them, at twice their patience.
+/// Heartbeats own liveness; QUIC's own timeout stands behind them, at twice their patience. And nothing need
+/// be said while an application decides about an admission.
 fn idle_timeout(config: &Config) -> Duration {
-    config.heartbeat.interval * config.heartbeat.misses * 2
+    let beats = config.heartbeat.interval * config.heartbeat.misses * 2;
+    beats.max(config.timeouts.admission + config.timeouts.close)
 }

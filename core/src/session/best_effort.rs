@@ -22,6 +22,12 @@ struct Waiting {
     key: Option<u64>,
 }
 
+impl Waiting {
+    fn weight(&self) -> usize {
+        BestEffort::OVERHEAD + self.frame.len()
+    }
+}
+
 /// What an idle session keeps room for, in messages; there may be very many sessions.
 const KEPT: usize = 8;
 
@@ -40,6 +46,16 @@ pub(crate) struct BestEffort {
 }
 
 impl BestEffort {
+    /// What a message that waits counts for beside its frame, in bytes: its own memory, so that empty
+    /// messages are not free.
+    pub(crate) const OVERHEAD: usize = 64;
+
+    /// What a message with that body takes of the queue about, in bytes.
+    #[cfg(feature = "driver")]
+    pub(crate) fn queued_bytes(body: &Bytes) -> usize {
+        body.len() + Self::OVERHEAD
+    }
+
     /// Queues an encoded frame within `limit` bytes, or does what the policy says.
     pub(crate) fn offer(
         &mut self,
@@ -49,15 +65,16 @@ impl BestEffort {
         policy: SlowConsumer,
     ) -> Offer {
         let mut dropped = 0;
+        let offered = Waiting { frame, key };
         if policy == SlowConsumer::KeepLatest
             && key.is_some()
             && let Some(place) = self.waiting.iter().position(|w| w.key == key)
             && let Some(earlier) = self.waiting.get_mut(place)
         {
-            let bytes = self.waiting_bytes - earlier.frame.len() + frame.len();
+            let bytes = self.waiting_bytes - earlier.weight() + offered.weight();
             if bytes <= limit {
                 self.waiting_bytes = bytes;
-                earlier.frame = frame;
+                *earlier = offered;
                 return Offer {
                     queued: true,
                     dropped: 1,
@@ -65,11 +82,11 @@ impl BestEffort {
                 };
             }
             // Longer than the earlier one by more than there is room for: it is queued as if new.
-            self.waiting_bytes -= earlier.frame.len();
+            self.waiting_bytes -= earlier.weight();
             self.waiting.remove(place);
             dropped += 1;
         }
-        if self.waiting_bytes + frame.len() > limit {
+        if self.waiting_bytes + offered.weight() > limit {
             match policy {
                 SlowConsumer::DropNewest => {
                     return Offer {
@@ -86,7 +103,7 @@ impl BestEffort {
                     };
                 }
                 SlowConsumer::DropOldest | SlowConsumer::KeepLatest => {
-                    while self.waiting_bytes + frame.len() > limit {
+                    while self.waiting_bytes + offered.weight() > limit {
                         let Some(oldest) = self.waiting.pop_front() else {
                             return Offer {
                                 queued: false,
@@ -94,14 +111,14 @@ impl BestEffort {
                                 disconnect: false,
                             };
                         };
-                        self.waiting_bytes -= oldest.frame.len();
+                        self.waiting_bytes -= oldest.weight();
                         dropped += 1;
                     }
                 }
             }
         }
-        self.waiting_bytes += frame.len();
-        self.waiting.push_back(Waiting { frame, key });
+        self.waiting_bytes += offered.weight();
+        self.waiting.push_back(offered);
         Offer {
             queued: true,
             dropped,
@@ -122,8 +139,9 @@ impl BestEffort {
         if self.in_flight_bytes >= window {
             return None;
         }
-        let Waiting { frame, .. } = self.waiting.pop_front()?;
-        self.waiting_bytes -= frame.len();
+        let next = self.waiting.pop_front()?;
+        self.waiting_bytes -= next.weight();
+        let frame = next.frame;
         self.in_flight_bytes += frame.len();
         self.in_flight.push_back(frame.len());
         if self.waiting.is_empty() {
@@ -179,9 +197,10 @@ mod tests {
             (SlowConsumer::Disconnect, vec![1, 2], false),
         ] {
             let mut queue = BestEffort::default();
-            queue.offer(frame(1), Some(1), 20, policy);
-            queue.offer(frame(2), Some(2), 20, policy);
-            let offer = queue.offer(frame(3), Some(3), 20, policy);
+            let limit = 2 * (BestEffort::OVERHEAD + 10);
+            queue.offer(frame(1), Some(1), limit, policy);
+            queue.offer(frame(2), Some(2), limit, policy);
+            let offer = queue.offer(frame(3), Some(3), limit, policy);
             let disconnect = policy == SlowConsumer::Disconnect;
             assert_eq!(
                 offer,
@@ -208,19 +227,33 @@ mod tests {
     #[test]
     fn the_latest_of_a_key_keeps_to_the_limit_when_it_is_longer_than_what_it_replaces() {
         let mut queue = BestEffort::default();
+        let limit = 3 * (BestEffort::OVERHEAD + 10);
         for key in 0..3 {
-            queue.offer(frame(1), Some(key), 30, SlowConsumer::KeepLatest);
+            queue.offer(frame(1), Some(key), limit, SlowConsumer::KeepLatest);
         }
-        let longer = Bytes::from(vec![2; 20]);
-        let offer = queue.offer(longer, Some(1), 30, SlowConsumer::KeepLatest);
+        let longer = Bytes::from(vec![2; BestEffort::OVERHEAD + 20]);
+        let offer = queue.offer(longer, Some(1), limit, SlowConsumer::KeepLatest);
         let expected = Offer {
             queued: true,
             dropped: 2,
             disconnect: false,
         };
         assert_eq!(offer, expected, "the one of its key, and the oldest");
-        assert_eq!(queue.waiting_bytes(), 30);
+        assert_eq!(queue.waiting_bytes(), limit);
         assert_eq!(contents(&mut queue), [1, 2]);
+    }
+
+    #[test]
+    fn empty_messages_are_not_free() {
+        let mut queue = BestEffort::default();
+        let dropped = |queue: &mut BestEffort| {
+            let offer = queue.offer(Bytes::new(), None, 1_024, SlowConsumer::DropNewest);
+            offer.dropped
+        };
+        assert_eq!(
+            (0..100).map(|_| dropped(&mut queue)).sum::<u64>(),
+            100 - 1_024 / 64
+        );
     }
 
     #[test]

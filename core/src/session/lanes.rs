@@ -169,6 +169,11 @@ impl Lanes {
         self.slot(lane).map(|slot| &mut self.pairs[slot].inbox)
     }
 
+    /// Whether the peer has ever sent anything in them.
+    pub(crate) fn has_received(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.inbox.next() > 0)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pairs.iter().all(|pair| pair.outbox.is_empty())
     }

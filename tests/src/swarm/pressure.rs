@@ -141,12 +141,15 @@ impl Pressure {
     }
 }
 
+/// What a best-effort message that waits takes beside its own ([`Limits::best_effort_bytes`]).
+const WAITS: usize = 64;
+
 /// Whether no frame may be larger than that, and not only no queue takes it.
 fn is_of_frames(limit: usize, limits: &Limits) -> bool {
     let queues = [
         limits.outbox_bytes,
         limits.outbox_bytes_total,
-        limits.best_effort_bytes,
+        limits.best_effort_bytes.saturating_sub(WAITS),
     ];
     !queues.contains(&limit)
 }

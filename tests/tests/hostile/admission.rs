@@ -232,7 +232,7 @@ fn a_refused_client_is_told_why_and_goes_or_is_sent() {
     // And one that stays is sent away, with the same number: it was refused, not late.
     siege.run(5 * SECOND);
     let reason = siege.closed(stays, CloseCode::REFUSED);
-    assert!(reason.contains("refused"), "{reason}");
+    assert!(reason.contains("turned away"), "{reason}");
     let after = siege.metrics();
     assert_eq!(
         after.admissions_refused,

@@ -17,6 +17,8 @@ pub struct Certificates {
     pub roots: Roots,
     /// A server's identity, for the name `localhost`.
     pub server: Identity,
+    /// Another one for the same name, which follows it.
+    pub renewed: Identity,
     /// Signs more of them.
     pub authority: Authority,
 }
@@ -27,15 +29,18 @@ const NAME: &str = "Trunkline test authority";
 /// The numbers of the keys.
 const AUTHORITY: u8 = 1;
 const SERVER: u8 = 2;
+const RENEWED: u8 = 3;
 
 impl Certificates {
     /// Makes them, the same each time. Fails only if the cryptography library does.
     pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let authority = Authority::with_key(NAME, key_pair(AUTHORITY)?)?;
         let server = authority.certify(&["localhost"], &key_pair(SERVER)?)?;
+        let renewed = authority.certify(&["localhost"], &key_pair(RENEWED)?)?;
         Ok(Self {
             roots: authority.roots()?,
             server: server.identity()?,
+            renewed: renewed.identity()?,
             authority,
         })
     }

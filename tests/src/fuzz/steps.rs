@@ -381,6 +381,7 @@ fn bytes(action: &Action) -> Vec<u8> {
         Action::Wall { .. }
         | Action::Clog { .. }
         | Action::Storm { .. }
+        | Action::Renew { .. }
         | Action::RebindBack { .. } => Vec::new(),
     }
 }

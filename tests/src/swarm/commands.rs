@@ -12,6 +12,7 @@ use trunkline_core::{
 use crate::memory::{copied, counted};
 use crate::oracle::Waits;
 
+use super::faults;
 use super::plan::Kind;
 use super::pressure::Refused;
 use super::run::Run;
@@ -276,6 +277,29 @@ impl Run<'_> {
         let deadline = plan.deadline;
         self.hall.borrow_mut().oracle.drains(now, node, deadline);
         self.tell(node, |machine| machine.drain(now, plan).ok());
+    }
+
+    /// The node shows another certificate from now on, and a client other credentials, too.
+    pub(super) fn renew(&mut self, node: usize) {
+        let (now, serves) = (self.world.now(), node < self.plan.servers);
+        let identity = self.world.renewed();
+        let shown = self.tell(node, |machine| {
+            if serves {
+                machine.set_server_identity(now, identity)
+            } else {
+                machine.set_client_identity(now, identity)
+            }
+        });
+        let sessions = self.hall.borrow().desks[node].sessions.clone();
+        if shown.is_ok() && !sessions.is_empty() {
+            self.faults.count(faults::RENEWED);
+        }
+        for session in sessions.into_iter().filter(|_| !serves) {
+            let changed = self.tell(node, |machine| {
+                machine.set_credentials(now, session, "renewed")
+            });
+            debug_assert!(changed.is_ok() || changed == Err(CommandError::UnknownSession));
+        }
     }
 }
 

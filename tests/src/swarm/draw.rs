@@ -46,6 +46,21 @@ pub(super) fn storm(random: &mut Random, clients: usize) -> Vec<Step> {
     drawing.in_order()
 }
 
+/// Adds to steps that some of so many nodes show other certificates, in one run of five.
+pub(super) fn renewals(random: &mut Random, nodes: usize, steps: &mut Vec<Step>) {
+    if !random.chance(0.2) {
+        return;
+    }
+    let end = steps.last().map_or(Duration::ZERO, |step| step.at);
+    for _ in 0..1 + random.below(6) {
+        let at = end.mul_f64(random.fraction());
+        let node = random.below(nodes);
+        let action = Action::Renew { node };
+        steps.push(Step { at, action });
+    }
+    steps.sort_by_key(|step| step.at);
+}
+
 impl<'a> Drawing<'a> {
     fn new(random: &'a mut Random, servers: usize, clients: usize, length: Duration) -> Self {
         Self {

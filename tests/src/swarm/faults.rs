@@ -13,7 +13,7 @@ use super::tally::Tally;
 pub struct Faults(Tally);
 
 /// All of them.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
     SERVER_IS_BACK,
     SERVER_IS_BACK_WITHOUT_KEYS,
     CLIENT_IS_BACK,
@@ -29,6 +29,7 @@ const KINDS: [&str; 15] = [
     CANCELLED,
     CANCEL_HEARD,
     CLOSED,
+    RENEWED,
 ];
 
 const SERVER_IS_BACK: &str = "a server with sessions crashed, and is back with its keys";
@@ -46,6 +47,7 @@ pub(super) const SLOW: &str = "a message came to a slow consumer";
 pub(super) const CANCELLED: &str = "a promise was cancelled";
 pub(super) const CANCEL_HEARD: &str = "a delivery's sender gave it up";
 pub(super) const CLOSED: &str = "a session was closed";
+pub(super) const RENEWED: &str = "a node with sessions shows another certificate";
 
 impl Faults {
     /// Which never did.

@@ -109,6 +109,10 @@ pub enum Action {
         deadline: Duration,
         retry_after: Option<Duration>,
     },
+    /// The node shows another certificate from now on, and a client other credentials, too.
+    Renew {
+        node: usize,
+    },
     /// The node's next dials for a session go to another server.
     Redirect {
         client: usize,
@@ -224,13 +228,15 @@ impl Plan {
         let half_open = &mut server.limits.half_open;
         *half_open = clients.div_ceil(2).max(*half_open);
         let asks = random.chance(0.2);
-        let steps = draw::steps(&mut random, servers, clients);
+        let mut steps = draw::steps(&mut random, servers, clients);
         if random.chance(0.1) {
             server.limits.sessions = random.pick(&[1, 3]);
         }
         if random.chance(0.1) {
             server.limits.sessions_per_client = 1;
         }
+        // Drawn last, so that what a seed did before stays in it.
+        draw::renewals(&mut random, servers + clients, &mut steps);
         Self {
             seed,
             servers,
@@ -320,6 +326,7 @@ impl Action {
             | Self::Hold { node, .. }
             | Self::Close { node, .. }
             | Self::Drain { node, .. }
+            | Self::Renew { node }
             | Self::Rebind { node }
             | Self::RebindBack { node }
             | Self::Kill { node, .. }

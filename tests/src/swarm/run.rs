@@ -333,6 +333,11 @@ impl<'a> Run<'a> {
                     self.drain(node, plan);
                 }
             }
+            Action::Renew { node } => {
+                if let Some(node) = self.running(node) {
+                    self.renew(node);
+                }
+            }
             Action::Redirect {
                 client,
                 session,

@@ -196,6 +196,11 @@ impl World {
         counts.then_some(host.memory)
     }
 
+    /// Another certificate that servers here may show.
+    pub(crate) fn renewed(&self) -> Identity {
+        self.certificates.renewed.clone()
+    }
+
     /// Starts a node's process anew, with the keys that outlive it and nothing else.
     pub fn start_process(&mut self, index: NodeIndex) {
         let mut seed = [0; 32];

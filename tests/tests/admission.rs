@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, PromiseKey, Refusal,
+    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, LinkKey, PromiseKey,
+    Refusal,
 };
 use trunkline_proto::Close;
 use trunkline_proto::control::Frame;
@@ -20,6 +21,17 @@ fn asking(seed: u64) -> (World, NodeIndex, NodeIndex) {
     let server = world.server();
     let client = world.client();
     (world, server, client)
+}
+
+/// The link that the server is asked about within a second.
+fn asked(world: &mut World) -> LinkKey {
+    let mut asked = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Admission(request) = event {
+            asked = Some(request.link);
+        }
+    });
+    asked.unwrap()
 }
 
 #[test]
@@ -108,15 +120,10 @@ fn a_client_that_is_refused_when_it_asks_for_its_session_asks_for_it_again() {
     let (mut world, server, client) = asking(3);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
-    let mut asked = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Admission(request) = event {
-            asked = Some(request.link);
-        }
-    });
+    let asked = asked(&mut world);
     world.direction(server, client).cut = true;
     let now = world.now();
-    world.node(server).admit(now, asked.unwrap()).unwrap();
+    world.node(server).admit(now, asked).unwrap();
     // The client waits for Welcome until its deadline, and dials again.
     world.run(9 * SECOND, echo);
     world.direction(server, client).cut = false;
@@ -206,12 +213,7 @@ fn what_waits_for_a_server_that_goes_away_gets_to_the_one_that_follows() {
     let (mut world, server, client) = asking(5);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
-    let mut asked = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Admission(request) = event {
-            asked = Some(request.link);
-        }
-    });
+    let asked = asked(&mut world);
     let now = world.now();
     let plan = DrainPlan {
         deadline: SECOND,
@@ -219,7 +221,7 @@ fn what_waits_for_a_server_that_goes_away_gets_to_the_one_that_follows() {
         alternative: None,
     };
     world.node(server).drain(now, plan).unwrap();
-    let late = world.node(server).admit(now, asked.unwrap());
+    let late = world.node(server).admit(now, asked);
     assert_eq!(late, Err(CommandError::UnknownLink));
     let drained = |event: &Event| matches!(event, Event::Drained { .. });
     assert_eq!(world.count(server, drained), 0, "somebody is to hear of it");
@@ -291,19 +293,14 @@ fn a_client_that_slept_through_its_refusal_reads_why() {
     let (mut world, server, client) = asking(7);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
-    let mut asked = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Admission(request) = event {
-            asked = Some(request.link);
-        }
-    });
+    let asked = asked(&mut world);
     world.pause(client);
     let now = world.now();
     let refusal = Refusal {
         reason: "later".into(),
         retry_after: Some(3 * SECOND),
     };
-    let refused = world.node(server).refuse(now, asked.unwrap(), refusal);
+    let refused = world.node(server).refuse(now, asked, refusal);
     refused.unwrap();
     world.run(7 * SECOND, echo);
     world.wake(client);

@@ -80,7 +80,8 @@ pub struct Redial {
     pub jitter: f64,
     /// How long a link must hold before the next break starts at `first` again (30 s).
     pub stable_after: Duration,
-    /// Give up after so many redials in a row have failed; `None`: never (the default).
+    /// Give up after so many redials without a link that held for `stable_after`; `None`: never (the
+    /// default).
     pub max_attempts: Option<u32>,
 }
 
@@ -226,7 +227,9 @@ pub struct Timeouts {
     /// small answers may wait for 1.5 s, if this is not longer. When the peer asks, or the session closes, none waits
     /// for longer than 25 ms.
     pub receipt: Duration,
-    /// The deadline of a promise that was given none (30 s); zero: none.
+    /// The deadline of a promise that was given none (30 s); zero: none. It is shorter than it takes to find
+    /// a silent peer dead (`heartbeat`: 45 s) and to dial again: give what is to outlast that a longer one.
+    /// A message that is in the outbox still arrives; only whoever waited for it has heard `TimedOut`.
     pub promise: Duration,
 }
 

@@ -144,6 +144,11 @@ pub enum CommandError {
     /// The server's name is neither a DNS name nor an address.
     #[error("the server name is neither a DNS name nor an IP address")]
     InvalidServerName,
+    /// Groups are made of the sessions of a server's clients.
+    #[error(
+        "this is a session with a server, and groups are the server's: send it a message, for it to put this client in"
+    )]
+    NotOfAClient,
     /// Where clients are to go instead of a server that drains is no place.
     #[error(
         "the alternative of the drain is not `host:port`: give a name or an address, a colon and a port"

@@ -17,7 +17,8 @@
 //! 5. Every [`Event::Message`] owes one answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`].
 //!    Until it is given, the message counts against its lane's window, and the peer's sending is
 //!    held back by it.
-//! 6. Every queue is bounded. A full one gives the message back; nothing is dropped silently.
+//! 6. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
+//!    silently. Best effort to a session without a link is counted alone ([`MetricsSnapshot`]).
 //!
 //! # Both ends in one program
 //!

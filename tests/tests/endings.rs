@@ -174,6 +174,18 @@ fn a_message_over_a_mebibyte_is_refused_before_it_is_queued() {
 }
 
 #[test]
+fn a_client_does_not_join_a_group_of_its_own() {
+    let (mut world, server, client) = World::pair(7);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let group = GroupName::new("room").unwrap();
+    let now = world.now();
+    let joined = world.node(client).join(now, session, &group);
+    assert_eq!(joined, Err(CommandError::NotOfAClient));
+    assert_eq!(world.node(client).members(&group).count(), 0);
+}
+
+#[test]
 fn a_broadcast_reaches_the_group_alone_and_in_order() {
     let mut world = World::new(7);
     let server = world.server();

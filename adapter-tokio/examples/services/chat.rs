@@ -23,7 +23,8 @@ fn room(name: &str) -> Result<GroupName, Status> {
 /// On the server: a guest enters a room, and stays there for as long as its session lives.
 async fn enter(chat: Context<()>, Enter { room: name }: Enter) -> Result<(), Status> {
     let entered = chat.peer().join(&room(&name)?).await;
-    entered.map_err(|error: GroupError| Status::new(StatusCode::UNAVAILABLE, error.to_string()))
+    entered
+        .map_err(|error: GroupError| Status::new(StatusCode::RESOURCE_EXHAUSTED, error.to_string()))
 }
 
 /// On the server: what a guest says goes to everybody in the room. A broadcast is best effort: it
@@ -35,7 +36,7 @@ async fn say(chat: Context<()>, Say { room: name, text }: Say) -> Result<(), Sta
         text,
     };
     let sent = chat.server().group(&room(&name)?).broadcast(&said).await;
-    sent.map_err(|error| Status::new(StatusCode::UNAVAILABLE, error.to_string()))?;
+    sent.map_err(|error| Status::new(StatusCode::RESOURCE_EXHAUSTED, error.to_string()))?;
     Ok(()) // This is the ack: the guest knows that the server has passed it on.
 }
 

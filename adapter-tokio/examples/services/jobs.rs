@@ -19,7 +19,7 @@ messages! {
 type Idle = (Sender<Peer>, Receiver<Peer>);
 
 fn unavailable(error: impl ToString) -> Status {
-    Status::new(StatusCode::UNAVAILABLE, error.to_string())
+    Status::new(StatusCode::RESOURCE_EXHAUSTED, error.to_string())
 }
 
 /// On the dispatcher: a client has come to work.

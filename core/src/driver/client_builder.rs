@@ -122,7 +122,7 @@ impl<P: Platform> ClientBuilder<P> {
         self
     }
 
-    /// Name and version of this software, for the server's logs.
+    /// Name and version of this software, for the function that decides about admission at the server.
     pub fn agent(mut self, agent: impl Into<String>) -> Self {
         self.agent = agent.into();
         self

@@ -62,7 +62,7 @@ impl<S: Send + Sync + 'static> Context<S> {
 
     /// All peers of this node: clients, groups, broadcasts.
     pub fn server(&self) -> ServerHandle {
-        ServerHandle::new(self.origin.peer.0.shared.clone())
+        self.origin.peer.server()
     }
 
     /// How long the sender still waits, counted from the message's arrival: it gives up sooner by the time that the
@@ -83,7 +83,9 @@ impl<S: Send + Sync + 'static> Context<S> {
             .is_cancelled(self.origin.delivery.number)
     }
 
-    /// Waits until the sender gives up; for ever, if it does not. Cancel-safe.
+    /// Waits until the sender gives up; for ever, if it does not. Cancel-safe. A sender whose link is down
+    /// cannot say so before there is another, so work that its deadline ends looks at
+    /// [`remaining`](Self::remaining) as well, with a timeout of the runtime's.
     pub async fn cancelled(&self) {
         let cancellations = &self.origin.peer.0.cancellations;
         cancellations.cancelled(self.origin.delivery.number).await;

@@ -31,9 +31,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// The server has lost the session, and what was under way; a new one follows.
     fn session_lost(&self, peer: &Peer) {}
 
-    /// The server goes away within `deadline`: it starts nothing new, and what is sent to it
-    /// meanwhile is rejected as [`crate::StatusCode::UNAVAILABLE`]. `alternative`: where this client
-    /// dials instead.
+    /// The server goes away within `deadline`: requests and acked messages that are sent to it meanwhile
+    /// are rejected as [`crate::StatusCode::UNAVAILABLE`], other messages still taken. `alternative`: where
+    /// this client dials instead.
     fn draining(&self, peer: &Peer, deadline: Duration, alternative: Option<&str>) {}
 
     /// The session is gone for good.
@@ -52,5 +52,9 @@ pub trait Hooks: Send + Sync + 'static {
     fn dropped(&self, peer: &Peer, messages: u64) {}
 
     /// A message that no promise waits for was not delivered, or may not have been.
+    ///
+    /// All that an outbox held may come back at once, more than [`Peer::try_send_raw`] takes from here.
+    /// To send it again, leave it in a channel without a bound, and have a task of yours await
+    /// [`Peer::send_raw`]; [`Events`](super::Events) drop the oldest when they are not read in time.
     fn undelivered(&self, peer: &Peer, message: &Message, maybe_delivered: bool) {}
 }

@@ -12,13 +12,14 @@ use super::cancel::Cancellations;
 use super::command::Command;
 use super::queue::{CLOSED, JobQueue};
 use super::send::{Outgoing, Request};
+use super::server::ServerHandle;
 use super::shared::{Desk, Shared};
 use super::slot::Stopped;
 use super::tag::tag_of;
 use super::watch::Watch;
 use crate::{
     ClientId, CloseCode, CommandError, DisconnectReason, GroupName, Message, SendError,
-    SessionInfo, SessionKey,
+    SessionInfo, SessionKey, Status, Tag,
 };
 
 /// What a session's connection is doing.
@@ -36,14 +37,14 @@ pub enum State {
     },
     /// A client's link broke, or a dial failed: it dials again.
     Reconnecting {
-        /// How many attempts have failed since the last stable link, plus one.
+        /// Which attempt this is since a link last held for [`crate::Redial::stable_after`].
         attempt: u32,
         /// How long it waits before this attempt.
         delay: Duration,
         /// Why the last link or dial ended.
         reason: DisconnectReason,
     },
-    /// On a server: the link broke, and the client may resume the session.
+    /// The link broke. On a server, the client may resume the session; a client is about to dial again.
     Away(DisconnectReason),
     /// The session is gone for good.
     Closed(DisconnectReason),
@@ -85,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
     pub(crate) front: Front,
     pub(crate) jobs: JobQueue,
+    /// A rejection that its sender does not hear of was told loudly.
+    unheard: AtomicBool,
     pub(crate) cancellations: Cancellations,
 }
 
@@ -135,12 +138,19 @@ impl Peer {
             closed: AtomicBool::new(false),
             front: Front::default(),
             jobs: JobQueue::default(),
+            unheard: AtomicBool::new(false),
             cancellations: Cancellations::default(),
         }))
     }
 
     pub(crate) fn order(&self) -> u64 {
         self.0.order
+    }
+
+    /// All peers of the same node: clients, groups, broadcasts. What a [`Hooks`](super::Hooks) function sends
+    /// through it, a task of its own awaits.
+    pub fn server(&self) -> ServerHandle {
+        ServerHandle::new(self.0.shared.clone())
     }
 
     /// The session's key in its node, as events name it.
@@ -175,9 +185,9 @@ impl Peer {
             .await
     }
 
-    /// Sends a message. Awaited as it is, it waits for room in the outbox and returns once the
-    /// message stands there: from then on it arrives, once and in order, unless the session is
-    /// lost or closed, which gives it back as [`crate::Event::Undelivered`]. With
+    /// Sends a message. Awaited as it is, it waits for room and returns once the message is on its way to
+    /// the outbox: from then on it arrives, once and in order, unless the session is lost or closed, or the
+    /// peer takes no such lane or size, which gives it back as [`crate::Event::Undelivered`]. With
     /// [`acked`](Outgoing::acked) it waits until the peer's application has accepted it.
     ///
     /// Nothing is sent before the value is awaited. Cancel-safe while it waits for room
@@ -347,6 +357,19 @@ impl Peer {
                 Err(SendError { message, error })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A message of this peer was rejected, and it does not wait to hear of it. The first time stands out in
+    /// the log; a peer that sends many shall not fill it.
+    pub(crate) fn rejected_unheard(&self, tag: Option<Tag>, status: &Status) {
+        let (session, client) = (self.session(), self.client_id());
+        let tag = tag.map(tracing::field::display);
+        let text = "a message was rejected, and its sender does not wait to hear of it";
+        if self.0.unheard.swap(true, Ordering::Relaxed) {
+            tracing::debug!(?session, %client, tag, %status, "{text}");
+        } else {
+            tracing::warn!(?session, %client, tag, %status, "{text}; others of it at debug level");
         }
     }
 

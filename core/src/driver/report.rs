@@ -14,7 +14,7 @@ use super::service::{Serve, unimplemented};
 use super::turn::Driver;
 use super::waiter::Settlement;
 use super::worker::Worker;
-use crate::{CommandError, Delivery, DisconnectReason, Event, SessionKey};
+use crate::{CommandError, Delivery, DisconnectReason, Event, Expects, SessionKey};
 
 impl<I: Io> Driver<I> {
     pub(super) fn report(&mut self, now: Instant, event: Event) {
@@ -158,8 +158,16 @@ impl<I: Io> Driver<I> {
         let service = self.service.as_ref();
         let order = service.and_then(|service| service.order(&delivery));
         let Some((order, lodger)) = order.zip(self.lodger(key.session)) else {
-            tracing::debug!(session = ?key.session, %tag, "nobody handles this message type");
-            let _ = self.node.reject(now, key, unimplemented(tag));
+            let status = unimplemented(tag);
+            match self.lodger(key.session) {
+                Some(lodger) if delivery.expects == Expects::Nothing => {
+                    lodger.peer.rejected_unheard(Some(tag), &status);
+                }
+                _ => {
+                    tracing::debug!(session = ?key.session, %tag, "nobody handles this message type")
+                }
+            }
+            let _ = self.node.reject(now, key, status);
             return;
         };
         lodger.next_delivery = key.number + 1;

@@ -52,7 +52,8 @@ use crate::{Delivery, Expects, Message, Status, StatusCode, Tag};
 /// let service = Service::new(Room::default()).on(said).on_request(count);
 /// ```
 ///
-/// Handlers run as tasks and never hold up the connection. The one-way messages of one lane are
+/// Handlers run as tasks: one that awaits does not hold up the connection, but one that blocks its thread
+/// does, on a runtime of one thread and on a shard. The one-way messages of one lane are
 /// handled one at a time, in order; requests concurrently. How many run is bounded, a session and
 /// in all; what comes beyond waits, and in the end the sender is held back.
 ///

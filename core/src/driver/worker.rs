@@ -124,10 +124,14 @@ impl Worker {
             deadline,
         } = job;
         let (key, lane, expects) = (delivery.key, delivery.lane, delivery.expects);
-        let ordered = (order == Order::Ordered).then_some(lane);
+        let errand = Errand {
+            key,
+            ordered: (order == Order::Ordered).then_some(lane),
+            expects,
+        };
         if let Some(refusal) = self.comes_too_late(key, deadline) {
             self.done_with(permit);
-            return self.finish(key, ordered, Answer::Reject(refusal));
+            return self.finish(errand, Answer::Reject(refusal));
         }
         let origin = Origin {
             peer: self.peer.clone(),
@@ -143,29 +147,27 @@ impl Worker {
         };
         let service = self.service.clone();
         let work = catch_unwind(AssertUnwindSafe(|| service.start(origin, message)));
-        let mut task = match work.unwrap_or_else(|_| Err(panicked())) {
+        let mut task = match work.unwrap_or_else(|_| Err(panicked(key))) {
             Ok(task) => task,
             Err(status) => {
                 self.done_with(permit);
-                return self.finish(key, ordered, Answer::Reject(status));
+                return self.done(errand, Err(status));
             }
         };
         if self.service.parallel() && order == Order::Concurrent {
-            task = self.run_elsewhere(task);
+            task = self.run_elsewhere(key, task);
         }
-        match guarded(&mut task, cx) {
+        match guarded(key, &mut task, cx) {
             Poll::Ready(result) => {
                 self.done_with(permit);
-                self.finish(key, ordered, fit(expects, result));
+                self.done(errand, result);
             }
             Poll::Pending => {
-                if let Some(lane) = ordered {
+                if let Some(lane) = errand.ordered {
                     self.line(lane).busy = true;
                 }
                 self.running.push(Running {
-                    key,
-                    ordered,
-                    expects,
+                    errand,
                     task,
                     _permit: permit,
                 });
@@ -203,10 +205,10 @@ impl Worker {
     }
 
     /// Has a handler run as a task of its own; what is left here waits for it.
-    fn run_elsewhere(&self, mut work: Work) -> Work {
+    fn run_elsewhere(&self, key: DeliveryKey, mut work: Work) -> Work {
         let (filler, filled) = slot();
         self.peer.0.desk.pool.spawn(Box::pin(async move {
-            filler.fill(std::future::poll_fn(|cx| guarded(&mut work, cx)).await);
+            filler.fill(std::future::poll_fn(|cx| guarded(key, &mut work, cx)).await);
         }));
         let gone = || {
             Err(Status::new(
@@ -217,9 +219,17 @@ impl Worker {
         Box::pin(async move { filled.await.unwrap_or_else(|_| gone()) })
     }
 
-    fn finish(&mut self, key: DeliveryKey, ordered: Option<Lane>, answer: Answer) {
-        self.answers.push(Command::Answer(key, answer));
-        if let Some(lane) = ordered {
+    /// A handler is done.
+    fn done(&mut self, errand: Errand, result: Result<Answer, Status>) {
+        if let (Err(status), Expects::Nothing) = (&result, errand.expects) {
+            self.peer.rejected_unheard(None, status);
+        }
+        self.finish(errand, fit(errand.expects, result));
+    }
+
+    fn finish(&mut self, errand: Errand, answer: Answer) {
+        self.answers.push(Command::Answer(errand.key, answer));
+        if let Some(lane) = errand.ordered {
             let line = self.line(lane);
             line.busy = false;
             if !line.waiting.is_empty() {
@@ -231,8 +241,8 @@ impl Worker {
     /// Finishes and starts what it can; says whether there may be more to do at once.
     fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..BUDGET {
-            if let Poll::Ready(Some((key, ordered, answer))) = self.running.poll_next_unpin(cx) {
-                self.finish(key, ordered, answer);
+            if let Poll::Ready(Some((errand, result))) = self.running.poll_next_unpin(cx) {
+                self.done(errand, result);
                 continue;
             }
             if self.running.len() >= self.service.per_session() {
@@ -289,23 +299,28 @@ impl Future for Worker {
 /// What a handler does.
 type Work = Task<Result<Answer, Status>>;
 
-/// A handler that waits for something.
-struct Running {
+/// What a handler works on.
+#[derive(Clone, Copy)]
+struct Errand {
     key: DeliveryKey,
     /// The lane that waits for it.
     ordered: Option<Lane>,
     expects: Expects,
+}
+
+/// A handler that waits for something.
+struct Running {
+    errand: Errand,
     task: Work,
     _permit: Permit,
 }
 
 impl Future for Running {
-    type Output = (DeliveryKey, Option<Lane>, Answer);
+    type Output = (Errand, Result<Answer, Status>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        guarded(&mut this.task, cx)
-            .map(|result| (this.key, this.ordered, fit(this.expects, result)))
+        guarded(this.errand.key, &mut this.task, cx).map(|result| (this.errand, result))
     }
 }
 
@@ -323,14 +338,22 @@ fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
 }
 
 /// Polls a handler; its panic is its own message's rejection, and nobody else's trouble.
-fn guarded(task: &mut Work, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+fn guarded(
+    key: DeliveryKey,
+    task: &mut Work,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Answer, Status>> {
     // The task is not polled again after a panic, so what it left half done is never seen.
-    catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))).unwrap_or_else(|_| {
-        tracing::error!("a handler panicked; its message is rejected");
-        Poll::Ready(Err(panicked()))
-    })
+    catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx)))
+        .unwrap_or_else(|_| Poll::Ready(Err(panicked(key))))
 }
 
-fn panicked() -> Status {
+fn panicked(key: DeliveryKey) -> Status {
+    let (session, delivery) = (key.session, key.number);
+    tracing::error!(
+        ?session,
+        delivery,
+        "a handler panicked; its message is rejected"
+    );
     Status::new(StatusCode::INTERNAL, "the handler panicked")
 }

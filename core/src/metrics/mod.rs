@@ -73,6 +73,15 @@ macro_rules! metrics {
             }
         }
 
+        impl MetricsSnapshot {
+            /// Every counter and its name, which is that of its field: what an exporter wants, whatever
+            /// counters there are in a later version. Gauges, latencies and close codes have fields of
+            /// their own.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($counter), self.$counter),)+].into_iter()
+            }
+        }
+
         #[cfg(feature = "driver")]
         impl MetricsSnapshot {
             /// Adds up what can be added. Latencies cannot.
@@ -107,7 +116,8 @@ macro_rules! metrics {
             /// Messages, requests, replies and best-effort messages a second, both ways, over the
             /// last 9 to 10 seconds (or since the start of the node, if that is less).
             pub messages_per_second: f64,
-            /// Promises whose latency was measured: from making one to its ack or reply.
+            /// Promises of this node whose latency was measured, since it began, as for all of the
+            /// latencies: from making one to its ack or reply.
             pub latency_count: u64,
             /// Mean latency; zero if none was measured.
             pub latency_mean: Duration,

@@ -168,7 +168,10 @@ impl Node {
         dialing.ok_or(CommandError::NotConfigured("dialled session"))
     }
 
-    /// Puts a session into a group. Membership ends with the session.
+    /// Puts a client's session into a group. Membership ends with the session.
+    ///
+    /// # Errors
+    /// [`CommandError::NotOfAClient`] for a session that this node dialled: its server has the groups.
     pub fn join(
         &mut self,
         now: Instant,
@@ -180,8 +183,9 @@ impl Node {
             group: group.as_str(),
         };
         self.enter(now, call);
-        if self.sessions.get(session).is_none() {
-            return Err(CommandError::UnknownSession);
+        let entry = self.sessions.get(session);
+        if entry.ok_or(CommandError::UnknownSession)?.dialing.is_some() {
+            return Err(CommandError::NotOfAClient);
         }
         match self.groups.join(session, group) {
             Ok(_) => Ok(()),

@@ -49,7 +49,7 @@ pub enum Event {
     Reconnecting {
         /// Which session.
         session: SessionKey,
-        /// How many attempts have failed since the last stable link, plus one: 1 at first.
+        /// Which attempt this is since a link last held for [`crate::Redial::stable_after`]: 1 at first.
         attempt: u32,
         /// How long from now.
         delay: Duration,
@@ -122,7 +122,8 @@ pub enum Event {
         /// How many since the last such event.
         messages: u64,
     },
-    /// The peer goes away: nothing new is accepted there.
+    /// The peer goes away: requests and acked messages are rejected there from now on, other messages
+    /// still taken.
     Draining {
         /// Which session.
         session: SessionKey,

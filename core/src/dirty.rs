@@ -46,9 +46,16 @@ impl DirtyQueue {
 
     /// Puts a key at the end of the queue; `false` if it waits already, and keeps its place.
     pub(crate) fn mark(&mut self, key: Key) -> bool {
-        if self.contains(key) {
-            return false;
+        let is_new = !self.contains(key);
+        if is_new {
+            self.append(key);
         }
+        is_new
+    }
+
+    /// Apart, so that a key that waits already, as most do, costs no call.
+    #[inline(never)]
+    fn append(&mut self, key: Key) {
         let slot = key.slot as usize;
         if slot >= self.nodes.len() {
             self.nodes.resize(slot + 1, IDLE);
@@ -67,7 +74,6 @@ impl DirtyQueue {
         }
         self.tail = key.slot;
         self.len += 1;
-        true
     }
 
     /// Takes the key that has waited longest.

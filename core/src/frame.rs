@@ -110,7 +110,9 @@ impl FrameReader {
             let mut frame = self.chunk.split_to(prefix + length);
             frame.advance(prefix);
             self.unread -= prefix + length;
-            self.pass_chunk();
+            if self.chunk.is_empty() {
+                self.next_chunk();
+            }
             return Ok(Some(frame));
         }
         let Some(length) = self.read_length()? else {
@@ -187,7 +189,9 @@ impl FrameReader {
         if self.body.is_empty() && self.chunk.len() >= length {
             let frame = self.chunk.split_to(length);
             self.unread -= length;
-            self.pass_chunk();
+            if self.chunk.is_empty() {
+                self.next_chunk();
+            }
             return Some(frame);
         }
         self.reserve(length);
@@ -219,17 +223,17 @@ impl FrameReader {
     fn advance(&mut self, bytes: usize) {
         self.chunk.advance(bytes);
         self.unread -= bytes;
-        self.pass_chunk();
+        if self.chunk.is_empty() {
+            self.next_chunk();
+        }
     }
 
-    /// Goes on to the next chunk when this one is used up.
-    fn pass_chunk(&mut self) {
-        if self.chunk.is_empty() {
-            // Assigned even if nothing follows: an empty slice would keep its whole chunk alive.
-            self.chunk = self.further.pop_front().unwrap_or_default();
-            if self.further.is_empty() {
-                self.further = VecDeque::new();
-            }
+    /// Goes on to the next chunk, now that this one is used up.
+    fn next_chunk(&mut self) {
+        // Assigned even if nothing follows: an empty slice would keep its whole chunk alive.
+        self.chunk = self.further.pop_front().unwrap_or_default();
+        if self.further.is_empty() {
+            self.further = VecDeque::new();
         }
     }
 }

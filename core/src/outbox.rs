@@ -130,23 +130,17 @@ impl Outbox {
         fits: impl FnOnce(&Entry) -> bool,
     ) -> Option<Writing<'_>> {
         let first_time = self.written == self.numbered;
+        if first_time && !wanted(self.entries.get(self.written)?) {
+            self.pass_unwanted(wanted);
+        }
+        let seq = self.next_seq();
+        let entry = self.entries.get(self.written)?;
         if first_time {
-            if self.abandoned >= SWEEP && !wanted(self.entries.get(self.written)?) {
-                self.sweep(&mut wanted);
-            }
-            let unwanted = self.entries.range(self.numbered..);
-            let unwanted = unwanted.take_while(|entry| !wanted(entry)).count();
-            let gone = self.entries.drain(self.numbered..self.numbered + unwanted);
-            let bytes = gone.map(|entry| entry.weight()).sum();
-            self.abandoned = self.abandoned.saturating_sub(unwanted);
-            self.abandoned_bytes = self.abandoned_bytes.saturating_sub(bytes);
-            if !fits(self.entries.get(self.written)?) {
+            if !fits(entry) {
                 return None;
             }
             self.numbered += 1;
         }
-        let seq = self.next_seq();
-        let entry = self.entries.get(self.written)?;
         self.written += 1;
         self.written_bytes += entry.weight();
         Some(Writing {
@@ -154,6 +148,19 @@ impl Outbox {
             entry,
             first_time,
         })
+    }
+
+    /// Lets go of waiting entries up to the first that is wanted.
+    fn pass_unwanted(&mut self, mut wanted: impl FnMut(&Entry) -> bool) {
+        if self.abandoned >= SWEEP {
+            self.sweep(&mut wanted);
+        }
+        let unwanted = self.entries.range(self.numbered..);
+        let unwanted = unwanted.take_while(|entry| !wanted(entry)).count();
+        let gone = self.entries.drain(self.numbered..self.numbered + unwanted);
+        let bytes = gone.map(|entry| entry.weight()).sum();
+        self.abandoned = self.abandoned.saturating_sub(unwanted);
+        self.abandoned_bytes = self.abandoned_bytes.saturating_sub(bytes);
     }
 
     /// The peer's session holds everything below `next`.

@@ -87,18 +87,18 @@ impl<T> SlidingTable<T> {
     }
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
-        let entry = match self.index(number) {
-            Some(index) => {
-                let entry = self.ring.get_mut(index)?.take()?;
-                self.in_ring -= 1;
-                self.pop_holes();
-                entry
-            }
-            None => self.stragglers.remove(&number)?,
+        let index = self.index(number);
+        let entry = match index {
+            Some(index) => self.ring.get_mut(index)?.take(),
+            None => self.stragglers.remove(&number),
         };
-        self.bound_holes();
-        self.shrink();
-        Some(entry)
+        if entry.is_some() {
+            self.in_ring -= usize::from(index.is_some());
+            self.pop_holes();
+            self.bound_holes();
+            self.shrink();
+        }
+        entry
     }
 
     /// How many entries live.

@@ -119,6 +119,9 @@ struct Head {
 const LENGTH_ROOM: usize = varint::encoded_len(u64::MAX);
 const HEAD_ROOM: usize = LENGTH_ROOM + HEAD_MAX + 8;
 
+/// Values below it are written with their key, in one step.
+const SMALL: u64 = 1 << 28;
+
 impl Default for Head {
     fn default() -> Self {
         Self {
@@ -146,15 +149,6 @@ impl Head {
         }
     }
 
-    fn varint(&mut self, value: u64) {
-        if (0x80..1 << 28).contains(&value) {
-            let (bytes, len) = varint::up_to_four(value as u32);
-            self.few(bytes, len);
-        } else {
-            self.varint_by_bytes(value);
-        }
-    }
-
     fn varint_by_bytes(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.byte(value as u8 | 0x80);
@@ -165,9 +159,13 @@ impl Head {
 
     /// A field that is left out if it is 0.
     fn number(&mut self, key: u8, value: u64) {
-        if value != 0 {
+        if let 1..SMALL = value {
+            let (value, len) = varint::up_to_four(value as u32);
+            let field = u64::from(value) << 8 | u64::from(key);
+            self.few(field.to_le_bytes(), 1 + len);
+        } else if value != 0 {
             self.byte(key);
-            self.varint(value);
+            self.varint_by_bytes(value);
         }
     }
 

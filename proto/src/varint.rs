@@ -17,17 +17,18 @@ pub(crate) fn encode(mut value: u64, out: &mut impl BufMut) {
     out.put_u8(value as u8);
 }
 
-/// The shortest encoding of a value below 2^28, in the first so many bytes: what most values are, without a
-/// look at each of their bytes.
-pub(crate) const fn up_to_four(value: u32) -> ([u8; 4], usize) {
-    let spread = value & 0x7f
-        | (value & 0x7f << 7) << 1
-        | (value & 0x7f << 14) << 2
-        | (value & 0x7f << 21) << 3;
-    let len = encoded_len(value as u64);
+/// The shortest encoding of a value below 2^28, the first byte lowest, and how many bytes it has: what most
+/// values are, without a look at each of their bytes.
+pub(crate) const fn up_to_four(value: u32) -> (u32, usize) {
+    let (first, second) = (value & 0x7f, (value & 0x7f << 7) << 1);
+    let (third, fourth) = ((value & 0x7f << 14) << 2, (value & 0x7f << 21) << 3);
     // All bytes but the last say that more follow.
-    let more = 0x0080_8080 & ((1 << (8 * (len - 1))) - 1);
-    ((spread | more).to_le_bytes(), len)
+    match value {
+        0..0x80 => (first, 1),
+        0x80..0x4000 => (first | second | 0x80, 2),
+        0x4000..0x20_0000 => (first | second | third | 0x8080, 3),
+        _ => (first | second | third | fourth | 0x80_8080, 4),
+    }
 }
 
 /// A varint that could not be read.
@@ -65,7 +66,7 @@ mod tests {
             let mut bytes = Vec::new();
             encode(value.into(), &mut bytes);
             let (four, len) = up_to_four(value);
-            prop_assert_eq!(&four[..len], &bytes[..]);
+            prop_assert_eq!(&four.to_le_bytes()[..len], &bytes[..]);
         }
 
         #[test]

@@ -140,8 +140,10 @@ impl Node {
                 }
             }
         }
-        self.account(to);
-        self.mark_session(to);
+        self.room.account(session);
+        if let Some(link) = session.link {
+            self.mark(link);
+        }
         Ok(number)
     }
 
@@ -281,8 +283,13 @@ impl Node {
                 limit,
             });
         }
-        self.answer(delivery, Answer::Reply(tag, body))?;
+        session
+            .conversation
+            .answer(delivery.number, Answer::Reply(tag, body));
         self.metrics.replies_sent += 1;
+        if let Some(link) = session.link {
+            self.mark(link);
+        }
         Ok(())
     }
 
@@ -302,22 +309,17 @@ impl Node {
         status
             .reason
             .truncate(wire::clip_reason(&status.reason).len());
-        self.answer(delivery, Answer::Reject(status))?;
-        self.metrics.rejects_sent += 1;
-        Ok(())
-    }
-
-    fn answer(&mut self, delivery: DeliveryKey, answer: Answer) -> Result<(), CommandError> {
         let session = self
             .sessions
             .get_mut(delivery.session)
             .ok_or(CommandError::UnknownDelivery)?;
-        let conversation = &mut session.conversation;
-        let owed = conversation
-            .deliveries
-            .take(delivery.number)
-            .ok_or(CommandError::UnknownDelivery)?;
-        conversation.answer(&owed, answer);
+        if !session
+            .conversation
+            .answer(delivery.number, Answer::Reject(status))
+        {
+            return Err(CommandError::UnknownDelivery);
+        }
+        self.metrics.rejects_sent += 1;
         self.mark_session(delivery.session);
         Ok(())
     }

@@ -319,9 +319,7 @@ impl Node {
             // Whoever waits is told to ask again elsewhere; what nobody waits for is taken still.
             let reason = "the server is going away, and has not started";
             let status = Status::new(StatusCode::UNAVAILABLE, reason);
-            if let Some(owed) = session.conversation.deliveries.take(number) {
-                session.conversation.answer(&owed, Answer::Reject(status));
-            }
+            session.conversation.answer(number, Answer::Reject(status));
             self.metrics.rejects_sent += 1;
             return;
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::id::SessionKey;
 use crate::planted::{Bug, planted};
 
+use super::tables::Session;
 use super::{Event, Node};
 
 /// What a node knows of the room in all its outboxes.
@@ -55,6 +56,13 @@ impl Wants {
 }
 
 impl Room {
+    /// Brings the account of a session's outbox up to date.
+    pub(super) fn account(&mut self, session: &mut Session) {
+        let bytes = session.conversation.lanes.usage().bytes;
+        let before = std::mem::replace(&mut session.room.outbox_bytes, bytes);
+        self.outbox_bytes = self.outbox_bytes + bytes - before;
+    }
+
     /// Forgets a session.
     pub(super) fn forget(&mut self, key: SessionKey, room: &SessionRoom) {
         self.short_of_bytes.remove(&key);
@@ -90,9 +98,7 @@ impl Node {
     /// Brings the node's account of a session's outbox up to date.
     pub(super) fn account(&mut self, key: SessionKey) {
         if let Some(session) = self.sessions.get_mut(key) {
-            let bytes = session.conversation.lanes.usage().bytes;
-            let before = std::mem::replace(&mut session.room.outbox_bytes, bytes);
-            self.room.outbox_bytes = self.room.outbox_bytes + bytes - before;
+            self.room.account(session);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::link::lanes::{BATCH, Batch};
 use crate::outbox::{Entry, Kind};
 use crate::planted::{Bug, planted};
 use crate::quic::{QuicTransmit, Settled};
-use crate::session::{Conversation, Lanes};
+use crate::session::Conversation;
 
 use super::messages::ENVELOPE;
 use super::tables::{LinkEntry, Session};
@@ -296,10 +296,10 @@ fn write_lane(
         lanes, promises, ..
     } = &mut session.conversation;
     let mut frames = 0;
+    let Some(outbox) = lanes.outbox_mut(lane) else {
+        return frames;
+    };
     loop {
-        let Some(outbox) = lanes.outbox(lane) else {
-            return frames;
-        };
         let Some((first, count)) = outbox.unwritten() else {
             return frames;
         };
@@ -311,17 +311,12 @@ fn write_lane(
             return frames;
         }
         let mut batch = Batch::with_room(first, count);
-        let has_room = |lanes: &Lanes| {
-            lanes
-                .outbox(lane)
-                .is_some_and(|outbox| outbox.in_flight() < bounds.window)
-        };
-        while batch.bytes() < BATCH && has_room(lanes) {
+        while batch.bytes() < BATCH && outbox.in_flight() < bounds.window {
             let wanted = |entry: &Entry| {
                 !is_own(entry) || entry.promise == 0 || promises.is_pending(entry.promise)
             };
             let fits = |entry: &Entry| entry.body.len() + ENVELOPE <= bounds.frame;
-            let Some(writing) = lanes.write_next(lane, wanted, fits) else {
+            let Some(writing) = outbox.write_next(wanted, fits) else {
                 break;
             };
             // Only the latest cancels are told again: of the others, the peer need not begin with what was cancelled.

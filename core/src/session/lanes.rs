@@ -3,7 +3,7 @@
 use crate::config::Limits;
 use crate::id::Lane;
 use crate::inbox::Inbox;
-use crate::outbox::{BadReceipt, Entry, Outbox, Released, Writing};
+use crate::outbox::{BadReceipt, Entry, Outbox, Released};
 
 #[derive(Debug, Default)]
 struct Pair {
@@ -97,19 +97,8 @@ impl Lanes {
         self.pairs[slot].outbox.push(entry);
     }
 
-    pub(crate) fn outbox(&self, lane: Lane) -> Option<&Outbox> {
-        self.slot(lane).map(|slot| &self.pairs[slot].outbox)
-    }
-
-    /// See [`Outbox::write_next`].
-    pub(crate) fn write_next(
-        &mut self,
-        lane: Lane,
-        wanted: impl FnMut(&Entry) -> bool,
-        fits: impl FnOnce(&Entry) -> bool,
-    ) -> Option<Writing<'_>> {
-        let slot = self.slot(lane)?;
-        self.pairs[slot].outbox.write_next(wanted, fits)
+    pub(crate) fn outbox_mut(&mut self, lane: Lane) -> Option<&mut Outbox> {
+        self.slot(lane).map(|slot| &mut self.pairs[slot].outbox)
     }
 
     /// The peer's session holds everything of the lane below `next`.

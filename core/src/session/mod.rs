@@ -160,11 +160,14 @@ impl Conversation {
         }
     }
 
-    /// The application replied to or rejected a delivery.
-    pub(crate) fn answer(&mut self, owed: &Owed, answer: Answer) {
-        self.release(owed);
+    /// The application replied to or rejected a delivery. `false`: it owes it no answer.
+    pub(crate) fn answer(&mut self, delivery: u64, answer: Answer) -> bool {
+        let Some(owed) = self.deliveries.take(delivery) else {
+            return false;
+        };
+        self.release(&owed);
         if owed.promise == 0 || owed.cancelled {
-            return;
+            return true;
         }
         let (kind, tag, body) = match answer {
             Answer::Reply(tag, body) => (Kind::Reply, tag, body),
@@ -185,6 +188,7 @@ impl Conversation {
                 body,
             },
         );
+        true
     }
 
     /// Puts the acks that have gathered into envelopes of the answers lane.

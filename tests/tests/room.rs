@@ -93,6 +93,34 @@ fn sessions_share_the_nodes_room_and_hear_of_it_from_each_other() {
 }
 
 #[test]
+fn a_session_that_ends_makes_room_for_others() {
+    let mut world = World::new(3);
+    world.config().limits.outbox_bytes_total = 10_000;
+    let server = world.server();
+    let client = world.client();
+    let greedy = world.connect(client, server, "greedy");
+    let modest = world.connect(client, server, "modest");
+    world.run(SECOND, echo);
+    world.path.cut = true;
+    // Nobody waits for these, so no promise settles when they come back.
+    for _ in 0..2 {
+        assert_eq!(world.send(client, greedy, vec![1; 4_500]), Ok(()));
+    }
+    let full = world.send(client, modest, vec![2; 4_500]);
+    assert_eq!(full, Err(CommandError::OutboxFull));
+    let now = world.now();
+    let node = world.node(client);
+    node.close(now, greedy, CloseCode::NORMAL, "enough")
+        .unwrap();
+    world.run(6 * SECOND, echo);
+    let back = |e: &Event| matches!(e, Event::Undelivered { session, .. } if *session == greedy);
+    assert_eq!(world.count(client, back), 2);
+    let writable = |e: &Event| *e == Event::Writable { session: modest };
+    assert_eq!(world.count(client, writable), 1);
+    assert_eq!(world.send(client, modest, vec![2; 4_500]), Ok(()));
+}
+
+#[test]
 fn an_evicted_promise_is_cancelled_at_the_peer() {
     let mut world = World::new(4);
     world.config().limits.promises = 1;

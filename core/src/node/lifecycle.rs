@@ -292,6 +292,7 @@ impl Node {
         let finished = session.conversation.is_quiet();
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.give_back(now, key, lanes, promises);
+        self.room_for_others();
         self.metrics.sessions_closed += 1;
         self.events.push(Event::Disconnected {
             session: key,

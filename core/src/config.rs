@@ -229,7 +229,8 @@ pub struct Timeouts {
     pub receipt: Duration,
     /// The deadline of a promise that was given none (30 s); zero: none. It is shorter than it takes to find
     /// a silent peer dead (`heartbeat`: 45 s) and to dial again: give what is to outlast that a longer one.
-    /// A message that is in the outbox still arrives; only whoever waited for it has heard `TimedOut`.
+    /// `TimedOut` leaves open whether it arrived: what was not written yet is let go, what was is cancelled
+    /// at the peer. A message without a promise has no deadline.
     pub promise: Duration,
 }
 

@@ -36,7 +36,7 @@ async fn say(chat: Context<()>, Say { room: name, text }: Say) -> Result<(), Sta
         text,
     };
     let sent = chat.server().group(&room(&name)?).broadcast(&said).await;
-    sent.map_err(|error| Status::new(StatusCode::RESOURCE_EXHAUSTED, error.to_string()))?;
+    sent.map_err(|error| Status::new(StatusCode::INTERNAL, error.to_string()))?;
     Ok(()) // This is the ack: the guest knows that the server has passed it on.
 }
 

@@ -18,14 +18,14 @@ messages! {
 /// The idle workers.
 type Idle = (Sender<Peer>, Receiver<Peer>);
 
-fn unavailable(error: impl ToString) -> Status {
+fn overloaded(error: impl ToString) -> Status {
     Status::new(StatusCode::RESOURCE_EXHAUSTED, error.to_string())
 }
 
 /// On the dispatcher: a client has come to work.
 async fn ready(context: Context<Idle>, _: Ready) -> Result<(), Status> {
     let (idle, _) = context.state();
-    idle.send(context.peer().clone()).await.map_err(unavailable)
+    idle.send(context.peer().clone()).await.map_err(overloaded)
 }
 
 /// On the dispatcher: passes a job on to a worker, and to another one if that takes too long; who was
@@ -36,17 +36,18 @@ async fn dispatch(context: Context<Idle>, job: Job) -> Result<Done, Status> {
         // Nobody waits here for a worker to come back: the customer is told, and decides.
         let worker = workers
             .try_recv()
-            .map_err(|_| unavailable("no worker is idle"))?;
+            .map_err(|_| overloaded("no worker is idle"))?;
         let patience = context.remaining().unwrap_or(Duration::from_secs(6)) / tries;
         match worker.request(&job).timeout(patience).await {
             Ok(done) => {
-                idle.send(worker).await.map_err(unavailable)?;
+                idle.send(worker).await.map_err(overloaded)?;
                 return Ok(done);
             }
             Err(error) => println!("{} and job {}: {error}", worker.client_id(), job.number),
         }
     }
-    Err(unavailable("no worker did it in time"))
+    let late = "no worker did it in time";
+    Err(Status::new(StatusCode::DEADLINE_EXCEEDED, late))
 }
 
 /// On a worker that works.

@@ -148,7 +148,7 @@ impl Peer {
     }
 
     /// All peers of the same node: clients, groups, broadcasts. What a [`Hooks`](super::Hooks) function sends
-    /// through it, a task of its own awaits.
+    /// through it, a task of its own awaits. At a client this is its own node, not the server that it talks to.
     pub fn server(&self) -> ServerHandle {
         ServerHandle::new(self.0.shared.clone())
     }
@@ -239,8 +239,11 @@ impl Peer {
         Request::new(self.clone(), self.message(question))
     }
 
-    /// Puts the session into a group that broadcasts can go to. Groups outlive links, not
+    /// Puts a client's session into a group that broadcasts can go to. Groups outlive links, not
     /// sessions. Cancel-safe: dropped, it may have joined.
+    ///
+    /// # Errors
+    /// [`CommandError::NotOfAClient`] at the client itself: groups are its server's.
     pub async fn join(&self, group: &GroupName) -> Result<(), GroupError> {
         let (session, group) = (self.0.session, group.clone());
         Ok(self

@@ -193,11 +193,12 @@ impl ServerHandle {
         self.shared.events()
     }
 
-    /// Goes away gracefully: takes no new clients, starts nothing new to anybody, tells clients to come back later, or to come to
-    /// another place, and finishes what is under way within the deadline. Requests and acked messages
-    /// that come meanwhile are rejected as [`crate::StatusCode::UNAVAILABLE`], and sends of this side as closing,
-    /// those of handlers under way, too; messages that still wait for room in an outbox come back. Afterwards, [`close`](Self::close) ends it; called before,
-    /// it cuts the drain short. A second drain changes nothing, and waits for the first one's end.
+    /// Goes away gracefully: takes no new clients, tells those that there are to come back later, or to come
+    /// to another place, and finishes what is under way within the deadline. Requests and acked messages
+    /// that come meanwhile are rejected as [`crate::StatusCode::UNAVAILABLE`]. This side's own sends, also
+    /// those of handlers under way, fail with [`CommandError::Closing`], and messages that still wait for
+    /// room in an outbox come back. Afterwards, [`close`](Self::close) ends it; called before, it cuts the
+    /// drain short. A second drain changes nothing, and waits for the first one's end.
     /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
         self.leave(DrainPlan {

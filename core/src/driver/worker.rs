@@ -221,10 +221,11 @@ impl Worker {
 
     /// A handler is done.
     fn done(&mut self, errand: Errand, result: Result<Answer, Status>) {
-        if let (Err(status), Expects::Nothing) = (&result, errand.expects) {
+        let answer = fit(errand.expects, result);
+        if let (Answer::Reject(status), Expects::Nothing) = (&answer, errand.expects) {
             self.peer.rejected_unheard(None, status);
         }
-        self.finish(errand, fit(errand.expects, result));
+        self.finish(errand, answer);
     }
 
     fn finish(&mut self, errand: Errand, answer: Answer) {

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use trunkline_core::{CloseCode, CommandError, Event, Message, PromisesFull, Tag};
-use trunkline_testkit::{World, echo, silent};
+use trunkline_core::{CloseCode, CommandError, Event, Message, PromisesFull, SessionKey, Tag};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -70,20 +70,27 @@ fn a_message_that_the_server_does_not_take_comes_back_and_the_session_lives() {
     assert_eq!((info.queued_bytes, info.promises), (0, 0));
 }
 
-#[test]
-fn sessions_share_the_nodes_room_and_hear_of_it_from_each_other() {
+/// A client's session has all of the room that its node's sessions share, with messages that nobody waits for
+/// and that do not arrive while the path is cut, and another one was refused for it: in this order.
+fn one_has_all_room(cut: bool) -> (World, NodeIndex, [SessionKey; 2]) {
     let mut world = World::new(3);
     world.config().limits.outbox_bytes_total = 10_000;
     let server = world.server();
     let client = world.client();
-    let greedy = world.connect(client, server, "greedy");
-    let modest = world.connect(client, server, "modest");
+    let [greedy, modest] = ["greedy", "modest"].map(|name| world.connect(client, server, name));
     world.run(SECOND, echo);
+    world.path.cut = cut;
     for _ in 0..2 {
         assert_eq!(world.send(client, greedy, vec![1; 4_500]), Ok(()));
     }
     let full = world.send(client, modest, vec![2; 4_500]);
     assert_eq!(full, Err(CommandError::OutboxFull));
+    (world, client, [greedy, modest])
+}
+
+#[test]
+fn sessions_share_the_nodes_room_and_hear_of_it_from_each_other() {
+    let (mut world, client, [_, modest]) = one_has_all_room(false);
     world.run(SECOND, echo);
     let writable = |e: &Event| *e == Event::Writable { session: modest };
     assert_eq!(world.count(client, writable), 1);
@@ -94,20 +101,8 @@ fn sessions_share_the_nodes_room_and_hear_of_it_from_each_other() {
 
 #[test]
 fn a_session_that_ends_makes_room_for_others() {
-    let mut world = World::new(3);
-    world.config().limits.outbox_bytes_total = 10_000;
-    let server = world.server();
-    let client = world.client();
-    let greedy = world.connect(client, server, "greedy");
-    let modest = world.connect(client, server, "modest");
-    world.run(SECOND, echo);
-    world.path.cut = true;
-    // Nobody waits for these, so no promise settles when they come back.
-    for _ in 0..2 {
-        assert_eq!(world.send(client, greedy, vec![1; 4_500]), Ok(()));
-    }
-    let full = world.send(client, modest, vec![2; 4_500]);
-    assert_eq!(full, Err(CommandError::OutboxFull));
+    // No promise settles when the messages come back.
+    let (mut world, client, [greedy, modest]) = one_has_all_room(true);
     let now = world.now();
     let node = world.node(client);
     node.close(now, greedy, CloseCode::NORMAL, "enough")

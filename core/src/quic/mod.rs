@@ -9,6 +9,7 @@ mod endpoint;
 mod foreign;
 mod log;
 mod pace;
+mod padding;
 mod reasons;
 #[cfg_attr(
     not(any(feature = "planted", feature = "fuzzing")),

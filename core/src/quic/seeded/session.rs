@@ -1,4 +1,5 @@
-//! Gives each TLS session a generator of its own, whatever order sessions are driven in.
+//! Gives each TLS session a generator of its own, whatever order sessions are driven in, and its keys the
+//! way to drop padding.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use quinn_proto::{ConnectError, ConnectionId, Side, TransportError};
 
 use super::Sources;
 use super::scope::SessionRng;
+use crate::quic::padding::{unpadding, unpadding_packets};
 
 /// A client's TLS configuration whose sessions draw from the node's seed.
 pub(super) struct SeededClient {
@@ -46,6 +48,8 @@ impl ServerConfig for SeededServer {
         version: u32,
         dst_cid: &ConnectionId,
     ) -> Result<Keys, UnsupportedVersion> {
+        // A connection's first packet keeps its padding: three times its size is what the server may send before
+        // it knows that the client is there (RFC 9000, section 8.1), and QUIC counts it decrypted.
         self.inner.initial_keys(version, dst_cid)
     }
 
@@ -71,7 +75,7 @@ struct SeededSession {
 
 impl Session for SeededSession {
     fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
-        self.inner.initial_keys(dst_cid, side)
+        unpadding(self.inner.initial_keys(dst_cid, side))
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
@@ -103,11 +107,12 @@ impl Session for SeededSession {
     }
 
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
-        self.rng.scope(|| self.inner.write_handshake(buf))
+        let keys = self.rng.scope(|| self.inner.write_handshake(buf));
+        keys.map(unpadding)
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        self.inner.next_1rtt_keys()
+        self.inner.next_1rtt_keys().map(unpadding_packets)
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {

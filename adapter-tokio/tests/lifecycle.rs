@@ -352,6 +352,7 @@ async fn a_drain_finishes_what_is_under_way() {
             let (go, gone) = tokio::sync::oneshot::channel();
             context.state().send(go).unwrap();
             gone.await.unwrap();
+            context.peer().send(&question).await.unwrap();
             Ok::<_, Status>(Doubled {
                 number: question.number * 2,
             })
@@ -363,9 +364,15 @@ async fn a_drain_finishes_what_is_under_way() {
         .await
         .unwrap();
     let (told, mut told_of) = mpsc::unbounded_channel();
+    let (number, mut numbers) = mpsc::unbounded_channel();
+    let heard = Service::new(number).on(async |context: Context<_>, said: Double| {
+        let number: &mpsc::UnboundedSender<i64> = context.state();
+        number.send(said.number).unwrap();
+    });
     let client = authority
         .client(server.local_addr(), "anna")
         .hooks(Telling(told))
+        .service(heard)
         .await
         .unwrap();
     let mut events = client.events();
@@ -387,6 +394,7 @@ async fn a_drain_finishes_what_is_under_way() {
     assert_eq!(soon(told_of.recv()).await, Some(Duration::from_secs(10)));
     go.send(()).unwrap();
     assert_eq!(soon(request).await.unwrap().unwrap().number, 8);
+    assert_eq!(soon(numbers.recv()).await, Some(4));
     let drained = soon(draining).await.unwrap().unwrap();
     assert_eq!((drained.finished, drained.cut_off), (1, 0));
 }

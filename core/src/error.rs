@@ -112,7 +112,7 @@ pub enum CommandError {
     /// The lane's number is beyond what both sides have.
     #[error("there is no such lane: both sides need limits.lanes above its number")]
     UnknownLane,
-    /// The session is closing or draining: nothing new is taken.
+    /// The session is closing; or the node drains, and has answered all that came over this session.
     #[error("the session is closing: nothing new is accepted")]
     Closing,
     /// A one-way message is acked or rejected, not replied to.

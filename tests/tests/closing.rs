@@ -114,6 +114,60 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
 }
 
 #[test]
+fn who_still_works_for_a_client_can_send_to_it_while_its_server_drains() {
+    let (mut world, server, client) = World::pair(6);
+    let session = world.connect(client, server, "alice");
+    let _ = world.connect(client, server, "idle");
+    world.run(SECOND, echo);
+    let promise = world.request(client, session, b"work");
+    let mut open = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Message(delivery) = event {
+            open = Some(delivery.key);
+        }
+    });
+    let (now, open) = (world.now(), open.unwrap());
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: None,
+        alternative: None,
+    };
+    let mut others = world.node(server).sessions().map(|info| info.session);
+    let idle = others.find(|key| *key != open.session).unwrap();
+    drop(others);
+    world.node(server).drain(now, plan).unwrap();
+    let node = world.node(server);
+    let refused = node.send(now, idle, message("nobody works for it"));
+    assert_eq!(refused.unwrap_err().error, CommandError::Closing);
+    node.send(now, open.session, message("half of it")).unwrap();
+    let asked = node
+        .request(now, open.session, message("how many?"), None)
+        .unwrap();
+    world.run(SECOND, echo);
+    let heard = world.bodies(client);
+    assert_eq!(heard, [&b"half of it"[..], b"how many?"]);
+    assert_eq!(
+        world.outcome(server, asked).as_deref(),
+        Some("Replied how many?")
+    );
+    let now = world.now();
+    let node = world.node(server);
+    node.reply(now, open, Tag(1), "done").unwrap();
+    let late = node.send(now, open.session, message("late"));
+    assert_eq!(late.unwrap_err().error, CommandError::Closing);
+    world.run(SECOND, silent);
+    assert_eq!(
+        world.outcome(client, promise).as_deref(),
+        Some("Replied done")
+    );
+    let drained = Event::Drained {
+        finished: 2,
+        cut_off: 0,
+    };
+    assert!(world.log(server).iter().any(|(_, e)| *e == drained));
+}
+
+#[test]
 fn a_drain_that_sends_clients_nowhere_does_not_begin() {
     let (mut world, server, _) = World::pair(5);
     let now = world.now();

@@ -195,10 +195,11 @@ impl ServerHandle {
 
     /// Goes away gracefully: takes no new clients, tells those that there are to come back later, or to come
     /// to another place, and finishes what is under way within the deadline. Requests and acked messages
-    /// that come meanwhile are rejected as [`crate::StatusCode::UNAVAILABLE`]. This side's own sends, also
-    /// those of handlers under way, fail with [`CommandError::Closing`], and messages that still wait for
-    /// room in an outbox come back. Afterwards, [`close`](Self::close) ends it; called before, it cuts the
-    /// drain short. A second drain changes nothing, and waits for the first one's end.
+    /// that come meanwhile are rejected as [`crate::StatusCode::UNAVAILABLE`]. As long as a handler works for a
+    /// client, that client can be sent messages and requests; afterwards, or to another client, they fail with
+    /// [`CommandError::Closing`], also if they have waited for room in an outbox. [`close`](Self::close) ends
+    /// it in the end; called before, it cuts the drain short. A second drain changes nothing, and waits for the
+    /// first one's end.
     /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
         self.leave(DrainPlan {

@@ -257,7 +257,9 @@ impl Node {
 
     /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is
     /// finished, and what is not by the deadline comes back. What comes meanwhile and somebody waits
-    /// for is rejected as [`crate::StatusCode::UNAVAILABLE`]. Ends with [`crate::Event::Drained`].
+    /// for is rejected as [`crate::StatusCode::UNAVAILABLE`]. A session whose deliveries are not all
+    /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. Ends with
+    /// [`crate::Event::Drained`].
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
         let call = Call::Drain {
             deadline: plan.deadline,

@@ -160,7 +160,7 @@ impl Node {
             .sessions
             .get_mut(to)
             .ok_or(CommandError::UnknownSession)?;
-        if session.closing.is_some() {
+        if session.is_closed_to_sends() {
             return Err(CommandError::Closing);
         }
         // Before the first link it is not known what the peer has; two lanes it has for sure.

@@ -67,3 +67,14 @@ pub(super) struct Session {
     /// Best-effort messages that were dropped since the last event that said so.
     pub(super) dropped: u64,
 }
+
+impl Session {
+    /// Whether it takes nothing more to send: it closes, unless this node drains and its application still works
+    /// on what the peer has sent.
+    pub(super) fn is_closed_to_sends(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| {
+            let works = closing.draining && !closing.said;
+            !works || self.conversation.deliveries.len() == 0
+        })
+    }
+}

@@ -168,6 +168,80 @@ fn who_still_works_for_a_client_can_send_to_it_while_its_server_drains() {
 }
 
 #[test]
+fn a_drain_leaves_a_session_that_is_being_closed_as_it_is() {
+    for (deadline, ends_after) in [(60 * SECOND, 5), (2 * SECOND, 2)] {
+        let (mut world, server, client) = World::pair(6);
+        let session = world.connect(client, server, "alice");
+        world.run(SECOND, echo);
+        world.request(client, session, b"work");
+        let mut open = None;
+        world.run(SECOND, |_, _, event| {
+            if let Event::Message(delivery) = event {
+                open = Some(delivery.key);
+            }
+        });
+        let (now, open) = (world.now(), open.unwrap());
+        let node = world.node(server);
+        let banned = CloseCode(1_001);
+        node.close(now, open.session, banned, "banned").unwrap();
+        let plan = DrainPlan {
+            deadline,
+            retry_after: None,
+            alternative: None,
+        };
+        node.drain(now, plan).unwrap();
+        let refused = node.send(now, open.session, message("more"));
+        assert_eq!(refused.unwrap_err().error, CommandError::Closing);
+        world.run(120 * SECOND, silent);
+        let log = world.log(server).iter();
+        let mut ends = log.filter_map(|(at, event)| match event {
+            Event::Closed { reason, .. } => Some((*at - now, reason.clone())),
+            _ => None,
+        });
+        let (after, reason) = ends.next().unwrap();
+        assert_eq!(after.as_secs(), ends_after);
+        let local = DisconnectReason::Local {
+            code: banned,
+            reason: "banned".into(),
+        };
+        assert_eq!(reason, local);
+        let drained = |event: &Event| matches!(event, Event::Drained { .. });
+        assert_eq!(world.count(server, drained), 1);
+    }
+}
+
+#[test]
+fn who_is_closed_while_a_drain_waits_for_its_work_is_sent_nothing_more() {
+    let (mut world, server, client) = World::pair(6);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.request(client, session, b"work");
+    let mut open = None;
+    world.run(SECOND, |_, _, event| {
+        if let Event::Message(delivery) = event {
+            open = Some(delivery.key);
+        }
+    });
+    let (now, open) = (world.now(), open.unwrap());
+    let node = world.node(server);
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: None,
+        alternative: None,
+    };
+    node.drain(now, plan).unwrap();
+    let best_effort = message("as it goes");
+    node.send_best_effort(now, open.session, best_effort, None)
+        .unwrap();
+    let code = CloseCode::NORMAL;
+    node.close(now, open.session, code, "done").unwrap();
+    let refused = node.send(now, open.session, message("more"));
+    assert_eq!(refused.unwrap_err().error, CommandError::Closing);
+    world.run(SECOND, silent);
+    assert_eq!(world.bodies(client), [&b"as it goes"[..]]);
+}
+
+#[test]
 fn a_drain_that_sends_clients_nowhere_does_not_begin() {
     let (mut world, server, _) = World::pair(5);
     let now = world.now();

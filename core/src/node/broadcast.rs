@@ -147,7 +147,7 @@ impl Node {
                 .get(*link)
                 .is_some_and(|e| matches!(e.link.stage, Stage::Up))
         });
-        let Some(link) = up.filter(|_| session.closing.is_none()) else {
+        let Some(link) = up.filter(|_| !session.is_closed_to_sends()) else {
             outcome.away += 1;
             self.metrics.best_effort_away += 1;
             return;

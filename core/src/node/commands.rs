@@ -211,7 +211,7 @@ impl Node {
     }
 
     /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`]. A session
-    /// that a drain closes already is given no more time than that.
+    /// that a drain closes already is given no more time than that, and takes nothing more to send.
     pub fn close(
         &mut self,
         now: Instant,
@@ -231,7 +231,7 @@ impl Node {
             .sessions
             .get_mut(session)
             .ok_or(CommandError::UnknownSession)?;
-        match &entry.closing {
+        match &mut entry.closing {
             None => {
                 let closing = Closing {
                     code,
@@ -239,16 +239,14 @@ impl Node {
                     retry_after: None,
                     said: false,
                     draining: false,
+                    takes_sends: false,
                 };
                 self.begin_close(now, session, closing, patience);
                 Ok(())
             }
             Some(closing) if closing.draining => {
-                let timer = &mut entry.close_timer;
-                let by = now + patience;
-                if self.timers.deadline(timer).is_none_or(|at| at > by) {
-                    self.timers.set(timer, TimeoutReason::Close(session), by);
-                }
+                closing.takes_sends = false;
+                self.closes_by(session, now + patience);
                 Ok(())
             }
             Some(_) => Err(CommandError::Closing),
@@ -258,8 +256,8 @@ impl Node {
     /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is
     /// finished, and what is not by the deadline comes back. What comes meanwhile and somebody waits
     /// for is rejected as [`crate::StatusCode::UNAVAILABLE`]. A session whose deliveries are not all
-    /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. Ends with
-    /// [`crate::Event::Drained`].
+    /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. One that is being closed
+    /// already goes on as it was told, by the deadline at the latest. Ends with [`crate::Event::Drained`].
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
         let call = Call::Drain {
             deadline: plan.deadline,
@@ -289,8 +287,10 @@ impl Node {
             sent_away: 0,
             reported: false,
         });
-        let sessions: Vec<SessionKey> = self.by_id.values().copied().collect();
-        for key in sessions {
+        for key in self.served_sessions() {
+            if self.closes_by(key, now + deadline) {
+                continue;
+            }
             let frame = Frame::Drain(wire::Drain {
                 deadline_ms: milliseconds(deadline),
                 retry_after_ms: retry_after.map_or(0, milliseconds),
@@ -305,6 +305,7 @@ impl Node {
                 retry_after,
                 said: false,
                 draining: true,
+                takes_sends: true,
             };
             self.begin_close(now, key, closing, deadline);
         }

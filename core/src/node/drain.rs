@@ -11,7 +11,7 @@ use crate::link::Stage;
 use crate::quic::Fault;
 
 use super::commands::{Refusal, names_a_place};
-use super::{Draining, Event, Node};
+use super::{Draining, Event, Node, TimeoutReason};
 
 /// How often a peer may say on one link that it leaves: once is enough, and a few corrections are
 /// no harm.
@@ -106,19 +106,27 @@ impl Node {
         if let Some(draining) = &mut self.draining {
             draining.sent_away = 0;
         }
-        for key in self.draining_sessions() {
+        for key in self.served_sessions() {
             self.close_timeout(now, key);
         }
         self.report_drain();
     }
 
-    fn draining_sessions(&self) -> Vec<SessionKey> {
-        let drained = |s: &super::tables::Session| s.closing.as_ref().is_some_and(|c| c.draining);
-        self.sessions
-            .iter()
-            .filter(|(_, s)| drained(s))
-            .map(|(key, _)| key)
-            .collect()
+    pub(super) fn served_sessions(&self) -> Vec<SessionKey> {
+        self.by_id.values().copied().collect()
+    }
+
+    /// Has a session that is being closed already end by then; `false`: it is not.
+    pub(super) fn closes_by(&mut self, key: SessionKey, by: Instant) -> bool {
+        let session = self.sessions.get_mut(key);
+        let Some(session) = session.filter(|session| session.closing.is_some()) else {
+            return false;
+        };
+        let timer = &mut session.close_timer;
+        if self.timers.deadline(timer).is_none_or(|at| at > by) {
+            self.timers.set(timer, TimeoutReason::Close(key), by);
+        }
+        true
     }
 
     pub(super) fn report_drain(&mut self) {

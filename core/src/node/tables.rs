@@ -69,12 +69,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Whether it takes nothing more to send: it closes, unless this node drains and its application still works
-    /// on what the peer has sent.
+    /// Whether it takes nothing more to send.
     pub(super) fn is_closed_to_sends(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| {
-            let works = closing.draining && !closing.said;
-            !works || self.conversation.deliveries.len() == 0
-        })
+        let idle = self.conversation.deliveries.len() == 0;
+        let closing = self.closing.as_ref();
+        closing.is_some_and(|closing| closing.said || idle || !closing.takes_sends)
     }
 }

@@ -256,6 +256,8 @@ pub(crate) struct Closing {
     pub(crate) said: bool,
     /// This node's drain asked for it.
     pub(crate) draining: bool,
+    /// Its application may send as long as it works on what the peer has sent.
+    pub(crate) takes_sends: bool,
 }
 
 impl Closing {

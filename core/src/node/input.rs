@@ -253,10 +253,7 @@ impl Node {
             return;
         };
         if entry.link.is_closed() {
-            if entry.forget_at.is_some_and(|at| at <= now) {
-                entry.carrier.abandon(&mut self.endpoint);
-                self.forget_link(key);
-            }
+            self.forget_in_time(now, key);
             return;
         }
         if entry.link.peer_close.is_some() {

@@ -45,6 +45,19 @@ impl Node {
         self.link_is_down(now, key, reason);
     }
 
+    /// Forgets a link that has been closed for long enough; says whether it did.
+    pub(super) fn forget_in_time(&mut self, now: Instant, key: LinkKey) -> bool {
+        let Some(entry) = self.links.get_mut(key) else {
+            return false;
+        };
+        let over = entry.link.is_closed() && entry.forget_at.is_some_and(|at| at <= now);
+        if over {
+            entry.carrier.abandon(&mut self.endpoint);
+            self.forget_link(key);
+        }
+        over
+    }
+
     /// Nothing is left to be said or heard on a link.
     pub(super) fn forget_link(&mut self, key: LinkKey) {
         let Some(mut entry) = self.links.remove(key) else {

@@ -140,6 +140,13 @@ impl Node {
                 return;
             }
         };
+        // Its datagrams may have waited for a socket for longer than it was to be kept.
+        if self.forget_in_time(self.now, key) {
+            return;
+        }
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
         // What QUIC finds overdue by now (probes that waited for a handshake's end) or due at once
         // (its pacer) comes with the next timeout, for one that is due when it is set would make
         // the owner of the node spin.

@@ -85,10 +85,10 @@ impl PacketKey for Unpadding {
 /// How much of a payload stands before the padding at its end, if that is worth dropping. `None` as well where
 /// other frames stand there than those that commonly do.
 fn length_without_padding(payload: &[u8]) -> Option<usize> {
-    if payload.last() != Some(&PADDING) {
+    let zeros = zeros_at_the_end(payload);
+    if zeros < WORTH_IT {
         return None;
     }
-    let zeros = zeros_at_the_end(payload);
     let mut rest = payload;
     // The first zeros may be the last frame's own.
     while rest.len() > zeros {

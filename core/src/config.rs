@@ -19,6 +19,8 @@ pub struct Config {
     pub slow_consumer: SlowConsumer,
     /// What a full promise table does with a new promise.
     pub promises_full: PromisesFull,
+    /// What a server does with a new session of a client that has as many as it may.
+    pub sessions_full: SessionsFull,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// QUIC's own settings.
@@ -132,7 +134,7 @@ pub struct Limits {
     pub best_effort_bytes: usize,
     /// Sessions that the server keeps, with or without a link (100,000).
     pub sessions: usize,
-    /// Sessions of one client identity (64).
+    /// Sessions of one client identity (64); what becomes of one more: [`SessionsFull`].
     pub sessions_per_client: usize,
     /// A server's links that nobody has been admitted over, also those that have ended, until they are
     /// forgotten. At so many, first packets of further ones are ignored; clients send them again (4,096).
@@ -207,6 +209,25 @@ pub enum PromisesFull {
     Refuse,
     /// The oldest promise settles as [`crate::Outcome::Evicted`].
     EvictOldest,
+}
+
+/// What happens to a new session when its client has [`Limits::sessions_per_client`] already, with links or
+/// without, or the server has [`Limits::sessions`], some of them its client's. A device that starts again leaves
+/// its last session behind, for as long as that takes to be found dead and [`Timeouts::retention`] more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionsFull {
+    /// Its client is told [`crate::CloseCode::TOO_MANY_SESSIONS`], and tries again later.
+    #[default]
+    Refuse,
+    /// One of the client's sessions ends at once, as [`crate::CloseCode::SUPERSEDED`], and what was queued for it
+    /// comes back: of those without a link, if there are any, the one whose client said hello longest ago. If it has a
+    /// link, its client is told, and does not dial again; one that was away comes back with a new session, which takes
+    /// a place in turn. While one of them is being closed, none ends, and the new one is refused; it comes again.
+    ///
+    /// Made for one session a client, and an id for each device: then whoever came last stays. With more, who
+    /// starts again too soon for its last link to be found dead may end another one of its client's. Of several
+    /// shards each counts its own. Whoever can come under an id can end its sessions: admit by something that proves it.
+    EndOldest,
 }
 
 /// How long things may take.

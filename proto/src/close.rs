@@ -34,8 +34,8 @@ codes! {
     UNKNOWN_SESSION = 10: "The server restarted, or kept the session no longer than its retention time: send again what was not acked.";
     /// The session's token is wrong.
     WRONG_TOKEN = 11: "Somebody presented a session without its secret: start a new session, and look for two clients with one state.";
-    /// Another link has taken the session over.
-    SUPERSEDED = 12: "The same client connected again and took the session over: stop the other copy if that was not meant.";
+    /// Another link has taken the session over, or another session of the client its place.
+    SUPERSEDED = 12: "The same client connected again and took the session over, or its place: stop the other copy if that was not meant.";
     /// The peer was silent for too long.
     HEARTBEAT_TIMEOUT = 13: "The peer was silent for several heartbeat intervals: check the path and the peer's load; clients reconnect.";
     /// A receiver does not keep up.

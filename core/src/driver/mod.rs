@@ -85,7 +85,7 @@ pub mod exports {
         ConfigError, Congestion, Delivery, DeliveryKey, DisconnectReason, DrainPlan, Event,
         Expects, GroupName, Heartbeat, Identity, InvalidName, Lane, Limits, LinkState, Message,
         MetricsSnapshot, Outcome, PersistentKeys, PromiseKey, PromisesFull, Redial, Refusal, Roots,
-        Seed, SendError, SessionId, SessionInfo, SessionKey, SlowConsumer, Status, StatusCode, Tag,
-        Timeouts, TlsError, Transport,
+        Seed, SendError, SessionId, SessionInfo, SessionKey, SessionsFull, SlowConsumer, Status,
+        StatusCode, Tag, Timeouts, TlsError, Transport,
     };
 }

@@ -258,7 +258,7 @@ impl<P: Sharded> ServerBuilder<P> {
     /// * On tokio, that thread's runtime is a `current_thread` one: `block_in_place` panics in a
     ///   handler, and what a handler gives to `tokio::spawn` ends with the shard, not with the runtime
     ///   that started the server.
-    /// * [`crate::Limits`] are each shard's.
+    /// * [`crate::Limits`] are each shard's: sessions of one client too ([`crate::SessionsFull`]).
     /// * Hooks and handlers are called by several threads at once.
     /// * A recording has a file for each shard: `server.0.tlt`, `server.1.tlt`, …
     /// * [`crate::Event::Drained`] is told by each of them.

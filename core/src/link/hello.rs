@@ -13,6 +13,8 @@ use crate::steering::NAMING;
 /// A client's hello, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientHello {
+    /// Above those of all hellos that came to this node before.
+    pub(crate) number: u64,
     pub(crate) client: ClientId,
     pub(crate) fresh: (SessionId, [u8; 16]),
     pub(crate) resume: Option<Resume>,
@@ -36,7 +38,7 @@ pub(crate) type Refused = (CloseCode, String);
 
 impl ClientHello {
     /// Checks everything that can be checked without knowing any session.
-    pub(crate) fn check(hello: wire::Hello) -> Result<Self, Refused> {
+    pub(crate) fn check(hello: wire::Hello, number: u64) -> Result<Self, Refused> {
         if hello.version != wire::VERSION {
             return Err((
                 CloseCode::VERSION_MISMATCH,
@@ -67,6 +69,7 @@ impl ClientHello {
             return Err((CloseCode::UNDECODABLE, reason));
         }
         Ok(Self {
+            number,
             client,
             fresh,
             resume,
@@ -177,11 +180,11 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_code() {
-        assert!(ClientHello::check(hello()).is_ok());
+        assert!(ClientHello::check(hello(), 1).is_ok());
         let code = |change: fn(&mut wire::Hello)| {
             let mut hello = hello();
             change(&mut hello);
-            ClientHello::check(hello).unwrap_err().0
+            ClientHello::check(hello, 1).unwrap_err().0
         };
         assert_eq!(code(|h| h.version = 2), CloseCode::VERSION_MISMATCH);
         assert_eq!(code(|h| h.client_id.clear()), CloseCode::UNDECODABLE);

@@ -195,6 +195,9 @@ metrics! {
     sessions_unknown,
     /// Sessions that were lost: unknown to the server, or not resumed within the retention time.
     sessions_lost,
+    /// Sessions that ended because a newer one of their client has their place
+    /// ([`SessionsFull::EndOldest`](crate::SessionsFull::EndOldest)).
+    sessions_replaced,
     /// Sessions that were closed.
     sessions_closed,
     /// Links that began: connections that were accepted or dialled, admitted or not.

@@ -77,12 +77,23 @@ impl Node {
             return;
         };
         let Closing { code, reason, .. } = closing.clone();
-        let local = closing.disconnect_reason();
+        self.cut_off(now, key, code, &reason);
+    }
+
+    /// Ends a session at once, and its link with it.
+    pub(super) fn cut_off(&mut self, now: Instant, key: SessionKey, code: CloseCode, reason: &str) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let local = DisconnectReason::Local {
+            code,
+            reason: reason.to_owned(),
+        };
         if let Some(link) = session.link.take() {
             if let Some(entry) = self.links.get_mut(link) {
                 entry.link.session = None;
             }
-            self.end_link(now, link, Some((code, &reason)), local.clone());
+            self.end_link(now, link, Some((code, reason)), local.clone());
         }
         self.end_session(now, key, local);
     }

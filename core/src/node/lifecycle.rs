@@ -270,12 +270,7 @@ impl Node {
         self.room.forget(key, &session.room);
         if session.dialing.is_none() && !planted(Bug::LeakSessionSlot) {
             self.by_id.remove(&session.tokens.id);
-            if let Some(count) = self.sessions_of.get_mut(&session.client) {
-                *count -= 1;
-                if *count == 0 {
-                    self.sessions_of.remove(&session.client);
-                }
-            }
+            self.sessions_of.remove(&session.client, key);
         }
         if let Some(dialing) = &mut session.dialing {
             let mut dials = dialing.race.give_up();

@@ -2,6 +2,7 @@
 //! the public face.
 
 mod broadcast;
+mod by_client;
 mod closing;
 mod commands;
 mod control;
@@ -24,6 +25,7 @@ mod roles;
 mod room;
 mod scripted;
 mod tables;
+mod takeover;
 mod tapped;
 #[cfg(test)]
 mod tests;
@@ -54,7 +56,7 @@ use crate::config::Config;
 use crate::dirty::DirtyQueue;
 use crate::error::ConfigError;
 use crate::groups::Groups;
-use crate::id::{ClientId, LinkKey, PromiseKey, SessionId, SessionKey};
+use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::link::alike::Alike;
 use crate::metrics::Metrics;
 use crate::planted::{Bug, planted};
@@ -63,6 +65,7 @@ use crate::seed::SeededRng;
 use crate::tap::Call;
 use crate::timers::{TimerSlot, Timers};
 
+use self::by_client::ByClient;
 use self::failures::Failures;
 use self::half_open::HalfOpen;
 use self::queue::EventQueue;
@@ -92,7 +95,9 @@ pub struct Node {
     sessions: Arena<SessionKey, Session>,
     /// A server's sessions by their name on the wire.
     by_id: BTreeMap<SessionId, SessionKey>,
-    sessions_of: BTreeMap<ClientId, usize>,
+    sessions_of: ByClient,
+    /// How many hellos have come.
+    hellos: u64,
     /// Promises of all sessions.
     promises: usize,
     room: Room,
@@ -224,7 +229,8 @@ impl Node {
             ),
             sessions: Arena::starting_at(SessionKey::first_slot(config.shard.number)),
             by_id: BTreeMap::new(),
-            sessions_of: BTreeMap::new(),
+            sessions_of: ByClient::default(),
+            hellos: 0,
             promises: 0,
             room: Room::default(),
             groups: Groups::new(config.limits.groups, config.limits.groups_per_session),

@@ -8,7 +8,7 @@ use trunkline_proto::control::Frame;
 use crate::config::HEARTBEAT_RANGE;
 use crate::error::{CloseCode, CommandError};
 use crate::heartbeat::Heartbeat;
-use crate::id::{LinkKey, SessionId, SessionKey};
+use crate::id::{ClientId, LinkKey, SessionId, SessionKey};
 use crate::link::hello::{Asked, ClientHello, ServerWelcome};
 use crate::link::{PeerLimits, Stage};
 use crate::planted::{Bug, planted};
@@ -94,7 +94,9 @@ impl Node {
         key: LinkKey,
         hello: wire::Hello,
     ) -> Result<(), Fault> {
-        let hello = ClientHello::check(hello).map_err(|(code, reason)| Fault::new(code, reason))?;
+        self.hellos += 1;
+        let hello = ClientHello::check(hello, self.hellos)
+            .map_err(|(code, reason)| Fault::new(code, reason))?;
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };
@@ -218,7 +220,7 @@ impl Node {
                     self.send_away(now, key);
                     return Ok(());
                 }
-                (self.new_server_session(&hello)?, false)
+                (self.new_server_session(now, &hello)?, false)
             }
         };
         let heartbeat = self.config.heartbeat;
@@ -226,6 +228,8 @@ impl Node {
             return Ok(());
         };
         entry.carrier.admit(&self.endpoint);
+        self.sessions_of
+            .greeted(&hello.client, hello.number, session_key);
         entry.link.session = Some(session_key);
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;
@@ -309,8 +313,11 @@ impl Node {
         Ok(())
     }
 
-    fn new_server_session(&mut self, hello: &ClientHello) -> Result<SessionKey, Fault> {
-        let limits = &self.config.limits;
+    fn new_server_session(
+        &mut self,
+        now: Instant,
+        hello: &ClientHello,
+    ) -> Result<SessionKey, Fault> {
         let (id, token) = hello.fresh;
         if self.by_id.contains_key(&id) {
             return Err(Fault::new(
@@ -318,7 +325,9 @@ impl Node {
                 "a session of this id exists: resume it",
             ));
         }
-        let own = self.sessions_of.get(&hello.client).copied().unwrap_or(0);
+        self.make_room_for(now, hello)?;
+        let limits = &self.config.limits;
+        let own = self.sessions_of.of(&hello.client).len();
         if self.by_id.len() >= limits.sessions || own >= limits.sessions_per_client {
             return Err(Fault::new(
                 CloseCode::TOO_MANY_SESSIONS,
@@ -329,12 +338,11 @@ impl Node {
         let session = self.session(hello.client.clone(), tokens);
         let key = self.sessions.insert_with(|_| session);
         self.by_id.insert(id, key);
-        *self.sessions_of.entry(hello.client.clone()).or_default() += 1;
         self.metrics.sessions_opened += 1;
         Ok(key)
     }
 
-    pub(super) fn session(&self, client: crate::id::ClientId, tokens: Tokens) -> Session {
+    pub(super) fn session(&self, client: ClientId, tokens: Tokens) -> Session {
         Session {
             client,
             tokens,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    CloseCode, Config, ConfigError, Congestion, Event, LinkState, Node, PromisesFull, SlowConsumer,
+    CloseCode, Config, ConfigError, Congestion, Event, LinkState, Node, PromisesFull, SessionsFull,
+    SlowConsumer,
 };
 
 use crate::world::{NodeIndex, World, echo};
@@ -88,7 +89,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// How many fields [`set`] knows.
-const FIELDS: u8 = 46;
+const FIELDS: u8 = 47;
 /// In which a request is answered, and who was broken apart is back.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,6 +159,7 @@ fn set(config: &mut Config, input: &mut Input<'_>) {
         43 => transport.tls_resumption = number & 1 == 1,
         44 => config.shard.number = number as u16,
         45 => config.shard.of = number as u16,
+        46 if number & 1 == 1 => config.sessions_full = SessionsFull::EndOldest,
         _ => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_core::{ClientId, CloseCode, DisconnectReason, SessionKey};
+use trunkline_core::{ClientId, CloseCode, DisconnectReason, SessionKey, SessionsFull};
 
 use super::{Oracle, TICK};
 
@@ -198,7 +198,22 @@ impl Oracle {
             justified |= gives_up || gone || self.closed_since(&state.client, state.since);
         } else {
             let retention = process.config.timeouts.retention;
+            let limit = process.config.limits.sessions_per_client;
+            let in_all = 1 + process.sessions.values().filter(|s| !s.dialled).count();
+            let others = process.sessions.values();
+            let others = others.filter(|other| !other.dialled && other.client == state.client);
             justified |= match reason {
+                // A newer one of its client has its place.
+                DisconnectReason::Local {
+                    code: CloseCode::SUPERSEDED,
+                    ..
+                } if process.config.sessions_full == SessionsFull::EndOldest => {
+                    let others: Vec<_> = others.collect();
+                    let away_first = !state.up || others.iter().all(|other| other.up);
+                    let full =
+                        others.len() + 1 >= limit || in_all >= process.config.limits.sessions;
+                    full && away_first
+                }
                 // It was told so by its client, whose application closed it.
                 DisconnectReason::Peer { .. } => self.closed_since(&state.client, self.start),
                 _ => now + TICK >= state.away + retention && !state.up,

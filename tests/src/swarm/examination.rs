@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use trunkline_core::{CloseCode, DrainPlan, LinkState, SessionId, SessionInfo};
+use trunkline_core::{CloseCode, DrainPlan, LinkState, SessionId, SessionInfo, SessionsFull};
 
 use super::plan::Kind;
 use super::run::Run;
@@ -117,8 +117,9 @@ impl Run<'_> {
         (0..self.plan.servers).any(|server| {
             let held = self.sessions(server);
             let of_client = held.iter().filter(|other| other.client == info.client);
-            let is_full =
-                held.len() >= limits.sessions || of_client.count() >= limits.sessions_per_client;
+            let refuses = self.plan.server.sessions_full == SessionsFull::Refuse;
+            let is_full = held.len() >= limits.sessions
+                || refuses && of_client.count() >= limits.sessions_per_client;
             is_full && held.iter().all(|other| other.id != info.id)
         })
     }

@@ -49,6 +49,7 @@ fields! {
     limits.groups_per_session,
     slow_consumer,
     promises_full,
+    sessions_full,
     timeouts.admission,
     timeouts.retention,
     timeouts.close,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use trunkline_core::Config;
+use trunkline_core::{Config, SessionsFull};
 
 use crate::{Path, Random};
 
@@ -237,6 +237,10 @@ impl Plan {
         }
         // Drawn last, so that what a seed did before stays in it.
         draw::renewals(&mut random, servers + clients, &mut steps);
+        if server.limits.sessions_per_client == 1 && random.chance(0.5) {
+            server.sessions_full = SessionsFull::EndOldest;
+            server.limits.sessions_per_client = random.pick(&[1, 1, 2]);
+        }
         Self {
             seed,
             servers,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    Config, Congestion, Heartbeat, Limits, PromisesFull, Redial, Shard, SlowConsumer, Timeouts,
-    Transport,
+    Config, Congestion, Heartbeat, Limits, PromisesFull, Redial, SessionsFull, Shard, SlowConsumer,
+    Timeouts, Transport,
 };
 
 /// A field that can be written as text and read back exactly.
@@ -52,6 +52,7 @@ pub(super) fn settings(config: &mut Config) -> Vec<(&'static str, &mut dyn Setti
             },
         slow_consumer,
         promises_full,
+        sessions_full,
         timeouts:
             Timeouts {
                 admission,
@@ -104,6 +105,7 @@ pub(super) fn settings(config: &mut Config) -> Vec<(&'static str, &mut dyn Setti
         ("limits.groups_per_session", groups_per_session),
         ("slow_consumer", slow_consumer),
         ("promises_full", promises_full),
+        ("sessions_full", sessions_full),
         ("timeouts.admission", admission),
         ("timeouts.retention", retention),
         ("timeouts.close", close),
@@ -225,6 +227,10 @@ choice!(PromisesFull {
     Refuse = "refuse",
     EvictOldest = "evict-oldest",
 });
+choice!(SessionsFull {
+    Refuse = "refuse",
+    EndOldest = "end-oldest",
+});
 choice!(Congestion {
     Cubic = "cubic",
     NewReno = "new-reno",
@@ -239,6 +245,7 @@ mod tests {
         let mut config = Config {
             slow_consumer: SlowConsumer::KeepLatest,
             promises_full: PromisesFull::EvictOldest,
+            sessions_full: SessionsFull::EndOldest,
             report_sent: true,
             ..Config::default()
         };

@@ -220,9 +220,12 @@ pub enum SessionsFull {
     #[default]
     Refuse,
     /// One of the client's sessions ends at once, as [`crate::CloseCode::SUPERSEDED`], and what was queued for it
-    /// comes back: of those without a link, if there are any, the one whose client said hello longest ago. If it has a
-    /// link, its client is told, and does not dial again; one that was away comes back with a new session, which takes
-    /// a place in turn. While one of them is being closed, none ends, and the new one is refused; it comes again.
+    /// comes back. Which one? Of those without a link, if there are any, or else of all, the one that was made or
+    /// resumed longest ago. If it has a link, its client is told, and does not dial again; one that was away comes back
+    /// with a new session, which takes a place in turn.
+    ///
+    /// While the server knows that one of them is being closed, none ends: the new one is refused as with
+    /// [`Refuse`](Self::Refuse), and comes again.
     ///
     /// Made for one session a client, and an id for each device: then whoever came last stays. With more, who
     /// starts again too soon for its last link to be found dead may end another one of its client's. Of several

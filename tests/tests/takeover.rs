@@ -300,3 +300,55 @@ fn on_a_full_server_a_client_has_its_own_last_ones_place() {
     let other = session(&mut world, other).unwrap();
     assert_eq!(kept(&mut world, server), sorted(vec![new, other]));
 }
+
+#[test]
+fn a_late_decision_ends_one_that_came_before_it_if_there_is_one() {
+    let mut world = World::new(80);
+    world.admission = Admission::Ask;
+    let config = world.config();
+    config.limits.sessions_per_client = 2;
+    config.sessions_full = SessionsFull::EndOldest;
+    config.heartbeat.interval = SECOND;
+    config.timeouts.admission = 60 * SECOND;
+    let server = world.server();
+    let devices = [(); 3].map(|()| world.client());
+    let links = devices.map(|device| {
+        world.connect(device, server, "fleet");
+        asked(&mut world)
+    });
+    let admit = |world: &mut World, link| {
+        let now = world.now();
+        world.node(server).admit(now, link).unwrap();
+        world.run(SECOND, silent);
+    };
+    admit(&mut world, links[0]);
+    admit(&mut world, links[2]);
+    let away = session(&mut world, devices[2]).unwrap();
+    world.kill(devices[2]);
+    world.run(10 * SECOND, silent);
+    admit(&mut world, links[1]);
+    let new = session(&mut world, devices[1]).unwrap();
+    assert_eq!(kept(&mut world, server), sorted(vec![away, new]));
+    assert_eq!(ends(&world, devices[0]), [CloseCode::SUPERSEDED]);
+}
+
+#[test]
+fn a_session_that_was_resumed_is_the_newest_again() {
+    let (mut world, server) = serving(81, 2);
+    let devices = [(); 2].map(|()| device(&mut world, server, "fleet"));
+    let [first, second] = devices.map(|device| session(&mut world, device).unwrap());
+    for (from, to) in [(devices[0], server), (server, devices[0])] {
+        world.cut_after(from, to, Some(0));
+    }
+    world.run(60 * SECOND, silent);
+    for (from, to) in [(devices[0], server), (server, devices[0])] {
+        world.cut_after(from, to, None);
+    }
+    world.run(60 * SECOND, silent);
+    assert!(session(&mut world, devices[0]).is_some());
+    let third = device(&mut world, server, "fleet");
+    let third = session(&mut world, third).unwrap();
+    assert_eq!(kept(&mut world, server), sorted(vec![first, third]));
+    assert_ne!(second, third);
+    assert_eq!(ends(&world, devices[1]), [CloseCode::SUPERSEDED]);
+}

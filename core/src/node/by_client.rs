@@ -16,10 +16,12 @@ impl ByClient {
 
     /// A hello has made a session, or resumed it.
     pub(super) fn greeted(&mut self, client: &ClientId, hello: u64, session: SessionKey) {
-        self.remove(client, session);
         // Most clients have one.
         let one = || Vec::with_capacity(1);
         let own = self.0.entry(client.clone()).or_insert_with(one);
+        let before = own.iter().position(|(_, key)| *key == session);
+        let before = before.map_or(0, |place| own.remove(place).0);
+        let hello = hello.max(before);
         let place = own.partition_point(|(earlier, _)| *earlier < hello);
         own.insert(place, (hello, session));
     }
@@ -51,7 +53,7 @@ mod tests {
     fn who_was_greeted_last_comes_last_whenever_it_is_told() {
         let mut sessions = ByClient::default();
         let [anna, ben] = ["anna", "ben"].map(|name| name.parse().unwrap());
-        for (hello, number) in [(7, 1), (3, 2), (9, 3), (12, 2)] {
+        for (hello, number) in [(7, 1), (3, 2), (9, 3), (12, 2), (8, 3)] {
             sessions.greeted(&anna, hello, session(number));
         }
         sessions.greeted(&ben, 4, session(4));

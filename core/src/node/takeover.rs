@@ -27,17 +27,17 @@ impl Node {
             let session = self.sessions.get(*key);
             session.is_some_and(|session| session.link.is_none())
         };
-        let oldest = own.iter().find(is_away).or(own.first()).copied();
-        let Some((greeted, oldest)) = oldest else {
-            return Ok(());
-        };
-        // Decisions about admission may overtake each other.
-        if greeted > hello.number {
+        // Decisions about admission may overtake each other: who came later stays.
+        let mut older = own.iter().filter(|(number, _)| *number < hello.number);
+        let Some((_, oldest)) = older.clone().find(is_away).or(older.next()).copied() else {
+            if own.is_empty() {
+                return Ok(());
+            }
             return Err(Fault::new(
                 CloseCode::SUPERSEDED,
                 "this client has come once more since this hello",
             ));
-        }
+        };
         self.metrics.sessions_replaced += 1;
         let reason = "a newer session of this client has taken its place";
         self.cut_off(now, oldest, CloseCode::SUPERSEDED, reason);

@@ -228,8 +228,6 @@ impl Node {
             return Ok(());
         };
         entry.carrier.admit(&self.endpoint);
-        self.sessions_of
-            .greeted(&hello.client, hello.number, session_key);
         entry.link.session = Some(session_key);
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;
@@ -301,6 +299,8 @@ impl Node {
         session
             .tokens
             .rotate(shown, Token::new(token), resume.attempt);
+        self.sessions_of
+            .greeted(&hello.client, hello.number, session_key);
         session.conversation.lanes.rewind();
         let old = session.link.take();
         let dropped = session.conversation.link_lost();
@@ -338,6 +338,7 @@ impl Node {
         let session = self.session(hello.client.clone(), tokens);
         let key = self.sessions.insert_with(|_| session);
         self.by_id.insert(id, key);
+        self.sessions_of.greeted(&hello.client, hello.number, key);
         self.metrics.sessions_opened += 1;
         Ok(key)
     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use trunkline_core::{
     Admission, ClientId, ClientRole, CommandError, Config, Delivery, DeliveryKey, Expects,
     GroupName, Key, LinkKey, Node, Origin, PromiseKey, PromisesFull, Roles, Seed, ServerRole,
-    SessionInfo, SessionKey,
+    SessionInfo, SessionKey, SessionsFull,
 };
 
 use crate::Certificates;
@@ -175,6 +175,7 @@ pub(super) fn configuration(seed: u16) -> Config {
     }
     if seed & 32 != 0 {
         config.promises_full = PromisesFull::EvictOldest;
+        config.sessions_full = SessionsFull::EndOldest;
     }
     if seed & 64 != 0 {
         config.timeouts.retention = Duration::from_secs(1);

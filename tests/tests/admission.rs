@@ -356,3 +356,32 @@ fn a_wide_area_request_takes_its_round_trip_and_little_more() {
         "p99 {p99:?}"
     );
 }
+
+#[test]
+fn a_drain_waits_for_whom_it_sends_away_also_where_only_absent_clients_had_sessions() {
+    let mut world = World::new(41);
+    world.admission = Admission::Ask;
+    world.config().heartbeat.interval = SECOND;
+    let (server, gone, client) = (world.server(), world.client(), world.client());
+    world.connect(gone, server, "gone");
+    let link = asked(&mut world);
+    let now = world.now();
+    world.node(server).admit(now, link).unwrap();
+    world.run(SECOND, echo);
+    world.kill(gone);
+    world.run(10 * SECOND, echo);
+    world.connect(client, server, "alice");
+    let _ = asked(&mut world);
+    let now = world.now();
+    let plan = DrainPlan {
+        deadline: 10 * SECOND,
+        retry_after: None,
+        alternative: None,
+    };
+    world.node(server).drain(now, plan).unwrap();
+    let is_drained = |event: &Event| matches!(event, Event::Drained { .. });
+    let drained = std::iter::from_fn(|| world.node(server).poll_event());
+    assert!(!drained.into_iter().any(|event| is_drained(&event)));
+    world.run(SECOND, echo);
+    assert_eq!(world.count(server, is_drained), 1);
+}

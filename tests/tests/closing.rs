@@ -211,6 +211,78 @@ fn a_drain_leaves_a_session_that_is_being_closed_as_it_is() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_a_closing_session_that_nobody_comes_back_to() {
+    for away_before in [true, false] {
+        let mut world = World::new(6);
+        world.config().heartbeat.interval = SECOND;
+        world.config().heartbeat.misses = 2;
+        let (server, client) = (world.server(), world.client());
+        let session = world.connect(client, server, "alice");
+        world.run(SECOND, echo);
+        world.request(client, session, b"work");
+        let mut open = None;
+        world.run(SECOND / 10, |_, _, event| {
+            if let Event::Message(delivery) = event {
+                open = Some(delivery.key);
+            }
+        });
+        let open = open.unwrap();
+        world.kill(client);
+        if away_before {
+            world.run(5 * SECOND, silent);
+        }
+        let now = world.now();
+        let node = world.node(server);
+        let banned = CloseCode(1_001);
+        node.close(now, open.session, banned, "banned").unwrap();
+        let plan = DrainPlan {
+            deadline: 300 * SECOND,
+            retry_after: None,
+            alternative: None,
+        };
+        node.drain(now, plan).unwrap();
+        world.run(4 * SECOND, silent);
+        let local = DisconnectReason::Local {
+            code: banned,
+            reason: "banned".into(),
+        };
+        assert_eq!(ends(&world, server).last(), Some(&local), "{away_before}");
+        let drained = Event::Drained {
+            finished: 0,
+            cut_off: 1,
+        };
+        assert!(world.log(server).iter().any(|(_, e)| *e == drained));
+    }
+}
+
+#[test]
+fn who_is_closed_in_a_drain_is_told_why() {
+    let (mut world, server, client) = World::pair(6);
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.request(client, session, b"work");
+    world.run(SECOND, silent);
+    let served = world.node(server).sessions().next().unwrap().session;
+    let now = world.now();
+    let node = world.node(server);
+    let plan = DrainPlan {
+        deadline: 60 * SECOND,
+        retry_after: Some(SECOND),
+        alternative: None,
+    };
+    node.drain(now, plan).unwrap();
+    let banned = CloseCode(1_001);
+    node.close(now, served, banned, "banned").unwrap();
+    world.run(30 * SECOND, silent);
+    let told = DisconnectReason::Peer {
+        code: banned,
+        reason: "banned".into(),
+        retry_after: None,
+    };
+    assert_eq!(ends(&world, client), [told]);
+}
+
+#[test]
 fn who_is_closed_while_a_drain_waits_for_its_work_is_sent_nothing_more() {
     let (mut world, server, client) = World::pair(6);
     let session = world.connect(client, server, "alice");

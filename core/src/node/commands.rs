@@ -211,7 +211,7 @@ impl Node {
     }
 
     /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`]. A session
-    /// that a drain closes already is given no more time than that, and takes nothing more to send.
+    /// that a drain closes already gets this code and reason, no more time than that, and nothing more to send.
     pub fn close(
         &mut self,
         now: Instant,
@@ -246,7 +246,13 @@ impl Node {
             }
             Some(closing) if closing.draining => {
                 closing.takes_sends = false;
-                self.closes_by(session, now + patience);
+                if !closing.said {
+                    // Only who is told to go elsewhere is told when to come back.
+                    let hint = closing.retry_after;
+                    closing.retry_after = hint.filter(|_| code == CloseCode::GOING_AWAY);
+                    (closing.code, closing.reason) = (code, reason);
+                }
+                self.hurries(now, session, now + patience);
                 Ok(())
             }
             Some(_) => Err(CommandError::Closing),
@@ -284,11 +290,12 @@ impl Node {
             retry_after,
             finished: 0,
             cut_off: 0,
-            sent_away: 0,
+            // Until all are told below.
+            sent_away: 1,
             reported: false,
         });
         for key in self.served_sessions() {
-            if self.closes_by(key, now + deadline) {
+            if self.hurries(now, key, now + deadline) {
                 continue;
             }
             let frame = Frame::Drain(wire::Drain {
@@ -310,7 +317,7 @@ impl Node {
             self.begin_close(now, key, closing, deadline);
         }
         self.send_newcomers_away(now);
-        self.report_drain();
+        self.one_is_sent_away();
         Ok(())
     }
 }

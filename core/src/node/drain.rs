@@ -112,16 +112,25 @@ impl Node {
         self.report_drain();
     }
 
+    /// The sessions of its clients.
     pub(super) fn served_sessions(&self) -> Vec<SessionKey> {
         self.by_id.values().copied().collect()
     }
 
-    /// Has a session that is being closed already end by then; `false`: it is not.
-    pub(super) fn closes_by(&mut self, key: SessionKey, by: Instant) -> bool {
-        let session = self.sessions.get_mut(key);
-        let Some(session) = session.filter(|session| session.closing.is_some()) else {
+    /// Has a session that is being closed already end by then; `false`: it is not. While this node drains, nobody
+    /// comes back to one that has no link.
+    pub(super) fn hurries(&mut self, now: Instant, key: SessionKey, by: Instant) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
+        let Some(closing) = &session.closing else {
+            return false;
+        };
+        if session.link.is_none() {
+            let reason = closing.disconnect_reason();
+            self.end_session(now, key, reason);
+            return true;
+        }
         let timer = &mut session.close_timer;
         if self.timers.deadline(timer).is_none_or(|at| at > by) {
             self.timers.set(timer, TimeoutReason::Close(key), by);

@@ -118,6 +118,8 @@ impl Node {
         if session.link != Some(key) {
             return;
         }
+        // A server that drains lets nobody in again.
+        let for_good = self.draining.is_some() && session.dialing.is_none();
         session.link = None;
         session.connected_since = None;
         session.receipt_due = false;
@@ -134,7 +136,7 @@ impl Node {
         if let Some(closing) = session
             .closing
             .as_ref()
-            .filter(|closing| closing.draining || session.conversation.is_quiet())
+            .filter(|_| for_good || session.conversation.is_quiet())
         {
             let reason = closing.disconnect_reason();
             self.end_session(now, session_key, reason);

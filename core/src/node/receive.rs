@@ -314,7 +314,7 @@ impl Node {
         if let Some(inbox) = session.conversation.lanes.inbox_mut(lane) {
             inbox.owe(bytes);
         }
-        let draining = session.closing.as_ref().is_some_and(|c| c.draining);
+        let draining = self.draining.is_some() && session.dialing.is_none();
         if draining && promise != 0 {
             // Whoever waits is told to ask again elsewhere; what nobody waits for is taken still.
             let reason = "the server is going away, and has not started";

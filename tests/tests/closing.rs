@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, LinkState, Message,
-    Node, Refusal, Tag,
+    Admission, CloseCode, CommandError, DeliveryKey, DisconnectReason, DrainPlan, Event, LinkState,
+    Message, Node, PromiseKey, Refusal, Tag,
 };
 use trunkline_proto::ALTERNATIVE_MAX;
 use trunkline_testkit::{NodeIndex, World, echo, silent};
@@ -15,6 +15,29 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn message(body: impl Into<bytes::Bytes>) -> Message {
     Message::new(Tag::of("test.Said"), body)
+}
+
+/// A client comes whose request the server's application works on.
+fn working(world: &mut World, client: NodeIndex, server: NodeIndex) -> (PromiseKey, DeliveryKey) {
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    let promise = world.request(client, session, b"work");
+    let mut open = None;
+    world.run(SECOND / 10, |_, _, event| {
+        if let Event::Message(delivery) = event {
+            open = Some(delivery.key);
+        }
+    });
+    (promise, open.unwrap())
+}
+
+/// A drain that takes so long at most.
+fn within(deadline: Duration) -> DrainPlan {
+    DrainPlan {
+        deadline,
+        retry_after: None,
+        alternative: None,
+    }
 }
 
 #[test]
@@ -63,15 +86,7 @@ fn closing_loses_nothing_that_was_sent_before() {
 #[test]
 fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsewhere() {
     let (mut world, server, client) = World::pair(6);
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    let promise = world.request(client, session, b"work");
-    let mut open = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Message(delivery) = event {
-            open = Some(delivery.key);
-        }
-    });
+    let (promise, open) = working(&mut world, client, server);
     let now = world.now();
     let plan = DrainPlan {
         deadline: 10 * SECOND,
@@ -81,10 +96,7 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
     world.node(server).drain(now, plan).unwrap();
     world.run(SECOND, silent);
     let now = world.now();
-    world
-        .node(server)
-        .reply(now, open.unwrap(), Tag(1), "done")
-        .unwrap();
+    world.node(server).reply(now, open, Tag(1), "done").unwrap();
     world.run(SECOND, silent);
     assert_eq!(
         world.outcome(client, promise).as_deref(),
@@ -116,22 +128,10 @@ fn a_draining_server_finishes_what_is_in_flight_and_its_client_starts_over_elsew
 #[test]
 fn who_still_works_for_a_client_can_send_to_it_while_its_server_drains() {
     let (mut world, server, client) = World::pair(6);
-    let session = world.connect(client, server, "alice");
     let _ = world.connect(client, server, "idle");
-    world.run(SECOND, echo);
-    let promise = world.request(client, session, b"work");
-    let mut open = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Message(delivery) = event {
-            open = Some(delivery.key);
-        }
-    });
-    let (now, open) = (world.now(), open.unwrap());
-    let plan = DrainPlan {
-        deadline: 10 * SECOND,
-        retry_after: None,
-        alternative: None,
-    };
+    let (promise, open) = working(&mut world, client, server);
+    let now = world.now();
+    let plan = within(10 * SECOND);
     let mut others = world.node(server).sessions().map(|info| info.session);
     let idle = others.find(|key| *key != open.session).unwrap();
     drop(others);
@@ -171,24 +171,12 @@ fn who_still_works_for_a_client_can_send_to_it_while_its_server_drains() {
 fn a_drain_leaves_a_session_that_is_being_closed_as_it_is() {
     for (deadline, ends_after) in [(60 * SECOND, 5), (2 * SECOND, 2)] {
         let (mut world, server, client) = World::pair(6);
-        let session = world.connect(client, server, "alice");
-        world.run(SECOND, echo);
-        world.request(client, session, b"work");
-        let mut open = None;
-        world.run(SECOND, |_, _, event| {
-            if let Event::Message(delivery) = event {
-                open = Some(delivery.key);
-            }
-        });
-        let (now, open) = (world.now(), open.unwrap());
+        let (_, open) = working(&mut world, client, server);
+        let now = world.now();
         let node = world.node(server);
         let banned = CloseCode(1_001);
         node.close(now, open.session, banned, "banned").unwrap();
-        let plan = DrainPlan {
-            deadline,
-            retry_after: None,
-            alternative: None,
-        };
+        let plan = within(deadline);
         node.drain(now, plan).unwrap();
         let refused = node.send(now, open.session, message("more"));
         assert_eq!(refused.unwrap_err().error, CommandError::Closing);
@@ -217,16 +205,7 @@ fn a_drain_does_not_wait_for_a_closing_session_that_nobody_comes_back_to() {
         world.config().heartbeat.interval = SECOND;
         world.config().heartbeat.misses = 2;
         let (server, client) = (world.server(), world.client());
-        let session = world.connect(client, server, "alice");
-        world.run(SECOND, echo);
-        world.request(client, session, b"work");
-        let mut open = None;
-        world.run(SECOND / 10, |_, _, event| {
-            if let Event::Message(delivery) = event {
-                open = Some(delivery.key);
-            }
-        });
-        let open = open.unwrap();
+        let (_, open) = working(&mut world, client, server);
         world.kill(client);
         if away_before {
             world.run(5 * SECOND, silent);
@@ -235,11 +214,7 @@ fn a_drain_does_not_wait_for_a_closing_session_that_nobody_comes_back_to() {
         let node = world.node(server);
         let banned = CloseCode(1_001);
         node.close(now, open.session, banned, "banned").unwrap();
-        let plan = DrainPlan {
-            deadline: 300 * SECOND,
-            retry_after: None,
-            alternative: None,
-        };
+        let plan = within(300 * SECOND);
         node.drain(now, plan).unwrap();
         world.run(4 * SECOND, silent);
         let local = DisconnectReason::Local {
@@ -285,22 +260,10 @@ fn who_is_closed_in_a_drain_is_told_why() {
 #[test]
 fn who_is_closed_while_a_drain_waits_for_its_work_is_sent_nothing_more() {
     let (mut world, server, client) = World::pair(6);
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, echo);
-    world.request(client, session, b"work");
-    let mut open = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Message(delivery) = event {
-            open = Some(delivery.key);
-        }
-    });
-    let (now, open) = (world.now(), open.unwrap());
+    let (_, open) = working(&mut world, client, server);
+    let now = world.now();
     let node = world.node(server);
-    let plan = DrainPlan {
-        deadline: 10 * SECOND,
-        retry_after: None,
-        alternative: None,
-    };
+    let plan = within(10 * SECOND);
     node.drain(now, plan).unwrap();
     let best_effort = message("as it goes");
     node.send_best_effort(now, open.session, best_effort, None)
@@ -367,11 +330,7 @@ fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_wh
     world.request(client, session, b"work");
     world.run(SECOND, silent);
     let now = world.now();
-    let plan = DrainPlan {
-        deadline: 10 * SECOND,
-        retry_after: None,
-        alternative: None,
-    };
+    let plan = within(10 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     world.run(SECOND, silent);
     let (before, now) = (world.log(server).len(), world.now());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_core::{ClientId, CloseCode, DisconnectReason, SessionKey, SessionsFull};
 
-use super::{Oracle, TICK};
+use super::{Oracle, Process, TICK};
 
 /// Faults that only an unsound peer commits.
 const FAULTS: [CloseCode; 9] = [
@@ -219,12 +219,29 @@ impl Oracle {
                 _ => now + TICK >= state.away + retention && !state.up,
             };
         }
+        justified |= state.dialled && self.is_replaced(&state.client, reason);
         self.closed.insert(state.client.clone(), now);
         if !justified {
             let client = &state.client;
             let what = format!("{session:?} of node {node} ({client}) ended untimely: {reason}");
             self.violation(now, 6, what);
         }
+    }
+
+    /// A server that lets a client's newest sessions stay has one, and says so to an older one.
+    fn is_replaced(&self, client: &ClientId, reason: &DisconnectReason) -> bool {
+        let said = matches!(
+            reason,
+            DisconnectReason::Peer {
+                code: CloseCode::SUPERSEDED,
+                ..
+            }
+        );
+        let ends_oldest =
+            |process: &&Process| process.config.sessions_full == SessionsFull::EndOldest;
+        let servers = self.processes.values().filter(ends_oldest);
+        let mut served = servers.flat_map(|process| process.sessions.values());
+        said && served.any(|state| !state.dialled && state.client == *client)
     }
 
     fn closed_since(&self, client: &ClientId, since: Instant) -> bool {

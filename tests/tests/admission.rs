@@ -5,13 +5,12 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, LinkKey, PromiseKey,
-    Refusal,
+    Admission, CloseCode, CommandError, DisconnectReason, DrainPlan, Event, PromiseKey, Refusal,
 };
 use trunkline_proto::Close;
 use trunkline_proto::control::Frame;
 use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
-use trunkline_testkit::{NodeIndex, World, echo};
+use trunkline_testkit::{NodeIndex, World, drain_within, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,17 +20,6 @@ fn asking(seed: u64) -> (World, NodeIndex, NodeIndex) {
     let server = world.server();
     let client = world.client();
     (world, server, client)
-}
-
-/// The link that the server is asked about within a second.
-fn asked(world: &mut World) -> LinkKey {
-    let mut asked = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Admission(request) = event {
-            asked = Some(request.link);
-        }
-    });
-    asked.unwrap()
 }
 
 #[test]
@@ -120,7 +108,7 @@ fn a_client_that_is_refused_when_it_asks_for_its_session_asks_for_it_again() {
     let (mut world, server, client) = asking(3);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
-    let asked = asked(&mut world);
+    let asked = world.asked();
     world.direction(server, client).cut = true;
     let now = world.now();
     world.node(server).admit(now, asked).unwrap();
@@ -213,7 +201,7 @@ fn what_waits_for_a_server_that_goes_away_gets_to_the_one_that_follows() {
     let (mut world, server, client) = asking(5);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
-    let asked = asked(&mut world);
+    let asked = world.asked();
     let now = world.now();
     let plan = DrainPlan {
         deadline: SECOND,
@@ -293,7 +281,7 @@ fn a_client_that_slept_through_its_refusal_reads_why() {
     let (mut world, server, client) = asking(7);
     let session = world.connect(client, server, "alice");
     let promise = world.request(client, session, b"ping");
-    let asked = asked(&mut world);
+    let asked = world.asked();
     world.pause(client);
     let now = world.now();
     let refusal = Refusal {
@@ -364,20 +352,16 @@ fn a_drain_waits_for_whom_it_sends_away_also_where_only_absent_clients_had_sessi
     world.config().heartbeat.interval = SECOND;
     let (server, gone, client) = (world.server(), world.client(), world.client());
     world.connect(gone, server, "gone");
-    let link = asked(&mut world);
+    let link = world.asked();
     let now = world.now();
     world.node(server).admit(now, link).unwrap();
     world.run(SECOND, echo);
     world.kill(gone);
     world.run(10 * SECOND, echo);
     world.connect(client, server, "alice");
-    let _ = asked(&mut world);
+    let _ = world.asked();
     let now = world.now();
-    let plan = DrainPlan {
-        deadline: 10 * SECOND,
-        retry_after: None,
-        alternative: None,
-    };
+    let plan = drain_within(10 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     let is_drained = |event: &Event| matches!(event, Event::Drained { .. });
     let drained = std::iter::from_fn(|| world.node(server).poll_event());

@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Admission, CloseCode, DeliveryKey, DisconnectReason, DrainPlan, Event, LinkKey, LinkState,
-    Message, SessionId, SessionsFull, Tag,
+    Admission, CloseCode, DisconnectReason, Event, LinkState, Message, SessionId, SessionsFull, Tag,
 };
-use trunkline_testkit::{NodeIndex, World, silent};
+use trunkline_testkit::{NodeIndex, World, drain_within, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -161,17 +160,6 @@ fn a_client_whose_session_gave_way_while_it_was_away_takes_the_place_back() {
     assert_eq!(ends(&world, second), [CloseCode::SUPERSEDED]);
 }
 
-/// Whom the server is asked about in a second.
-fn asked(world: &mut World) -> LinkKey {
-    let mut asked = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Admission(request) = event {
-            asked = Some(request.link);
-        }
-    });
-    asked.unwrap()
-}
-
 #[test]
 fn a_decision_that_comes_late_does_not_let_an_older_hello_end_a_newer_ones_session() {
     let mut world = World::new(75);
@@ -181,11 +169,11 @@ fn a_decision_that_comes_late_does_not_let_an_older_hello_end_a_newer_ones_sessi
     let server = world.server();
     let device = world.client();
     world.connect(device, server, "device");
-    let early = asked(&mut world);
+    let early = world.asked();
     world.kill(device);
     world.start_process(device);
     world.connect(device, server, "device");
-    let late = asked(&mut world);
+    let late = world.asked();
     let now = world.now();
     world.node(server).admit(now, late).unwrap();
     world.run(SECOND, silent);
@@ -208,17 +196,6 @@ fn a_decision_that_comes_late_does_not_let_an_older_hello_end_a_newer_ones_sessi
     );
 }
 
-/// A delivery that the server's application has not answered.
-fn unanswered(world: &mut World) -> DeliveryKey {
-    let mut open = None;
-    world.run(SECOND, |_, _, event| {
-        if let Event::Message(delivery) = event {
-            open = Some(delivery.key);
-        }
-    });
-    open.unwrap()
-}
-
 #[test]
 fn what_a_client_said_before_it_closed_is_dealt_with_before_its_next_session_comes_in() {
     let (mut world, server) = serving(76, 1);
@@ -230,7 +207,7 @@ fn what_a_client_said_before_it_closed_is_dealt_with_before_its_next_session_com
     node.send(now, old.session, said).unwrap();
     node.close(now, old.session, CloseCode::NORMAL, "done")
         .unwrap();
-    let open = unanswered(&mut world);
+    let open = world.unanswered();
     world.connect(client, server, "device");
     world.run(SECOND, silent);
     assert_eq!(kept(&mut world, server), [old.id]);
@@ -248,7 +225,7 @@ fn a_session_that_its_server_closes_ends_as_that_said() {
     let first = device(&mut world, server, "twin");
     let asks = world.node(first).sessions().next().unwrap();
     world.request(first, asks.session, b"?");
-    let open = unanswered(&mut world);
+    let open = world.unanswered();
     let now = world.now();
     let node = world.node(server);
     let banned = CloseCode(1_001);
@@ -267,13 +244,9 @@ fn a_server_that_drains_ends_nobody_for_a_newcomer() {
     let first = device(&mut world, server, "twin");
     let asks = world.node(first).sessions().next().unwrap();
     world.request(first, asks.session, b"?");
-    let open = unanswered(&mut world);
+    let open = world.unanswered();
     let now = world.now();
-    let plan = DrainPlan {
-        deadline: 60 * SECOND,
-        retry_after: None,
-        alternative: None,
-    };
+    let plan = drain_within(60 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     let second = device(&mut world, server, "twin");
     assert_eq!(session(&mut world, second), None);
@@ -314,7 +287,7 @@ fn a_late_decision_ends_one_that_came_before_it_if_there_is_one() {
     let devices = [(); 3].map(|()| world.client());
     let links = devices.map(|device| {
         world.connect(device, server, "fleet");
-        asked(&mut world)
+        world.asked()
     });
     let admit = |world: &mut World, link| {
         let now = world.now();

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::{
-    ClientId, CommandError, Dial, Event, Expects, Message, Node, Outcome, PromiseKey, SessionKey,
-    Tag,
+    ClientId, CommandError, DeliveryKey, Dial, DisconnectReason, DrainPlan, Event, Expects,
+    LinkKey, Message, Node, Outcome, PromiseKey, SessionKey, Tag,
 };
 
 use super::{Happened, NodeIndex, World};
@@ -25,6 +25,15 @@ pub fn echo(node: &mut Node, now: Instant, event: &Event) {
 /// Answers nothing.
 pub fn silent(_: &mut Node, _: Instant, _: &Event) {}
 
+/// A drain that takes so long at most, and sends clients nowhere.
+pub fn drain_within(deadline: Duration) -> DrainPlan {
+    DrainPlan {
+        deadline,
+        retry_after: None,
+        alternative: None,
+    }
+}
+
 impl World {
     /// A world of a server and a client that follows from the seed.
     pub fn pair(seed: u64) -> (Self, NodeIndex, NodeIndex) {
@@ -32,6 +41,46 @@ impl World {
         let server = world.server();
         let client = world.client();
         (world, server, client)
+    }
+
+    /// The link about whose admission an application is asked within a second; nothing is answered meanwhile.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
+    pub fn asked(&mut self) -> LinkKey {
+        let mut asked = None;
+        self.run(Duration::from_secs(1), |_, _, event| {
+            if let Event::Admission(request) = event {
+                asked = Some(request.link);
+            }
+        });
+        asked.expect("somebody is asked about a client")
+    }
+
+    /// A message that comes within a tenth of a second, and is not answered.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
+    pub fn unanswered(&mut self) -> DeliveryKey {
+        let mut open = None;
+        self.run(Duration::from_millis(100), |_, _, event| {
+            if let Event::Message(delivery) = event {
+                open = Some(delivery.key);
+            }
+        });
+        open.expect("a message comes")
+    }
+
+    /// Why links of a node's sessions have ended so far.
+    pub fn disconnects(&self, index: NodeIndex) -> Vec<DisconnectReason> {
+        let log = self.log(index).iter();
+        log.filter_map(|(_, event)| match event {
+            Event::Disconnected { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+        .collect()
     }
 
     /// A client's new session with a server.

@@ -191,6 +191,24 @@ fn the_nodes_own_clock_judges_certificates() {
 }
 
 #[test]
+fn a_certificate_that_was_accepted_is_judged_anew() {
+    let authority = Authority::new("ca");
+    let scene = Scene::new(&authority, authority.issue_ecdsa(&["localhost"]).identity());
+    for _ in 0..2 {
+        assert!(scene.play(1).connected());
+    }
+    let late = sources_at(1, now() + 60 * DAY, None);
+    let outcome = scene.play_with(&late, &sources(2));
+    assert!(outcome.why().contains("expired"), "{}", outcome.why());
+    let outcome = Scene {
+        client_trusts: Authority::new("ca").roots(),
+        ..scene
+    }
+    .play(1);
+    assert!(outcome.why().contains("BadSignature"), "{}", outcome.why());
+}
+
+#[test]
 fn an_identity_is_not_taken_outside_of_its_time() {
     let authority = Authority::new("ca");
     let leaf = authority.issue(&["localhost"]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
 
+use super::checked::signature_algorithms;
 use super::exchange::SeededX25519;
 use super::scope::draw;
 
@@ -21,6 +22,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
         ],
         kx_groups: vec![&SeededX25519],
         secure_random: &SessionRandom,
+        signature_verification_algorithms: signature_algorithms(),
         ..aws_lc_rs::default_provider()
     })
 }

@@ -69,7 +69,8 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 
 /// The command whose help would have helped.
 fn asked_command() -> String {
-    let given: Vec<String> = std::env::args().skip(1).collect();
+    let given = std::env::args_os().skip(1);
+    let given: Vec<String> = given.filter_map(|word| word.into_string().ok()).collect();
     let known = CommandLine::command();
     let command = given
         .iter()

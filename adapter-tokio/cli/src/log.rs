@@ -45,6 +45,8 @@ pub(crate) fn start(log: &Log) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&log.filter))
         .with_writer(std::io::stderr)
+        // It would be told on standard error, and a server that nobody listens to would panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // It fails only when logging was started already.
     let _ = if log.is_json() {

@@ -10,6 +10,7 @@ pub(crate) fn stop_requested() -> impl Future<Output = ()> {
 /// Every such wish from the beginning on, so that a second one is not missed.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
+    asked: u32,
     #[cfg(unix)]
     interrupt: Option<tokio::signal::unix::Signal>,
     #[cfg(unix)]
@@ -24,26 +25,36 @@ impl StopSignals {
         {
             use tokio::signal::unix::{SignalKind, signal};
             Self {
+                asked: 0,
                 interrupt: signal(SignalKind::interrupt()).ok(),
                 terminate: signal(SignalKind::terminate()).ok(),
             }
         }
         #[cfg(not(unix))]
-        Self {}
+        Self { asked: 0 }
     }
 
     /// Waits for the next one. Cancel-safe.
-    #[cfg(unix)]
     pub(crate) async fn next(&mut self) {
+        self.received().await;
+        self.asked += 1;
+    }
+
+    /// Whether there were two: the first asks for an orderly end, the second for one at once.
+    pub(crate) fn at_once(&self) -> bool {
+        self.asked > 1
+    }
+
+    #[cfg(unix)]
+    async fn received(&mut self) {
         tokio::select! {
             () = received(&mut self.interrupt) => {}
             () = received(&mut self.terminate) => {}
         }
     }
 
-    /// Waits for the next one. Cancel-safe.
     #[cfg(not(unix))]
-    pub(crate) async fn next(&mut self) {
+    async fn received(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -21,6 +21,7 @@ use serde_json::Value;
 use support::{assert_one_line, run};
 use traces::first_records;
 use trunkline_core::tap::{Body, LinkNote};
+use trunkline_core::trace::Saver;
 use trunkline_core::trace::{Reader, Record, Recorded, Writer};
 use trunkline_tokio::{
     Admit, Answer, Client, Config, Identity, Message, Recording, Roots, Seed, Server, Service,
@@ -441,13 +442,16 @@ async fn a_recording_overwrites_nothing_and_leaves_nothing_behind_when_nothing_s
     let (pem, key) = (certificate.pem(), key.serialize_pem());
     let identity = Identity::from_pem(pem.as_bytes(), key.as_bytes(), "test").expect("a pair");
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = |recording: &Path| {
+    let server = |recording: Recording| {
         Server::bind(socket.local_addr().unwrap())
             .identity(identity.clone())
             .admission(Admit::open())
             .record(recording)
     };
-    let error = server(&taken).await.expect_err("refused").to_string();
+    let error = server(Recording::from(&*taken))
+        .await
+        .expect_err("refused")
+        .to_string();
     assert!(
         error.contains("taken.tlt") && error.contains("not overwritten"),
         "{error}"
@@ -455,7 +459,13 @@ async fn a_recording_overwrites_nothing_and_leaves_nothing_behind_when_nothing_s
     assert_eq!(fs::read(&taken).unwrap(), b"mine");
     // The address is in use.
     let fresh = directory.path().join("fresh.tlt");
-    let error = server(&fresh).await.expect_err("refused").to_string();
-    assert!(error.contains("cannot bind"), "{error}");
-    assert!(!fresh.exists());
+    let saver = Saver::default();
+    for recording in [
+        Recording::from(&*fresh),
+        Recording::to(&fresh).last(Duration::from_secs(60), &saver),
+    ] {
+        let error = server(recording).await.expect_err("refused").to_string();
+        assert!(error.contains("cannot bind"), "{error}");
+        assert!(!fresh.exists());
+    }
 }

@@ -9,9 +9,10 @@ mod traces;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::Value;
-use support::{assert_one_line, run};
+use support::{assert_one_line, run, trunkline};
 use traces::first_records;
 use trunkline_core::trace::{Beginning, Build, Header, Reader, Record, Writer};
 
@@ -198,6 +199,21 @@ fn what_was_not_looked_at_is_not_called_identical() {
     let output = run(&["replay", &name, "--cut-short"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).expect("text"), text);
+
+    // Nor does it depend on who reads what is said about it.
+    let mut child = trunkline(&["replay", &name, "--events"]);
+    let mut child = child.stdout(Stdio::piped()).spawn().expect("started");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("ended").code(), Some(2));
+    let output = run(&[
+        "trace",
+        "redact",
+        &name,
+        &directory.path().join("less.tlt").display().to_string(),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let noted = String::from_utf8_lossy(&output.stderr);
+    assert!(noted.contains("is cut short"), "{noted}");
 
     // A length that announces more than there is is no cut: all that follows would seem to be in it.
     let mut flipped = whole.clone();

@@ -56,6 +56,15 @@ fn flags_that_do_not_go_together_are_one_line() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_text_is_one_line() {
+    let word: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"gr\xfc\xdfe");
+    let mut command = trunkline(&["send", "localhost:4433"]);
+    let output = command.arg(word).output().expect("the program starts");
+    assert_one_line(&output, 2, &["trunkline send --help"]);
+}
+
 #[test]
 fn missing_and_unknown_words_are_one_line() {
     assert_one_line(

@@ -63,7 +63,7 @@ pub use format::{
     Writer,
 };
 pub use record::{Recorder, StartError};
-pub use redact::{RedactError, redact};
+pub use redact::{RedactError, Redacted, redact};
 pub use replay::{Replay, replay};
 pub use report::{Difference, Report};
 pub use ring::Saver;

@@ -3,12 +3,22 @@
 
 use std::io::{Read, Write};
 
-use super::format::{Header, Reader, Recorded, TraceError, Writer};
+use super::format::{Ending, Header, Reader, Recorded, TraceError, Writer};
 use super::record::BUFFER;
 use crate::tap::BodyKey;
 
-/// Copies a trace without what bodies and credentials hold, and says how many records it has. It
-/// replays as the whole one does. `key` is 32 bytes that nobody can guess, from the operating system, and
+/// What a redacted trace holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redacted {
+    /// How many records.
+    pub records: u64,
+    /// How the trace ends that it was made from. What stands behind the last whole record of one that is
+    /// cut short is not in it.
+    pub ending: Ending,
+}
+
+/// Copies a trace without what bodies and credentials hold. It replays as the whole one does. `key` is 32 bytes that nobody can guess, from the operating system, and
 /// that are kept nowhere: by it, equal bodies get equal hashes, of which nothing else can be learned.
 /// Hashes that stand in the trace already get others, too, so that it cannot be compared with them.
 ///
@@ -16,7 +26,11 @@ use crate::tap::BodyKey;
 /// it on once the node has ended and its sessions' retention is over.
 ///
 /// A wire trace is refused: its seed decrypts every datagram in it.
-pub fn redact(input: impl Read, output: impl Write, key: [u8; 32]) -> Result<u64, RedactError> {
+pub fn redact(
+    input: impl Read,
+    output: impl Write,
+    key: [u8; 32],
+) -> Result<Redacted, RedactError> {
     let mut reader = Reader::new(input)?;
     let Recorded::Link { draws, roles, .. } = &reader.header().recorded else {
         return Err(RedactError::Wire);
@@ -39,7 +53,11 @@ pub fn redact(input: impl Read, output: impl Write, key: [u8; 32]) -> Result<u64
         writer.write(&record).map_err(RedactError::Write)?;
     }
     writer.flush().map_err(RedactError::Write)?;
-    Ok(records)
+    Ok(Redacted {
+        records,
+        // It has been read to its end.
+        ending: reader.ending().unwrap_or(Ending::Open),
+    })
 }
 
 /// Why a trace was not redacted.

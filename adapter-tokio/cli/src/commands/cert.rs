@@ -184,25 +184,24 @@ fn write_all(directory: &Path, planned: &[Planned]) -> Result<(), Failure> {
     };
     fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
     for file in planned {
-        write(file).map_err(|error| failed(&file.path, error))?;
+        write(directory, file).map_err(|error| failed(&file.path, error))?;
     }
     Ok(())
 }
 
 /// Writes a file that was not there, or that is to be replaced: a new file, so that neither an old
-/// one's permissions nor a link decide who can read a key.
-fn write(file: &Planned) -> io::Result<()> {
-    match fs::remove_file(&file.path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
+/// one's permissions nor a link decide who can read a key. It has its name once it is whole.
+fn write(directory: &Path, file: &Planned) -> io::Result<()> {
+    let mut new = tempfile::Builder::new();
     #[cfg(unix)]
-    if file.secret {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    options.open(&file.path)?.write_all(file.text.as_bytes())
+    let mode =
+        std::os::unix::fs::PermissionsExt::from_mode(if file.secret { 0o600 } else { 0o666 });
+    #[cfg(unix)]
+    new.permissions(mode);
+    let mut new = new.tempfile_in(directory)?;
+    new.write_all(file.text.as_bytes())?;
+    new.persist(&file.path)?;
+    Ok(())
 }
 
 fn refused(error: CertificateError) -> Failure {

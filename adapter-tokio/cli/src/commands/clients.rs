@@ -74,11 +74,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         .request::<ClientsReply>(&ClientsRequest {})
         .timeout(PATIENCE);
     let asked = tokio::select! {
-        asked = asked.into_future() => asked,
-        () = stop.next() => return Err(Failure::interrupted()),
+        asked = asked.into_future() => Some(asked),
+        () = stop.next() => None,
     };
     connection.close(&mut stop).await;
-    let reply = asked.map_err(|error| {
+    let reply = asked.ok_or_else(Failure::interrupted)?.map_err(|error| {
         let error = printable(&error.to_string());
         Failure::failed(format!("the server does not list its clients: {error}"))
     })?;

@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         replay = replay.until(record);
     }
     if arguments.events {
-        other_build(&replay.header().build)?;
+        shown = other_build(&replay.header().build);
         replay = replay.on_event(|since, event| {
             if shown.is_ok() {
                 shown = output::result(&format!("{} {event}", moment(since)));
@@ -129,14 +129,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         });
     }
     let report = replay.run(Instant::now()).map_err(refused)?;
-    shown?;
-    if arguments.json {
-        let own = Build::own();
-        output::json(&outcome(&report, &own))?;
-    } else if arguments.events {
-        output::result(&report.verdict().to_string())?;
-    } else {
-        output::result(&report.to_string())?;
+    let shown = shown.and_then(|()| {
+        if arguments.json {
+            output::json(&outcome(&report, &Build::own()))
+        } else if arguments.events {
+            output::result(&report.verdict().to_string())
+        } else {
+            output::result(&report.to_string())
+        }
+    });
+    match shown {
+        // What the trace is worth does not depend on who reads it to the end.
+        Ok(()) | Err(Failure::OutputClosed) => {}
+        Err(failure) => return Err(failure),
     }
     match report.ending {
         _ if !report.is_identical() => Err(Failure::Silent(1)),

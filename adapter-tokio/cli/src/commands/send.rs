@@ -24,7 +24,7 @@ EXIT STATUS
   1  something was rejected, timed out, lost or came back, or a promise was broken ('trunkline request
      --help' says how), or there was no connection
   2  the command line or a file cannot be used
-  130  interrupted before there was a connection
+  130  interrupted before there was a connection, or before all was sent
 
 EXAMPLES
   A message that the server has accepted when the command ends
@@ -157,9 +157,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             failed.push(format!("{} {what}", grouped(count)));
         }
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::failed(failed.join(", ")))
+    match failed.is_empty() {
+        true if finished.stopped_early => Err(Failure::interrupted()),
+        true => Ok(()),
+        false => Err(Failure::failed(failed.join(", "))),
     }
 }

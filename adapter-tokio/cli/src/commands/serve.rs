@@ -107,6 +107,9 @@ enum Admission {
     MutualTls,
 }
 
+/// How long a server that is to end at once waits for somebody to read what it has told.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// Serves until the user has seen enough.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut stop = StopSignals::listen();
@@ -138,11 +141,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         () = stop.next() => None,
     };
     let metrics = server.metrics().await.map_err(Failure::failed)?;
-    if drained.is_some() {
-        server.close().await;
-    }
-    let summary = Summary::new(&state.counts, &metrics, drained, journal.since_start());
-    journal.end(writer).await?;
+    let ending = async {
+        if drained.is_some() {
+            server.close().await;
+        }
+        let summary = Summary::new(&state.counts, &metrics, drained, journal.since_start());
+        journal.end(writer).await.map(|()| summary)
+    };
+    let patience = if stop.at_once() {
+        AT_ONCE
+    } else {
+        Duration::MAX
+    };
+    let summary = tokio::select! {
+        summary = ending => summary?,
+        () = stop.next() => return Err(Failure::interrupted()),
+        () = tokio::time::sleep(patience) => return Err(Failure::interrupted()),
+    };
     if arguments.json {
         output::json(&summary)?;
     } else {

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 use trunkline_core::tap::LinkNote;
-use trunkline_core::trace::{self, Reader, Record, Recorded};
+use trunkline_core::trace::{self, Ending, Reader, Record, Recorded};
 
 use crate::failure::Failure;
 use crate::output;
@@ -141,13 +141,19 @@ fn redact(arguments: &Redact) -> Result<(), Failure> {
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key)
         .map_err(|_| Failure::failed("the operating system gave no random numbers"))?;
-    let records = trace::redact(open(file)?, &mut bytes, key)
+    let redacted = trace::redact(open(file)?, &mut bytes, key)
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     new.write(&bytes)?;
+    if let Ending::CutShort(_) = redacted.ending {
+        let file = file.display();
+        output::note(&format!(
+            "{file} is cut short: what stands behind its last whole record is not copied"
+        ));
+    }
     output::result(&format!(
         "{}: {} records without bodies and credentials",
         out.display(),
-        grouped(records)
+        grouped(redacted.records)
     ))
 }
 

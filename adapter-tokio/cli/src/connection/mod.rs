@@ -4,6 +4,7 @@ mod happening;
 mod options;
 
 use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -20,6 +21,10 @@ use crate::signals::StopSignals;
 /// How long commands that do one thing wait for a connection. One dial takes up to 10 s to fail:
 /// whoever waits this long sees why, and that it is tried again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a command that has failed, or is to end at once, waits for its connection's end: that of
+/// its recording comes with it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A client, and what happens to it.
 pub(crate) struct Connection {
@@ -72,36 +77,54 @@ impl Connection {
             "connecting to {server} as {}",
             options.client_id()
         ));
-        let opening = async {
-            let client = builder.start().await.map_err(cannot_start)?;
-            let mut connection = Self {
-                client,
-                record: Record::default(),
-                happenings,
-                screen: screen.clone(),
-            };
-            while connection.record.links == 0 {
-                if let Happening::Closed(reason) = connection.next().await {
-                    let why = explained(&reason);
-                    return Err(Failure::failed(format!("not connected to {server}: {why}")));
-                }
-            }
-            Ok(connection)
-        };
         let too_late = async {
             match patience {
                 Some(patience) => tokio::time::sleep(patience).await,
                 None => pending().await,
             }
         };
-        tokio::select! {
-            opened = opening => opened,
-            () = too_late => Err(Failure::failed(format!(
-                "not connected to {server} within {}: is a server running there? --connect-timeout waits longer",
-                seconds(patience.unwrap_or_default())
-            ))),
-            () = stop.next() => Err(Failure::interrupted()),
+        let mut given_up = pin!(async {
+            tokio::select! {
+                () = too_late => Failure::failed(format!(
+                    "not connected to {server} within {}: is a server running there? --connect-timeout waits longer",
+                    seconds(patience.unwrap_or_default())
+                )),
+                () = stop.next() => Failure::interrupted(),
+            }
+        });
+        let client = tokio::select! {
+            started = builder.start() => started.map_err(cannot_start)?,
+            failure = &mut given_up => return Err(failure),
+        };
+        let mut connection = Self {
+            client,
+            record: Record::default(),
+            happenings,
+            screen: screen.clone(),
+        };
+        let linked = tokio::select! {
+            linked = connection.linked() => linked.map_err(|reason| {
+                Failure::failed(format!("not connected to {server}: {}", explained(&reason)))
+            }),
+            failure = &mut given_up => Err(failure),
+        };
+        match linked {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                connection.close_soon().await;
+                Err(failure)
+            }
         }
+    }
+
+    /// Waits for the first link.
+    async fn linked(&mut self) -> Result<(), DisconnectReason> {
+        while self.record.links == 0 {
+            if let Happening::Closed(reason) = self.next().await {
+                return Err(reason);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the next thing that happens, and tells the user. Cancel-safe.
@@ -120,16 +143,21 @@ impl Connection {
     }
 
     /// Closes the session: what was sent is delivered first, for some seconds, or until the user
-    /// does not want to wait.
+    /// does not want to wait. One that is over already is waited for, too: its recording may not be.
     pub(crate) async fn close(&mut self, stop: &mut StopSignals) {
-        if self.record.closed.is_none() {
-            let client = self.client.clone();
+        if stop.at_once() {
+            self.close_soon().await;
+        } else {
             tokio::select! {
-                _ = client.close() => {}
-                () = stop.next() => {}
+                _ = self.client.close() => {}
+                () = stop.next() => self.close_soon().await,
             }
         }
         while self.try_next().is_some() {}
+    }
+
+    async fn close_soon(&self) {
+        let _ = tokio::time::timeout(FAREWELL, self.client.close()).await;
     }
 
     fn took_place(&mut self, happening: Happening) -> Happening {

@@ -267,16 +267,13 @@ impl Journal {
         let line = Line::now(self.start, entry());
         let (written, told) = oneshot::channel();
         let written = self.manner.write_first.then_some(written);
-        if self
-            .waiting
-            .send(Waiting::Line(line, written))
-            .await
-            .is_err()
-        {
+        let taken = self.waiting.send(Waiting::Line(line, written)).await;
+        if taken.is_err() {
             self.missing.fetch_add(1, Ordering::Relaxed);
-        } else if self.manner.write_first {
-            // If it cannot be written, the server ends.
-            let _ = told.await;
+        }
+        if self.manner.write_first && told.await.is_err() {
+            // It cannot be written, so the server ends. What it has not told of, it must not accept.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -362,4 +359,43 @@ fn add(text: &mut String, line: &Line, json: bool) -> Result<(), Failure> {
     }
     text.push('\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_to_be_written_first_and_cannot_be_is_never_recorded() {
+        let (waiting, mut received) = mpsc::channel(1);
+        let journal = Journal {
+            waiting,
+            missing: Arc::default(),
+            manner: Manner {
+                write_first: true,
+                ..Manner::default()
+            },
+            start: Instant::now(),
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let entry = || Entry::Draining { deadline_ms: 0 };
+        let mut written = pin!(journal.record(entry));
+        assert!(written.as_mut().poll(&mut cx).is_pending());
+        let told = match received.recv().await {
+            Some(Waiting::Line(_, told)) => told.expect("somebody waits"),
+            other => panic!("{other:?} is no line"),
+        };
+        told.send(()).expect("somebody waits");
+        assert!(written.as_mut().poll(&mut cx).is_ready());
+
+        let mut taken = pin!(journal.record(entry));
+        assert!(taken.as_mut().poll(&mut cx).is_pending());
+        drop(received);
+        let mut refused = pin!(journal.record(entry));
+        assert!(taken.as_mut().poll(&mut cx).is_pending());
+        assert!(refused.as_mut().poll(&mut cx).is_pending());
+    }
 }

@@ -127,6 +127,8 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Finished {
     pub(crate) outcomes: Outcomes,
     pub(crate) metrics: Option<MetricsSnapshot>,
+    /// The user stopped it before all was sent, or, where nothing is answered, known to be there.
+    pub(crate) stopped_early: bool,
     /// What ended it before its time.
     pub(crate) problem: Option<Failure>,
 }
@@ -193,15 +195,19 @@ impl<'a> Run<'a> {
         }
         self.outcomes.cancelled += self.pending.len() as u64;
         self.pending.clear();
+        let exhausted = self.exhausted || self.plan.texts.are_over();
+        let all_sent = exhausted && self.returned.is_empty();
         if let (Some(reason), None) = (&self.connection.record.closed, &self.problem) {
             let why = explained(reason);
             self.problem = Some(Failure::failed(format!("the session is over: {why}")));
         }
         let metrics = self.connection.client.metrics().await.ok();
-        self.ask_for_account(stop).await;
+        let accounted = !stop.at_once() && self.ask_for_account(stop).await;
         Finished {
             outcomes: self.outcomes,
             metrics,
+            stopped_early: stopping && !all_sent
+                || !accounted && self.plan.kind.wanted() == Wanted::Nothing,
             problem: self.problem,
         }
     }
@@ -376,13 +382,13 @@ impl<'a> Run<'a> {
     }
 
     /// What the server has handled of this run, now that all has settled. It also comes after all
-    /// that was sent without an ack, over whatever connection there will be.
-    async fn ask_for_account(&mut self, stop: &mut StopSignals) {
+    /// that was sent without an ack, over whatever connection there will be. `false`: the user did not wait for it.
+    async fn ask_for_account(&mut self, stop: &mut StopSignals) -> bool {
         let record = &self.connection.record;
         let patience = match self.plan.kind.wanted() {
             Wanted::Nothing if record.closed.is_none() => self.plan.timeout,
             _ if record.linked => ACCOUNT,
-            _ => return,
+            _ => return true,
         };
         let question = AccountRequest { run: self.plan.run };
         let asked = self.connection.client.request::<Account>(&question);
@@ -391,7 +397,7 @@ impl<'a> Run<'a> {
             tokio::select! {
                 biased;
                 _ = self.connection.next() => {}
-                () = stop.next() => return,
+                () = stop.next() => return false,
                 asked = &mut asked => break asked,
             }
         };
@@ -403,6 +409,7 @@ impl<'a> Run<'a> {
                 printable(&error.to_string())
             )),
         }
+        true
     }
 }
 

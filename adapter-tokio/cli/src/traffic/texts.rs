@@ -82,6 +82,11 @@ impl Texts {
         self
     }
 
+    /// Whether it is known that there are no more.
+    pub(crate) fn are_over(&self) -> bool {
+        matches!(self.source, Source::Given { left: Some(0), .. })
+    }
+
     /// The next one; `None` at the end. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
         if let Some(pace) = &self.pace {

@@ -1,0 +1,85 @@
+//! How the program ends, and what it does not say or accept, where something around it fails.
+
+#![cfg(unix)]
+#![allow(clippy::expect_used, clippy::panic)]
+
+#[path = "support/program.rs"]
+mod program;
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use program::{Certificates, Program, free_address};
+use support::trunkline;
+
+#[test]
+fn a_server_whose_log_nobody_reads_goes_on() {
+    let certificates = Certificates::new(&[]);
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admission",
+        "open",
+        "--dev",
+    ];
+    let mut command = trunkline(&[&arguments[..], &[certificates.directory()]].concat());
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut server = command.spawn().expect("started");
+    let mut log = BufReader::new(server.stderr.take().expect("piped"));
+    let mut line = String::new();
+    log.read_line(&mut line).expect("a line");
+    drop(log);
+    let mut words = line.split([' ', ';']);
+    let address = words.find(|word| word.starts_with("127."));
+    let address = address.expect("an address");
+    // Each of these is a warning; after the last one the server gives its account in the same session.
+    let options = ["hi", "--to-group", "nobody", "--count", "3", "--json"];
+    let sent = certificates.client("send", address, &options).end();
+    assert!(!sent.notes.contains("no account"), "{sent:?}");
+    assert_eq!(sent.summary()["sent"], 3);
+    server.kill().expect("killed");
+    server.wait().expect("ended");
+}
+
+#[test]
+fn what_led_to_no_connection_is_recorded_to_its_end() {
+    let certificates = Certificates::new(&[]);
+    let file = certificates.file("client.tlt");
+    let options = ["hi", "--connect-timeout", "300ms", "--record", &file];
+    let nobody = free_address();
+    let ended = certificates.client("request", &nobody, &options).end();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let stats = support::run(&["trace", "stats", &file, "--json"]);
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).expect("an object");
+    assert_eq!(stats["ending"], "the recording was stopped in order");
+}
+
+#[test]
+fn who_is_interrupted_before_all_was_sent_has_not_succeeded() {
+    let certificates = Certificates::new(&[]);
+    let (_server, address) = certificates.server(&[]);
+    let options = ["hi", "--ack", "--count", "100000", "--rate", "10/s"];
+    let mut client = certificates.client("send", &address, &options);
+    client.line(&["connected to"]);
+    client.signal("INT");
+    let ended = client.end();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+}
+
+#[test]
+fn a_second_signal_ends_a_client_at_once() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&["--delay", "10m"]);
+    let mut client = certificates.client("request", &address, &["hello"]);
+    server.line(&["request 1 "]);
+    server.signal("STOP");
+    client.signal("INT");
+    client.line(&["once more ends it at once"]);
+    client.signal("INT");
+    // Not as long as it waits for an account, nor for a session to close.
+    let ended = Program::end_within(client, Duration::from_secs(4));
+    assert!(!ended.status.success(), "{ended:?}");
+}

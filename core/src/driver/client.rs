@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::client_builder::ClientBuilder;
+use super::command::Command;
 use super::events::Events;
 use super::peer::{Peer, State};
 use super::runtime::Platform;
@@ -83,12 +84,10 @@ impl<P> Client<P> {
     /// Cancel-safe: dropped after its first poll, it closes all the same.
     pub async fn close(&self) -> DisconnectReason {
         let reason = self.peer.close_session(CloseCode::NORMAL, "").await;
-        self.peer
-            .0
-            .shared
-            .ended
-            .find(|ended| ended.then_some(()))
-            .await;
+        let shared = &self.peer.0.shared;
+        // It ends with its session, but for what comes in faster than it is read.
+        shared.tell_each(|| Command::Stop(CloseCode::NORMAL, String::new()));
+        shared.ended.find(|ended| ended.then_some(())).await;
         reason
     }
 }

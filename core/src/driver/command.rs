@@ -60,6 +60,17 @@ pub(crate) struct Submission {
     pub(crate) sender: Sender,
 }
 
+impl Submission {
+    /// One whose sender has gone on.
+    pub(crate) fn unwaited(peer: Peer, message: Message) -> Self {
+        Self {
+            message,
+            wanted: Wanted::Room,
+            sender: Sender::Left(peer),
+        }
+    }
+}
+
 /// What the sender of a message waits for, and how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wanted {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::command::{Command, Drained};
+use super::command::{Command, Drained, Submission};
 use super::ledger::{Alarm, Blocked};
 use super::runtime::Io;
 use super::shared::Shared;
@@ -89,14 +89,23 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The same, whatever still waits.
+    /// The same, whatever still waits: whoever sent it hears so. What nobody waits for comes back with the
+    /// session's end, behind what is older and in the node.
     pub(super) fn leave_at_once(&mut self, now: Instant, session: SessionKey) {
         if self
             .lodger(session)
             .is_some_and(|lodger| lodger.leaving.is_some())
         {
-            self.return_backlog(session, CommandError::Closing);
+            let waiting = self
+                .lodger(session)
+                .map(|lodger| lodger.backlog.take_waiting());
+            for blocked in waiting.into_iter().flatten() {
+                self.refuse_blocked(blocked, CommandError::Closing);
+            }
             self.leave(now, session);
+            if let Some(lodger) = self.lodger(session) {
+                lodger.left = true;
+            }
         }
     }
 
@@ -104,12 +113,13 @@ impl<I: Io> Driver<I> {
     pub(super) fn return_backlog(&mut self, session: SessionKey, error: CommandError) {
         while let Some((_, blocked)) = self.lodger(session).and_then(|lodger| lodger.backlog.pop())
         {
-            let Blocked {
-                submission, alarm, ..
-            } = blocked;
-            self.ledger.clear_alarm(alarm);
-            self.refuse(submission, error);
+            self.refuse_blocked(blocked, error);
         }
+    }
+
+    fn refuse_blocked(&mut self, blocked: Blocked, error: CommandError) {
+        self.ledger.clear_alarm(blocked.alarm);
+        self.refuse(blocked.submission, error);
     }
 
     pub(super) fn drain(&mut self, now: Instant, plan: DrainPlan, filler: Filler<Drained>) {
@@ -197,24 +207,28 @@ impl<I: Io> Driver<I> {
     /// Ends all sessions that are left as if the time for closing were over, and tells of what was
     /// under way. Returns that time.
     pub(super) fn give_up(&mut self, now: Instant) -> Instant {
-        let end = now + self.timeouts.close;
         let sessions = self.sessions();
-        if sessions.is_empty() {
-            return now;
-        }
+        let mut end = now;
         for session in sessions {
             let _ = self
                 .node
                 .close(now, session, CloseCode::GOING_AWAY, GOING_AWAY);
+            end = now + self.timeouts.close;
         }
-        self.node.handle_input(end, Input::Timeout);
+        if !self.draining.waiting.is_empty() {
+            end = now + self.timeouts.close;
+        }
+        if end > now {
+            self.node.handle_input(end, Input::Timeout);
+        }
         while let Some(event) = self.node.poll_event() {
             // Nobody is left to work on anything else.
             if let Event::Disconnected { .. }
             | Event::Closed { .. }
             | Event::Dropped { .. }
             | Event::Settled { .. }
-            | Event::Undelivered { .. } = event
+            | Event::Undelivered { .. }
+            | Event::Drained { .. } = event
             {
                 self.report(end, event);
             }
@@ -236,10 +250,20 @@ impl<I: Io> Drop for Driver<I> {
         let left = self.desk.mailbox.close();
         for lodger in self.peers.iter_mut().flatten() {
             lodger.promises = SlidingTable::default();
-            lodger.backlog.forget_waiting();
+            drop(lodger.backlog.take_waiting());
         }
+        let now = self.io.now();
+        // After a panic of its own the node cannot be trusted.
+        let panicking = std::thread::panicking();
         for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
             let (peer, message) = match command {
+                // It comes back with the session's end, behind what was sent before.
+                Command::SendUnwaited { peer, message }
+                    if !panicking && self.lodger(peer.session()).is_some() =>
+                {
+                    self.hold_back(now, peer.session(), Submission::unwaited(peer, message));
+                    continue;
+                }
                 Command::SendUnwaited { peer, message }
                 | Command::SendBestEffort { peer, message, .. } => (peer, message),
                 _ => continue,
@@ -247,9 +271,9 @@ impl<I: Io> Drop for Driver<I> {
             let error = CommandError::UnknownSession;
             self.give_back(&peer, SendError { message, error });
         }
-        // After a panic of its own the node cannot be trusted.
-        if !std::thread::panicking() {
-            let now = self.io.now();
+        if panicking {
+            tracing::error!("a driver has ended by a panic, and its sessions with it");
+        } else {
             self.give_up(now);
         }
         let reason = DisconnectReason::Local {

@@ -56,5 +56,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// All that an outbox held may come back at once, more than [`Peer::try_send_raw`] takes from here.
     /// To send it again, leave it in a channel without a bound, and have a task of yours await
     /// [`Peer::send_raw`]; [`Events`](super::Events) drop the oldest when they are not read in time.
+    ///
+    /// What is sent to a session that closes comes back each time, and so does what its peer's limits do
+    /// not allow, which may be lower than this side's: send again only while [`Peer::state`] is
+    /// [connected](State::is_connected), and not without end.
     fn undelivered(&self, peer: &Peer, message: &Message, maybe_delivered: bool) {}
 }

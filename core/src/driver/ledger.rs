@@ -113,10 +113,11 @@ impl Backlog {
         Some((self.entries.remove(&number)?, first))
     }
 
-    /// Leaves only messages that nobody waits for; who waits for others is told that it is over.
-    pub(crate) fn forget_waiting(&mut self) {
-        self.entries
-            .retain(|_, blocked| matches!(blocked.submission.sender, Sender::Left(_)));
+    /// Leaves only messages that nobody waits for, and takes out the others.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Blocked> {
+        let waited = |blocked: &mut Blocked| matches!(blocked.submission.sender, Sender::Waits(_));
+        let waiting = self.entries.extract_if(.., |_, blocked| waited(blocked));
+        waiting.map(|(_, blocked)| blocked).collect()
     }
 
     /// The first one.

@@ -33,13 +33,7 @@ impl<I: Io> Driver<I> {
                 }
             }
             Command::SendUnwaited { peer, message } => {
-                let session = peer.session();
-                let submission = Submission {
-                    message,
-                    wanted: Wanted::Room,
-                    sender: Sender::Left(peer),
-                };
-                self.send(now, session, submission);
+                self.send(now, peer.session(), Submission::unwaited(peer, message));
             }
             Command::SendBestEffort { peer, message, key } => {
                 peer.0.front.remove(message.body.len());
@@ -99,6 +93,9 @@ impl<I: Io> Driver<I> {
 
     /// Retries what waits for room in a session's outbox, in order.
     pub(super) fn resume_backlog(&mut self, now: Instant, session: SessionKey) {
+        if self.lodger(session).is_some_and(|lodger| lodger.left) {
+            return;
+        }
         while let Some((number, blocked)) =
             self.lodger(session).and_then(|lodger| lodger.backlog.pop())
         {
@@ -141,6 +138,7 @@ impl<I: Io> Driver<I> {
             };
             let blocked = self.take_blocked(now, session, number);
             if let Some(Sender::Waits(ticket)) = blocked.map(|blocked| blocked.submission.sender) {
+                self.node.count_timed_out();
                 self.ledger
                     .settle(ticket, Settlement::Promise(Outcome::TimedOut));
             }
@@ -160,7 +158,7 @@ impl<I: Io> Driver<I> {
         let Some(lodger) = self.lodger(session) else {
             return self.refuse(submission, CommandError::UnknownSession);
         };
-        if lodger.leaving.is_some() {
+        if lodger.leaving.is_some() || lodger.left {
             return self.refuse(submission, CommandError::Closing);
         }
         let submission = if lodger.backlog.is_empty() {
@@ -171,6 +169,11 @@ impl<I: Io> Driver<I> {
         } else {
             submission
         };
+        self.hold_back(now, session, submission);
+    }
+
+    /// Puts a message behind all that wait for room.
+    pub(super) fn hold_back(&mut self, now: Instant, session: SessionKey, submission: Submission) {
         let default = Some(self.timeouts.promise).filter(|timeout| !timeout.is_zero());
         let deadline = match submission.wanted {
             Wanted::Room => None,
@@ -262,8 +265,9 @@ impl<I: Io> Driver<I> {
     }
 
     /// Reports a message that was taken on behalf of the node, which then refused it.
-    pub(super) fn give_back(&self, peer: &Peer, refused: SendError<Message>) {
+    pub(super) fn give_back(&mut self, peer: &Peer, refused: SendError<Message>) {
         let SendError { message, error } = refused;
+        self.node.count_undelivered();
         let session = peer.session();
         tracing::debug!(?session, tag = %message.tag, %error, "a message was not sent");
         self.tell_of(

@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::build_error::StartError;
@@ -76,7 +78,7 @@ impl Recording {
     /// Keeps only what happened above QUIC in the last so many seconds, in memory: 64 MiB of it at
     /// most, unless [`limit`](Self::limit) says otherwise behind this. It is written down when `saver`
     /// asks for it, and when the recording ends: to the file, the next time to one with `.1` before
-    /// its extension, and so on.
+    /// its extension, and so on, past those that are there already.
     ///
     /// What is written down is copied first, by the thread that drives the server or client, which
     /// does nothing else meanwhile: what is kept takes its memory twice until it is written, and a
@@ -132,7 +134,7 @@ impl Recording {
         let (recorder, fresh) = match ring {
             None => {
                 let file = create(&path).map_err(failed)?;
-                let fresh = Fresh(Some(path.clone()));
+                let fresh = Fresh::file(path.clone());
                 let writing = Writing::new(FAREWELL);
                 let spool = writing.spool(file, WAITING_MAX).map_err(failed)?;
                 (Recorder::to(spool.with(writing)), fresh)
@@ -143,12 +145,20 @@ impl Recording {
                 }
                 let path = path.clone();
                 let writing = Writing::new(FAREWELL);
-                let output = move |number| {
-                    let file = create(&numbered(&path, number))?;
-                    // All of it comes at once.
-                    writing.spool(file, usize::MAX)
+                let fresh = Fresh::default();
+                let begun = fresh.begun.clone();
+                let mut numbers = 0..;
+                let output = move |_| loop {
+                    if !begun.load(Ordering::Relaxed) {
+                        break Err(io::Error::other("what was to be recorded did not start"));
+                    }
+                    match create(&numbered(&path, numbers.next().unwrap_or(u64::MAX))) {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        // All of it comes at once.
+                        file => break writing.spool(file?, usize::MAX),
+                    }
                 };
-                (Recorder::last(kept, &saver, output), Fresh(None))
+                (Recorder::last(kept, &saver, output), fresh)
             }
         };
         let recorder = recorder.limit(limit);
@@ -198,22 +208,36 @@ pub(crate) fn start(
 ) -> Result<(Node, Fresh), StartError> {
     match recording {
         Some(recording) => recording.start(config, roles, origin),
-        None => Ok((Node::new(config, roles, origin)?, Fresh(None))),
+        None => Ok((Node::new(config, roles, origin)?, Fresh::default())),
     }
 }
 
-/// A file that is removed again if nothing comes of what it was made for.
-pub(crate) struct Fresh(Option<PathBuf>);
+/// What sees to it that no file of a recording is left if nothing comes of what it was made for.
+#[derive(Default)]
+pub(crate) struct Fresh {
+    /// This one is removed again.
+    file: Option<PathBuf>,
+    /// Others are made only once this is true.
+    begun: Arc<AtomicBool>,
+}
 
 impl Fresh {
+    fn file(path: PathBuf) -> Self {
+        Self {
+            file: Some(path),
+            begun: Arc::default(),
+        }
+    }
+
     pub(crate) fn keep(mut self) {
-        self.0 = None;
+        self.file = None;
+        self.begun.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        if let Some(path) = &self.file {
             // Whoever sees the error that led here has enough to read.
             let _ = fs::remove_file(path);
         }
@@ -294,7 +318,7 @@ mod tests {
         drop(file);
         let error = create(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        drop(Fresh(Some(path.clone())));
+        drop(Fresh::file(path.clone()));
         assert!(!path.exists());
     }
 }

@@ -197,7 +197,8 @@ impl ServerHandle {
     /// to another place, and finishes what is under way within the deadline. Requests and acked messages
     /// that come meanwhile are rejected as [`crate::StatusCode::UNAVAILABLE`]. As long as a handler works for a
     /// client, that client can be sent messages and requests; afterwards, or to another client, they fail with
-    /// [`CommandError::Closing`], also if they have waited for room in an outbox. [`close`](Self::close) ends
+    /// [`CommandError::Closing`], also if they have waited for room in an outbox, or, where nobody waits for more
+    /// than that they are taken, come back as [undelivered](super::Hooks::undelivered). [`close`](Self::close) ends
     /// it in the end; called before, it cuts the drain short. A second drain changes nothing, and waits for the
     /// first one's end.
     /// Cancel-safe: dropped after its first poll, the drain goes on.
@@ -232,8 +233,10 @@ impl ServerHandle {
     /// Closes every session, what was sent delivered first, for at most
     /// [`crate::Timeouts::close`], and a second for the last packets; then the server is gone, and
     /// its address free. Clients are told that it goes away, and dial again. A handler that waits for
-    /// this waits for all of that time, for its message is not answered before. Cancel-safe: dropped
-    /// after its first poll, it closes all the same.
+    /// this waits for all of that time, for its message is not answered before. Handlers that still work
+    /// then are not stopped: they see [`Context::cancelled`](super::Context::cancelled), and as long as they
+    /// work they keep their task, and with shards their shard's thread. Cancel-safe: dropped after its
+    /// first poll, it closes all the same.
     pub async fn close(&self) {
         let stop = || Command::Stop(CloseCode::GOING_AWAY, "the server closes".into());
         self.shared.tell_each(stop);

@@ -102,6 +102,8 @@ pub(super) struct Lodger {
     /// Whose ticket stands for which of the session's promises.
     pub(super) promises: SlidingTable<Ticket>,
     pub(super) leaving: Option<Leaving>,
+    /// The node closes it, whatever is left of its backlog.
+    pub(super) left: bool,
     /// Above the numbers of all its deliveries so far.
     pub(super) next_delivery: u64,
 }
@@ -190,6 +192,7 @@ impl<I: Io> Driver<I> {
             backlog: Backlog::default(),
             promises: SlidingTable::default(),
             leaving: None,
+            left: false,
             next_delivery: 0,
         });
         peer

@@ -25,7 +25,7 @@ use crate::{DeliveryKey, Expects, Lane, Message, Status, StatusCode};
 const BUDGET: usize = 256;
 
 /// The task that runs one session's handlers: started with the first delivery, gone with the
-/// session. A handler that never waits costs no task and no queue: it runs to its end where it
+/// session, once its last handler is done. A handler that never waits costs no task and no queue: it runs to its end where it
 /// starts. Answers are left in the mailbox in one go.
 pub(crate) struct Worker {
     peer: Peer,

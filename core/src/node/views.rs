@@ -110,6 +110,18 @@ impl Node {
         self.metrics.snapshot(now, gauges)
     }
 
+    /// Counts a message that a driver has given back, or not handed over.
+    #[cfg(feature = "driver")]
+    pub(crate) fn count_undelivered(&mut self) {
+        self.metrics.undelivered += 1;
+    }
+
+    /// Counts a promise that has timed out before a driver could hand its message over.
+    #[cfg(feature = "driver")]
+    pub(crate) fn count_timed_out(&mut self) {
+        self.metrics.promises_timed_out += 1;
+    }
+
     /// The same, to be put together with other nodes'.
     #[cfg(feature = "driver")]
     pub(crate) fn measured(&self, now: Instant) -> Measured {

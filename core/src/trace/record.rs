@@ -156,7 +156,8 @@ impl<W: Write + Send + 'static> Recorder<W> {
             ))),
         };
         let recording = Recording {
-            sink: Some(sink),
+            sink,
+            over: false,
             level: self.level,
             start: origin.now,
             latest: (origin.now, 0),
@@ -193,8 +194,11 @@ enum Sink<W: Write> {
 }
 
 struct Recording<W: Write> {
-    /// `None`: the recording has ended.
-    sink: Option<Sink<W>>,
+    /// It stays when the recording has ended early: to let go of it may take its time, which a node that runs on
+    /// does not have.
+    sink: Sink<W>,
+    /// Nothing more is recorded.
+    over: bool,
     level: Level,
     start: Instant,
     /// The latest time that was given, and what it was: most calls of a turn have the same.
@@ -204,10 +208,12 @@ struct Recording<W: Write> {
 
 impl<W: Write> Recording<W> {
     fn write(&mut self, record: &Record<'_>) {
+        if self.over {
+            return;
+        }
         let writer = match &mut self.sink {
-            None => return,
-            Some(Sink::Ring(ring)) => return ring.push(record),
-            Some(Sink::File(writer)) => writer,
+            Sink::Ring(ring) => return ring.push(record),
+            Sink::File(writer) => writer,
         };
         let written = writer.write_within(self.limit, record);
         // What a process that ends without warning has recorded is whole up to its latest turn.
@@ -224,17 +230,19 @@ impl<W: Write> Recording<W> {
             }
             Err(error) => {
                 tracing::warn!(%error, "the recording cannot be written and ends");
-                self.sink = None;
+                self.over = true;
             }
         }
     }
 
     /// Writes what is left, and why it ends, if that is known.
     fn end(&mut self, end: Option<End>) {
-        match self.sink.take() {
-            None => {}
-            Some(Sink::Ring(mut ring)) => ring.save(end),
-            Some(Sink::File(mut writer)) => {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        match &mut self.sink {
+            Sink::Ring(ring) => ring.save(end),
+            Sink::File(writer) => {
                 let written = end.map_or(Ok(()), |end| writer.write(&Record::End(end)));
                 if let Err(error) = written.and_then(|()| writer.flush()) {
                     tracing::warn!(%error, "the recording's end cannot be written");
@@ -294,7 +302,7 @@ impl<W: Write + Send> Tap for Recording<W> {
     }
 
     fn answers(&mut self, polled: bool, notes: &mut Vec<(LinkKey, LinkNote)>) {
-        if self.sink.is_none() {
+        if self.over {
             return;
         }
         let record = Record::Answers {

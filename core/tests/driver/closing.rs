@@ -10,7 +10,7 @@ use futures_util::future::{join, join_all};
 use trunkline_core::driver::{
     Admit, Context, Drained, Notice, Platform, PromiseError, Service, State,
 };
-use trunkline_core::{Config, Event};
+use trunkline_core::{Config, Event, Message, Tag};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, Server, config};
@@ -152,6 +152,18 @@ fn a_flooded_server_closes_in_time() {
 }
 
 #[test]
+fn a_flooded_client_closes_in_time() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        lab.socket(client.local_addr(), |socket| socket.flooded = true);
+        assert!(within(&lab, 12 * SECOND, client.close()).await.is_some());
+    });
+}
+
+#[test]
 fn closing_twice_takes_no_longer() {
     Lab::run(async |lab| {
         let certificate = Certificate::new();
@@ -244,6 +256,41 @@ fn a_close_cuts_a_long_drain_short() {
         // The client was told.
         let told = within(&lab, SECOND, client.wait_for(|state| !state.is_connected()));
         assert!(told.await.is_some());
+    });
+}
+
+#[test]
+fn a_drain_that_a_close_cuts_short_ends_even_if_an_outbox_is_full() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let peer = server.client(client.client_id()).unwrap();
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        let large = vec![0; 500_000];
+        let fill = async {
+            while peer
+                .try_send_raw(Message::new(Tag(1), large.clone()))
+                .is_ok()
+            {
+                lab.pass(MILLISECOND).await;
+            }
+        };
+        let draining = server.drain(600 * SECOND);
+        let closing = async {
+            lab.pass(SECOND).await;
+            server.close().await;
+        };
+        fill.await;
+        let (drained, ()) = join(draining, closing).await;
+        assert_eq!(
+            drained,
+            Ok(Drained {
+                finished: 0,
+                cut_off: 1
+            })
+        );
     });
 }
 

@@ -16,6 +16,31 @@ fn message(body: impl Into<bytes::Bytes>) -> Message {
     Message::new(Tag::of("test.Said"), body)
 }
 
+/// Whatever its code says of links that break: both sides have said that it is over.
+#[test]
+fn a_close_in_order_ends_the_clients_session_as_well() {
+    for code in [CloseCode::INTERNAL, CloseCode::FLOODED, CloseCode(500)] {
+        let (mut world, server, client) = World::pair(9);
+        let session = world.connect(client, server, "alice");
+        world.run(SECOND, silent);
+        let served = world.node(server).sessions().next().unwrap().session;
+        let now = world.now();
+        let node = world.node(server);
+        node.close(now, served, code, "mended soon").unwrap();
+        world.run(SECOND / 10, silent);
+        world.kill(server);
+        world.run(SECOND, silent);
+        let lost = |event: &Event| *event == Event::SessionLost { session };
+        assert_eq!(world.count(client, lost), 1, "{code:?}");
+        // What is sent now belongs to the next session.
+        world.send(client, session, b"next".to_vec()).unwrap();
+        world.start_process(server);
+        world.run(120 * SECOND, echo);
+        assert_eq!(world.bodies(server), ["next"], "{code:?}");
+        assert_eq!(world.count(client, lost), 1, "{code:?}");
+    }
+}
+
 #[test]
 fn closing_loses_nothing_that_was_sent_before() {
     let (mut world, server, client) = World::pair(5);

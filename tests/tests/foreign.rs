@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Admission, Audience, CloseCode, DisconnectReason, Event, Message, Refusal, Tag,
+    Admission, Audience, CloseCode, DisconnectReason, DrainPlan, Event, Message, Refusal, Tag,
 };
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
@@ -13,7 +13,7 @@ use trunkline_proto::{
     Cancel, Close, Drain, Heartbeat, Hello, Limits, Ready, Receipt, Receipts, Resume, Welcome,
 };
 use trunkline_testkit::raw_peer::{Ended, RawLink, RawSettings, StreamId, hello};
-use trunkline_testkit::{NodeIndex, World, echo, silent};
+use trunkline_testkit::{NodeIndex, World, drain_within, echo, silent};
 
 const TICK: Duration = Duration::from_millis(100);
 const MESSAGE: i32 = Kind::Message as i32;
@@ -278,6 +278,81 @@ fn a_foreign_client_resumes_and_nothing_is_doubled_or_lost() {
     for promise in promises {
         assert_eq!(world.outcome(server, promise).as_deref(), Some("Acked"));
     }
+}
+
+fn resuming(first: &Hello, token: bytes::Bytes) -> Hello {
+    let mut again = hello("sensor-7", 2);
+    again.resume = Some(Resume {
+        session_id: first.session_id.clone(),
+        token,
+        epoch: 1,
+        received: Vec::new(),
+        attempt: 1,
+    });
+    again
+}
+
+#[test]
+fn a_reply_that_a_client_does_not_take_any_more_when_it_resumes_is_a_rejection() {
+    let mut world = World::new(8);
+    let server = world.server();
+    let first = hello("sensor-7", 1);
+    let (client, _) = first_link(&mut world, server, &first);
+    world.run(TICK, silent);
+    let token = welcome(world.raw(client).link()).token;
+    let came = world.log(server).iter().find_map(|(_, event)| match event {
+        Event::Message(delivery) => Some(delivery.key),
+        _ => None,
+    });
+    let delivery = came.unwrap();
+    let now = world.now();
+    world.raw(client).link().close(now, 2, b"broken");
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let now = world.now();
+    let node = world.node(server);
+    node.reply(now, delivery, Tag(7), vec![0; 200_000]).unwrap();
+    let mut again = resuming(&first, token);
+    again.limits = Some(Limits {
+        frame_bytes: 65_536,
+        lanes: 4,
+    });
+    world.raw(client).link().hello(&again);
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    assert!(welcome(link).resumed);
+    let [rejected] = &link.envelopes(64)[..] else {
+        panic!("{:?}", link.envelopes(64));
+    };
+    assert_eq!((rejected.kind, rejected.promise), (Kind::Reject as i32, 1));
+    assert!(rejected.reason.contains("200000 bytes"), "{rejected:?}");
+    assert!(link.envelopes(65).is_empty());
+}
+
+#[test]
+fn a_client_that_resumes_while_the_server_drains_is_told_where_to_go() {
+    let mut world = World::new(9);
+    let server = world.server();
+    let first = hello("sensor-7", 1);
+    let (client, _) = first_link(&mut world, server, &first);
+    world.run(TICK, silent);
+    let token = welcome(world.raw(client).link()).token;
+    // The server does not know that the client's first link is as good as dead.
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let now = world.now();
+    let plan = DrainPlan {
+        alternative: Some("elsewhere:4433".into()),
+        ..drain_within(Duration::from_secs(60))
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(TICK, silent);
+    world.raw(client).link().hello(&resuming(&first, token));
+    world.run(TICK, silent);
+    let told = |frame: &Frame| matches!(frame, Frame::Drain(drain) if drain.alternative == "elsewhere:4433" && drain.deadline_ms < 60_000);
+    let link = world.raw(client).link();
+    assert!(welcome(link).resumed);
+    assert!(link.control().iter().any(told), "{:?}", link.control());
 }
 
 #[test]

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use trunkline_core::{CloseCode, CommandError, Event, Message, PromisesFull, SessionKey, Tag};
+use trunkline_core::{
+    CloseCode, CommandError, Event, Limits, Message, PromisesFull, SessionKey, Tag,
+};
 use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,6 +115,124 @@ fn a_session_that_ends_makes_room_for_others() {
     let writable = |e: &Event| *e == Event::Writable { session: modest };
     assert_eq!(world.count(client, writable), 1);
     assert_eq!(world.send(client, modest, vec![2; 4_500]), Ok(()));
+}
+
+/// A node with 10,000 bytes of room for all its sessions, of which two have servers of their own; that of the
+/// first one stands still, and holds nothing of what is sent to it.
+fn one_server_stands_still(
+    limits: impl FnOnce(&mut Limits),
+) -> (World, NodeIndex, [SessionKey; 2]) {
+    let mut world = World::new(5);
+    world.config().limits.outbox_bytes_total = 10_000;
+    limits(&mut world.config().limits);
+    let [still, lively] = [world.server(), world.server()];
+    let client = world.client();
+    let held = world.connect(client, still, "held");
+    let modest = world.connect(client, lively, "modest");
+    world.run(SECOND, echo);
+    world.pause(still);
+    (world, client, [held, modest])
+}
+
+fn heard(world: &World, client: NodeIndex, session: SessionKey) -> usize {
+    world.count(client, |e| *e == Event::Writable { session })
+}
+
+#[test]
+fn the_rest_of_what_others_hold_for_long_is_told_of() {
+    let (mut world, client, [held, modest]) = one_server_stands_still(|_| {});
+    assert_eq!(world.send(client, held, vec![1; 7_000]), Ok(()));
+    let full = world.send(client, held, vec![1; 4_000]);
+    assert_eq!(full, Err(CommandError::OutboxFull));
+    assert_eq!(world.send(client, modest, vec![2; 2_000]), Ok(()));
+    let full = world.send(client, modest, vec![2; 2_000]);
+    assert_eq!(full, Err(CommandError::OutboxFull));
+    world.run(SECOND, echo);
+    assert_eq!(
+        heard(&world, client, modest),
+        0,
+        "the other link lives still"
+    );
+    world.run(60 * SECOND, echo);
+    assert_eq!(heard(&world, client, modest), 1);
+    assert_eq!(heard(&world, client, held), 0);
+    assert_eq!(world.send(client, modest, vec![2; 2_000]), Ok(()));
+}
+
+/// Nobody is told that there is room for less than what was refused.
+#[test]
+fn what_is_too_little_is_told_to_nobody() {
+    let (mut world, client, [held, modest]) = one_server_stands_still(|_| {});
+    assert_eq!(world.send(client, held, vec![1; 7_000]), Ok(()));
+    let full = world.send(client, modest, vec![2; 4_000]);
+    assert_eq!(full, Err(CommandError::OutboxFull));
+    for _ in 0..10 {
+        world.send_acked(client, modest, b"small");
+        world.run(10 * SECOND, echo);
+    }
+    assert_eq!(heard(&world, client, modest), 0);
+}
+
+#[test]
+fn the_last_free_promises_are_told_of() {
+    let (mut world, client, [held, modest]) = one_server_stands_still(|limits| {
+        limits.outbox_bytes_total = 1 << 20;
+        limits.promises_total = 160;
+        limits.promises = 155;
+    });
+    for _ in 0..155 {
+        world.request(client, held, b"");
+    }
+    for _ in 0..5 {
+        world.request(client, modest, b"");
+    }
+    let now = world.now();
+    let full = world.node(client).request(now, modest, message("x"), None);
+    assert_eq!(full.unwrap_err().error, CommandError::PromisesFull);
+    world.run(SECOND, echo);
+    assert_eq!(heard(&world, client, modest), 1);
+}
+
+#[test]
+fn who_was_short_of_what_others_held_is_told_of_it_with_an_outbox_that_is_more_than_half_full() {
+    let (mut world, client, [held, modest]) =
+        one_server_stands_still(|limits| limits.outbox_bytes = 6_000);
+    world.path.cut = true;
+    assert_eq!(world.send(client, held, vec![1; 5_500]), Ok(()));
+    assert_eq!(world.send(client, modest, vec![2; 4_000]), Ok(()));
+    let full = world.send(client, modest, vec![2; 1_000]);
+    assert_eq!(full, Err(CommandError::OutboxFull));
+    let now = world.now();
+    let node = world.node(client);
+    node.close(now, held, CloseCode::NORMAL, "enough").unwrap();
+    world.run(6 * SECOND, echo);
+    assert_eq!(heard(&world, client, modest), 1);
+    assert_eq!(world.send(client, modest, vec![2; 1_000]), Ok(()));
+}
+
+#[test]
+fn more_cancels_at_a_time_than_the_peer_can_read_cost_no_link() {
+    let mut world = World::new(14);
+    world.path.delay = Duration::from_millis(50);
+    world.config().transport.stream_receive_window = 16 << 10;
+    world.config().limits.deliveries = 10_000;
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, silent);
+    for number in 0..8_000_u32 {
+        let now = world.now();
+        let asked = message(number.to_be_bytes().to_vec());
+        let node = world.node(client);
+        node.request(now, session, asked, Some(10 * SECOND))
+            .unwrap();
+    }
+    world.run(30 * SECOND, silent);
+    let cancelled = world.count(server, |e| matches!(e, Event::Cancelled { .. }));
+    assert!(cancelled > 500, "{cancelled}");
+    for node in [server, client] {
+        assert_eq!(world.disconnects(node), []);
+    }
 }
 
 #[test]

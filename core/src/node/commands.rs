@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_proto as wire;
-use trunkline_proto::control::Frame;
 
 use crate::dial::Dialing;
 use crate::error::{CloseCode, CommandError};
@@ -18,7 +17,6 @@ use crate::tap::{Body, Call};
 use crate::timers::TimerSlot;
 
 use super::tables::Session;
-use super::welcome::milliseconds;
 use super::{Draining, Node, TimeoutReason};
 
 /// How to reach a server, and as whom.
@@ -285,26 +283,25 @@ impl Node {
         let mut timer = TimerSlot::default();
         self.timers
             .set(&mut timer, TimeoutReason::Drain, now + deadline);
-        self.draining = Some(Draining {
+        let draining = Draining {
             timer,
+            deadline: now + deadline,
             retry_after,
+            alternative,
             finished: 0,
             cut_off: 0,
             // Until all are told below.
             sent_away: 1,
             reported: false,
-        });
+        };
+        let frame = draining.frame(now);
+        self.draining = Some(draining);
         for key in self.served_sessions() {
             if self.hurries(now, key, now + deadline) {
                 continue;
             }
-            let frame = Frame::Drain(wire::Drain {
-                deadline_ms: milliseconds(deadline),
-                retry_after_ms: retry_after.map_or(0, milliseconds),
-                alternative: alternative.clone().unwrap_or_default(),
-            });
             if let Some(link) = self.sessions.get(key).and_then(|s| s.link) {
-                self.send_control(link, frame);
+                self.send_control(link, frame.clone());
             }
             let closing = Closing {
                 code: CloseCode::GOING_AWAY,

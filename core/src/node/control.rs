@@ -18,6 +18,9 @@ use super::{Event, Node};
 /// none: they are few, small, and go before everything else.
 const CONTROL_BACKLOG_MAX: usize = 1_000;
 
+/// With so many waiting, no cancel is added, for those are hints, and many promises may be over at the same time.
+pub(super) const CANCELS_WAITING_MAX: usize = CONTROL_BACKLOG_MAX / 2;
+
 impl Node {
     pub(super) fn control_frame(
         &mut self,

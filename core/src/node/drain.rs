@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
 
 use crate::backoff::HINT_MAX;
 use crate::error::CloseCode;
@@ -11,6 +12,7 @@ use crate::link::Stage;
 use crate::quic::Fault;
 
 use super::commands::{Refusal, names_a_place};
+use super::welcome::milliseconds;
 use super::{Draining, Event, Node, TimeoutReason};
 
 /// How often a peer may say on one link that it leaves: once is enough, and a few corrections are
@@ -19,6 +21,18 @@ const DRAINS_MAX: u8 = 16;
 
 /// Longer than this is for ever, for somebody who leaves.
 const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
+
+impl Draining {
+    /// What clients are told.
+    pub(super) fn frame(&self, now: Instant) -> Frame {
+        let left = self.deadline.saturating_duration_since(now);
+        Frame::Drain(wire::Drain {
+            deadline_ms: milliseconds(left),
+            retry_after_ms: self.retry_after.map_or(0, milliseconds),
+            alternative: self.alternative.clone().unwrap_or_default(),
+        })
+    }
+}
 
 impl Node {
     /// The peer says that it leaves.
@@ -98,6 +112,18 @@ impl Node {
     pub(super) fn one_is_sent_away(&mut self) {
         if let Some(draining) = &mut self.draining {
             draining.sent_away = draining.sent_away.saturating_sub(1);
+        }
+        self.report_drain();
+    }
+
+    /// A client's session has ended, with all done that was under way or not.
+    pub(super) fn one_has_left(&mut self, finished: bool) {
+        let Some(draining) = &mut self.draining else {
+            return;
+        };
+        match finished {
+            true => draining.finished += 1,
+            false => draining.cut_off += 1,
         }
         self.report_drain();
     }

@@ -14,6 +14,7 @@ use crate::outbox::Kind;
 use crate::planted::{Bug, planted};
 use crate::session::{Lanes, Pending, Timed, Token, Tokens};
 
+use super::control::CANCELS_WAITING_MAX;
 use super::{Event, Node, TimeoutReason};
 
 /// How long the closing or draining period (RFC 9000, section 10.2) of a link may be. QUIC would take three
@@ -24,6 +25,17 @@ const CLOSING_MAX: Duration = Duration::from_secs(3);
 
 /// The same for a link that nobody was admitted over, whose place others wait for.
 const CLOSING_MAX_HALF_OPEN: Duration = Duration::from_secs(1);
+
+/// What else ended with a link that a client dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkEnd {
+    /// Nothing: its session lives.
+    Alone,
+    /// The server has said that it made no session.
+    TurnedAway,
+    /// The server has said Close, which ends the session, whatever its code.
+    WithSession,
+}
 
 impl Node {
     /// Ends a link from this side.
@@ -95,7 +107,12 @@ impl Node {
             return;
         };
         let stage = std::mem::replace(&mut entry.link.stage, Stage::Closed);
-        let turned_away = entry.link.peer_close.as_ref().is_some_and(|c| c.turns_away);
+        let peer_close = entry.link.peer_close.as_ref();
+        let end = match peer_close {
+            Some(close) if close.turns_away => LinkEnd::TurnedAway,
+            Some(_) if matches!(stage, Stage::Up) => LinkEnd::WithSession,
+            _ => LinkEnd::Alone,
+        };
         let closing_max = if entry.half_open.is_some() {
             CLOSING_MAX_HALF_OPEN
         } else {
@@ -122,6 +139,7 @@ impl Node {
         let for_good = self.draining.is_some() && session.dialing.is_none();
         session.link = None;
         session.connected_since = None;
+        self.room.account(session);
         session.receipt_due = false;
         self.timers.cancel(&mut session.receipt_timer);
         let dropped = session.conversation.link_lost();
@@ -133,6 +151,11 @@ impl Node {
                 messages: dropped,
             });
         }
+        // What its outbox holds stays there now.
+        self.room_for_others();
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
         if let Some(closing) = session
             .closing
             .as_ref()
@@ -144,7 +167,7 @@ impl Node {
         }
         if session.dialing.is_some() {
             if !self.race_goes_on(now, session_key) {
-                self.after_dial(now, session_key, reason, turned_away);
+                self.after_dial(now, session_key, reason, end);
             }
         } else if matches!(
             &reason,
@@ -169,13 +192,12 @@ impl Node {
         }
     }
 
-    /// `turned_away`: the server has said that it made no session.
     fn after_dial(
         &mut self,
         now: Instant,
         key: SessionKey,
         reason: DisconnectReason,
-        turned_away: bool,
+        end: LinkEnd,
     ) {
         let random = self.random.fraction();
         let Some(session) = self.sessions.get_mut(key) else {
@@ -187,12 +209,15 @@ impl Node {
         // Whoever turns a first hello away has made no session for it; of one that asks for a session
         // again, the first may have.
         let first = session.tokens.epoch == 0 && session.next.is_none();
-        if turned_away || first && turns_first_away(&reason) {
+        if end == LinkEnd::TurnedAway || first && turns_first_away(&reason) {
             dialing.hellos = 0;
         }
         let reason = dialing.race.verdict().unwrap_or(reason);
         let known = dialing.hellos > 0;
-        let next = dialing.after(now, &reason, random);
+        let next = match dialing.after(now, &reason, random) {
+            Next::Redial(delay) if end == LinkEnd::WithSession => Next::StartOver(delay),
+            next => next,
+        };
         let attempt = dialing.backoff.attempt();
         let (Next::Redial(delay) | Next::StartOver(delay)) = next else {
             self.end_session(now, key, reason);
@@ -313,13 +338,8 @@ impl Node {
             session: key,
             reason,
         });
-        if let Some(draining) = &mut self.draining {
-            *(if finished {
-                &mut draining.finished
-            } else {
-                &mut draining.cut_off
-            }) += 1;
-            self.report_drain();
+        if session.dialing.is_none() {
+            self.one_has_left(finished);
         }
     }
 
@@ -422,7 +442,13 @@ impl Node {
             let entry = self.links.get(*link);
             entry.is_some_and(|entry| matches!(entry.link.stage, Stage::Up))
         };
+        let waiting = |link: &LinkKey| {
+            let entry = self.links.get(*link);
+            entry.map_or(0, |entry| entry.carrier.control_backlog())
+        };
         match session.link.filter(up) {
+            // It is a hint, and others are worth more.
+            Some(link) if waiting(&link) >= CANCELS_WAITING_MAX => {}
             Some(link) => {
                 conversation.cancels.told(promise.number);
                 self.send_cancel(link, promise.number);

@@ -14,7 +14,6 @@ use crate::promise::Awaits;
 use crate::session::{Answer, BULK_ABOVE};
 use crate::tap::{Body, Call, Letter};
 
-use super::room::Wants;
 use super::{Node, TimeoutReason};
 
 /// An envelope's fields, its body aside, take at most so many bytes.
@@ -187,7 +186,7 @@ impl Node {
         let own = conversation.lanes.usage().is_full(size, limits);
         let shared = self.room.outbox_bytes + size > limits.outbox_bytes_total;
         if own || shared {
-            self.owe_writable(to, Wants::OUTBOX, shared);
+            self.owe_outbox(to, size, own, shared);
             self.metrics.outbox_full += 1;
             return Err(CommandError::OutboxFull);
         }
@@ -205,7 +204,7 @@ impl Node {
                     self.settle(now, to, oldest, Outcome::Evicted);
                 }
                 _ => {
-                    self.owe_writable(to, Wants::PROMISES, shared);
+                    self.owe_promise(to, shared);
                     self.metrics.promises_full += 1;
                     return Err(CommandError::PromisesFull);
                 }

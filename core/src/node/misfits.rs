@@ -2,9 +2,13 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::error::{Status, StatusCode};
-use crate::id::SessionKey;
+use crate::id::{Lane, SessionKey, Tag};
 use crate::message::{Message, Outcome};
+use crate::outbox::{Entry, Kind};
+use crate::session::is_answers;
 
 use super::messages::ENVELOPE;
 use super::{Event, Node};
@@ -17,10 +21,30 @@ impl Node {
             return;
         };
         let peer = session.peer;
-        let misfits = session.conversation.lanes.take_waiting(|lane, entry| {
-            lane.number() < peer.lanes && entry.body.len() + ENVELOPE <= peer.frame_bytes
+        let lanes = &mut session.conversation.lanes;
+        let misfits = lanes.take_waiting(|lane, entry| {
+            let carried = lane.number() < peer.lanes || is_answers(lane);
+            carried && entry.body.len() + ENVELOPE <= peer.frame_bytes
         });
-        for (lane, entry) in misfits {
+        let (answers, messages): (Vec<_>, Vec<_>) =
+            misfits.into_iter().partition(|(lane, _)| is_answers(*lane));
+        for (_, reply) in answers {
+            let reason = format!(
+                "a reply of {} bytes was not sent: its receiver takes frames of {} bytes",
+                reply.body.len(),
+                peer.frame_bytes
+            );
+            let status = Status::new(StatusCode::INTERNAL, reason);
+            self.metrics.rejects_sent += 1;
+            let rejection = Entry {
+                kind: Kind::Reject(status),
+                tag: Tag(0),
+                body: Bytes::new(),
+                ..reply
+            };
+            lanes.push(Lane::ANSWERS, rejection);
+        }
+        for (lane, entry) in messages {
             if entry.promise == 0 {
                 self.metrics.undelivered += 1;
                 let message = Message {

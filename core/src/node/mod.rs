@@ -143,7 +143,9 @@ type Owner = TimeoutReason;
 
 struct Draining {
     timer: TimerSlot,
+    deadline: Instant,
     retry_after: Option<Duration>,
+    alternative: Option<String>,
     finished: u64,
     cut_off: u64,
     /// Links that are told so in place of Welcome, and not closed yet.

@@ -14,10 +14,39 @@ use super::{Event, Node};
 pub(super) struct Room {
     /// Bytes in the outboxes of all sessions, answers aside.
     pub(super) outbox_bytes: usize,
+    /// How many of them are those of sessions without a link, where they stay.
+    resting_bytes: usize,
     /// Sessions that wait for room in all outboxes together, which others may fill.
-    short_of_bytes: BTreeSet<SessionKey>,
+    short_of_bytes: Queue,
     /// The same for promises.
-    short_of_promises: BTreeSet<SessionKey>,
+    short_of_promises: Queue,
+}
+
+/// So many are told at a time of what does not suffice for all, for it may be that one of them does not use it.
+const FEW: usize = 16;
+
+/// Sessions that wait for what all share.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeSet<SessionKey>,
+    /// Whose turn it was.
+    latest: Option<SessionKey>,
+}
+
+impl Queue {
+    /// Takes out so many of those that can use it, round and round.
+    fn take(&mut self, most: usize, mut can: impl FnMut(SessionKey) -> bool) -> Vec<SessionKey> {
+        let latest = self.latest;
+        let later = self.waiting.iter().filter(|key| Some(**key) > latest);
+        let earlier = self.waiting.iter().filter(|key| Some(**key) <= latest);
+        let in_turn = later.chain(earlier).copied();
+        let taken: Vec<_> = in_turn.filter(|key| can(*key)).take(most).collect();
+        for key in &taken {
+            self.waiting.remove(key);
+        }
+        self.latest = taken.last().copied().or(latest);
+        taken
+    }
 }
 
 /// What a session knows of it.
@@ -25,73 +54,86 @@ pub(super) struct Room {
 pub(super) struct SessionRoom {
     /// The share of [`Room::outbox_bytes`] that is this session's.
     outbox_bytes: usize,
+    /// That of [`Room::resting_bytes`].
+    resting_bytes: usize,
     /// What commands were refused for: the application is told when there is some.
     wants: Wants,
+    /// It was the session's own outbox that was full.
+    filled_outbox: bool,
+    /// The smallest message that found no room in an outbox, in bytes.
+    refused: usize,
 }
 
 /// Of what there was none left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wants {
+struct Wants {
     outbox: bool,
     promises: bool,
 }
 
 impl Wants {
-    pub(super) const OUTBOX: Self = Self {
-        outbox: true,
-        promises: false,
-    };
-    pub(super) const PROMISES: Self = Self {
-        outbox: false,
-        promises: true,
-    };
     const NOTHING: Self = Self {
         outbox: false,
         promises: false,
     };
-    const BOTH: Self = Self {
-        outbox: true,
-        promises: true,
-    };
+
+    fn without(self, others: Self) -> Self {
+        Self {
+            outbox: self.outbox && !others.outbox,
+            promises: self.promises && !others.promises,
+        }
+    }
 }
 
 impl Room {
     /// Brings the account of a session's outbox up to date.
     pub(super) fn account(&mut self, session: &mut Session) {
         let bytes = session.conversation.lanes.usage().bytes;
+        let resting = if session.connected_since.is_none() {
+            bytes
+        } else {
+            0
+        };
         let before = std::mem::replace(&mut session.room.outbox_bytes, bytes);
         self.outbox_bytes = self.outbox_bytes + bytes - before;
+        let before = std::mem::replace(&mut session.room.resting_bytes, resting);
+        self.resting_bytes = self.resting_bytes + resting - before;
     }
 
     /// Forgets a session.
     pub(super) fn forget(&mut self, key: SessionKey, room: &SessionRoom) {
-        self.short_of_bytes.remove(&key);
-        self.short_of_promises.remove(&key);
+        self.short_of_bytes.waiting.remove(&key);
+        self.short_of_promises.waiting.remove(&key);
         self.outbox_bytes -= room.outbox_bytes;
+        self.resting_bytes -= room.resting_bytes;
     }
 }
 
 impl Node {
-    /// A command of the session was refused: it is told when there is room. `shared`: it is the
-    /// node's table that was full, not the session's own.
-    pub(super) fn owe_writable(&mut self, key: SessionKey, wants: Wants, shared: bool) {
+    /// A message of so many bytes found an outbox full: the session is told when there is room. `own`: its own
+    /// was full; `shared`: all together were.
+    pub(super) fn owe_outbox(&mut self, key: SessionKey, size: usize, own: bool, shared: bool) {
         if let Some(session) = self.sessions.get_mut(key) {
-            let owed = &mut session.room.wants;
-            owed.outbox |= wants.outbox;
-            owed.promises |= wants.promises;
+            let room = &mut session.room;
+            room.refused = match room.wants.outbox {
+                true => room.refused.min(size),
+                false => size,
+            };
+            room.wants.outbox = true;
+            room.filled_outbox |= own;
         }
         if shared {
-            self.note_shortage(key, wants, Wants::NOTHING);
+            self.room.short_of_bytes.waiting.insert(key);
         }
     }
 
-    /// Others hold what is wanted and not found: nothing of the session's own would tell.
-    fn note_shortage(&mut self, key: SessionKey, wanted: Wants, found: Wants) {
-        if wanted.outbox && !found.outbox {
-            self.room.short_of_bytes.insert(key);
+    /// The same for a promise. `shared`: it was the node's table that was full.
+    pub(super) fn owe_promise(&mut self, key: SessionKey, shared: bool) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.room.wants.promises = true;
         }
-        if wanted.promises && !found.promises {
-            self.room.short_of_promises.insert(key);
+        if shared {
+            self.room.short_of_promises.waiting.insert(key);
         }
     }
 
@@ -104,72 +146,114 @@ impl Node {
 
     /// There may be room again where a command found none.
     pub(super) fn room_again(&mut self, key: SessionKey) {
-        self.account(key);
-        self.tell_writable(key);
+        if let Some(session) = self.sessions.get_mut(key) {
+            self.room.account(session);
+            if session.room.wants != Wants::NOTHING {
+                self.tell_writable(key);
+            }
+        }
         self.room_for_others();
     }
 
-    /// The same for the sessions that wait for what others held.
+    /// The same for the sessions that wait for what others held. All are told when there is plenty, which does
+    /// not wake a thousand for one place. When there cannot be for as long as sessions without a link keep theirs,
+    /// a few are told of what there is.
     pub(super) fn room_for_others(&mut self) {
-        let room = &self.room;
-        if room.short_of_bytes.is_empty() && room.short_of_promises.is_empty() {
+        let room = &mut self.room;
+        if room.short_of_bytes.waiting.is_empty() && room.short_of_promises.waiting.is_empty() {
             return;
         }
-        let found = self.shared_room(Wants::BOTH);
-        let room = &mut self.room;
+        let mut bytes = std::mem::take(&mut room.short_of_bytes);
+        let mut promises = std::mem::take(&mut room.short_of_promises);
         let mut told = BTreeSet::new();
-        if found.outbox {
-            told.append(&mut room.short_of_bytes);
+        let (limits, plenty) = (&self.config.limits, self.plenty_of_bytes());
+        if self.room.outbox_bytes + plenty <= limits.outbox_bytes_total {
+            told.append(&mut bytes.waiting);
+        } else if self.room.resting_bytes + plenty > limits.outbox_bytes_total {
+            told.extend(bytes.take(FEW, |key| self.finds(key).outbox));
         }
-        if found.promises {
-            told.append(&mut room.short_of_promises);
+        // How long promises stay, nothing says.
+        let free = limits.promises_total.saturating_sub(self.promises);
+        if free >= (limits.promises_total / 16).max(1) {
+            told.append(&mut promises.waiting);
+        } else {
+            told.extend(promises.take(FEW.min(free), |key| self.finds(key).promises));
         }
+        self.room.short_of_bytes = bytes;
+        self.room.short_of_promises = promises;
         for key in told {
             self.tell_writable(key);
         }
     }
 
-    /// Which of it the node's tables have room for: a share of them, so that one place does not wake
-    /// a thousand sessions; and of bytes, what any message needs, or half.
-    fn shared_room(&self, wants: Wants) -> Wants {
+    /// What is plenty of room in all outboxes together: a share of it; what any message needs; or half.
+    fn plenty_of_bytes(&self) -> usize {
         let limits = &self.config.limits;
         let bytes = limits.outbox_bytes_total;
-        let share = (bytes / 16).max(limits.frame_bytes).min(bytes / 2);
-        let places = (limits.promises_total / 16).max(1);
+        (bytes / 16).max(limits.frame_bytes).min(bytes / 2)
+    }
+
+    /// What a session wants and there is room for in its own tables. An outbox that was full counts when it is half
+    /// empty, for it empties by many messages at a time; a promise table with its first free place, for the
+    /// other promises may stay as they are for long.
+    fn finds_own(&self, session: &Session) -> Wants {
+        let (room, limits) = (&session.room, &self.config.limits);
+        let usage = session.conversation.lanes.usage();
+        let outbox = match room.filled_outbox {
+            true => {
+                usage.messages <= limits.outbox_messages / 2
+                    && usage.bytes <= limits.outbox_bytes / 2
+            }
+            false => !usage.is_full(room.refused, limits),
+        };
+        let promises = session.conversation.promises.len() < limits.promises;
         Wants {
-            outbox: wants.outbox && self.room.outbox_bytes + share <= bytes,
-            promises: wants.promises && self.promises + places <= limits.promises_total,
+            outbox: room.wants.outbox && outbox,
+            promises: room.wants.promises && promises,
         }
     }
 
-    /// What there is room for is told, and is owed no more. An outbox is told of when it is half
-    /// empty, for it empties by many messages at a time; a promise table with its first free place,
-    /// for the other promises may stay as they are for long.
+    /// The same, and in the node's.
+    fn finds(&self, key: SessionKey) -> Wants {
+        let Some(session) = self.sessions.get(key) else {
+            return Wants::NOTHING;
+        };
+        let (own, limits) = (self.finds_own(session), &self.config.limits);
+        let bytes = self.room.outbox_bytes + session.room.refused;
+        Wants {
+            outbox: own.outbox && bytes <= limits.outbox_bytes_total,
+            promises: own.promises && self.promises < limits.promises_total,
+        }
+    }
+
+    /// What there is room for is told, and is owed no more. What the session waits for among others is told when
+    /// it is its turn.
     fn tell_writable(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let (wants, limits) = (session.room.wants, &self.config.limits);
-        if wants == Wants::NOTHING {
-            return;
-        }
-        let usage = session.conversation.lanes.usage();
-        let own = Wants {
-            outbox: wants.outbox
-                && usage.messages <= limits.outbox_messages / 2
-                && usage.bytes <= limits.outbox_bytes / 2,
-            promises: wants.promises && session.conversation.promises.len() < limits.promises,
+        let room = &mut self.room;
+        let waits = Wants {
+            outbox: room.short_of_bytes.waiting.contains(&key),
+            promises: room.short_of_promises.waiting.contains(&key),
         };
-        let found = self.shared_room(own);
-        self.note_shortage(key, own, found);
+        let own = self.finds_own(session).without(waits);
+        let found = self.finds(key).without(waits);
+        // Others hold it: nothing of the session's own would tell.
+        let short = own.without(found);
+        if short.outbox {
+            self.room.short_of_bytes.waiting.insert(key);
+        }
+        if short.promises {
+            self.room.short_of_promises.waiting.insert(key);
+        }
         if found == Wants::NOTHING {
             return;
         }
         if let Some(session) = self.sessions.get_mut(key) {
-            session.room.wants = Wants {
-                outbox: wants.outbox && !found.outbox,
-                promises: wants.promises && !found.promises,
-            };
+            let room = &mut session.room;
+            room.wants = room.wants.without(found);
+            room.filled_outbox &= !found.outbox;
         }
         if planted(Bug::LoseWritable) && found.promises {
             return;

@@ -121,14 +121,14 @@ impl Lanes {
         self.pairs[slot].outbox.abandon(weight, wanted);
     }
 
-    /// Takes out what waits and does not `fit`. The room of those with a promise is given back
-    /// when that is settled.
+    /// Takes out what waits and does not `fit`. The room of the application's messages with a promise is given
+    /// back when that is settled.
     pub(crate) fn take_waiting(
         &mut self,
         mut fits: impl FnMut(Lane, &Entry) -> bool,
     ) -> Vec<(Lane, Entry)> {
         let mut taken = Vec::new();
-        for lane in self.sequenced().filter(|lane| !is_answers(*lane)) {
+        for lane in self.sequenced() {
             let Some(slot) = self.slot(lane) else {
                 continue;
             };
@@ -136,7 +136,7 @@ impl Lanes {
                 .outbox
                 .take_waiting(|entry| fits(lane, entry));
             for entry in misfits {
-                if entry.promise == 0 {
+                if entry.promise == 0 || is_answers(lane) {
                     self.release(lane, Released::one(entry.weight()));
                 }
                 taken.push((lane, entry));

@@ -231,8 +231,11 @@ impl Host {
                 log.push((now, event));
                 events += 1;
             }
+            let capacity = buffer.capacity();
             let next = |node: &mut Node| node.poll_transmit(now, SEGMENTS, buffer);
             let asked = unsent.is_none().then(|| aloud(node, now, next));
+            // A node makes its datagrams in memory that is not its own.
+            *memory -= (buffer.capacity() - capacity) as i64;
             if let Some(transmit) = asked.flatten() {
                 if room > 0 {
                     send(&transmit, buffer);

@@ -74,7 +74,7 @@ fn a_version_negotiation_that_anybody_can_make_does_not_end_a_session() {
 }
 
 /// With first datagrams of more than QUIC's first window, nothing was ever sent; and peers take none
-/// above 1,472 bytes whatever was configured.
+/// above what they were configured for.
 #[test]
 fn first_datagrams_that_no_peer_takes_are_refused_and_the_largest_arrive() {
     let mut config = Config::default();

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+use std::cell::Cell;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use trunkline_core::{Event, SessionKey};
@@ -196,6 +198,45 @@ fn a_path_that_carries_smaller_datagrams_than_before_is_noticed() {
         }
     });
     assert!(world.traffic().too_large > 0, "nothing was too large");
+}
+
+#[test]
+fn packets_are_as_large_as_both_ends_and_the_path_between_them_take() {
+    for (servers, clients, path, expected) in [
+        (8_952, 8_952, None, 8_850..=8_952),
+        (8_952, 8_952, Some(9_000), 8_850..=8_952),
+        (8_952, 8_952, Some(1_452), 1_380..=1_452),
+        (8_952, 8_952, Some(1_252), 1_200..=1_252),
+        (1_452, 8_952, None, 1_400..=1_472),
+        (8_952, 1_452, None, 1_380..=1_452),
+    ] {
+        let mut world = World::new(7);
+        world.path.delay = Duration::from_millis(5);
+        world.path.mtu = path;
+        world.config().transport.max_mtu = servers;
+        let server = world.server();
+        world.config().transport.max_mtu = clients;
+        let client = world.client();
+        let session = world.connect(client, server, "alice");
+        let largest = Rc::new(Cell::new(0));
+        let seen = largest.clone();
+        world.observe(move |observed| {
+            if observed.from == client {
+                seen.set(seen.get().max(observed.payload.len()));
+            }
+        });
+        for _ in 0..100 {
+            let promise = world.send_acked(client, session, &[0; 20_000]);
+            world.run(SECOND / 10, echo);
+            assert_eq!(world.outcome(client, promise).as_deref(), Some("Acked"));
+        }
+        // The search is over.
+        largest.set(0);
+        world.send_acked(client, session, &[0; 20_000]);
+        world.run(SECOND, echo);
+        let sizes = (servers, clients, path);
+        assert!(expected.contains(&largest.get()), "{sizes:?}: {largest:?}");
+    }
 }
 
 #[test]

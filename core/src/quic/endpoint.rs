@@ -113,6 +113,8 @@ impl Endpoint {
         let shard = config.shard;
         let shard = (shard.of > 1).then(|| (persistent.steering(shard.of), shard.number));
         endpoint.cid_generator(sources.connection_ids(shard.clone()));
+        // QUIC takes any size that a configuration may have.
+        let _ = endpoint.max_udp_payload_size(config.transport.largest_taken());
         // It would let one reset through for each reading of the clock, which serves many datagrams.
         endpoint.min_reset_interval(Duration::ZERO);
         let server = match keys.server {

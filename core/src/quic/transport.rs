@@ -7,10 +7,10 @@ use quinn_proto::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::bounded::BoundedConfig;
-use crate::config::{Config, Congestion};
+use crate::config::{Config, Congestion, Transport};
 
-/// The largest payload that is looked for: what an Ethernet carries over IPv6, in bytes.
-const LARGEST: u16 = 1_452;
+/// The payload that an Ethernet carries over IPv6, in bytes.
+const ETHERNET: u16 = 1_452;
 
 /// It is not looked for what is nearer than this, in bytes.
 const SMALLEST_STEP: u16 = 20;
@@ -71,9 +71,8 @@ fn transport(config: &Config) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .initial_rtt(config.transport.initial_rtt)
         .initial_mtu(config.transport.initial_mtu);
-    let initial = config.transport.initial_mtu;
     let search = config.transport.mtu_discovery;
-    transport.mtu_discovery_config(search.then(|| mtu_discovery(initial)));
+    transport.mtu_discovery_config(search.then(|| mtu_discovery(&config.transport)));
     match config.transport.congestion {
         Congestion::Cubic => bounded(&mut transport, CubicConfig::default()),
         Congestion::NewReno => bounded(&mut transport, NewRenoConfig::default()),
@@ -85,11 +84,11 @@ fn transport(config: &Config) -> TransportConfig {
 /// packet, 64 bytes. Where the path is an Ethernet it takes two probes, and with quinn's own 20 bytes four. A
 /// probe is as large as what it asks for, to be encrypted and read: each is some 6 % of the CPU that a connection
 /// takes to come up.
-fn mtu_discovery(initial: u16) -> MtuDiscoveryConfig {
+fn mtu_discovery(transport: &Transport) -> MtuDiscoveryConfig {
     let mut search = MtuDiscoveryConfig::default();
-    let step = LARGEST.saturating_sub(initial).div_ceil(4) + 1;
+    let step = ETHERNET.saturating_sub(transport.initial_mtu).div_ceil(4) + 1;
     search
-        .upper_bound(LARGEST)
+        .upper_bound(transport.max_mtu)
         .minimum_change(step.max(SMALLEST_STEP));
     search
 }

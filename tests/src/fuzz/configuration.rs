@@ -89,7 +89,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// How many fields [`set`] knows.
-const FIELDS: u8 = 47;
+const FIELDS: u8 = 48;
 /// In which a request is answered, and who was broken apart is back.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,6 +160,7 @@ fn set(config: &mut Config, input: &mut Input<'_>) {
         44 => config.shard.number = number as u16,
         45 => config.shard.of = number as u16,
         46 if number & 1 == 1 => config.sessions_full = SessionsFull::EndOldest,
+        47 => transport.max_mtu = number as u16,
         _ => {}
     }
 }

@@ -10,7 +10,7 @@ use trunkline_core::Config;
 /// on a path that is gone for a while, half a minute is not enough to compare with them.
 ///
 /// With `PEERS_TLS=resume` at both ends, what one node dials after its first connection resumes a TLS
-/// session.
+/// session; with `PEERS_MTU=8952`, packets are as large as jumbo frames carry, if the path does.
 pub fn config() -> Config {
     let mut config = Config::default();
     config.transport.stream_receive_window = 8 << 20;
@@ -18,5 +18,11 @@ pub fn config() -> Config {
     config.limits.best_effort_bytes = 64 << 20;
     config.timeouts.promise = Duration::from_secs(120);
     config.transport.tls_resumption = std::env::var("PEERS_TLS").as_deref() == Ok("resume");
+    if let Some(largest) = std::env::var("PEERS_MTU")
+        .ok()
+        .and_then(|size| size.parse().ok())
+    {
+        config.transport.max_mtu = largest;
+    }
     config
 }

@@ -58,6 +58,7 @@ fields! {
     transport.stream_receive_window,
     transport.initial_rtt,
     transport.initial_mtu,
+    transport.max_mtu,
     transport.mtu_discovery,
     transport.copies_on_loss,
     transport.congestion,

@@ -216,7 +216,7 @@ impl Plan {
 
     fn swarm(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x7377_6172_6d00_0001);
-        let [mut server, client] = settings::draw(&mut random);
+        let [mut server, mut client] = settings::draw(&mut random);
         let servers = random.pick(&[1, 1, 1, 2, 3]);
         let clients = match random.below(400) {
             0 => 100 + random.below(100),
@@ -240,6 +240,11 @@ impl Plan {
         if server.limits.sessions_per_client == 1 && random.chance(0.5) {
             server.sessions_full = SessionsFull::EndOldest;
             server.limits.sessions_per_client = random.pick(&[1, 1, 2]);
+        }
+        for config in [&mut server, &mut client] {
+            if random.chance(0.1) {
+                config.transport.max_mtu = random.pick(&[1_200, 8_952]);
+            }
         }
         Self {
             seed,

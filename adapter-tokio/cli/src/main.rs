@@ -21,6 +21,7 @@ mod traces;
 mod traffic;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -46,7 +47,8 @@ fn run(command_line: CommandLine) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("the runtime does not start: {error}")))?;
     let done = runtime.block_on(commands::run(command_line.command));
-    // A thread that still reads standard input must not keep the program from ending.
-    runtime.shutdown_background();
+    // What still runs ends, and so do recordings. A thread that still reads standard input must not keep the
+    // program from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }

@@ -59,6 +59,6 @@ pub trait Hooks: Send + Sync + 'static {
     ///
     /// What is sent to a session that closes comes back each time, and so does what its peer's limits do
     /// not allow, which may be lower than this side's: send again only while [`Peer::state`] is
-    /// [connected](State::is_connected), and not without end.
+    /// [connected](super::State::is_connected), and not without end.
     fn undelivered(&self, peer: &Peer, message: &Message, maybe_delivered: bool) {}
 }

@@ -139,7 +139,6 @@ impl Node {
         let for_good = self.draining.is_some() && session.dialing.is_none();
         session.link = None;
         session.connected_since = None;
-        self.room.account(session);
         session.receipt_due = false;
         self.timers.cancel(&mut session.receipt_timer);
         let dropped = session.conversation.link_lost();
@@ -151,11 +150,6 @@ impl Node {
                 messages: dropped,
             });
         }
-        // What its outbox holds stays there now.
-        self.room_for_others();
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return;
-        };
         if let Some(closing) = session
             .closing
             .as_ref()

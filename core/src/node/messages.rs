@@ -202,6 +202,7 @@ impl Node {
                         number: oldest,
                     });
                     self.settle(now, to, oldest, Outcome::Evicted);
+                    self.room_again(to);
                 }
                 _ => {
                     self.owe_promise(to, shared);

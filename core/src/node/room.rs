@@ -2,6 +2,7 @@
 //! some again.
 
 use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::id::SessionKey;
 use crate::planted::{Bug, planted};
@@ -14,8 +15,6 @@ use super::{Event, Node};
 pub(super) struct Room {
     /// Bytes in the outboxes of all sessions, answers aside.
     pub(super) outbox_bytes: usize,
-    /// How many of them are those of sessions without a link, where they stay.
-    resting_bytes: usize,
     /// Sessions that wait for room in all outboxes together, which others may fill.
     short_of_bytes: Queue,
     /// The same for promises.
@@ -29,22 +28,53 @@ const FEW: usize = 16;
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BTreeSet<SessionKey>,
+    /// None of them can do with less than that.
+    least: usize,
     /// Whose turn it was.
     latest: Option<SessionKey>,
 }
 
+/// What a session does with its turn.
+enum Turn {
+    /// There is what it waits for.
+    Takes,
+    /// It needs more: so much.
+    Waits(usize),
+    /// It has no room of its own, or no use for any: it hears of that elsewhere.
+    Leaves,
+}
+
 impl Queue {
+    fn insert(&mut self, key: SessionKey, needs: usize) {
+        self.least = match self.waiting.is_empty() {
+            true => needs,
+            false => self.least.min(needs),
+        };
+        self.waiting.insert(key);
+    }
+
     /// Takes out so many of those that can use it, round and round.
-    fn take(&mut self, most: usize, mut can: impl FnMut(SessionKey) -> bool) -> Vec<SessionKey> {
-        let latest = self.latest;
-        let later = self.waiting.iter().filter(|key| Some(**key) > latest);
-        let earlier = self.waiting.iter().filter(|key| Some(**key) <= latest);
-        let in_turn = later.chain(earlier).copied();
-        let taken: Vec<_> = in_turn.filter(|key| can(*key)).take(most).collect();
-        for key in &taken {
+    fn take(&mut self, most: usize, turn: impl Fn(SessionKey) -> Turn) -> Vec<SessionKey> {
+        let after = self.latest.map_or(Unbounded, Excluded);
+        let later = self.waiting.range((after, Unbounded));
+        let until = self.latest.map(|latest| self.waiting.range(..=latest));
+        let (mut taken, mut leaving, mut least) = (Vec::new(), Vec::new(), usize::MAX);
+        for key in later.chain(until.into_iter().flatten()) {
+            if taken.len() == most {
+                least = self.least;
+                break;
+            }
+            match turn(*key) {
+                Turn::Takes => taken.push(*key),
+                Turn::Leaves => leaving.push(*key),
+                Turn::Waits(needs) => least = least.min(needs),
+            }
+        }
+        for key in taken.iter().chain(&leaving) {
             self.waiting.remove(key);
         }
-        self.latest = taken.last().copied().or(latest);
+        self.least = least;
+        self.latest = taken.last().copied().or(self.latest);
         taken
     }
 }
@@ -54,8 +84,6 @@ impl Queue {
 pub(super) struct SessionRoom {
     /// The share of [`Room::outbox_bytes`] that is this session's.
     outbox_bytes: usize,
-    /// That of [`Room::resting_bytes`].
-    resting_bytes: usize,
     /// What commands were refused for: the application is told when there is some.
     wants: Wants,
     /// It was the session's own outbox that was full.
@@ -89,15 +117,8 @@ impl Room {
     /// Brings the account of a session's outbox up to date.
     pub(super) fn account(&mut self, session: &mut Session) {
         let bytes = session.conversation.lanes.usage().bytes;
-        let resting = if session.connected_since.is_none() {
-            bytes
-        } else {
-            0
-        };
         let before = std::mem::replace(&mut session.room.outbox_bytes, bytes);
         self.outbox_bytes = self.outbox_bytes + bytes - before;
-        let before = std::mem::replace(&mut session.room.resting_bytes, resting);
-        self.resting_bytes = self.resting_bytes + resting - before;
     }
 
     /// Forgets a session.
@@ -105,7 +126,6 @@ impl Room {
         self.short_of_bytes.waiting.remove(&key);
         self.short_of_promises.waiting.remove(&key);
         self.outbox_bytes -= room.outbox_bytes;
-        self.resting_bytes -= room.resting_bytes;
     }
 }
 
@@ -123,7 +143,7 @@ impl Node {
             room.filled_outbox |= own;
         }
         if shared {
-            self.room.short_of_bytes.waiting.insert(key);
+            self.room.short_of_bytes.insert(key, size);
         }
     }
 
@@ -133,7 +153,7 @@ impl Node {
             session.room.wants.promises = true;
         }
         if shared {
-            self.room.short_of_promises.waiting.insert(key);
+            self.room.short_of_promises.insert(key, 1);
         }
     }
 
@@ -156,33 +176,57 @@ impl Node {
     }
 
     /// The same for the sessions that wait for what others held. All are told when there is plenty, which does
-    /// not wake a thousand for one place. When there cannot be for as long as sessions without a link keep theirs,
-    /// a few are told of what there is.
+    /// not wake a thousand for one place. There may not be for long, for others keep what they have: until then a
+    /// few are told of what there is. So large messages may wait for as long as smaller ones fit.
     pub(super) fn room_for_others(&mut self) {
-        let room = &mut self.room;
+        let (room, limits) = (&self.room, &self.config.limits);
         if room.short_of_bytes.waiting.is_empty() && room.short_of_promises.waiting.is_empty() {
             return;
         }
-        let mut bytes = std::mem::take(&mut room.short_of_bytes);
-        let mut promises = std::mem::take(&mut room.short_of_promises);
         let mut told = BTreeSet::new();
-        let (limits, plenty) = (&self.config.limits, self.plenty_of_bytes());
-        if self.room.outbox_bytes + plenty <= limits.outbox_bytes_total {
-            told.append(&mut bytes.waiting);
-        } else if self.room.resting_bytes + plenty > limits.outbox_bytes_total {
-            told.extend(bytes.take(FEW, |key| self.finds(key).outbox));
+        let free = limits.outbox_bytes_total.saturating_sub(room.outbox_bytes);
+        let plenty = self.plenty_of_bytes();
+        if !room.short_of_bytes.waiting.is_empty() && free >= plenty.min(room.short_of_bytes.least)
+        {
+            let mut queue = std::mem::take(&mut self.room.short_of_bytes);
+            if free >= plenty {
+                told.append(&mut queue.waiting);
+            } else {
+                told.extend(queue.take(FEW, |key| self.turn_at_bytes(key, free)));
+            }
+            self.room.short_of_bytes = queue;
         }
-        // How long promises stay, nothing says.
+        let limits = &self.config.limits;
         let free = limits.promises_total.saturating_sub(self.promises);
-        if free >= (limits.promises_total / 16).max(1) {
-            told.append(&mut promises.waiting);
-        } else {
-            told.extend(promises.take(FEW.min(free), |key| self.finds(key).promises));
+        if !self.room.short_of_promises.waiting.is_empty() && free > 0 {
+            let plenty = limits.promises_total / 16;
+            let mut queue = std::mem::take(&mut self.room.short_of_promises);
+            if free >= plenty {
+                told.append(&mut queue.waiting);
+            } else {
+                told.extend(queue.take(FEW.min(free), |key| self.turn_at_promises(key)));
+            }
+            self.room.short_of_promises = queue;
         }
-        self.room.short_of_bytes = bytes;
-        self.room.short_of_promises = promises;
         for key in told {
             self.tell_writable(key);
+        }
+    }
+
+    fn turn_at_bytes(&self, key: SessionKey, free: usize) -> Turn {
+        match self.sessions.get(key) {
+            Some(session) if self.finds_own(session).outbox => match session.room.refused {
+                needs if needs <= free => Turn::Takes,
+                needs => Turn::Waits(needs),
+            },
+            _ => Turn::Leaves,
+        }
+    }
+
+    fn turn_at_promises(&self, key: SessionKey) -> Turn {
+        match self.sessions.get(key) {
+            Some(session) if self.finds_own(session).promises => Turn::Takes,
+            _ => Turn::Leaves,
         }
     }
 
@@ -207,22 +251,10 @@ impl Node {
             false => !usage.is_full(room.refused, limits),
         };
         let promises = session.conversation.promises.len() < limits.promises;
+        let takes_sends = !session.is_closed_to_sends();
         Wants {
-            outbox: room.wants.outbox && outbox,
-            promises: room.wants.promises && promises,
-        }
-    }
-
-    /// The same, and in the node's.
-    fn finds(&self, key: SessionKey) -> Wants {
-        let Some(session) = self.sessions.get(key) else {
-            return Wants::NOTHING;
-        };
-        let (own, limits) = (self.finds_own(session), &self.config.limits);
-        let bytes = self.room.outbox_bytes + session.room.refused;
-        Wants {
-            outbox: own.outbox && bytes <= limits.outbox_bytes_total,
-            promises: own.promises && self.promises < limits.promises_total,
+            outbox: room.wants.outbox && outbox && takes_sends,
+            promises: room.wants.promises && promises && takes_sends,
         }
     }
 
@@ -232,20 +264,24 @@ impl Node {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let room = &mut self.room;
+        let (room, limits) = (&self.room, &self.config.limits);
         let waits = Wants {
             outbox: room.short_of_bytes.waiting.contains(&key),
             promises: room.short_of_promises.waiting.contains(&key),
         };
         let own = self.finds_own(session).without(waits);
-        let found = self.finds(key).without(waits);
+        let needs = session.room.refused;
+        let found = Wants {
+            outbox: own.outbox && room.outbox_bytes + needs <= limits.outbox_bytes_total,
+            promises: own.promises && self.promises < limits.promises_total,
+        };
         // Others hold it: nothing of the session's own would tell.
         let short = own.without(found);
         if short.outbox {
-            self.room.short_of_bytes.waiting.insert(key);
+            self.room.short_of_bytes.insert(key, needs);
         }
         if short.promises {
-            self.room.short_of_promises.waiting.insert(key);
+            self.room.short_of_promises.insert(key, 1);
         }
         if found == Wants::NOTHING {
             return;

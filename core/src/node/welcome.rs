@@ -446,7 +446,6 @@ impl Node {
             return;
         };
         session.connected_since = Some(now);
-        self.room.account(session);
         if let Some(closing) = session.closing.as_mut() {
             // Close went down with the old link: it is said again.
             closing.said = false;

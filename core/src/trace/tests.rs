@@ -219,16 +219,20 @@ impl std::io::Write for Written {
     }
 }
 
-/// Records a node that gets one input, in a thread that then does something; returns the last call and
-/// how the trace ends.
-fn recorded(recorder: Recorder<Written>, written: &Written, then: fn()) -> (String, Ending) {
-    let origin = crate::Origin {
+fn origin() -> crate::Origin {
+    crate::Origin {
         now: Instant::now(),
         wall: SystemTime::UNIX_EPOCH,
         seed: crate::Seed::new([7; 32]),
         keys: None,
-    };
-    let (roles, now) = (crate::Roles::default(), origin.now);
+    }
+}
+
+/// Records a node that gets one input, in a thread that then does something; returns the last call and
+/// how the trace ends.
+fn recorded(recorder: Recorder<Written>, written: &Written, then: fn()) -> (String, Ending) {
+    let (origin, roles) = (origin(), crate::Roles::default());
+    let now = origin.now;
     let thread = std::thread::spawn(move || {
         let mut node = recorder
             .start(crate::Config::default(), roles, origin)
@@ -252,13 +256,8 @@ fn recorded(recorder: Recorder<Written>, written: &Written, then: fn()) -> (Stri
 #[test]
 fn a_recording_that_ends_early_keeps_what_it_was_written_to_until_its_node_ends() {
     let written = Written::default();
-    let origin = crate::Origin {
-        now: Instant::now(),
-        wall: SystemTime::UNIX_EPOCH,
-        seed: crate::Seed::new([7; 32]),
-        keys: None,
-    };
-    let (roles, now) = (crate::Roles::default(), origin.now);
+    let (origin, roles) = (origin(), crate::Roles::default());
+    let now = origin.now;
     let recorder = Recorder::to(written.clone()).link().limit(2_000);
     let mut node = recorder
         .start(crate::Config::default(), roles, origin)

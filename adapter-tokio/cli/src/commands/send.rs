@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::grouped;
-use crate::traffic::{Kind, Plan, Run, Summary, Texts, Told, any_run};
+use crate::traffic::{Kind, Plan, Run, Summary, Texts, Told, Wanted, any_run};
 use crate::{output, parse};
 
 const EXAMPLES: &str = "\
@@ -125,10 +125,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut connection = opened.inspect_err(|_| screen.clear())?;
 
     let start = Instant::now();
-    let finished = Run::new(&mut connection, &screen, plan)
+    let mut finished = Run::new(&mut connection, &screen, plan)
         .finish(&mut stop)
         .await;
-    connection.close(&mut stop).await;
+    let closed = connection.close(&mut stop).await;
+    finished.stopped_early |= stop.at_once() || !closed && wanted == Wanted::Nothing;
     let took = Instant::now() - start;
     screen.clear();
     let outcomes = &finished.outcomes;
@@ -151,7 +152,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         (outcomes.timed_out, "not acked in time"),
         (outcomes.lost, "lost with their session"),
         (record.undelivered, "came back undelivered"),
-        (outcomes.cancelled, "given up"),
+        // What the user has given up is no failure of the others.
+        (outcomes.cancelled * u64::from(!stop.at_once()), "given up"),
     ] {
         if count > 0 {
             failed.push(format!("{} {what}", grouped(count)));

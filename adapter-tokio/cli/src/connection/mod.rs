@@ -143,17 +143,18 @@ impl Connection {
     }
 
     /// Closes the session: what was sent is delivered first, for some seconds, or until the user
-    /// does not want to wait. One that is over already is waited for, too: its recording may not be.
-    pub(crate) async fn close(&mut self, stop: &mut StopSignals) {
-        if stop.at_once() {
+    /// does not want to wait: `false`. One that is over already is waited for, too: its recording may not be.
+    pub(crate) async fn close(&mut self, stop: &mut StopSignals) -> bool {
+        let waited = !stop.at_once()
+            && tokio::select! {
+                _ = self.client.close() => true,
+                () = stop.next() => false,
+            };
+        if !waited {
             self.close_soon().await;
-        } else {
-            tokio::select! {
-                _ = self.client.close() => {}
-                () = stop.next() => self.close_soon().await,
-            }
         }
         while self.try_next().is_some() {}
+        waited
     }
 
     async fn close_soon(&self) {

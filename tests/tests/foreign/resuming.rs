@@ -1,0 +1,157 @@
+//! A client that comes back for its session.
+
+use std::time::Duration;
+
+use trunkline_core::{CloseCode, DrainPlan, Event, Tag};
+use trunkline_proto::control::Frame;
+use trunkline_proto::generated::{Envelope, Kind};
+use trunkline_proto::{Hello, Limits, Ready, Resume};
+use trunkline_testkit::raw_peer::{Ended, hello};
+use trunkline_testkit::{World, drain_within, echo, silent};
+
+use super::{ACKS, TICK, first_link, message, receipts, welcome};
+
+/// A hello that asks for the session of an earlier one, of which it has received so much.
+fn resuming(first: &Hello, token: bytes::Bytes, received: &[(u32, u64)]) -> Hello {
+    let mut again = hello("sensor-7", 2);
+    again.resume = Some(Resume {
+        session_id: first.session_id.clone(),
+        token,
+        epoch: 1,
+        received: receipts(received),
+        attempt: 1,
+    });
+    again
+}
+
+#[test]
+fn a_foreign_client_resumes_and_nothing_is_doubled_or_lost() {
+    let mut world = World::new(3);
+    let server = world.server();
+    let first = hello("sensor-7", 1);
+    let (client, lane) = first_link(&mut world, server, &first);
+    world.run(TICK, echo);
+    let link = world.raw(client).link();
+    let token = welcome(link).token;
+    link.send_control(Frame::Ready(Ready { epoch: 1 }));
+    for seq in 1..4 {
+        link.send_envelope(lane, &message(seq, 0, "kept"));
+    }
+    world.run(TICK, echo);
+    // The server sends two messages that this client has not taken, for it reads no more.
+    world.raw(client).link().set_reads(false);
+    let session = world.node(server).sessions().next().unwrap().session;
+    let promises = ["a", "b"].map(|body| world.send_acked(server, session, body.as_bytes()));
+    world.run(TICK, echo);
+
+    world.redial(client, server);
+    world.run(TICK, echo);
+    let link = world.raw(client).link();
+    link.hello(&resuming(&first, token, &[(64, 1)]));
+    world.run(TICK, echo);
+    let old = &world.raw(client).links()[0];
+    let superseded = u64::from(CloseCode::SUPERSEDED.0);
+    assert!(matches!(old.ended(), Some(Ended::Application { code, .. }) if *code == superseded));
+    let link = world.raw(client).link();
+    let resumed = welcome(link);
+    assert_eq!(
+        (resumed.epoch, resumed.resumed, resumed.lost_code),
+        (2, true, 0)
+    );
+    assert_eq!(resumed.session_id, first.session_id);
+    assert_eq!(resumed.received, receipts(&[(0, 4)]));
+    link.send_control(Frame::Ready(Ready { epoch: 2 }));
+    // Not all of it needs sending again: what is, is dropped.
+    let lane = link.open_lane(0, 3);
+    link.send_envelope(lane, &message(3, 0, "kept"));
+    link.send_envelope(lane, &message(4, 0, "new"));
+    world.run(TICK, echo);
+    let bodies: Vec<_> = world.bodies(server);
+    assert_eq!(bodies, ["first", "kept", "kept", "kept", "new"]);
+    let link = world.raw(client).link();
+    let replayed = link.envelopes(0);
+    assert!(
+        replayed
+            .iter()
+            .map(|message| &message.body[..])
+            .eq([b"a", b"b"])
+    );
+    assert!(replayed.iter().map(|message| message.seq).eq(0..2));
+    let answers = link.open_lane(64, 0);
+    let acks = Envelope {
+        kind: ACKS,
+        acks: vec![0, 2],
+        ..Envelope::default()
+    };
+    link.send_envelope(answers, &acks);
+    world.run(TICK, echo);
+    for promise in promises {
+        assert_eq!(world.outcome(server, promise).as_deref(), Some("Acked"));
+    }
+}
+
+#[test]
+fn a_reply_that_a_client_does_not_take_any_more_when_it_resumes_is_a_rejection() {
+    let mut world = World::new(8);
+    let server = world.server();
+    let first = hello("sensor-7", 1);
+    let (client, _) = first_link(&mut world, server, &first);
+    world.run(TICK, silent);
+    let token = welcome(world.raw(client).link()).token;
+    let came = world.log(server).iter().find_map(|(_, event)| match event {
+        Event::Message(delivery) => Some(delivery.key),
+        _ => None,
+    });
+    let delivery = came.unwrap();
+    let now = world.now();
+    world.raw(client).link().close(now, 2, b"broken");
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let now = world.now();
+    let node = world.node(server);
+    node.reply(now, delivery, Tag(7), vec![0; 200_000]).unwrap();
+    let mut again = resuming(&first, token, &[]);
+    again.limits = Some(Limits {
+        frame_bytes: 65_536,
+        lanes: 4,
+    });
+    world.raw(client).link().hello(&again);
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    assert!(welcome(link).resumed);
+    let [rejected] = &link.envelopes(64)[..] else {
+        panic!("{:?}", link.envelopes(64));
+    };
+    assert_eq!((rejected.kind, rejected.promise), (Kind::Reject as i32, 1));
+    assert!(rejected.reason.contains("200000 bytes"), "{rejected:?}");
+    assert!(link.envelopes(65).is_empty());
+}
+
+#[test]
+fn a_client_that_resumes_while_the_server_drains_is_told_where_to_go() {
+    let mut world = World::new(9);
+    let server = world.server();
+    let first = hello("sensor-7", 1);
+    let (client, _) = first_link(&mut world, server, &first);
+    world.run(TICK, silent);
+    let token = welcome(world.raw(client).link()).token;
+    // The server does not know that the client's first link is as good as dead.
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let now = world.now();
+    let plan = DrainPlan {
+        alternative: Some("elsewhere:4433".into()),
+        ..drain_within(Duration::from_secs(60))
+    };
+    world.node(server).drain(now, plan).unwrap();
+    world.run(TICK, silent);
+    world
+        .raw(client)
+        .link()
+        .hello(&resuming(&first, token, &[]));
+    world.run(TICK, silent);
+    let told = |frame: &Frame| matches!(frame, Frame::Drain(drain) if drain.alternative == "elsewhere:4433" && drain.deadline_ms < 60_000);
+    let link = world.raw(client).link();
+    assert!(welcome(link).resumed);
+    assert!(link.control().iter().any(told), "{:?}", link.control());
+}

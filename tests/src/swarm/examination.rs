@@ -217,9 +217,10 @@ impl Run<'_> {
             hall.desks[node].cancelled.clear();
         }
         for (client, in_time) in [(self.plan.servers, true), (self.indices.len() - 1, false)] {
-            let Some(session) = self.linked(client).first().map(|info| info.session) else {
+            let Some(asking) = self.linked(client).into_iter().next() else {
                 continue;
             };
+            let session = asking.session;
             let timeout = if in_time { Duration::ZERO } else { 2 * SECOND };
             let kind = Kind::Asked(Some(timeout));
             if self.send(client, session, kind, None, 20).is_none() {
@@ -233,8 +234,14 @@ impl Run<'_> {
             self.pass(2 * SECOND);
             let mut told = 0;
             for server in 0..self.plan.servers {
+                let sessions = self.sessions(server);
+                let asked = sessions.iter().find(|info| info.id == asking.id);
+                let asked = asked.map(|info| info.session);
                 let desk = &mut self.hall.borrow_mut().desks[server];
-                told += std::mem::take(&mut desk.cancelled).len();
+                let cancelled = std::mem::take(&mut desk.cancelled);
+                // Others may run out of time as well.
+                let of_it = cancelled.iter().filter(|one| Some(one.session) == asked);
+                told += of_it.count();
             }
             if told != 1 && self.is_well() {
                 return self.fail(4, format!("{told} cancels of one request were heard of"));

@@ -280,11 +280,11 @@ pub struct Transport {
     /// The first size of a UDP payload (1,200). At most 1,472, which is what Ethernet carries: a server answers first
     /// packets with at most three times as many bytes, but always with one whole packet.
     pub initial_mtu: u16,
-    /// The largest UDP payload that is looked for: what an Ethernet carries over IPv6 (1,452). Where all between
-    /// both ends carries jumbo frames (9,000 bytes in many data centres), 8,952 there make packets six times as
-    /// large: small messages take 0.6 to 0.8 of the CPU, and one thread sends twice the large ones. Up to 9,188. Both ends have to have it: a node
-    /// announces that it takes nothing larger, but always 1,472. On a path that carries less, a new
-    /// connection finds that out with some lost packets of up to 5 KB.
+    /// The largest UDP payload that is looked for: what an Ethernet carries over IPv6 (1,452). Up to 9,188. Where all
+    /// between both ends carries jumbo frames (9,000 bytes in many data centres), 8,952 there make packets six
+    /// times as large: small messages take 0.6 to 0.8 of the CPU, and one thread sends twice the large ones. Both ends
+    /// have to have it: a node announces that it takes nothing larger, but always 1,472. On a path that
+    /// carries less, a new connection finds that out with some lost packets of up to 5 KB.
     pub max_mtu: u16,
     /// Look for larger UDP payloads that the path carries (on, RFC 8899): up to `max_mtu`, and about to within a
     /// quarter of what lies between an Ethernet's and the first size (64 bytes).

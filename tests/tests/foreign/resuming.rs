@@ -7,7 +7,7 @@ use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{Hello, Limits, Ready, Resume};
 use trunkline_testkit::raw_peer::{Ended, hello};
-use trunkline_testkit::{World, drain_within, echo, silent};
+use trunkline_testkit::{NodeIndex, World, drain_within, echo, silent};
 
 use super::{ACKS, TICK, first_link, message, receipts, welcome};
 
@@ -22,6 +22,17 @@ fn resuming(first: &Hello, token: bytes::Bytes, received: &[(u32, u64)]) -> Hell
         attempt: 1,
     });
     again
+}
+
+/// A client whose first request nobody has answered yet, and the hello with which it comes back.
+fn begun(seed: u64) -> (World, NodeIndex, NodeIndex, Hello) {
+    let mut world = World::new(seed);
+    let server = world.server();
+    let first = hello("sensor-7", 1);
+    let (client, _) = first_link(&mut world, server, &first);
+    world.run(TICK, silent);
+    let token = welcome(world.raw(client).link()).token;
+    (world, server, client, resuming(&first, token, &[]))
 }
 
 #[test]
@@ -92,12 +103,7 @@ fn a_foreign_client_resumes_and_nothing_is_doubled_or_lost() {
 
 #[test]
 fn a_reply_that_a_client_does_not_take_any_more_when_it_resumes_is_a_rejection() {
-    let mut world = World::new(8);
-    let server = world.server();
-    let first = hello("sensor-7", 1);
-    let (client, _) = first_link(&mut world, server, &first);
-    world.run(TICK, silent);
-    let token = welcome(world.raw(client).link()).token;
+    let (mut world, server, client, mut again) = begun(8);
     let came = world.log(server).iter().find_map(|(_, event)| match event {
         Event::Message(delivery) => Some(delivery.key),
         _ => None,
@@ -110,7 +116,6 @@ fn a_reply_that_a_client_does_not_take_any_more_when_it_resumes_is_a_rejection()
     let now = world.now();
     let node = world.node(server);
     node.reply(now, delivery, Tag(7), vec![0; 200_000]).unwrap();
-    let mut again = resuming(&first, token, &[]);
     again.limits = Some(Limits {
         frame_bytes: 65_536,
         lanes: 4,
@@ -129,12 +134,7 @@ fn a_reply_that_a_client_does_not_take_any_more_when_it_resumes_is_a_rejection()
 
 #[test]
 fn a_client_that_resumes_while_the_server_drains_is_told_where_to_go() {
-    let mut world = World::new(9);
-    let server = world.server();
-    let first = hello("sensor-7", 1);
-    let (client, _) = first_link(&mut world, server, &first);
-    world.run(TICK, silent);
-    let token = welcome(world.raw(client).link()).token;
+    let (mut world, server, client, again) = begun(9);
     // The server does not know that the client's first link is as good as dead.
     world.redial(client, server);
     world.run(TICK, silent);
@@ -145,10 +145,7 @@ fn a_client_that_resumes_while_the_server_drains_is_told_where_to_go() {
     };
     world.node(server).drain(now, plan).unwrap();
     world.run(TICK, silent);
-    world
-        .raw(client)
-        .link()
-        .hello(&resuming(&first, token, &[]));
+    world.raw(client).link().hello(&again);
     world.run(TICK, silent);
     let told = |frame: &Frame| matches!(frame, Frame::Drain(drain) if drain.alternative == "elsewhere:4433" && drain.deadline_ms < 60_000);
     let link = world.raw(client).link();

@@ -7,46 +7,43 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::sliding::SlidingTable;
+
 /// Where an entry stands. Whoever has set it takes it out, once.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place(usize);
+pub(crate) struct Place {
+    queue: usize,
+    number: u64,
+}
 
 /// The queues of all timeouts that are in use. Each is watched by a timer `W` of the caller's, from
 /// its first entry on to its last.
 #[derive(Debug)]
 pub(crate) struct Cohorts<O, W> {
-    entries: Slab<Entry<O>>,
-    queues: Slab<Queue<W>>,
+    queues: Slab<Queue<O, W>>,
     /// Where each timeout's queue is.
     places: BTreeMap<Duration, usize>,
+    /// How many of the queues are empty.
+    resting: usize,
 }
 
 #[derive(Debug)]
-struct Entry<O> {
-    deadline: Instant,
-    queue: usize,
-    owner: O,
-    before: Option<usize>,
-    behind: Option<usize>,
-}
-
-#[derive(Debug)]
-struct Queue<W> {
+struct Queue<O, W> {
     timeout: Duration,
-    first: usize,
-    last: usize,
+    /// When each entry is due, and whose it is: those set first stand first.
+    entries: SlidingTable<(Instant, O)>,
     watch: W,
 }
 
-/// Room for so many entries and queues is kept when there are none.
-const KEPT: usize = 64;
+/// So many empty queues are kept, for their timeouts are likely to be used again.
+const KEPT: usize = 8;
 
 impl<O, W> Default for Cohorts<O, W> {
     fn default() -> Self {
         Self {
-            entries: Slab::new(),
             queues: Slab::new(),
             places: BTreeMap::new(),
+            resting: 0,
         }
     }
 }
@@ -60,87 +57,67 @@ impl<O: Copy, W: Default> Cohorts<O, W> {
         timeout: Duration,
         owner: O,
     ) -> (Place, Option<&mut W>) {
-        let place = self.entries.vacant_key();
-        let known = self.places.get(&timeout).copied();
-        let queue = known.unwrap_or_else(|| {
-            let queue = self.queues.insert(Queue {
-                timeout,
-                first: place,
-                last: place,
-                watch: W::default(),
-            });
-            self.places.insert(timeout, queue);
-            queue
-        });
-        let mut before = None;
-        let mut watch = None;
-        match self.queues.get_mut(queue) {
-            Some(queue) if known.is_some() => {
-                before = Some(std::mem::replace(&mut queue.last, place));
-            }
-            queue => watch = queue.map(|queue| &mut queue.watch),
-        }
-        if let Some(last) = before.and_then(|last| self.entries.get_mut(last)) {
-            last.behind = Some(place);
-        }
-        self.entries.insert(Entry {
-            deadline,
-            queue,
-            owner,
-            before,
-            behind: None,
-        });
-        (Place(place), watch)
+        let key = match self.places.get(&timeout) {
+            Some(key) => *key,
+            None => self.begin(timeout),
+        };
+        let queue = &mut self.queues[key];
+        let was_empty = queue.entries.is_empty();
+        let number = queue.entries.push((deadline, owner));
+        self.resting -= usize::from(was_empty);
+        let place = Place { queue: key, number };
+        (place, was_empty.then_some(&mut queue.watch))
     }
 
-    /// Takes an entry out. Returns the watch of its queue if that is empty now: there is nothing
-    /// to be watched any more.
-    pub(crate) fn cancel(&mut self, place: &Place) -> Option<W> {
-        let entry = self.entries.try_remove(place.0)?;
-        let Entry {
-            queue,
-            before,
-            behind,
-            ..
-        } = entry;
-        if let Some(before) = before.and_then(|before| self.entries.get_mut(before)) {
-            before.behind = behind;
+    fn begin(&mut self, timeout: Duration) -> usize {
+        let key = self.queues.insert(Queue {
+            timeout,
+            entries: SlidingTable::new(),
+            watch: W::default(),
+        });
+        self.places.insert(timeout, key);
+        self.resting += 1;
+        key
+    }
+
+    /// Takes an entry out. If its queue is empty then, there is nothing to be watched any more, and
+    /// `unwatch` is called.
+    pub(crate) fn cancel(&mut self, place: &Place, unwatch: impl FnOnce(&mut W)) {
+        let Some(queue) = self.queues.get_mut(place.queue) else {
+            return;
+        };
+        let entry = queue.entries.remove(place.number);
+        if entry.is_none() || !queue.entries.is_empty() {
+            return;
         }
-        if let Some(behind) = behind.and_then(|behind| self.entries.get_mut(behind)) {
-            behind.before = before;
+        unwatch(&mut queue.watch);
+        self.resting += 1;
+        if self.resting > KEPT {
+            self.forget(place.queue);
         }
-        if let (Some(_), Some(_)) = (before, behind) {
-            return None;
+    }
+
+    /// Forgets an empty queue.
+    fn forget(&mut self, key: usize) {
+        let queue = self.queues.remove(key);
+        self.places.remove(&queue.timeout);
+        self.resting -= 1;
+        let all_rest = self.queues.len() == self.resting;
+        if all_rest && self.queues.capacity() > 4 * KEPT {
+            *self = Self::default();
         }
-        match (self.queues.get_mut(queue), before, behind) {
-            (Some(queue), None, Some(first)) => queue.first = first,
-            (Some(queue), Some(last), None) => queue.last = last,
-            _ => {
-                if self.entries.is_empty() && self.entries.capacity() > KEPT {
-                    self.entries = Slab::with_capacity(KEPT);
-                }
-                let Queue { timeout, watch, .. } = self.queues.try_remove(queue)?;
-                self.places.remove(&timeout);
-                if self.queues.is_empty() && self.queues.capacity() > KEPT {
-                    self.queues = Slab::with_capacity(KEPT);
-                }
-                return Some(watch);
-            }
-        }
-        None
     }
 
     /// The first entry of a timeout's queue: when it is due, and whose it is.
     pub(crate) fn first(&self, timeout: Duration) -> Option<(Instant, O)> {
         let queue = self.queues.get(*self.places.get(&timeout)?)?;
-        let entry = self.entries.get(queue.first)?;
-        Some((entry.deadline, entry.owner))
+        queue.entries.first().map(|(_, entry)| *entry)
     }
 
-    /// What watches a timeout's queue.
+    /// What watches a timeout's queue, unless that is empty.
     pub(crate) fn watch(&mut self, timeout: Duration) -> Option<&mut W> {
         let queue = self.queues.get_mut(*self.places.get(&timeout)?)?;
-        Some(&mut queue.watch)
+        (!queue.entries.is_empty()).then_some(&mut queue.watch)
     }
 }
 
@@ -197,7 +174,8 @@ mod tests {
                     Step::Cancel(_) if places.is_empty() => {}
                     Step::Cancel(index) => {
                         let (which, owner, place) = places.remove(index % places.len());
-                        let freed = cohorts.cancel(&place).is_some();
+                        let mut freed = false;
+                        cohorts.cancel(&place, |_| freed = true);
                         model[which].retain(|(_, other)| *other != owner);
                         prop_assert_eq!(freed, model[which].is_empty());
                     }
@@ -220,23 +198,30 @@ mod tests {
                 cohorts.set(now + timeout, timeout, owner).0
             })
             .collect();
+        let mut freed = 0;
         for place in &places {
-            assert!(cohorts.cancel(place).is_some());
+            cohorts.cancel(place, |_| freed += 1);
         }
-        assert!(cohorts.queues.capacity() <= KEPT && cohorts.places.is_empty());
+        assert_eq!(freed, places.len());
+        assert!(cohorts.queues.capacity() <= 4 * KEPT && cohorts.places.len() <= KEPT);
     }
 
     #[test]
-    fn memory_of_a_burst_is_given_back() {
+    fn a_timeout_in_use_keeps_its_queue() {
         let mut cohorts = Cohorts::<u32, u8>::default();
         let (now, timeout) = (Instant::now(), TIMEOUTS[1]);
-        let places: Vec<_> = (0..10_000)
-            .map(|owner| cohorts.set(now + timeout, timeout, owner).0)
-            .collect();
-        places.iter().for_each(|place| {
-            cohorts.cancel(place);
-        });
-        assert!(cohorts.entries.capacity() <= KEPT && cohorts.queues.is_empty());
-        assert!(cohorts.places.is_empty());
+        let (first, watch) = cohorts.set(now + timeout, timeout, 1);
+        *watch.unwrap() = 7;
+        cohorts.cancel(&first, |watch| assert_eq!(*watch, 7));
+        assert_eq!(
+            (cohorts.first(timeout), cohorts.watch(timeout)),
+            (None, None)
+        );
+        let (second, watch) = cohorts.set(now + timeout, timeout, 2);
+        assert_eq!((watch.copied(), cohorts.queues.len()), (Some(7), 1));
+        cohorts.cancel(&first, |_| panic!("it was taken out before"));
+        assert_eq!(cohorts.first(timeout), Some((now + timeout, 2)));
+        cohorts.cancel(&second, |_| ());
+        assert_eq!(cohorts.resting, 1);
     }
 }

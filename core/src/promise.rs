@@ -1,6 +1,6 @@
 //! The table of promises of one session: pending acks and replies. Each settles exactly once.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::id::Lane;
 use crate::sliding::SlidingTable;
@@ -16,7 +16,8 @@ pub(crate) enum Awaits {
 #[derive(Debug)]
 pub(crate) struct Promise<T> {
     pub(crate) awaits: Awaits,
-    pub(crate) made: Instant,
+    /// How old the node was.
+    pub(crate) made: Duration,
     /// The lane of its message.
     pub(crate) lane: Lane,
     /// What its message counts for in the outbox, in bytes.
@@ -90,7 +91,7 @@ mod tests {
         let mut promises = Promises::default();
         let number = promises.add(Promise {
             awaits: Awaits::Ack,
-            made: Instant::now(),
+            made: Duration::ZERO,
             lane: Lane::DEFAULT,
             weight: 0,
             seq: None,

@@ -58,7 +58,7 @@ impl Node {
         message: Message,
         key: Option<u64>,
     ) -> Result<(), SendError<Message>> {
-        let call = Call::SendBestEffort {
+        let call = || Call::SendBestEffort {
             to,
             message: Letter::from(&message),
             key,
@@ -84,7 +84,7 @@ impl Node {
         message: Message,
         key: Option<u64>,
     ) -> Result<Broadcast, SendError<Message>> {
-        let call = Call::Broadcast {
+        let call = || Call::Broadcast {
             group: match audience {
                 Audience::Everyone => None,
                 Audience::Group(group) => Some(group.as_str()),

@@ -96,7 +96,7 @@ pub(super) fn check_credentials(credentials: &[u8], agent: &str) -> Result<(), C
 impl Node {
     /// Begins a client session. The key is good until [`crate::Event::Closed`].
     pub fn connect(&mut self, now: Instant, dial: Dial) -> Result<SessionKey, CommandError> {
-        let call = Call::Connect {
+        let call = || Call::Connect {
             address: dial.address,
             server_name: &dial.server_name,
             client: dial.client.as_str(),
@@ -145,7 +145,7 @@ impl Node {
         session: SessionKey,
         address: SocketAddr,
     ) -> Result<(), CommandError> {
-        self.enter(now, Call::Redirect { session, address });
+        self.enter(now, || Call::Redirect { session, address });
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(CommandError::UndialableAddress(address));
         }
@@ -176,7 +176,7 @@ impl Node {
         session: SessionKey,
         group: &GroupName,
     ) -> Result<(), CommandError> {
-        let call = Call::Join {
+        let call = || Call::Join {
             session,
             group: group.as_str(),
         };
@@ -200,7 +200,7 @@ impl Node {
 
     /// Takes a session out of a group. `false`: it was not in it.
     pub fn leave(&mut self, now: Instant, session: SessionKey, group: &GroupName) -> bool {
-        let call = Call::Leave {
+        let call = || Call::Leave {
             session,
             group: group.as_str(),
         };
@@ -218,7 +218,7 @@ impl Node {
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
         let reason = reason.into();
-        let call = Call::Close {
+        let call = || Call::Close {
             session,
             code,
             reason: &reason,
@@ -263,7 +263,7 @@ impl Node {
     /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. One that is being closed
     /// already goes on as it was told, by the deadline at the latest. Ends with [`crate::Event::Drained`].
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
-        let call = Call::Drain {
+        let call = || Call::Drain {
             deadline: plan.deadline,
             retry_after: plan.retry_after,
             alternative: plan.alternative.as_deref(),

@@ -27,7 +27,7 @@ impl Node {
         identity: Identity,
     ) -> Result<(), ConfigError> {
         let chain = identity.encoded();
-        self.enter(now, Call::SetServerIdentity { chain: &chain });
+        self.enter(now, || Call::SetServerIdentity { chain: &chain });
         let Some(role) = &mut self.roles.server else {
             return Err(no_role(
                 "roles.server",
@@ -55,7 +55,7 @@ impl Node {
         identity: Identity,
     ) -> Result<(), ConfigError> {
         let chain = identity.encoded();
-        self.enter(now, Call::SetClientIdentity { chain: &chain });
+        self.enter(now, || Call::SetClientIdentity { chain: &chain });
         let Some(role) = &mut self.roles.client else {
             return Err(no_role(
                 "roles.client",
@@ -80,7 +80,7 @@ impl Node {
         credentials: impl Into<Bytes>,
     ) -> Result<(), CommandError> {
         let credentials = credentials.into();
-        let call = Call::SetCredentials {
+        let call = || Call::SetCredentials {
             session,
             credentials: Body::Whole(&credentials),
         };

@@ -78,7 +78,7 @@ impl Node {
     /// Takes a datagram or a timeout. It cannot fail: bad bytes are the peer's fault, and end, at
     /// worst, that peer's link with a numbered code.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let call = match &input {
+        let call = || match &input {
             Input::Datagram(datagram) => Call::Datagram {
                 remote: datagram.remote,
                 local_ip: datagram.local_ip,
@@ -235,7 +235,7 @@ impl Node {
             }
             self.metrics.promises_timed_out += 1;
             self.tell_cancelled(promise);
-            self.settle(now, promise.session, promise.number, Outcome::TimedOut);
+            self.settle(promise.session, promise.number, Outcome::TimedOut);
             self.mark_session(promise.session);
             self.room_again(promise.session);
         }

@@ -227,7 +227,7 @@ impl Node {
             retained: true,
         });
         if matches!(next, Next::StartOver(_)) && known {
-            self.lose_session(now, key);
+            self.lose_session(key);
             self.name_session(key);
             if let Some(closing) = self.sessions.get(key).and_then(|s| s.closing.as_ref()) {
                 // What it waited for is lost: there is nothing to come back for.
@@ -265,14 +265,14 @@ impl Node {
 
     /// The server has forgotten a client's session: everything under way settles or comes back,
     /// and the session starts from nothing.
-    pub(super) fn lose_session(&mut self, now: Instant, key: SessionKey) {
+    pub(super) fn lose_session(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.metrics.sessions_lost += 1;
         self.events.push(Event::SessionLost { session: key });
-        self.give_back(now, key, lanes, promises);
+        self.give_back(key, lanes, promises);
         self.room_again(key);
     }
 
@@ -320,7 +320,7 @@ impl Node {
         }
         let finished = session.conversation.is_quiet();
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
-        self.give_back(now, key, lanes, promises);
+        self.give_back(key, lanes, promises);
         self.room_for_others();
         self.metrics.sessions_closed += 1;
         self.events.push(Event::Disconnected {
@@ -338,7 +338,7 @@ impl Node {
     }
 
     /// Settles every promise of a conversation that is over, and hands back what was not delivered.
-    fn give_back(&mut self, now: Instant, key: SessionKey, lanes: Lanes, promises: Pending) {
+    fn give_back(&mut self, key: SessionKey, lanes: Lanes, promises: Pending) {
         for (number, promise) in promises {
             let maybe_delivered = promise.seq.is_some() && !planted(Bug::DenyDelivery);
             self.metrics.promises_lost += 1;
@@ -346,7 +346,7 @@ impl Node {
                 session: key,
                 number,
             };
-            self.report_settled(now, key, promise, Outcome::Lost { maybe_delivered });
+            self.report_settled(key, promise, Outcome::Lost { maybe_delivered });
         }
         for (lane, entry, maybe_delivered) in lanes.into_entries() {
             // What a promise waited for was reported by it.
@@ -370,7 +370,6 @@ impl Node {
     /// Settles a promise. `false`: it has settled already.
     pub(super) fn settle(
         &mut self,
-        now: Instant,
         session_key: SessionKey,
         number: u64,
         outcome: Outcome,
@@ -383,26 +382,21 @@ impl Node {
             session: session_key,
             number,
         };
-        self.report_settled(now, key, promise, outcome);
+        self.report_settled(key, promise, outcome);
         true
     }
 
+    /// There is room for another promise then: callers look who waits for it, after all that settle at once.
     /// Inlined, so that the event is made in its place.
     #[inline(always)]
-    pub(super) fn report_settled(
-        &mut self,
-        now: Instant,
-        promise: PromiseKey,
-        entry: Timed,
-        outcome: Outcome,
-    ) {
-        if let Some(place) = &entry.timer
-            && let Some(mut watch) = self.promise_deadlines.cancel(place)
-        {
-            self.timers.cancel(&mut watch);
+    pub(super) fn report_settled(&mut self, promise: PromiseKey, entry: Timed, outcome: Outcome) {
+        if let Some(place) = &entry.timer {
+            let timers = &mut self.timers;
+            self.promise_deadlines
+                .cancel(place, |watch| timers.cancel(watch));
         }
         self.promises -= 1;
-        let after = now.saturating_duration_since(entry.made);
+        let after = self.age.saturating_sub(entry.made);
         if matches!(outcome, Outcome::Acked | Outcome::Replied { .. }) {
             self.metrics.latency.record(after);
         }
@@ -418,7 +412,6 @@ impl Node {
             outcome,
             after,
         });
-        self.room_for_others();
     }
 
     /// The peer need not answer any more.

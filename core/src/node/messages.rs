@@ -28,7 +28,7 @@ impl Node {
         to: SessionKey,
         message: Message,
     ) -> Result<(), SendError<Message>> {
-        let call = Call::Send {
+        let call = || Call::Send {
             to,
             message: Letter::from(&message),
         };
@@ -45,7 +45,7 @@ impl Node {
         message: Message,
         timeout: Option<Duration>,
     ) -> Result<PromiseKey, SendError<Message>> {
-        let call = Call::SendAcked {
+        let call = || Call::SendAcked {
             to,
             message: Letter::from(&message),
             timeout,
@@ -63,7 +63,7 @@ impl Node {
         message: Message,
         timeout: Option<Duration>,
     ) -> Result<PromiseKey, SendError<Message>> {
-        let call = Call::Request {
+        let call = || Call::Request {
             to,
             message: Letter::from(&message),
             timeout,
@@ -99,7 +99,7 @@ impl Node {
         let lane = message
             .lane
             .unwrap_or(if bulk { Lane::BULK } else { Lane::DEFAULT });
-        if let Err(error) = self.may_enqueue(now, to, lane, message.body.len(), awaits) {
+        if let Err(error) = self.may_enqueue(to, lane, message.body.len(), awaits) {
             return Err(SendError { message, error });
         }
         let timeout = timeout.unwrap_or(self.config.timeouts.promise);
@@ -117,7 +117,7 @@ impl Node {
         let Message { tag, body, .. } = message;
         let number = session
             .conversation
-            .enqueue(now, lane, awaits, deadline, tag, body);
+            .enqueue(self.age, lane, awaits, deadline, tag, body);
         match awaits {
             Some(Awaits::Reply) => self.metrics.requests_sent += 1,
             _ => self.metrics.messages_sent += 1,
@@ -148,7 +148,6 @@ impl Node {
 
     fn may_enqueue(
         &mut self,
-        now: Instant,
         to: SessionKey,
         lane: Lane,
         size: usize,
@@ -201,7 +200,7 @@ impl Node {
                         session: to,
                         number: oldest,
                     });
-                    self.settle(now, to, oldest, Outcome::Evicted);
+                    self.settle(to, oldest, Outcome::Evicted);
                     self.room_again(to);
                 }
                 _ => {
@@ -216,9 +215,9 @@ impl Node {
 
     /// Settles a promise as [`Outcome::Cancelled`], and tells the peer to stop.
     pub fn cancel(&mut self, now: Instant, promise: PromiseKey) -> Result<(), CommandError> {
-        let now = self.enter(now, Call::Cancel { promise });
+        self.enter(now, || Call::Cancel { promise });
         self.tell_cancelled(promise);
-        if !self.settle(now, promise.session, promise.number, Outcome::Cancelled) {
+        if !self.settle(promise.session, promise.number, Outcome::Cancelled) {
             return Err(CommandError::UnknownPromise);
         }
         self.metrics.promises_cancelled += 1;
@@ -229,7 +228,7 @@ impl Node {
 
     /// Accepts a delivery: the sender's promise, if it made one, settles as [`Outcome::Acked`].
     pub fn ack(&mut self, now: Instant, delivery: DeliveryKey) -> Result<(), CommandError> {
-        self.enter(now, Call::Ack { delivery });
+        self.enter(now, || Call::Ack { delivery });
         let session = self
             .sessions
             .get_mut(delivery.session)
@@ -260,7 +259,7 @@ impl Node {
         body: impl Into<Bytes>,
     ) -> Result<(), CommandError> {
         let body = body.into();
-        let call = Call::Reply {
+        let call = || Call::Reply {
             delivery,
             tag,
             body: Body::Whole(&body),
@@ -300,7 +299,7 @@ impl Node {
         delivery: DeliveryKey,
         mut status: Status,
     ) -> Result<(), CommandError> {
-        let call = Call::Reject {
+        let call = || Call::Reject {
             delivery,
             code: status.code,
             reason: &status.reason,

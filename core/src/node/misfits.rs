@@ -1,7 +1,5 @@
 //! Messages that were queued before it was known what the peer takes, and that it does not.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 
 use crate::error::{Status, StatusCode};
@@ -16,7 +14,7 @@ use super::{Event, Node};
 impl Node {
     /// Gives back what waits and exceeds the limits that the peer has just announced. The peer
     /// would close the link for it, and the session with it.
-    pub(super) fn return_misfits(&mut self, now: Instant, key: SessionKey) {
+    pub(super) fn return_misfits(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -66,7 +64,7 @@ impl Node {
                 peer.lanes
             );
             let status = Status::new(StatusCode::INVALID_ARGUMENT, reason);
-            self.settle(now, key, entry.promise, Outcome::Rejected(status));
+            self.settle(key, entry.promise, Outcome::Rejected(status));
         }
         self.room_again(key);
     }

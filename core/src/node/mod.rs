@@ -85,6 +85,8 @@ pub struct Node {
     admission: Option<Admission>,
     origin: Instant,
     now: Instant,
+    /// From `origin` to `now`.
+    age: Duration,
     endpoint: Endpoint,
     links: Arena<LinkKey, LinkEntry>,
     /// The link of each of QUIC's connection handles.
@@ -221,6 +223,7 @@ impl Node {
             admission,
             origin: now,
             now,
+            age: Duration::ZERO,
             endpoint,
             links: Arena::default(),
             by_handle: Vec::new(),
@@ -314,10 +317,11 @@ impl Node {
         }
     }
 
-    /// The door that every input and every command goes through: time never runs backwards.
-    fn enter(&mut self, now: Instant, call: Call<'_>) -> Instant {
+    /// The door that every input and every command goes through: time never runs backwards, and a tap
+    /// hears of each.
+    fn enter<'a>(&mut self, now: Instant, call: impl FnOnce() -> Call<'a>) -> Instant {
         if let Some(tapped) = &mut self.tap {
-            tapped.call(now, call);
+            tapped.call(now, call());
         }
         self.set_time(now)
     }
@@ -327,6 +331,7 @@ impl Node {
             self.metrics.clock_ran_back += 1;
         } else if now > self.now {
             self.now = now;
+            self.age = now.saturating_duration_since(self.origin);
             self.endpoint.set_time(now);
         }
         self.now

@@ -29,7 +29,7 @@ impl Node {
         session: SessionKey,
         address: SocketAddr,
     ) -> Result<(), CommandError> {
-        let now = self.enter(now, Call::AddAddress { session, address });
+        let now = self.enter(now, || Call::AddAddress { session, address });
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(CommandError::UndialableAddress(address));
         }

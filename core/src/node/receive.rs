@@ -129,6 +129,17 @@ impl Node {
             entry.link.heard(now);
             self.control_frame(now, key, frame)?;
         }
+        let promises = self.promises;
+        let read = self.read_lanes(now, key);
+        if self.promises < promises
+            && let Some(session) = self.links.get(key).and_then(|entry| entry.link.session)
+        {
+            self.room_again(session);
+        }
+        read
+    }
+
+    fn read_lanes(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {
         for budget in (0..=LANE_BUDGET).rev() {
             if budget == 0 {
                 self.mark(key);
@@ -259,23 +270,20 @@ impl Node {
             wire::Kind::Acks => {
                 // The list was found good above.
                 for number in envelope.acked().into_iter().flatten().flatten() {
-                    self.answered(now, session_key, number, Outcome::Acked)?;
+                    self.answered(session_key, number, Outcome::Acked)?;
                 }
-                self.room_again(session_key);
             }
             wire::Kind::Reply => {
                 let outcome = Outcome::Replied {
                     tag: Tag(envelope.header.tag),
                     body: envelope.body,
                 };
-                self.answered(now, session_key, promise, outcome)?;
-                self.room_again(session_key);
+                self.answered(session_key, promise, outcome)?;
             }
             wire::Kind::Reject => {
                 let reason = from_peer(&envelope.reason, wire::REASON_MAX);
                 let status = Status::new(envelope.status, reason);
-                self.answered(now, session_key, promise, Outcome::Rejected(status))?;
-                self.room_again(session_key);
+                self.answered(session_key, promise, Outcome::Rejected(status))?;
             }
             kind @ (wire::Kind::Message | wire::Kind::Request) => {
                 self.deliver(now, session_key, lane, seq, kind, envelope);
@@ -351,7 +359,6 @@ impl Node {
     /// The peer answered a promise.
     fn answered(
         &mut self,
-        now: Instant,
         session_key: SessionKey,
         number: u64,
         outcome: Outcome,
@@ -369,7 +376,7 @@ impl Node {
                 session: session_key,
                 number,
             };
-            self.report_settled(now, key, promise, outcome);
+            self.report_settled(key, promise, outcome);
             *counter(&mut self.metrics) += 1;
             return Ok(());
         }

@@ -138,7 +138,7 @@ impl Node {
 
     /// The application's answer to [`Event::Admission`]: yes. It comes in, if there is room for its session.
     pub fn admit(&mut self, now: Instant, link: LinkKey) -> Result<(), CommandError> {
-        let now = self.enter(now, Call::Admit { link });
+        let now = self.enter(now, || Call::Admit { link });
         let hello = self.awaited_hello(link)?;
         if let Err(fault) = self.let_in(now, link, hello) {
             self.link_fault(now, link, &fault);
@@ -154,7 +154,7 @@ impl Node {
         link: LinkKey,
         refusal: Refusal,
     ) -> Result<(), CommandError> {
-        let call = Call::Refuse {
+        let call = || Call::Refuse {
             link,
             reason: &refusal.reason,
             retry_after: refusal.retry_after,
@@ -272,7 +272,7 @@ impl Node {
         self.metrics.sessions_unknown += u64::from(hello.resume.is_some() && !resumed);
         if resumed && let Some(resume) = &hello.resume {
             self.peer_holds(session_key, &resume.received)?;
-            self.return_misfits(now, session_key);
+            self.return_misfits(session_key);
         }
         self.connected(now, session_key, resumed);
         Ok(())
@@ -420,7 +420,7 @@ impl Node {
             phase,
         ));
         if resuming && !welcome.resumed {
-            self.lose_session(now, session_key);
+            self.lose_session(session_key);
         }
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
@@ -436,7 +436,7 @@ impl Node {
         let epoch = welcome.epoch;
         self.send_control(key, Frame::Ready(wire::Ready { epoch }));
         self.peer_holds(session_key, &welcome.received)?;
-        self.return_misfits(now, session_key);
+        self.return_misfits(session_key);
         self.connected(now, session_key, welcome.resumed);
         Ok(())
     }

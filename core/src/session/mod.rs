@@ -83,10 +83,10 @@ impl Conversation {
         (lanes, lost)
     }
 
-    /// Queues a message; with `awaits`, a promise for it is made.
+    /// Queues a message; with `awaits`, a promise for it is made, when the node has that age.
     pub(crate) fn enqueue(
         &mut self,
-        now: Instant,
+        made: Duration,
         lane: Lane,
         awaits: Option<Awaits>,
         deadline: Option<Instant>,
@@ -108,7 +108,7 @@ impl Conversation {
         let number = awaits.map(|awaits| {
             self.promises.add(Promise {
                 awaits,
-                made: now,
+                made,
                 lane,
                 weight: entry.weight(),
                 seq: None,

@@ -33,6 +33,21 @@ pub(crate) struct Resume {
     pub(crate) attempt: u64,
 }
 
+/// Which session a client had in mind when it said hello, and how often it had asked for it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) session: SessionId,
+    /// 0 is the session's first hello, which names it.
+    pub(crate) attempt: u64,
+}
+
+impl Wish {
+    /// Whether the client has said it before the other one, for the same session.
+    pub(crate) fn precedes(self, other: Self) -> bool {
+        self.session == other.session && self.attempt < other.attempt
+    }
+}
+
 /// What is wrong with a hello or a welcome.
 pub(crate) type Refused = (CloseCode, String);
 
@@ -77,6 +92,19 @@ impl ClientHello {
             limits: hello.limits.into(),
             agent: from_peer(&hello.agent, wire::CREDENTIALS_MAX),
         })
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        match &self.resume {
+            Some(resume) => Wish {
+                session: resume.id,
+                attempt: resume.attempt,
+            },
+            None => Wish {
+                session: self.fresh.0,
+                attempt: 0,
+            },
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::dial::Dialing;
 use crate::id::{ClientId, LinkKey, SessionId};
+use crate::link::hello::Wish;
 use crate::link::{Link, PeerLimits};
 use crate::quic::Carrier;
 use crate::session::{Closing, Conversation, Token, Tokens};
@@ -46,6 +47,8 @@ pub(super) struct Session {
     pub(super) tokens: Tokens,
     /// The new session that a resuming client offers in case the old one is lost.
     pub(super) next: Option<(SessionId, Token)>,
+    /// What the client wished that a server has made it for.
+    pub(super) wish: Option<Wish>,
     pub(super) conversation: Conversation,
     pub(super) link: Option<LinkKey>,
     pub(super) peer: PeerLimits,

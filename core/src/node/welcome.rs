@@ -334,6 +334,13 @@ impl Node {
                 "a session of this id exists: resume it",
             ));
         }
+        // The client has given that link up, and has come back since for what it wanted.
+        if self.has_what_it_wished(hello) {
+            return Err(Fault::new(
+                CloseCode::SUPERSEDED,
+                "a later attempt has made a session in place of this one",
+            ));
+        }
         self.make_room_for(now, hello)?;
         let limits = &self.config.limits;
         let own = self.sessions_of.of(&hello.client).len();
@@ -344,7 +351,8 @@ impl Node {
             ));
         }
         let tokens = Tokens::new(id, 1, Token::new(token));
-        let session = self.session(hello.client.clone(), tokens);
+        let mut session = self.session(hello.client.clone(), tokens);
+        session.wish = Some(hello.wish());
         let key = self.sessions.insert_with(|_| session);
         self.by_id.insert(id, key);
         self.sessions_of.greeted(&hello.client, hello.number, key);
@@ -352,11 +360,19 @@ impl Node {
         Ok(key)
     }
 
+    fn has_what_it_wished(&self, hello: &ClientHello) -> bool {
+        let wish = hello.wish();
+        let own = self.sessions_of.of(&hello.client).iter();
+        own.filter_map(|(_, key)| self.sessions.get(*key)?.wish)
+            .any(|later| wish.precedes(later))
+    }
+
     pub(super) fn session(&self, client: ClientId, tokens: Tokens) -> Session {
         Session {
             client,
             tokens,
             next: None,
+            wish: None,
             conversation: Conversation::new(&self.config.limits),
             link: None,
             peer: PeerLimits::default(),

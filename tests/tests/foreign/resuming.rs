@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use trunkline_core::{CloseCode, DrainPlan, Event, Tag};
+use trunkline_core::{CloseCode, DrainPlan, Event, SessionsFull, Tag};
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{Hello, Limits, Ready, Resume};
-use trunkline_testkit::raw_peer::{Ended, hello};
+use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
 use trunkline_testkit::{NodeIndex, World, drain_within, echo, silent};
 
 use super::{ACKS, TICK, first_link, message, receipts, welcome};
@@ -151,4 +151,50 @@ fn a_client_that_resumes_while_the_server_drains_is_told_where_to_go() {
     let link = world.raw(client).link();
     assert!(welcome(link).resumed);
     assert!(link.control().iter().any(told), "{:?}", link.control());
+}
+
+/// A client's first hello on a link that it has given up comes after that of the link which followed, and so does the
+/// second of three.
+#[test]
+fn a_hello_that_comes_late_makes_nothing_and_ends_nothing() {
+    let mut world = World::new(10);
+    world.config().sessions_full = SessionsFull::EndOldest;
+    world.config().limits.sessions_per_client = 1;
+    let server = world.server();
+    let client = world.raw_client(server, &RawSettings::default());
+    world.redial(client, server);
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let first = hello("sensor-7", 1);
+    let asks = |seed, attempt| {
+        let mut asks = hello("sensor-7", seed);
+        asks.resume = Some(Resume {
+            session_id: first.session_id.clone(),
+            token: first.token.clone(),
+            epoch: 0,
+            received: Vec::new(),
+            attempt,
+        });
+        asks
+    };
+    let latest = asks(3, 2);
+    let order = [(2, latest.clone()), (0, first.clone()), (1, asks(2, 1))];
+    for (link, hello) in order {
+        world.raw(client).links()[link].hello(&hello);
+        world.run(TICK, silent);
+    }
+    let links = world.raw(client).links();
+    let made = welcome(&links[2]);
+    assert_eq!(
+        (made.resumed, &made.session_id),
+        (false, &latest.session_id)
+    );
+    assert_eq!(links[2].ended(), None);
+    let superseded = u64::from(CloseCode::SUPERSEDED.0);
+    for late in &links[..2] {
+        assert!(
+            matches!(late.ended(), Some(Ended::Application { code, .. }) if *code == superseded)
+        );
+    }
+    assert_eq!(world.node(server).sessions().count(), 1);
 }

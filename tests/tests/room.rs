@@ -187,6 +187,65 @@ fn the_last_free_promises_are_told_of() {
     assert_eq!(heard(&world, client, modest), 1);
 }
 
+/// A node of whose room a server that stands still holds most, and thirty sessions more; none of them uses what it
+/// hears of.
+fn thirty_want_room(limits: impl FnOnce(&mut Limits)) -> (World, NodeIndex, Vec<SessionKey>) {
+    let (mut world, client, [held, modest]) = one_server_stands_still(limits);
+    let lively = world.server();
+    let names = (0..30).map(|number| format!("client-{number}"));
+    let others: Vec<_> = names
+        .map(|name| world.connect(client, lively, &name))
+        .collect();
+    world.run(SECOND, echo);
+    (world, client, [vec![held, modest], others].concat())
+}
+
+#[test]
+fn promises_that_are_free_are_told_of_in_turn_to_all_who_want_one() {
+    let (mut world, client, sessions) = thirty_want_room(|limits| {
+        limits.outbox_bytes_total = 1 << 20;
+        limits.promises_total = 160;
+        limits.promises = 159;
+    });
+    let [held, modest, others @ ..] = &sessions[..] else {
+        panic!("{sessions:?}");
+    };
+    for _ in 0..159 {
+        world.request(client, *held, b"");
+    }
+    world.request(client, *modest, b"");
+    let now = world.now();
+    for other in others {
+        let full = world.node(client).request(now, *other, message("x"), None);
+        assert_eq!(full.unwrap_err().error, CommandError::PromisesFull);
+    }
+    world.run(SECOND, echo);
+    for other in others {
+        assert_eq!(heard(&world, client, *other), 1, "{other:?}");
+    }
+}
+
+#[test]
+fn bytes_that_are_free_are_told_of_in_turn_to_all_who_want_some() {
+    let (mut world, client, sessions) = thirty_want_room(|_| {});
+    let [held, modest, others @ ..] = &sessions[..] else {
+        panic!("{sessions:?}");
+    };
+    assert_eq!(world.send(client, *held, vec![1; 7_000]), Ok(()));
+    assert_eq!(world.send(client, *modest, vec![2; 2_000]), Ok(()));
+    for (other, place) in others.iter().zip(1..) {
+        // Every third wants more than there is going to be.
+        let size = if place % 3 == 0 { 4_000 } else { 2_000 };
+        let full = world.send(client, *other, vec![3; size]);
+        assert_eq!(full, Err(CommandError::OutboxFull));
+    }
+    world.run(SECOND, echo);
+    for (other, place) in others.iter().zip(1..) {
+        let told = usize::from(place % 3 != 0);
+        assert_eq!(heard(&world, client, *other), told, "{other:?}");
+    }
+}
+
 #[test]
 fn who_was_short_of_what_others_held_is_told_of_it_with_an_outbox_that_is_more_than_half_full() {
     let (mut world, client, [held, modest]) =

@@ -216,6 +216,7 @@ impl Node {
                 }
                 TimeoutReason::Promises(_) if planted(Bug::KeepExpiredPromise) => {}
                 TimeoutReason::Promises(timeout) => self.promise_timeout(now, timeout),
+                TimeoutReason::Room => self.room_for_others(),
                 TimeoutReason::Drain => self.drain_is_over(now),
                 TimeoutReason::Undrained => {}
             }

@@ -135,6 +135,8 @@ pub enum TimeoutReason {
     Receipt(SessionKey),
     /// Promises that were given so much time.
     Promises(Duration),
+    /// Sessions that wait for room which others share, and whose turn it may be.
+    Room,
     /// The drain's deadline.
     Drain,
     /// Events, packets or work are waiting to be drained.

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
 
 use crate::id::SessionKey;
 use crate::planted::{Bug, planted};
+use crate::timers::TimerSlot;
 
 use super::tables::Session;
-use super::{Event, Node};
+use super::{Event, Node, TimeoutReason};
 
 /// What a node knows of the room in all its outboxes.
 #[derive(Debug, Default)]
@@ -19,10 +21,15 @@ pub(super) struct Room {
     short_of_bytes: Queue,
     /// The same for promises.
     short_of_promises: Queue,
+    /// When those who still wait have their turn, whether or not more room is made until then.
+    next_turn: TimerSlot,
 }
 
 /// So many are told at a time of what does not suffice for all, for it may be that one of them does not use it.
 const FEW: usize = 16;
+
+/// For so long those have it to themselves.
+const TURN: Duration = Duration::from_millis(10);
 
 /// Sessions that wait for what all share.
 #[derive(Debug, Default)]
@@ -210,6 +217,25 @@ impl Node {
         }
         for key in told {
             self.tell_writable(key);
+        }
+        self.time_next_turn();
+    }
+
+    /// Others have their turn soon, if there is what one of them may need: for it may be that nobody who was told
+    /// makes use of it.
+    fn time_next_turn(&mut self) {
+        let (room, limits) = (&self.room, &self.config.limits);
+        let bytes = limits.outbox_bytes_total.saturating_sub(room.outbox_bytes);
+        let of_bytes =
+            !room.short_of_bytes.waiting.is_empty() && bytes >= room.short_of_bytes.least;
+        let of_promises =
+            !room.short_of_promises.waiting.is_empty() && self.promises < limits.promises_total;
+        let next_turn = &mut self.room.next_turn;
+        if !of_bytes && !of_promises {
+            self.timers.cancel(next_turn);
+        } else if self.timers.deadline(next_turn).is_none() {
+            let deadline = self.now + TURN;
+            self.timers.set(next_turn, TimeoutReason::Room, deadline);
         }
     }
 

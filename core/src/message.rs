@@ -1,5 +1,6 @@
 //! What travels: messages, deliveries, and what becomes of promises.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +64,29 @@ pub struct Delivery {
     pub expects: Expects,
     /// How long the sender still waited when it wrote the message, if it said so.
     pub timeout: Option<Duration>,
+}
+
+/// Why a message that no promise waits for came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UndeliveredReason {
+    /// Its session is over, or is being closed: there is nobody to send it to.
+    SessionOver,
+    /// The server had lost the session. A new one has taken its place, to which it may be sent again.
+    SessionLost,
+    /// The peer takes no message of that size, or has no such lane, which was not known when it was sent: it
+    /// would come back each time.
+    NotTaken,
+}
+
+impl fmt::Display for UndeliveredReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SessionOver => "its session is over",
+            Self::SessionLost => "the server has lost its session",
+            Self::NotTaken => "the peer takes none of that size, or has no such lane",
+        })
+    }
 }
 
 /// What became of a promise.

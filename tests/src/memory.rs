@@ -91,7 +91,7 @@ mod tests {
 
     use trunkline_core::{
         AdmissionRequest, Delivery, DeliveryKey, Expects, Key, Lane, LinkKey, Message, PromiseKey,
-        SessionKey, Tag,
+        SessionKey, Tag, UndeliveredReason,
     };
 
     use super::*;
@@ -143,6 +143,7 @@ mod tests {
             Event::Undelivered {
                 session,
                 message: Message::new(TAG, bytes()),
+                reason: UndeliveredReason::SessionLost,
                 maybe_delivered: false,
             },
             Event::Settled {

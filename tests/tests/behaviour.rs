@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Event, Lane, Message, Tag};
+use trunkline_core::{Event, Lane, Message, Tag, UndeliveredReason};
 use trunkline_testkit::{Path, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,6 +61,7 @@ fn a_restarted_server_is_noticed_and_nothing_starts_over_in_silence() {
     let promise = world.send_acked(client, session, b"unanswered");
     world.run(SECOND, silent);
     world.kill(server);
+    assert_eq!(world.send(client, session, b"unsaid".to_vec()), Ok(()));
     world.start_process(server);
     let restarted = world.now();
     world.run(60 * SECOND, echo);
@@ -75,6 +76,10 @@ fn a_restarted_server_is_noticed_and_nothing_starts_over_in_silence() {
             .map(|(at, _)| *at - restarted)
     };
     let lost = at(|e| matches!(e, Event::SessionLost { .. })).unwrap();
+    let reason = UndeliveredReason::SessionLost;
+    let unsaid =
+        |e: &Event| matches!(e, Event::Undelivered { reason: found, .. } if *found == reason);
+    assert_eq!(world.count(client, unsaid), 1);
     let back = at(|e| matches!(e, Event::Connected { resumed: false, .. })).unwrap();
     assert!(
         lost <= back && back < 20 * SECOND,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trunkline_core::{
     Admission, CloseCode, CommandError, DisconnectReason, Event, LinkState, Message, Node, Refusal,
-    Tag,
+    Tag, UndeliveredReason,
 };
 use trunkline_testkit::{World, echo, silent};
 
@@ -175,6 +175,7 @@ fn closing_gives_up_in_time_when_no_link_comes_back() {
             e,
             Event::Undelivered {
                 maybe_delivered: true,
+                reason: UndeliveredReason::SessionOver,
                 ..
             }
         )

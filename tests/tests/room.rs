@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use trunkline_core::{
     CloseCode, CommandError, Event, Limits, Message, PromisesFull, SessionKey, Tag,
+    UndeliveredReason,
 };
 use trunkline_testkit::{NodeIndex, World, echo, silent};
 
@@ -60,8 +61,9 @@ fn a_message_that_the_server_does_not_take_comes_back_and_the_session_lives() {
     let outcome = world.outcome(client, large).unwrap();
     assert!(outcome.contains("frames of 65536 bytes"), "{outcome}");
     let back = |e: &Event| {
-        matches!(e, Event::Undelivered { message, maybe_delivered: false, .. }
-            if message.body.len() == 100_000)
+        let reason = UndeliveredReason::NotTaken;
+        matches!(e, Event::Undelivered { message, maybe_delivered: false, reason: found, .. }
+            if message.body.len() == 100_000 && *found == reason)
     };
     assert_eq!(world.count(client, back), 1);
     assert_eq!(world.outcome(client, small).as_deref(), Some("Acked"));

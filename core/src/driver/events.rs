@@ -275,6 +275,7 @@ mod tests {
         let large = Event::Undelivered {
             session,
             message: Message::new(Tag(1), vec![0; 1 << 20]),
+            reason: crate::UndeliveredReason::SessionOver,
             maybe_delivered: false,
         };
         for _ in 0..20 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::peer::Peer;
-use crate::{DisconnectReason, Lane, Message, Tag};
+use crate::{DisconnectReason, Lane, Message, Tag, UndeliveredReason};
 
 /// Functions of the application that the driver calls as things happen, in order, and before
 /// anything that follows from them. Each has an empty default.
@@ -51,14 +51,20 @@ pub trait Hooks: Send + Sync + 'static {
     /// So many best-effort messages were dropped since the last call.
     fn dropped(&self, peer: &Peer, messages: u64) {}
 
-    /// A message that no promise waits for was not delivered, or may not have been.
+    /// A message that no promise waits for was not delivered, or may not have been, for that reason.
     ///
     /// All that an outbox held may come back at once, more than [`Peer::try_send_raw`] takes from here.
     /// To send it again, leave it in a channel without a bound, and have a task of yours await
     /// [`Peer::send_raw`]; [`Events`](super::Events) drop the oldest when they are not read in time.
     ///
-    /// What is sent to a session that closes comes back each time, and so does what its peer's limits do
-    /// not allow, which may be lower than this side's: send again only while [`Peer::state`] is
-    /// [connected](super::State::is_connected), and not without end.
-    fn undelivered(&self, peer: &Peer, message: &Message, maybe_delivered: bool) {}
+    /// After [`UndeliveredReason::SessionLost`] it may be sent again to the same peer; otherwise it would come back
+    /// each time.
+    fn undelivered(
+        &self,
+        peer: &Peer,
+        message: &Message,
+        reason: UndeliveredReason,
+        maybe_delivered: bool,
+    ) {
+    }
 }

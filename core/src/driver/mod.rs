@@ -86,6 +86,6 @@ pub mod exports {
         Expects, GroupName, Heartbeat, Identity, InvalidName, Lane, Limits, LinkState, Message,
         MetricsSnapshot, Outcome, PersistentKeys, PromiseKey, PromisesFull, Redial, Refusal, Roots,
         Seed, SendError, SessionId, SessionInfo, SessionKey, SessionsFull, SlowConsumer, Status,
-        StatusCode, Tag, Timeouts, TlsError, Transport,
+        StatusCode, Tag, Timeouts, TlsError, Transport, UndeliveredReason,
     };
 }

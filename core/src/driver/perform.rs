@@ -11,7 +11,7 @@ use super::waiter::{Place, Settlement, Ticket, Waiter};
 use crate::session::BestEffort;
 use crate::{
     CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError, SessionKey, Status,
-    StatusCode,
+    StatusCode, UndeliveredReason,
 };
 
 /// The shortest time that a promise is given.
@@ -269,12 +269,19 @@ impl<I: Io> Driver<I> {
         let SendError { message, error } = refused;
         self.node.count_undelivered();
         let session = peer.session();
+        let reason = match error {
+            CommandError::TooLarge { .. } | CommandError::UnknownLane => {
+                UndeliveredReason::NotTaken
+            }
+            _ => UndeliveredReason::SessionOver,
+        };
         tracing::debug!(?session, tag = %message.tag, %error, "a message was not sent");
         self.tell_of(
             peer,
             &Event::Undelivered {
                 session,
                 message,
+                reason,
                 maybe_delivered: false,
             },
         );

@@ -236,10 +236,11 @@ fn call_hook(hooks: &dyn Hooks, peer: &Peer, event: &Event) {
         Event::Dropped { messages, .. } => hooks.dropped(peer, *messages),
         Event::Undelivered {
             message,
+            reason,
             maybe_delivered,
             ..
         } => {
-            hooks.undelivered(peer, message, *maybe_delivered);
+            hooks.undelivered(peer, message, *reason, *maybe_delivered);
         }
         _ => {}
     }

@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::error::DisconnectReason;
 use crate::id::{ClientId, DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
-use crate::message::{Delivery, Message, Outcome};
+use crate::message::{Delivery, Message, Outcome, UndeliveredReason};
 
 /// What a node tells its application. Every loss of what was sent reliably is an event. Best effort that finds no
 /// link is counted ([`crate::Broadcast::away`], [`crate::MetricsSnapshot`]), and what a slow consumer misses is
@@ -85,12 +85,14 @@ pub enum Event {
         /// Time since it was made.
         after: Duration,
     },
-    /// A message that no promise waits for was lost with its session, or given back by a drain.
+    /// A message that no promise waits for was not delivered, or may not have been.
     Undelivered {
         /// The session it was sent to.
         session: SessionKey,
         /// The message, for whoever wants to send it again.
         message: Message,
+        /// Why it came back.
+        reason: UndeliveredReason,
         /// Whether the peer may have it all the same.
         maybe_delivered: bool,
     },

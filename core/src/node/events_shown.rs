@@ -96,11 +96,13 @@ impl fmt::Display for Event {
             Self::Undelivered {
                 session,
                 message,
+                reason,
                 maybe_delivered,
             } => {
                 let (tag, bytes) = (message.tag, message.body.len());
                 write!(f, "session {:?}, {tag} with {bytes} bytes", session.0)?;
-                maybe_had(*maybe_delivered, f)
+                maybe_had(*maybe_delivered, f)?;
+                write!(f, ": {reason}")
             }
             Self::Sent { session, lane, tag } => {
                 write!(f, "session {:?}, {tag} on lane {lane}", session.0)
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
     use crate::error::{CloseCode, DisconnectReason};
     use crate::id::{ClientId, DeliveryKey, Key, Lane, LinkKey, PromiseKey, SessionKey, Tag};
-    use crate::message::{Delivery, Message};
+    use crate::message::{Delivery, Message, UndeliveredReason};
     use crate::node::AdmissionRequest;
 
     #[test]
@@ -211,6 +213,7 @@ mod tests {
         let undelivered = Event::Undelivered {
             session,
             message: Message::new(tag, secret),
+            reason: UndeliveredReason::SessionOver,
             maybe_delivered: true,
         };
         let closed = Event::Closed {
@@ -235,7 +238,7 @@ mod tests {
             ),
             (
                 undelivered,
-                "Undelivered: session 3v1, 0000000000000005 with 11 bytes, which the peer may have all the same",
+                "Undelivered: session 3v1, 0000000000000005 with 11 bytes, which the peer may have all the same: its session is over",
             ),
             (
                 closed,

@@ -9,7 +9,7 @@ use crate::dial::Next;
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
 use crate::link::Stage;
-use crate::message::{Message, Outcome};
+use crate::message::{Message, Outcome, UndeliveredReason};
 use crate::outbox::Kind;
 use crate::planted::{Bug, planted};
 use crate::session::{Lanes, Pending, Timed, Token, Tokens};
@@ -272,7 +272,8 @@ impl Node {
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.metrics.sessions_lost += 1;
         self.events.push(Event::SessionLost { session: key });
-        self.give_back(key, lanes, promises);
+        let reason = UndeliveredReason::SessionLost;
+        self.give_back(key, lanes, promises, reason);
         self.room_again(key);
     }
 
@@ -320,7 +321,8 @@ impl Node {
         }
         let finished = session.conversation.is_quiet();
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
-        self.give_back(key, lanes, promises);
+        let over = UndeliveredReason::SessionOver;
+        self.give_back(key, lanes, promises, over);
         self.room_for_others();
         self.metrics.sessions_closed += 1;
         self.events.push(Event::Disconnected {
@@ -338,7 +340,13 @@ impl Node {
     }
 
     /// Settles every promise of a conversation that is over, and hands back what was not delivered.
-    fn give_back(&mut self, key: SessionKey, lanes: Lanes, promises: Pending) {
+    fn give_back(
+        &mut self,
+        key: SessionKey,
+        lanes: Lanes,
+        promises: Pending,
+        reason: UndeliveredReason,
+    ) {
         for (number, promise) in promises {
             let maybe_delivered = promise.seq.is_some() && !planted(Bug::DenyDelivery);
             self.metrics.promises_lost += 1;
@@ -361,6 +369,7 @@ impl Node {
                 self.events.push(Event::Undelivered {
                     session: key,
                     message,
+                    reason,
                     maybe_delivered,
                 });
             }

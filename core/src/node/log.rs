@@ -57,10 +57,10 @@ pub(super) fn log(event: &Event) {
         Event::Undelivered {
             session,
             message,
+            reason,
             maybe_delivered,
-            ..
         } => {
-            tracing::debug!(?session, tag = %message.tag, maybe_delivered, "undelivered");
+            tracing::debug!(?session, tag = %message.tag, %reason, maybe_delivered, "undelivered");
         }
         Event::Draining {
             session,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::error::{Status, StatusCode};
 use crate::id::{Lane, SessionKey, Tag};
-use crate::message::{Message, Outcome};
+use crate::message::{Message, Outcome, UndeliveredReason};
 use crate::outbox::{Entry, Kind};
 use crate::session::is_answers;
 
@@ -53,6 +53,7 @@ impl Node {
                 self.events.push(Event::Undelivered {
                     session: key,
                     message,
+                    reason: UndeliveredReason::NotTaken,
                     maybe_delivered: false,
                 });
                 continue;

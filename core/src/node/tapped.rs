@@ -191,8 +191,12 @@ impl Event {
             Self::Undelivered {
                 session,
                 message: Message { lane, tag, body },
+                reason,
                 maybe_delivered,
-            } => (self.name(), session, lane, tag, body.len(), maybe_delivered).hash(out),
+            } => {
+                let came_back = (reason, maybe_delivered);
+                (self.name(), session, lane, tag, body.len(), came_back).hash(out);
+            }
             Self::Admission(request) => {
                 let AdmissionRequest {
                     link,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 
 use trunkline_core::driver::{Context, Hooks, Notice, Peer, Service, State};
-use trunkline_core::{DisconnectReason, Event, Lane, Message, Status, Tag};
+use trunkline_core::{DisconnectReason, Event, Lane, Message, Status, Tag, UndeliveredReason};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, Client, Note, SECOND};
@@ -30,7 +30,7 @@ impl Hooks for Clumsy {
         self.stumble();
     }
 
-    fn undelivered(&self, _: &Peer, _: &Message, _: bool) {
+    fn undelivered(&self, _: &Peer, _: &Message, _: UndeliveredReason, _: bool) {
         self.stumble();
     }
 
@@ -135,9 +135,15 @@ fn handlers_of_a_session_that_is_lost_see_that_nobody_waits() {
 struct Late(Arc<Mutex<Vec<String>>>);
 
 impl Hooks for Late {
-    fn undelivered(&self, _: &Peer, message: &Message, maybe_delivered: bool) {
+    fn undelivered(
+        &self,
+        _: &Peer,
+        message: &Message,
+        reason: UndeliveredReason,
+        maybe_delivered: bool,
+    ) {
         let number = message.body.last().unwrap();
-        let line = format!("undelivered {number} {maybe_delivered}");
+        let line = format!("undelivered {number} {maybe_delivered}, {reason}");
         self.0.lock().unwrap().push(line);
     }
 
@@ -160,7 +166,10 @@ fn what_was_taken_too_late_is_told_of() {
         let client = client.hooks(Late(lines.clone())).await.unwrap();
         let mut events = client.events();
         client.close().await;
-        assert_eq!(*lines.lock().unwrap(), ["closed", "undelivered 9 false"]);
+        assert_eq!(
+            *lines.lock().unwrap(),
+            ["closed", "undelivered 9 false, its session is over"]
+        );
         let mut last = None;
         while let Some(notice) = events.next().await {
             last = Some(notice);
@@ -168,6 +177,7 @@ fn what_was_taken_too_late_is_told_of() {
         let back = Notice::Event(Event::Undelivered {
             session: client.session(),
             message: Message::new(Tag::of("test.v1.Note"), &b"\x08\x09"[..]),
+            reason: UndeliveredReason::SessionOver,
             maybe_delivered: false,
         });
         assert_eq!(last, Some(back));

@@ -43,6 +43,7 @@ impl Oracle {
             Event::Undelivered {
                 session,
                 message,
+                reason: _,
                 maybe_delivered,
             } => {
                 let Some(from) = self.side(node, *session) else {

@@ -142,6 +142,7 @@ fn what_came_is_not_given_back_as_what_cannot_have_come() {
         let given_back = Event::Undelivered {
             session: SESSION,
             message: trunkline_core::Message::new(Tag::of("test.Said"), body(1, 20)),
+            reason: trunkline_core::UndeliveredReason::SessionLost,
             maybe_delivered,
         };
         history.tell(CLIENT, given_back);

@@ -147,17 +147,25 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Err(problem);
     }
     let mut failed = outcomes.broken_promises();
+    // What the user has given up is no failure of the others.
+    let given_up = if stop.at_once() {
+        0
+    } else {
+        outcomes.cancelled
+    };
     for (count, what) in [
         (outcomes.rejected, "rejected"),
         (outcomes.timed_out, "not acked in time"),
         (outcomes.lost, "lost with their session"),
-        (record.undelivered, "came back undelivered"),
-        // What the user has given up is no failure of the others.
-        (outcomes.cancelled * u64::from(!stop.at_once()), "given up"),
+        (given_up, "given up"),
     ] {
         if count > 0 {
             failed.push(format!("{} {what}", grouped(count)));
         }
+    }
+    if let Some(reason) = record.undelivered_for {
+        let count = grouped(record.undelivered);
+        failed.push(format!("{count} came back undelivered ({reason})"));
     }
     match failed.is_empty() {
         true if finished.stopped_early => Err(Failure::interrupted()),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use trunkline_tokio::{CloseCode, DisconnectReason, Hooks, Message, Peer};
+use trunkline_tokio::{CloseCode, DisconnectReason, Hooks, Message, Peer, UndeliveredReason};
 
 use crate::output::printable;
 
@@ -27,7 +27,10 @@ pub(crate) enum Happening {
         alternative: Option<String>,
     },
     /// A message that nobody waits for came back.
-    Undelivered { maybe_delivered: bool },
+    Undelivered {
+        reason: UndeliveredReason,
+        maybe_delivered: bool,
+    },
     /// It is over.
     Closed(DisconnectReason),
 }
@@ -72,8 +75,11 @@ impl Hooks for Telling {
         });
     }
 
-    fn undelivered(&self, _: &Peer, _: &Message, maybe_delivered: bool) {
-        self.tell(Happening::Undelivered { maybe_delivered });
+    fn undelivered(&self, _: &Peer, _: &Message, reason: UndeliveredReason, maybe_delivered: bool) {
+        self.tell(Happening::Undelivered {
+            reason,
+            maybe_delivered,
+        });
     }
 
     fn closed(&self, _: &Peer, reason: &DisconnectReason) {

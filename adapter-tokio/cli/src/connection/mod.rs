@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use trunkline_tokio::{Client, ClientBuilder, DisconnectReason};
+use trunkline_tokio::{Client, ClientBuilder, DisconnectReason, UndeliveredReason};
 
 pub(crate) use happening::{Happening, explained};
 pub(crate) use options::ConnectionOptions;
@@ -47,6 +47,8 @@ pub(crate) struct Record {
     pub(crate) sessions_lost: u64,
     /// Messages that came back, and of these, how many the server may have all the same.
     pub(crate) undelivered: u64,
+    /// Why the last of them did.
+    pub(crate) undelivered_for: Option<UndeliveredReason>,
     pub(crate) maybe_delivered: u64,
     /// Why it is over, if it is.
     pub(crate) closed: Option<DisconnectReason>,
@@ -174,8 +176,12 @@ impl Connection {
             }
             Happening::Disconnected(_) => record.linked = false,
             Happening::SessionLost => record.sessions_lost += 1,
-            Happening::Undelivered { maybe_delivered } => {
+            Happening::Undelivered {
+                reason,
+                maybe_delivered,
+            } => {
                 record.undelivered += 1;
+                record.undelivered_for = Some(*reason);
                 record.maybe_delivered += u64::from(*maybe_delivered);
             }
             Happening::Closed(reason) => {

@@ -83,6 +83,10 @@ impl driver::Runtime for Runtime {
     fn now(&self) -> Instant {
         Instant::now()
     }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 impl Platform for Runtime {
@@ -106,10 +110,6 @@ impl Platform for Runtime {
         Box::pin(async move {
             Timer::after(time).await;
         })
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
     }
 
     fn seed() -> io::Result<Seed> {

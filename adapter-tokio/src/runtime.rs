@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use trunkline_core::driver::system::{UdpIo, bind_shards, default_busy_poll, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
@@ -49,6 +51,10 @@ impl driver::Runtime for Runtime {
     fn now(&self) -> Instant {
         tokio::time::Instant::now().into_std()
     }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 impl Platform for Runtime {
@@ -65,8 +71,14 @@ impl Platform for Runtime {
 
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
         let host = host.to_owned();
-        let found = self.handle.spawn_blocking(move || look_up(&host));
-        Box::pin(async move { found.await.map_err(io::Error::other)? })
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            // Nobody waits for it to end: a runtime that ends waits for all of its own threads, and a look-up
+            // may take half a minute.
+            let thread = thread::Builder::new().name("trunkline-lookup".into());
+            thread.spawn(move || answer.send(look_up(&host)))?;
+            answered.await.map_err(io::Error::other)?
+        })
     }
 
     fn sleep(&self, time: Duration) -> Task {
@@ -77,10 +89,6 @@ impl Platform for Runtime {
             // If the runtime has ended, nobody waits for longer either.
             let _ = sleeping.join_next().await;
         })
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
     }
 
     fn default_busy_poll() -> BusyPoll {

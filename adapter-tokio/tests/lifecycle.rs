@@ -196,6 +196,7 @@ async fn a_client_that_finds_nobody_says_so_in_time() {
         .connect_timeout(Duration::from_millis(100));
     let error = soon(client.into_future()).await.unwrap_err();
     assert!(matches!(error, StartError::TimedOut { .. }), "{error}");
+    assert!(error.to_string().contains("it has not answered"), "{error}");
 }
 
 #[tokio::test]

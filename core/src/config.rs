@@ -114,9 +114,11 @@ pub struct Limits {
     pub promises_total: usize,
     /// Messages in a session's outbox, all lanes (100,000).
     pub outbox_messages: usize,
-    /// Bytes in a session's outbox, all lanes (16 MiB).
+    /// Bytes in a session's outbox, all lanes (16 MiB). With as much in answers that its peer has not taken it is
+    /// read no further; what it had been handed before is answered all the same.
     pub outbox_bytes: usize,
-    /// Bytes in the outboxes of the whole node (1 GiB).
+    /// Bytes in the outboxes of the whole node (1 GiB). With as much in answers, sessions that have more than their
+    /// share of it are read no further.
     pub outbox_bytes_total: usize,
     /// Bytes of a lane that are written to a link and not yet held by the peer's session (2 MiB).
     pub lane_window_bytes: usize,

@@ -240,6 +240,9 @@ fn a_drain_that_sends_clients_nowhere_does_not_begin() {
         "[::1]",
         "[::1]:0",
         "http://there:80",
+        "0.0.0.0:443",
+        "[::]:443",
+        "[::ffff:0.0.0.0]:443",
         "there:+80",
         &long,
     ] {

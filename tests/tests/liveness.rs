@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use trunkline_core::{Audience, Event, Message, SessionKey, Tag};
+use trunkline_core::{Audience, DisconnectReason, Event, Message, SessionKey, Tag};
 use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -230,4 +230,27 @@ fn a_dial_that_a_pause_made_too_late_is_given_up_at_once() {
     let connected = |event: &Event| matches!(event, Event::Connected { .. });
     assert!(given_up(&log[0].1), "{log:?}");
     assert!(connected(&log.last().unwrap().1), "{log:?}");
+}
+
+/// QUIC goes by the shorter of both sides' idle timeouts, which follow from their heartbeats.
+#[test]
+fn who_says_to_beat_more_often_and_is_silent_is_found_dead_sooner() {
+    let mut world = World::new(40);
+    let server = world.server();
+    world.config().heartbeat.interval = 2 * SECOND;
+    let client = world.client();
+    world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    world.kill(client);
+    let killed = world.now();
+    world.run(PATIENCE, silent);
+    let found = found_dead(&world, server);
+    assert!(
+        matches!(found[..], [at] if at - killed < PATIENCE - SECOND),
+        "{found:?}"
+    );
+    let now = world.now();
+    assert_eq!(world.node(server).metrics(now).heartbeat_timeouts, 1);
+    let reasons = world.disconnects(server);
+    assert_eq!(reasons, [DisconnectReason::HeartbeatTimeout]);
 }

@@ -79,6 +79,9 @@ fn a_session_is_kept_for_its_retention_and_no_longer() {
             kept,
             "away for {away} s"
         );
+        let now = world.now();
+        let metrics = world.node(server).metrics(now);
+        assert_eq!(metrics.sessions_lost, u64::from(!kept));
         let promise = world.request(client, session, b"ping");
         world.run(SECOND, echo);
         assert_eq!(

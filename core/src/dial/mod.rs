@@ -112,19 +112,18 @@ enum Fate {
 
 fn fate(reason: &DisconnectReason, welcomed: bool) -> Fate {
     match reason {
+        // Whoever says when to come back wants that, whatever the code.
         DisconnectReason::Peer {
-            code: CloseCode::REFUSED | CloseCode::UNAUTHENTICATED,
+            code,
             retry_after: Some(_),
             ..
-        } => Fate::Retry,
+        } => after_code(*code),
         // The table of close codes holds whichever side has found the fault.
         DisconnectReason::Peer { code, .. } | DisconnectReason::Local { code, .. } => {
-            if !code.redials() {
-                Fate::Final
-            } else if !code.resumes() {
-                Fate::SessionGone
+            if code.redials() {
+                after_code(*code)
             } else {
-                Fate::Retry
+                Fate::Final
             }
         }
         // Certificates get renewed while servers roll; but a first connect that fails so is a
@@ -133,6 +132,14 @@ fn fate(reason: &DisconnectReason, welcomed: bool) -> Fate {
             Fate::Final
         }
         _ => Fate::Retry,
+    }
+}
+
+fn after_code(code: CloseCode) -> Fate {
+    if code.resumes() {
+        Fate::Retry
+    } else {
+        Fate::SessionGone
     }
 }
 
@@ -154,6 +161,10 @@ mod tests {
         assert_eq!(fate(&peer(CloseCode(1_000), None), true), Fate::Final);
         for code in [CloseCode::REFUSED, CloseCode::UNAUTHENTICATED] {
             assert_eq!(fate(&peer(code, Some(Duration::ZERO)), true), Fate::Retry);
+        }
+        for code in [CloseCode(1_000), CloseCode::NORMAL, CloseCode::SUPERSEDED] {
+            let after = fate(&peer(code, Some(Duration::ZERO)), true);
+            assert_eq!(after, Fate::SessionGone, "{code}");
         }
         assert_eq!(
             fate(&peer(CloseCode::HEARTBEAT_TIMEOUT, None), true),

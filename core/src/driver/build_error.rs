@@ -94,8 +94,12 @@ pub enum StartError {
     #[error("not connected: {0}")]
     Refused(DisconnectReason),
     /// No connection came about in time.
-    #[error("not connected within {after:?}{}", last(last_reason.as_ref()))]
+    #[error("not connected to {target} within {after:?}; {}", so_far(*looked_up, last_reason.as_ref()))]
     TimedOut {
+        /// Where to.
+        target: String,
+        /// Whether its addresses were known.
+        looked_up: bool,
         /// How long it was tried.
         after: Duration,
         /// How the last attempt failed, if one did.
@@ -119,10 +123,12 @@ fn not_overwritten(error: &io::Error) -> &'static str {
     }
 }
 
-fn last(reason: Option<&DisconnectReason>) -> String {
-    reason.map_or_else(String::new, |reason| {
-        format!("; the last attempt: {reason}")
-    })
+fn so_far(looked_up: bool, last_reason: Option<&DisconnectReason>) -> String {
+    match last_reason {
+        _ if !looked_up => "its name was still being looked up".to_owned(),
+        None => "it has not answered: see that it runs, and that UDP is let through".to_owned(),
+        Some(reason) => format!("the last attempt: {reason}"),
+    }
 }
 
 /// Reads a certificate chain and its key from PEM files.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::client::Client;
 use super::server::ServerHandle;
 use super::slot::Stopped;
+use super::wall::correct;
 use crate::{CommandError, ConfigError, Identity, Node};
 
 impl ServerHandle {
@@ -12,7 +13,11 @@ impl ServerHandle {
     /// out; links that are up go on as they are. If it cannot be used, the one before stays. Cancel-safe:
     /// dropped after its first poll, it is changed all the same.
     pub async fn set_identity(&self, identity: Identity) -> Result<(), ChangeError> {
-        let change = |node: &mut Node, now| node.set_server_identity(now, identity);
+        let wall = self.shared().desks[0].runtime.wall();
+        let change = move |node: &mut Node, now| {
+            correct(node, now, wall);
+            node.set_server_identity(now, identity)
+        };
         let changed = self.shared().ask_each(change).await?;
         Ok(changed.into_iter().collect::<Result<(), _>>()?)
     }
@@ -22,7 +27,11 @@ impl<P> Client<P> {
     /// Shows another certificate to the server from the next link on. If it cannot be used, the one before
     /// stays. Cancel-safe: dropped after its first poll, it is changed all the same.
     pub async fn set_identity(&self, identity: Identity) -> Result<(), ChangeError> {
-        let change = |node: &mut Node, now| node.set_client_identity(now, identity);
+        let wall = self.peer().0.desk.runtime.wall();
+        let change = move |node: &mut Node, now| {
+            correct(node, now, wall);
+            node.set_client_identity(now, identity)
+        };
         Ok(self.peer().0.desk.ask(change).await??)
     }
 

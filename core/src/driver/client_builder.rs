@@ -289,9 +289,15 @@ impl<P: Platform> ClientBuilder<P> {
             .map_err(StartError::Runtime)?;
         let mut patience = platform.sleep(after);
         self.platform = Some(platform);
+        let target = self.target.clone();
+        let timed_out = |looked_up, last_reason| StartError::TimedOut {
+            target,
+            looked_up,
+            after,
+            last_reason,
+        };
         let Some(started) = before(&mut patience, self.start()).await else {
-            let last_reason = None;
-            return Err(StartError::TimedOut { after, last_reason });
+            return Err(timed_out(false, None));
         };
         let client = started?;
         match before(&mut patience, client.connected()).await {
@@ -302,7 +308,7 @@ impl<P: Platform> ClientBuilder<P> {
                     State::Reconnecting { reason, .. } | State::Away(reason) => Some(reason),
                     _ => None,
                 };
-                Err(StartError::TimedOut { after, last_reason })
+                Err(timed_out(true, last_reason))
             }
         }
     }

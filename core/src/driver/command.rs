@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::iter::Sum;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::peer::Peer;
+use super::resolve::Redirect;
 use super::slot::Filler;
 use super::waiter::{Ticket, Waiter};
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// What the application decided about a link.
     Decide(LinkKey, Result<(), Refusal>),
     /// Where the next dial of a client goes first, and other addresses of that server.
-    Redirect(SessionKey, Vec<SocketAddr>),
+    Redirect(Redirect),
     /// Queue a best-effort message for many.
     Broadcast(Box<Announcement>),
     /// Anything rare: a look at the node, groups.

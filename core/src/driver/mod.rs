@@ -47,6 +47,7 @@ pub mod system;
 mod tag;
 mod turn;
 mod waiter;
+mod wall;
 mod watch;
 mod worker;
 

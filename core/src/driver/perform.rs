@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::command::{Announcement, Answer, Command, Sender, Submission, Wanted};
 use super::ledger::{Alarm, Blocked};
 use super::peer::Peer;
+use super::resolve::Redirect;
 use super::runtime::Io;
 use super::turn::{Driver, find};
 use super::waiter::{Place, Settlement, Ticket, Waiter};
@@ -53,17 +54,7 @@ impl<I: Io> Driver<I> {
                     Err(refusal) => self.node.refuse(now, link, refusal),
                 };
             }
-            Command::Redirect(session, addresses) => {
-                for (place, address) in addresses.into_iter().enumerate() {
-                    let done = match place {
-                        0 => self.node.redirect(now, session, address),
-                        _ => self.node.add_address(now, session, address),
-                    };
-                    if let Err(error) = done {
-                        tracing::debug!(?session, %address, %error, "not redirected");
-                    }
-                }
-            }
+            Command::Redirect(redirect) => self.redirect(now, redirect),
             Command::Broadcast(announcement) => self.broadcast(now, *announcement),
             Command::With(look) => look(&mut self.node, now),
             Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
@@ -247,6 +238,28 @@ impl<I: Io> Driver<I> {
             }
         }
         None
+    }
+
+    /// Dials elsewhere from now on, unless there was a link since that was looked up.
+    fn redirect(&mut self, now: Instant, redirect: Redirect) {
+        let Redirect {
+            session,
+            round,
+            addresses,
+        } = redirect;
+        let resolver = self.resolver.as_ref();
+        if resolver.is_none_or(|resolver| !resolver.is_latest(round)) {
+            return;
+        }
+        for (place, address) in addresses.into_iter().enumerate() {
+            let done = match place {
+                0 => self.node.redirect(now, session, address),
+                _ => self.node.add_address(now, session, address),
+            };
+            if let Err(error) = done {
+                tracing::debug!(?session, %address, %error, "not redirected");
+            }
+        }
     }
 
     /// Tells whoever sent a message that it was not taken.

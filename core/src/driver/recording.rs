@@ -140,8 +140,12 @@ impl Recording {
                 (Recorder::to(spool.with(writing)), fresh)
             }
             Some((kept, saver)) => {
-                if path.exists() {
-                    return Err(failed(io::ErrorKind::AlreadyExists.into()));
+                // It is written much later: then it would be too late to say so.
+                let folder = path
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty());
+                if let Some(folder) = folder {
+                    folder.metadata().map_err(failed)?;
                 }
                 let path = path.clone();
                 let writing = Writing::new(FAREWELL);

@@ -127,21 +127,25 @@ impl<I: Io> Driver<I> {
                     reason,
                 };
                 self.set_state(*session, state);
-                if let Some(resolver) = &self.resolver {
-                    resolver.find(*session, *attempt, &self.desk);
+                // The machine may have slept meanwhile.
+                self.check_wall(now);
+                if let Some(resolver) = &mut self.resolver {
+                    resolver.redials(*session, &self.desk);
                 }
             }
             Event::Draining {
                 session,
-                alternative: Some(alternative),
+                alternative,
                 ..
             } => {
                 if let Some(resolver) = &mut self.resolver {
-                    resolver.prefer(alternative.clone());
-                    resolver.find(*session, 1, &self.desk);
+                    resolver.sent_to(alternative.clone(), *session, &self.desk);
                 }
             }
             Event::SessionLost { session } => {
+                if let Some(resolver) = &mut self.resolver {
+                    resolver.session_lost();
+                }
                 if let Some(lodger) = self.lodger(*session) {
                     let lost = lodger.next_delivery;
                     let peer = &lodger.peer.0;

@@ -21,10 +21,17 @@ pub(crate) struct Resolver {
     ipv6: bool,
     /// Where there was a link last: the session is there.
     home: Option<SocketAddr>,
+    /// Redials since there was a link.
+    redials: u32,
+    /// Counted on with all that makes what is being looked up for another time.
+    round: u64,
 }
 
 /// So many attempts go to the alternative before the original server gets every other one.
 const LOYAL_ATTEMPTS: u32 = 3;
+
+/// So many go to where the session is before others have their turn, which do not have it.
+const HOME_ATTEMPTS: u32 = 2;
 
 impl Resolver {
     pub(crate) fn new(target: String, lookup: Lookup, ipv6: bool) -> Self {
@@ -34,19 +41,51 @@ impl Resolver {
             lookup,
             ipv6,
             home: None,
+            redials: 0,
+            round: 0,
         }
     }
 
-    pub(crate) fn prefer(&mut self, alternative: String) {
-        self.alternative = Some(alternative);
+    /// The server goes away, and sends the client there, or nowhere.
+    pub(crate) fn sent_to(
+        &mut self,
+        alternative: Option<String>,
+        session: SessionKey,
+        desk: &Arc<Desk>,
+    ) {
+        let somewhere = alternative.is_some();
+        self.alternative = alternative;
+        self.redials = 0;
+        self.round += 1;
+        if somewhere {
+            self.find(session, 1, desk);
+        }
     }
 
+    /// There is a link.
     pub(crate) fn reached(&mut self, address: SocketAddr) {
         self.home = Some(address);
+        self.redials = 0;
+        self.round += 1;
+    }
+
+    /// There is no session any more to be found anywhere.
+    pub(crate) fn session_lost(&mut self) {
+        self.home = None;
+    }
+
+    /// Whether what was looked up in that round still counts.
+    pub(crate) fn is_latest(&self, round: u64) -> bool {
+        self.round == round
     }
 
     /// Looks the server up beside the driver, and redirects the session to what is found.
-    pub(crate) fn find(&self, session: SessionKey, attempt: u32, desk: &Arc<Desk>) {
+    pub(crate) fn redials(&mut self, session: SessionKey, desk: &Arc<Desk>) {
+        self.redials = self.redials.saturating_add(1);
+        self.find(session, self.redials, desk);
+    }
+
+    fn find(&self, session: SessionKey, attempt: u32, desk: &Arc<Desk>) {
         let target = match &self.alternative {
             Some(alternative) if attempt <= LOYAL_ATTEMPTS || attempt % 2 == 1 => alternative,
             _ => &self.target,
@@ -55,15 +94,22 @@ impl Resolver {
             // An address may have answered, and have made the session: that is dialled again.
             return;
         }
-        let (ipv6, home, to) = (self.ipv6, self.home, desk.clone());
+        let (ipv6, home, round, to) = (self.ipv6, self.home, self.round, desk.clone());
+        let name = target.clone();
         let redirect = move |found: &[SocketAddr]| {
             let addresses = in_turn(found, ipv6, home, attempt);
             if addresses.is_empty() {
-                tracing::debug!(?found, "nothing in reach of this socket");
+                let socket = if ipv6 { "IPv6" } else { "IPv4" };
+                tracing::warn!(target = %name, ?found, socket, "no address can be dialled from this socket");
                 return;
             }
+            let redirect = Redirect {
+                session,
+                round,
+                addresses,
+            };
             // If the driver has ended, nobody dials any more.
-            drop(to.mailbox.post(Command::Redirect(session, addresses)));
+            drop(to.mailbox.post(Command::Redirect(redirect)));
         };
         if let Ok(address) = target.parse() {
             return redirect(&[address]);
@@ -78,9 +124,24 @@ impl Resolver {
     }
 }
 
+/// Where a session is to be dialled from now on.
+#[derive(Debug)]
+pub(crate) struct Redirect {
+    pub(crate) session: SessionKey,
+    /// See [`Resolver::is_latest`].
+    pub(crate) round: u64,
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
 /// The addresses that a socket of that family can send to, as it has to name them: as many as a
 /// session dials, and both families in turn (RFC 8305, section 4).
 pub(crate) fn in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
+    let mut addresses = all_in_reach(found, ipv6);
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+fn all_in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
     let named = |address: &SocketAddr| match address {
         SocketAddr::V4(v4) if ipv6 => Some((v4.ip().to_ipv6_mapped(), v4.port()).into()),
         SocketAddr::V6(_) if !ipv6 => None,
@@ -98,26 +159,31 @@ pub(crate) fn in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
     while families.iter().any(|family| family.len() > 0) {
         addresses.extend(families.iter_mut().filter_map(Iterator::next));
     }
-    addresses.truncate(ADDRESSES_MAX);
     addresses
 }
 
-/// The addresses for that redial (1, 2, …), in order: the one that had a link first, then each first
-/// in turn.
+/// The addresses for that redial (1, 2, …), in order: the one that has the session first, for some attempts, then
+/// each first in turn.
 fn in_turn(
     found: &[SocketAddr],
     ipv6: bool,
     home: Option<SocketAddr>,
     attempt: u32,
 ) -> Vec<SocketAddr> {
-    let mut addresses = in_reach(found, ipv6);
+    let mut addresses = all_in_reach(found, ipv6);
     let at_home = |address: &SocketAddr| Some(*address) == home;
     if let Some(at) = addresses.iter().position(at_home) {
         addresses[..=at].rotate_right(1);
     }
-    let turn = (attempt as usize).saturating_sub(1);
+    let stays = if addresses.first().is_some_and(at_home) {
+        HOME_ATTEMPTS
+    } else {
+        1
+    };
+    let turn = attempt.saturating_sub(stays) as usize;
     let turn = turn.checked_rem(addresses.len()).unwrap_or(0);
     addresses.rotate_left(turn);
+    addresses.truncate(ADDRESSES_MAX);
     addresses
 }
 
@@ -149,9 +215,12 @@ mod tests {
 
     #[test]
     fn a_redial_goes_home_first_for_the_session_is_there() {
-        assert_eq!(ports(false, Some("127.0.0.1:3")), [3, 2, 3, 2]);
-        assert_eq!(ports(true, Some("[::ffff:127.0.0.1]:3")), [3, 1, 2, 3]);
+        assert_eq!(ports(false, Some("127.0.0.1:3")), [3, 3, 2, 3]);
+        assert_eq!(ports(true, Some("[::ffff:127.0.0.1]:3")), [3, 3, 1, 2]);
         assert_eq!(ports(false, Some("127.0.0.1:9")), [2, 3, 2, 3]);
+        let many: Vec<SocketAddr> = (1..20).map(|port| ([1, 1, 1, 1], port).into()).collect();
+        let turn = in_turn(&many, false, many.last().copied(), 1);
+        assert_eq!((turn.len(), turn.first()), (ADDRESSES_MAX, many.last()));
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The time now, by the clock that [`Io::poll_sleep_until`] sleeps by.
     fn now(&self) -> Instant;
+
+    /// The wall clock now: what certificates are judged by.
+    fn wall(&self) -> SystemTime;
 }
 
 /// What a runtime adapter is: with it, [`super::Server`] and [`super::Client`] are complete.
@@ -39,9 +42,6 @@ pub trait Platform: Runtime + Clone {
 
     /// Ends after that time. The task may be polled outside of the runtime.
     fn sleep(&self, time: Duration) -> Task;
-
-    /// The wall clock now: what certificates are judged by.
-    fn wall(&self) -> SystemTime;
 
     /// How its drivers look for datagrams, unless told otherwise.
     fn default_busy_poll() -> BusyPoll {

@@ -22,6 +22,7 @@ use super::runtime::Io;
 use super::service::Serve;
 use super::shared::{Desk, Shared};
 use super::waiter::Ticket;
+use super::wall::WallChecks;
 use crate::session::BestEffort;
 use crate::sliding::SlidingTable;
 use crate::{
@@ -72,6 +73,7 @@ pub struct Driver<I: Io> {
     /// then.
     pub(super) undecided: BTreeMap<LinkKey, ((Instant, u64), Patience)>,
     pub(super) resolver: Option<Resolver>,
+    pub(super) wall_checks: WallChecks,
     pub(super) timeouts: Timeouts,
     /// By the place of their session.
     pub(super) peers: Vec<Option<Lodger>>,
@@ -144,6 +146,7 @@ impl<I: Io> Driver<I> {
             ask,
             undecided: BTreeMap::new(),
             resolver,
+            wall_checks: WallChecks::default(),
             timeouts,
             peers: Vec::new(),
             lodgers: 0,
@@ -240,6 +243,7 @@ impl<I: Io> Driver<I> {
             return Poll::Pending;
         }
         let now = self.io.now();
+        self.check_wall_in_time(now);
         let commanded = !self.taken.is_empty();
         self.portion.begin(commanded);
         self.run_commands(now);

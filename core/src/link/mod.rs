@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_proto as wire;
 
-use crate::error::CloseCode;
+use crate::error::{CloseCode, DisconnectReason};
 use crate::heartbeat::Heartbeat;
 use crate::id::SessionKey;
 
@@ -64,6 +64,17 @@ pub(crate) struct PeerClose {
     pub(crate) turns_away: bool,
     /// When this side closes the connection, whatever it has still to say.
     pub(crate) by: Instant,
+}
+
+impl PeerClose {
+    /// How the link's end is reported.
+    pub(crate) fn disconnect_reason(&self) -> DisconnectReason {
+        DisconnectReason::Peer {
+            code: self.code,
+            reason: self.reason.clone(),
+            retry_after: self.retry_after,
+        }
+    }
 }
 
 impl Link {

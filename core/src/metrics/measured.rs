@@ -82,6 +82,7 @@ mod tests {
             connected: 1,
             promises: 2,
             outbox_bytes: 3,
+            answer_bytes: 5,
         };
         let now = start + Duration::from_secs(1);
         let measured = |metrics: &Metrics, sessions| {
@@ -90,6 +91,7 @@ mod tests {
         let sum = Measured::sum(vec![measured(&one, 5), measured(&other, 6)]);
         let mut expected = both.snapshot(now, gauges(11));
         (expected.connected, expected.promises, expected.outbox_bytes) = (2, 4, 6);
+        expected.answer_bytes = 10;
         assert_eq!(sum, expected);
     }
 }

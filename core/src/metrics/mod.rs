@@ -27,6 +27,7 @@ pub(crate) struct Gauges {
     pub(crate) connected: usize,
     pub(crate) promises: usize,
     pub(crate) outbox_bytes: usize,
+    pub(crate) answer_bytes: usize,
 }
 
 macro_rules! metrics {
@@ -59,6 +60,7 @@ macro_rules! metrics {
                     connected: gauges.connected,
                     promises: gauges.promises,
                     outbox_bytes: gauges.outbox_bytes,
+                    answer_bytes: gauges.answer_bytes,
                     messages_per_second: self.rate.per_second(now),
                     latency_count: self.latency.count(),
                     latency_mean: self.latency.mean(),
@@ -90,6 +92,7 @@ macro_rules! metrics {
                 self.connected += more.connected;
                 self.promises += more.promises;
                 self.outbox_bytes += more.outbox_bytes;
+                self.answer_bytes += more.answer_bytes;
                 self.messages_per_second += more.messages_per_second;
                 $(self.$counter += more.$counter;)+
                 for (code, count) in &more.closed_by_code {
@@ -111,8 +114,10 @@ macro_rules! metrics {
             pub connected: usize,
             /// Promises that are pending.
             pub promises: usize,
-            /// Bytes in all outboxes.
+            /// Bytes in all outboxes, answers aside.
             pub outbox_bytes: usize,
+            /// Bytes of answers that peers are not known to hold.
+            pub answer_bytes: usize,
             /// Messages, requests, replies and best-effort messages a second, both ways, over the
             /// last 9 to 10 seconds (or since the start of the node, if that is less).
             pub messages_per_second: f64,
@@ -308,6 +313,7 @@ mod tests {
             connected: 4,
             promises: 3,
             outbox_bytes: 2,
+            answer_bytes: 4,
         };
         let snapshot = metrics.snapshot(start + Duration::from_secs(2), gauges);
         assert_eq!(
@@ -320,6 +326,7 @@ mod tests {
         );
         assert_eq!((snapshot.sessions, snapshot.connected), (5, 4));
         assert_eq!((snapshot.promises, snapshot.outbox_bytes), (3, 2));
+        assert_eq!(snapshot.answer_bytes, 4);
         assert_eq!(snapshot.messages_per_second, 10.0);
         assert_eq!(
             (snapshot.latency_count, snapshot.latency_max),

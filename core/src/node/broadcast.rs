@@ -169,9 +169,10 @@ impl Node {
         outcome.queued += usize::from(offer.queued);
         outcome.dropped += offer.dropped as usize;
         self.metrics.best_effort_sent += u64::from(offer.queued);
+        self.metrics.traffic(now, u64::from(offer.queued));
         self.metrics.best_effort_dropped += offer.dropped;
         session.dropped += offer.dropped;
-        if offer.dropped > 0 && !queue.slow {
+        if offer.slow && !queue.slow {
             queue.slow = true;
             let queued_bytes = queue.waiting_bytes();
             let messages = std::mem::take(&mut session.dropped);

@@ -145,6 +145,16 @@ impl Node {
             close.by = now;
             self.follow_peer_close(now, key);
         }
+        // Whose heartbeats come more often than this side's is found dead by QUIC, which goes by the more impatient.
+        let link = self.links.get(key).map(|entry| &entry.link);
+        let up = link.filter(|link| matches!(link.stage, Stage::Up));
+        let reason = match (reason, up.map(|link| link.session)) {
+            (DisconnectReason::ConnectTimeout, Some(session)) => {
+                self.peer_is_dead(session);
+                DisconnectReason::HeartbeatTimeout
+            }
+            (reason, _) => reason,
+        };
         // Nothing, for a link that is closed by now.
         self.link_is_down(now, key, reason);
     }
@@ -175,15 +185,11 @@ impl Node {
             .filter(|closing| closing.said);
         let (code, reason) = match own {
             // Both have said Close: the server's code counts.
-            Some(closing) => (closing.code, closing.disconnect_reason()),
-            None => {
-                let reason = DisconnectReason::Peer {
-                    code: close.code,
-                    reason: close.reason.clone(),
-                    retry_after: close.retry_after,
-                };
-                (close.code, reason)
+            Some(closing) => {
+                self.metrics.closed(closing.code);
+                (closing.code, closing.disconnect_reason())
             }
+            None => (close.code, close.disconnect_reason()),
         };
         entry.carrier.close(now, code, "");
         self.sending.mark(key.0);

@@ -70,7 +70,7 @@ impl DrainPlan {
 /// Whether it can be a host and a port, an IPv6 address in brackets.
 pub(super) fn names_a_place(alternative: &str) -> bool {
     if let Ok(address) = alternative.parse::<SocketAddr>() {
-        return address.port() != 0;
+        return address.port() != 0 && !address.ip().to_canonical().is_unspecified();
     }
     let Some((host, port)) = alternative.rsplit_once(':') else {
         return false;

@@ -61,8 +61,9 @@ impl Node {
             .sessions
             .get_mut(session)
             .and_then(|s| s.dialing.as_mut());
-        if let (Some(dialing), Some(hint)) = (dialing, retry_after) {
-            dialing.backoff.hint(hint);
+        // Of several, the last one counts.
+        if let Some(dialing) = dialing {
+            dialing.backoff.hint(retry_after.unwrap_or_default());
         }
         // What cannot be a host and a port is as good as nothing.
         let usable = names_a_place(&alternative);

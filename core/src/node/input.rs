@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use crate::error::{CloseCode, DisconnectReason};
 use crate::heartbeat::HeartbeatAction;
-use crate::id::LinkKey;
+use crate::id::{LinkKey, SessionKey};
 use crate::link::{Link, Stage};
 use crate::message::Outcome;
 use crate::planted::{Bug, planted};
@@ -128,8 +128,11 @@ impl Node {
         {
             Arrived::For(handle, event) => {
                 let key = self.by_handle.get(handle.0).copied().flatten();
+                // Until it is admitted a client stays where its handshake was: that address is shown to the
+                // application, and nothing that is not one's own is to be had with it.
                 if let Some(key) = key
                     && let Some(entry) = self.links.get_mut(key)
+                    && (entry.half_open.is_none() || entry.carrier.address() == remote)
                 {
                     entry.carrier.handle_datagram(now, event);
                     self.mark(key);
@@ -292,10 +295,8 @@ impl Node {
                 }
             }
             Some(HeartbeatAction::Dead) => {
-                self.metrics.heartbeat_timeouts += 1;
-                if let Some(session) = entry.link.session {
-                    self.events.push(Event::HeartbeatTimeout { session });
-                }
+                let session = entry.link.session;
+                self.peer_is_dead(session);
                 let code = CloseCode::HEARTBEAT_TIMEOUT;
                 let reason = DisconnectReason::HeartbeatTimeout;
                 self.end_link(
@@ -306,6 +307,14 @@ impl Node {
                 );
             }
             None => {}
+        }
+    }
+
+    /// A peer was silent for too long.
+    pub(super) fn peer_is_dead(&mut self, session: Option<SessionKey>) {
+        self.metrics.heartbeat_timeouts += 1;
+        if let Some(session) = session {
+            self.events.push(Event::HeartbeatTimeout { session });
         }
     }
 }

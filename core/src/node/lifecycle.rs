@@ -8,7 +8,7 @@ use trunkline_proto::control::Frame;
 use crate::dial::Next;
 use crate::error::{CloseCode, DisconnectReason};
 use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
-use crate::link::Stage;
+use crate::link::{PeerClose, Stage};
 use crate::message::{Message, Outcome, UndeliveredReason};
 use crate::outbox::Kind;
 use crate::planted::{Bug, planted};
@@ -113,6 +113,9 @@ impl Node {
             Some(_) if matches!(stage, Stage::Up) => LinkEnd::WithSession,
             _ => LinkEnd::Alone,
         };
+        let last_word = peer_close
+            .filter(|_| end == LinkEnd::WithSession)
+            .map(PeerClose::disconnect_reason);
         let closing_max = if entry.half_open.is_some() {
             CLOSING_MAX_HALF_OPEN
         } else {
@@ -163,13 +166,9 @@ impl Node {
             if !self.race_goes_on(now, session_key) {
                 self.after_dial(now, session_key, reason, end);
             }
-        } else if matches!(
-            &reason,
-            DisconnectReason::Peer {
-                code: CloseCode::NORMAL,
-                ..
-            }
-        ) {
+        } else if let Some(reason) = last_word {
+            self.end_session(now, session_key, reason);
+        } else if said_normal(&reason) {
             self.end_session(now, session_key, reason);
         } else {
             let deadline = now + self.config.timeouts.retention;
@@ -200,9 +199,11 @@ impl Node {
         let Some(dialing) = session.dialing.as_mut() else {
             return;
         };
-        // Whoever turns a first hello away has made no session for it; of one that asks for a session
-        // again, the first may have.
-        let first = session.tokens.epoch == 0 && session.next.is_none();
+        // Whoever turns a first hello away has made no session for it, unless it has said something in its lanes;
+        // of one that asks for a session again, the first may have.
+        let first = session.tokens.epoch == 0
+            && session.next.is_none()
+            && !session.conversation.lanes.has_received();
         if end == LinkEnd::TurnedAway || first && turns_first_away(&reason) {
             dialing.hellos = 0;
         }
@@ -323,6 +324,7 @@ impl Node {
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         let over = UndeliveredReason::SessionOver;
         self.give_back(key, lanes, promises, over);
+        self.read_the_crowd();
         self.room_for_others();
         self.metrics.sessions_closed += 1;
         self.events.push(Event::Disconnected {
@@ -475,8 +477,15 @@ impl Node {
             code: CloseCode::NORMAL,
             reason: "the client did not come back in time".into(),
         };
+        self.metrics.sessions_lost += 1;
         self.end_session(now, key, reason);
     }
+}
+
+/// Whether the peer's application has closed the session, in one step.
+fn said_normal(reason: &DisconnectReason) -> bool {
+    let normal = CloseCode::NORMAL;
+    matches!(reason, DisconnectReason::Peer { code, .. } if *code == normal)
 }
 
 /// Whether a server that ends a link so has made no session of a first hello on it.

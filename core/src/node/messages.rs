@@ -264,7 +264,7 @@ impl Node {
             tag,
             body: Body::Whole(&body),
         };
-        self.enter(now, call);
+        let now = self.enter(now, call);
         let limit = self.config.limits.frame_bytes;
         let session = self
             .sessions
@@ -285,7 +285,9 @@ impl Node {
         session
             .conversation
             .answer(delivery.number, Answer::Reply(tag, body));
+        self.room.account(session);
         self.metrics.replies_sent += 1;
+        self.metrics.traffic(now, 1);
         if let Some(link) = session.link {
             self.mark(link);
         }

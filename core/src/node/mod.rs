@@ -6,6 +6,7 @@ mod by_client;
 mod closing;
 mod commands;
 mod control;
+mod crowd;
 mod drain;
 mod events;
 mod events_shown;
@@ -31,6 +32,7 @@ mod tapped;
 mod tests;
 mod transmit;
 mod views;
+mod wall;
 mod welcome;
 
 pub use crate::quic::{Said, ScriptEvent, ScriptStream};
@@ -115,6 +117,8 @@ pub struct Node {
     alike: Alike,
     /// Links that have more to read than the event queue could take.
     starved: DirtyQueue,
+    /// Links that have more to read once others' peers have taken their answers.
+    crowded_out: DirtyQueue,
     events: EventQueue,
     metrics: Metrics,
     random: SeededRng,
@@ -247,6 +251,7 @@ impl Node {
             sending: DirtyQueue::default(),
             alike: Alike::default(),
             starved: DirtyQueue::default(),
+            crowded_out: DirtyQueue::default(),
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
             metrics: Metrics::new(now),
             random,

@@ -10,7 +10,7 @@ use crate::id::{Lane, LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::moments::Moments;
 use crate::quic::Fault;
-use crate::session::is_answers;
+use crate::session::{Conversation, is_answers};
 
 use super::receive::known_lane;
 use super::transmit::BEST_EFFORT_WINDOW;
@@ -119,7 +119,9 @@ impl Node {
         let conversation = &session.conversation;
         let is_closing = session.closing.is_some() || link.peer_close.is_some();
         let waits = is_closing && !conversation.has_said_all();
-        if !waits && !conversation.lanes.answers_are_stuck(&self.config.limits) {
+        let limits = &self.config.limits;
+        let lanes = &conversation.lanes;
+        if !waits && !lanes.answers_are_stuck(limits) && !lanes.window_is_full(limits) {
             return;
         }
         link.has_asked = true;
@@ -154,15 +156,15 @@ impl Node {
             return Ok(());
         };
         for receipt in receipts {
-            let lane = known_lane(receipt.lane, self.config.limits.lanes)?;
-            let held = if lane == Lane::BEST_EFFORT {
-                session.conversation.best_effort.received(receipt.next)
-            } else {
-                session
-                    .conversation
-                    .lanes
-                    .held_by_peer(lane, receipt.next)
-                    .is_ok()
+            // It is the peer's lane, of which it may say that there was nothing in it.
+            let lanes = self.config.limits.lanes.max(session.peer.lanes);
+            let lane = known_lane(receipt.lane, lanes)?;
+            let Conversation {
+                best_effort, lanes, ..
+            } = &mut session.conversation;
+            let held = match lane {
+                Lane::BEST_EFFORT => best_effort.received(receipt.next),
+                _ => receipt.next == 0 || lanes.held_by_peer(lane, receipt.next).is_ok(),
             };
             if !held {
                 return Err(Fault::new(

@@ -140,6 +140,7 @@ impl Node {
     }
 
     fn read_lanes(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {
+        let share = self.share_of_answers();
         for budget in (0..=LANE_BUDGET).rev() {
             if budget == 0 {
                 self.mark(key);
@@ -149,6 +150,7 @@ impl Node {
                 self.starved.mark(key.0);
                 break;
             }
+            let abound = self.answers_abound();
             let limits = &self.config.limits;
             let Some(entry) = self.links.get_mut(key) else {
                 return Ok(());
@@ -164,7 +166,9 @@ impl Node {
             let lanes = &mut session.conversation.lanes;
             // What it reads makes answers, which the peer has to take at some time. Those lanes
             // and the control stream that let go of answers are read all the same.
-            let answers_full = lanes.answers().is_full(0, limits);
+            let answers = lanes.answers();
+            let crowded = abound && answers.bytes >= share;
+            let answers_full = crowded || answers.is_full(0, limits);
             let allowed = |lane: Option<Lane>| {
                 let Some(lane) = lane else { return true };
                 let makes_answers = !is_answers(lane) && lane != Lane::BEST_EFFORT;
@@ -175,7 +179,12 @@ impl Node {
             };
             let (slot, lane, frame) = match entry.carrier.read_lane(limits.frame_bytes, allowed) {
                 Ok(Some(read)) => read,
-                Ok(None) => break,
+                Ok(None) => {
+                    if crowded {
+                        self.crowded_out.mark(key.0);
+                    }
+                    break;
+                }
                 Err(fault) => {
                     self.stream_fault(key, fault)?;
                     continue;
@@ -342,7 +351,8 @@ impl Node {
             (false, 0) => Expects::Nothing,
             (false, _) => Expects::Ack,
         };
-        let timeout = envelope.header.timeout_ms;
+        // Without a promise nobody waits, whatever stands there.
+        let timeout = Some(envelope.header.timeout_ms).filter(|time| *time > 0 && promise != 0);
         self.events.push(Event::Message(Delivery {
             key: DeliveryKey {
                 session: session_key,
@@ -352,7 +362,7 @@ impl Node {
             tag: Tag(envelope.header.tag),
             body: envelope.body,
             expects,
-            timeout: (timeout > 0).then(|| Duration::from_millis(u64::from(timeout))),
+            timeout: timeout.map(|time| Duration::from_millis(time.into())),
         }));
     }
 
@@ -376,6 +386,9 @@ impl Node {
                 session: session_key,
                 number,
             };
+            if matches!(outcome, Outcome::Replied { .. }) {
+                self.metrics.traffic(self.now, 1);
+            }
             self.report_settled(key, promise, outcome);
             *counter(&mut self.metrics) += 1;
             return Ok(());

@@ -68,7 +68,8 @@ pub struct ClientRole {
 pub struct Origin {
     /// The monotonic clock now.
     pub now: Instant,
-    /// The wall clock now: what certificates are judged by. It advances with the monotonic clock.
+    /// The wall clock now: what certificates are judged by. It advances with the monotonic clock, and
+    /// [`Node::set_wall`](super::Node::set_wall) corrects it.
     pub wall: SystemTime,
     /// 32 bytes from the operating system; in tests, any.
     pub seed: Seed,

@@ -17,6 +17,8 @@ use super::{Event, Node, TimeoutReason};
 pub(super) struct Room {
     /// Bytes in the outboxes of all sessions, answers aside.
     pub(super) outbox_bytes: usize,
+    /// The same of answers.
+    pub(super) answer_bytes: usize,
     /// Sessions that wait for room in all outboxes together, which others may fill.
     short_of_bytes: Queue,
     /// The same for promises.
@@ -91,6 +93,8 @@ impl Queue {
 pub(super) struct SessionRoom {
     /// The share of [`Room::outbox_bytes`] that is this session's.
     outbox_bytes: usize,
+    /// The same of [`Room::answer_bytes`].
+    answer_bytes: usize,
     /// What commands were refused for: the application is told when there is some.
     wants: Wants,
     /// It was the session's own outbox that was full.
@@ -126,6 +130,9 @@ impl Room {
         let bytes = session.conversation.lanes.usage().bytes;
         let before = std::mem::replace(&mut session.room.outbox_bytes, bytes);
         self.outbox_bytes = self.outbox_bytes + bytes - before;
+        let bytes = session.conversation.lanes.answers().bytes;
+        let before = std::mem::replace(&mut session.room.answer_bytes, bytes);
+        self.answer_bytes = self.answer_bytes + bytes - before;
     }
 
     /// Forgets a session.
@@ -133,6 +140,7 @@ impl Room {
         self.short_of_bytes.waiting.remove(&key);
         self.short_of_promises.waiting.remove(&key);
         self.outbox_bytes -= room.outbox_bytes;
+        self.answer_bytes -= room.answer_bytes;
     }
 }
 
@@ -169,6 +177,7 @@ impl Node {
         if let Some(session) = self.sessions.get_mut(key) {
             self.room.account(session);
         }
+        self.read_the_crowd();
     }
 
     /// There may be room again where a command found none.
@@ -179,6 +188,7 @@ impl Node {
                 self.tell_writable(key);
             }
         }
+        self.read_the_crowd();
         self.room_for_others();
     }
 

@@ -258,6 +258,7 @@ impl Node {
             let pieces = self.alike.pieces();
             entry.carrier.write_lane(Lane::BEST_EFFORT, pieces);
         }
+        queue.wrote();
     }
 
     pub(super) fn send_control(&mut self, key: LinkKey, frame: Frame) {

@@ -54,6 +54,8 @@ pub struct SessionInfo {
     pub epoch: u64,
     /// Bytes that wait for the peer: outbox and best-effort queue.
     pub queued_bytes: usize,
+    /// Bytes of answers that the peer is not known to hold.
+    pub answer_bytes: usize,
     /// Pending promises.
     pub promises: usize,
     /// Deliveries that the application owes an answer for.
@@ -102,6 +104,7 @@ impl Node {
             sessions: self.sessions.len(),
             promises: self.promises,
             outbox_bytes: self.room.outbox_bytes,
+            answer_bytes: self.room.answer_bytes,
             ..Gauges::default()
         };
         for (_, session) in self.sessions.iter() {
@@ -151,6 +154,7 @@ impl Node {
             epoch: session.tokens.epoch,
             queued_bytes: conversation.lanes.usage().bytes
                 + conversation.best_effort.waiting_bytes(),
+            answer_bytes: conversation.lanes.answers().bytes,
             promises: conversation.promises.len(),
             deliveries: conversation.deliveries.len(),
             sent: session.sent,

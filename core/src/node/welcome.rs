@@ -341,6 +341,7 @@ impl Node {
                 "a later attempt has made a session in place of this one",
             ));
         }
+        self.end_what_earlier_attempts_made(now, hello);
         self.make_room_for(now, hello)?;
         let limits = &self.config.limits;
         let own = self.sessions_of.of(&hello.client).len();
@@ -365,6 +366,22 @@ impl Node {
         let own = self.sessions_of.of(&hello.client).iter();
         own.filter_map(|(_, key)| self.sessions.get(*key)?.wish)
             .any(|later| wish.precedes(later))
+    }
+
+    /// A client that asks once more has not heard of the sessions that were made for its earlier attempts: nobody
+    /// would ever come for them.
+    fn end_what_earlier_attempts_made(&mut self, now: Instant, hello: &ClientHello) {
+        let wish = hello.wish();
+        let own = self.sessions_of.of(&hello.client).iter();
+        let outdated = own.filter(|(_, key)| {
+            let made_for = self.sessions.get(*key).and_then(|session| session.wish);
+            made_for.is_some_and(|earlier| earlier.precedes(wish))
+        });
+        let outdated: Vec<_> = outdated.map(|(_, key)| *key).collect();
+        for key in outdated {
+            let reason = "a later attempt of its client makes another one";
+            self.cut_off(now, key, CloseCode::SUPERSEDED, reason);
+        }
     }
 
     pub(super) fn session(&self, client: ClientId, tokens: Tokens) -> Session {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ClientConfig, ConnectError, ConnectionEvent, ConnectionHandle, ConnectionId, DatagramEvent,
-    EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Side, Transmit, VarInt,
-    crypto,
+    ClientConfig, ConnectError, ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionId,
+    DatagramEvent, EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Side,
+    Transmit, VarInt, crypto,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -238,6 +238,11 @@ impl Endpoint {
         scripts.map_or_else(Vec::new, |scripts| std::mem::take(&mut scripts.said))
     }
 
+    /// The time of day that certificates and tokens are judged by.
+    pub(crate) fn wall(&self) -> &WallClock {
+        &self.wall
+    }
+
     /// Moves the wall clock that certificates and tokens are judged by.
     pub(crate) fn set_time(&mut self, now: Instant) {
         self.wall.set(now);
@@ -453,7 +458,11 @@ fn client_config(
 fn ended(mut connection: quinn_proto::Connection) -> DisconnectReason {
     while let Some(event) = connection.poll() {
         if let Event::ConnectionLost { reason } = event {
-            return reasons::reason(reason);
+            return match reason {
+                // It stood in a packet that anybody can make.
+                ConnectionError::ApplicationClosed(_) => DisconnectReason::ConnectTimeout,
+                reason => reasons::reason(reason),
+            };
         }
     }
     DisconnectReason::ConnectTimeout

@@ -19,12 +19,16 @@ const CRYPTO: u8 = 0x06;
 const STREAM: u8 = 0x08;
 const STREAM_MAX: u8 = 0x0f;
 const NEW_CONNECTION_ID: u8 = 0x18;
+const CONNECTION_CLOSE: u8 = 0x1c;
 const HANDSHAKE_DONE: u8 = 0x1e;
 const IMMEDIATE_ACK: u8 = 0x1f;
 
 /// Bits of a STREAM frame's type.
 const HAS_LENGTH: u8 = 0x02;
 const HAS_OFFSET: u8 = 0x04;
+
+/// In a packet's first byte: it belongs to a handshake (RFC 9000, section 17.2).
+const LONG_HEADER: u8 = 0x80;
 
 /// The size of a stateless reset token, in bytes.
 const RESET_TOKEN: usize = 16;
@@ -62,6 +66,9 @@ impl PacketKey for Unpadding {
         payload: &mut BytesMut,
     ) -> Result<(), CryptoError> {
         self.0.decrypt(packet, header, payload)?;
+        if header.first().is_some_and(|first| first & LONG_HEADER != 0) && !is_early(payload) {
+            return Err(CryptoError);
+        }
         if let Some(length) = length_without_padding(payload) {
             // Copied, for QUIC takes what it is given for what it keeps in memory.
             *payload = BytesMut::from(&payload[..length]);
@@ -80,6 +87,23 @@ impl PacketKey for Unpadding {
     fn integrity_limit(&self) -> u64 {
         self.0.integrity_limit()
     }
+}
+
+/// Whether a packet of a handshake holds what those may (RFC 9000, section 12.4). Its keys are known to whoever sees
+/// the first packet, or are agreed upon before the peer has shown who it is: an application's close in it, which
+/// QUIC would take for the peer's word, is anybody's.
+fn is_early(payload: &[u8]) -> bool {
+    let mut rest = payload;
+    while let Some(kind) = rest.first() {
+        if *kind == CONNECTION_CLOSE {
+            return true;
+        }
+        let Some(next) = after_frame(rest) else {
+            return false;
+        };
+        rest = next;
+    }
+    true
 }
 
 /// How much of a payload stands before the padding at its end, if that is worth dropping. `None` as well where
@@ -184,6 +208,43 @@ mod tests {
         let key = Unpadding(Box::new(Plain));
         key.decrypt(7, &[], &mut payload).unwrap();
         payload.to_vec()
+    }
+
+    /// An application's close is the word of a peer that has shown who it is, however its type is written; QUIC's own
+    /// close ends an attempt, and no more.
+    #[test]
+    fn a_handshake_carries_no_close_of_an_application() {
+        let key = Unpadding(Box::new(Plain));
+        let taken = |first: u8, frames: &[u8]| {
+            let mut payload = BytesMut::from(frames);
+            key.decrypt(0, &[first], &mut payload).is_ok()
+        };
+        let close = [0x1d, 0, 0];
+        let long_type = [0x40, 0x1d, 0, 0];
+        for initial_or_handshake in [0xc0, 0xe3] {
+            for close in [&close[..], &long_type] {
+                for before in [
+                    &[][..],
+                    &[PING],
+                    &[CRYPTO, 0, 2, 7, 7],
+                    &[ACK, 0, 0, 0, 0],
+                    &ZEROS,
+                ] {
+                    assert!(!taken(initial_or_handshake, &[before, close].concat()));
+                    assert!(!taken(
+                        initial_or_handshake,
+                        &padded(&[before, close].concat())
+                    ));
+                }
+            }
+            let refused = [PING, CONNECTION_CLOSE, 1, 0, 0];
+            assert!(taken(initial_or_handshake, &refused));
+            assert!(taken(initial_or_handshake, &padded(&[CRYPTO, 0, 2, 7, 7])));
+        }
+        assert!(
+            taken(0x40, &close),
+            "under the keys of the connection it counts"
+        );
     }
 
     const ZEROS: [u8; 1_200] = [0; 1_200];

@@ -1,6 +1,6 @@
 //! Messages that wait for a peer's link, are gone with it, and never make anybody else wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -12,8 +12,19 @@ pub(crate) struct Offer {
     pub(crate) queued: bool,
     /// Messages that were dropped: older ones, or this one.
     pub(crate) dropped: u64,
+    /// The consumer is slow: there was no room, or what is replaced has waited for it.
+    pub(crate) slow: bool,
     /// The policy says that this consumer has to go.
     pub(crate) disconnect: bool,
+}
+
+impl Offer {
+    const QUEUED: Self = Self {
+        queued: true,
+        dropped: 0,
+        slow: false,
+        disconnect: false,
+    };
 }
 
 #[derive(Debug)]
@@ -34,13 +45,21 @@ const KEPT: usize = 8;
 /// The best-effort side of a session.
 #[derive(Debug, Default)]
 pub(crate) struct BestEffort {
-    waiting: VecDeque<Waiting>,
+    /// In order; where a newer one of its key had to go to the end, there is nothing.
+    waiting: VecDeque<Option<Waiting>>,
+    /// The number of the first place; the others follow.
+    first: u64,
+    /// Where the one of each key stands, if the policy asks for that.
+    by_key: BTreeMap<u64, u64>,
+    waiting_messages: usize,
     waiting_bytes: usize,
     /// Sizes of the frames that are written to this link and not reported as received.
     in_flight: VecDeque<usize>,
     in_flight_bytes: usize,
     /// Frames of this link that are reported as received.
     received: u64,
+    /// Something still waited when all was written that could be.
+    left_over: bool,
     /// The application was told that this consumer is slow.
     pub(crate) slow: bool,
 }
@@ -64,74 +83,92 @@ impl BestEffort {
         limit: usize,
         policy: SlowConsumer,
     ) -> Offer {
-        let mut dropped = 0;
         let offered = Waiting { frame, key };
-        if policy == SlowConsumer::KeepLatest
-            && key.is_some()
-            && let Some(place) = self.waiting.iter().position(|w| w.key == key)
-            && let Some(earlier) = self.waiting.get_mut(place)
+        let key = key.filter(|_| policy == SlowConsumer::KeepLatest);
+        let mut dropped = 0;
+        if let Some(place) = key.and_then(|key| self.place_of(key))
+            && let Some(slot) = self.waiting.get_mut(place)
+            && let Some(earlier) = slot
         {
+            dropped = 1;
             let bytes = self.waiting_bytes - earlier.weight() + offered.weight();
             if bytes <= limit {
                 self.waiting_bytes = bytes;
                 *earlier = offered;
                 return Offer {
-                    queued: true,
-                    dropped: 1,
-                    disconnect: false,
+                    dropped,
+                    slow: self.left_over,
+                    ..Offer::QUEUED
                 };
             }
             // Longer than the earlier one by more than there is room for: it is queued as if new.
             self.waiting_bytes -= earlier.weight();
-            self.waiting.remove(place);
+            self.waiting_messages -= 1;
+            *slot = None;
+        }
+        let full = self.waiting_bytes + offered.weight() > limit;
+        let makes_room = matches!(policy, SlowConsumer::DropOldest | SlowConsumer::KeepLatest);
+        while makes_room
+            && self.waiting_bytes + offered.weight() > limit
+            && self.pop_oldest().is_some()
+        {
             dropped += 1;
         }
         if self.waiting_bytes + offered.weight() > limit {
-            match policy {
-                SlowConsumer::DropNewest => {
-                    return Offer {
-                        queued: false,
-                        dropped: 1,
-                        disconnect: false,
-                    };
-                }
-                SlowConsumer::Disconnect => {
-                    return Offer {
-                        queued: false,
-                        dropped: 1,
-                        disconnect: true,
-                    };
-                }
-                SlowConsumer::DropOldest | SlowConsumer::KeepLatest => {
-                    while self.waiting_bytes + offered.weight() > limit {
-                        let Some(oldest) = self.waiting.pop_front() else {
-                            return Offer {
-                                queued: false,
-                                dropped: dropped + 1,
-                                disconnect: false,
-                            };
-                        };
-                        self.waiting_bytes -= oldest.weight();
-                        dropped += 1;
-                    }
-                }
-            }
+            return Offer {
+                queued: false,
+                dropped: dropped + 1,
+                slow: full,
+                disconnect: policy == SlowConsumer::Disconnect,
+            };
         }
+        if let Some(key) = key {
+            let number = self.first + self.waiting.len() as u64;
+            self.by_key.insert(key, number);
+        }
+        self.waiting_messages += 1;
         self.waiting_bytes += offered.weight();
-        self.waiting.push_back(offered);
+        self.waiting.push_back(Some(offered));
         Offer {
-            queued: true,
             dropped,
-            disconnect: false,
+            slow: full,
+            ..Offer::QUEUED
+        }
+    }
+
+    fn place_of(&self, key: u64) -> Option<usize> {
+        let number = self.by_key.get(&key)?;
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    fn pop_oldest(&mut self) -> Option<Waiting> {
+        loop {
+            let oldest = self.waiting.pop_front()?;
+            let number = self.first;
+            self.first += 1;
+            let Some(oldest) = oldest else { continue };
+            if let Some(key) = oldest.key
+                && self.by_key.get(&key) == Some(&number)
+            {
+                self.by_key.remove(&key);
+            }
+            self.waiting_messages -= 1;
+            self.waiting_bytes -= oldest.weight();
+            return Some(oldest);
         }
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting_messages > 0
     }
 
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
+    }
+
+    /// All was written that the link took.
+    pub(crate) fn wrote(&mut self) {
+        self.left_over = self.has_waiting();
     }
 
     /// The next frame to write, if the peer's window of `window` bytes takes it.
@@ -139,13 +176,12 @@ impl BestEffort {
         if self.in_flight_bytes >= window {
             return None;
         }
-        let next = self.waiting.pop_front()?;
-        self.waiting_bytes -= next.weight();
-        let frame = next.frame;
+        let frame = self.pop_oldest()?.frame;
         self.in_flight_bytes += frame.len();
         self.in_flight.push_back(frame.len());
-        if self.waiting.is_empty() {
+        if !self.has_waiting() {
             self.slow = false;
+            self.waiting.clear();
             self.waiting.shrink_to(KEPT);
         }
         Some(frame)
@@ -168,7 +204,7 @@ impl BestEffort {
 
     /// The link is gone, and with it what waited. Returns how many messages were not written.
     pub(crate) fn link_lost(&mut self) -> u64 {
-        let dropped = self.waiting.len() as u64;
+        let dropped = self.waiting_messages as u64;
         *self = Self::default();
         dropped
     }
@@ -176,6 +212,8 @@ impl BestEffort {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn frame(n: u8) -> Bytes {
@@ -207,6 +245,7 @@ mod tests {
                 Offer {
                     queued,
                     dropped: 1,
+                    slow: true,
                     disconnect
                 },
                 "{policy:?}"
@@ -222,6 +261,65 @@ mod tests {
             queue.offer(frame(n), Some(key), 1_000, SlowConsumer::KeepLatest);
         }
         assert_eq!(contents(&mut queue), [3, 2]);
+        assert!(queue.by_key.is_empty());
+    }
+
+    /// A consumer is not slow because two of a key come at once.
+    #[test]
+    fn what_is_replaced_in_its_place_says_nothing_of_its_consumer() {
+        let mut queue = BestEffort::default();
+        let mut offer = |n, key| queue.offer(frame(n), Some(key), 1_000, SlowConsumer::KeepLatest);
+        assert_eq!(offer(1, 7), Offer::QUEUED);
+        let replaced = Offer {
+            dropped: 1,
+            ..Offer::QUEUED
+        };
+        assert_eq!(offer(2, 7), replaced);
+        queue.wrote();
+        let waited = queue.offer(frame(3), Some(7), 1_000, SlowConsumer::KeepLatest);
+        assert_eq!((waited.dropped, waited.slow), (1, true));
+    }
+
+    proptest! {
+        /// The queue holds what a plain list would, however keys and sizes follow each other.
+        #[test]
+        fn it_keeps_the_latest_of_each_key_and_its_order(
+            steps in prop::collection::vec((0..6_u64, 0..300_usize, any::<bool>()), 0..200),
+        ) {
+            const LIMIT: usize = 1_000;
+            let mut queue = BestEffort::default();
+            let mut model: Vec<(u64, usize, u8)> = Vec::new();
+            let weight = |model: &[(u64, usize, u8)]| -> usize {
+                model.iter().map(|(_, size, _)| size + BestEffort::OVERHEAD).sum()
+            };
+            for ((key, size, takes), n) in steps.into_iter().zip((0..=u8::MAX).cycle()) {
+                let size = size + 1;
+                queue.offer(Bytes::from(vec![n; size]), Some(key), LIMIT, SlowConsumer::KeepLatest);
+                let place = model.iter().position(|(other, ..)| *other == key);
+                let mut changed = model.clone();
+                match place {
+                    Some(place) => changed[place] = (key, size, n),
+                    None => changed.push((key, size, n)),
+                }
+                if weight(&changed) > LIMIT {
+                    changed.retain(|(other, ..)| *other != key);
+                    changed.push((key, size, n));
+                    while weight(&changed) > LIMIT {
+                        changed.remove(0);
+                    }
+                }
+                model = changed;
+                if takes && !model.is_empty() {
+                    let (_, size, n) = model.remove(0);
+                    prop_assert_eq!(queue.write_next(usize::MAX), Some(vec![n; size].into()));
+                }
+                prop_assert_eq!(queue.waiting_bytes(), weight(&model));
+                prop_assert_eq!(queue.has_waiting(), !model.is_empty());
+                prop_assert!(queue.by_key.len() == model.len() && queue.waiting.len() <= 32);
+            }
+            let left = model.into_iter().map(|(_, size, n)| Bytes::from(vec![n; size]));
+            prop_assert!(std::iter::from_fn(|| queue.write_next(usize::MAX)).eq(left));
+        }
     }
 
     #[test]
@@ -236,7 +334,8 @@ mod tests {
         let expected = Offer {
             queued: true,
             dropped: 2,
-            disconnect: false,
+            slow: true,
+            ..Offer::QUEUED
         };
         assert_eq!(offer, expected, "the one of its key, and the oldest");
         assert_eq!(queue.waiting_bytes(), limit);

@@ -25,21 +25,18 @@ pub(crate) struct Deliveries {
     /// Where promises stand in `owed`. It is made by a cancel and kept until nothing is owed, so that
     /// peers that never cancel do not pay for it, and those that do nothing else are cheap.
     by_promise: Option<BTreeMap<u64, u64>>,
-    /// Cancels that overtook their message, oldest first.
+    /// Cancels that may have overtaken their message, oldest first.
     early_cancels: VecDeque<u64>,
-    /// The highest promise of the peer that was seen.
-    seen: u64,
     /// How many of `owed` nobody waits for.
     unawaited: usize,
 }
 
-/// How many cancels that overtook their message are remembered.
+/// How many cancels that may have overtaken their message are remembered.
 const EARLY_CANCELS: usize = 64;
 
 impl Deliveries {
     /// Takes note of a message. `None`: its cancel came before it, so nobody wants it.
     pub(crate) fn add(&mut self, owed: Owed) -> Option<u64> {
-        self.seen = self.seen.max(owed.promise);
         if owed.promise != 0
             && let Some(at) = self
                 .early_cancels
@@ -93,7 +90,9 @@ impl Deliveries {
             owed.cancelled = true;
             return Some(number);
         }
-        if promise > self.seen && !self.early_cancels.contains(&promise) {
+        // Whether its message has been answered or is still to come, in a lane that is behind another one, cannot
+        // be told from its number.
+        if promise != 0 && !self.early_cancels.contains(&promise) {
             if self.early_cancels.len() == EARLY_CANCELS {
                 self.early_cancels.pop_front();
             }
@@ -206,7 +205,24 @@ mod tests {
         assert_eq!(deliveries.add(owed(3)), None);
         assert!(deliveries.early_cancels.is_empty());
         assert_eq!(deliveries.len(), 0);
-        assert_eq!(deliveries.cancel(3), None, "a late cancel is not kept");
         assert!(deliveries.add(owed(4)).is_some());
+    }
+
+    /// A large request takes a lane of its own, in which it comes after later small ones.
+    #[test]
+    fn a_cancel_stops_a_request_that_later_ones_have_overtaken() {
+        let mut deliveries = Deliveries::default();
+        let later = deliveries.add(owed(2)).unwrap();
+        assert_eq!(deliveries.cancel(1), None);
+        assert_eq!(deliveries.add(owed(1)), None);
+        assert!(deliveries.take(later).is_some());
+        for promise in 3..1_000 {
+            assert_eq!(deliveries.cancel(promise), None);
+        }
+        assert_eq!(deliveries.cancel(0), None);
+        assert_eq!(deliveries.early_cancels.len(), EARLY_CANCELS);
+        assert_eq!(deliveries.add(owed(999)), None);
+        assert!(deliveries.add(owed(3)).is_some());
+        assert!(deliveries.add(owed(0)).is_some());
     }
 }

@@ -86,6 +86,13 @@ impl Lanes {
         })
     }
 
+    /// Whether some lane can be written no further before the peer says what it holds of it.
+    pub(crate) fn window_is_full(&self, limits: &Limits) -> bool {
+        let outboxes = self.pairs.iter().map(|pair| &pair.outbox);
+        let mut full = outboxes.filter(|outbox| outbox.in_flight() >= limits.lane_window_bytes);
+        full.any(|outbox| outbox.unwritten().is_some())
+    }
+
     /// Inlined, as all that an entry goes through: moving one that has just been made stalls the
     /// processor.
     #[inline(always)]

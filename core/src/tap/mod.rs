@@ -10,7 +10,7 @@ mod link;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -96,6 +96,9 @@ pub enum Call<'a> {
         /// Its certificates, one behind the other.
         chain: &'a [u8],
     },
+    SetWall {
+        wall: SystemTime,
+    },
     Join {
         session: SessionKey,
         group: &'a str,
@@ -177,6 +180,7 @@ impl<'a> Call<'a> {
             Self::SetCredentials { .. } => "set credentials",
             Self::SetServerIdentity { .. } => "set server identity",
             Self::SetClientIdentity { .. } => "set client identity",
+            Self::SetWall { .. } => "set wall",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
             Self::Close { .. } => "close",

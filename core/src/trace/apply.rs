@@ -67,6 +67,7 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
             node.set_credentials(now, session, credentials.to_bytes())
                 .ok();
         }
+        Call::SetWall { wall } => node.set_wall(now, wall),
         Call::SetServerIdentity { chain } => match identity(chain) {
             Ok(identity) => {
                 node.set_server_identity(now, identity).ok();

@@ -82,6 +82,8 @@ fn the_time_for_connecting_includes_the_look_up() {
         let client = client.connect_timeout(SECOND).into_future();
         let error = within(&lab, 2 * SECOND, client).await.unwrap().unwrap_err();
         assert!(matches!(error, StartError::TimedOut { .. }), "{error}");
+        let words = "not connected to nowhere:1 within 1s; its name was still being looked up";
+        assert_eq!(error.to_string(), words);
     });
 }
 

@@ -40,6 +40,8 @@ pub struct Lab {
 
 struct Inner {
     now: Instant,
+    /// The time of day, when that was the time.
+    wall: (Instant, SystemTime),
     tasks: BTreeMap<u64, (Waker, Task)>,
     last: u64,
     /// What happens at a later time, in order.
@@ -87,9 +89,11 @@ enum Later {
 impl Lab {
     /// Runs a test on a lab of its own.
     pub fn run<T>(test: impl AsyncFnOnce(Lab) -> T) -> T {
+        let now = Instant::now();
         let lab = Self {
             inner: Arc::new(Mutex::new(Inner {
-                now: Instant::now(),
+                now,
+                wall: (now, SystemTime::now()),
                 tasks: BTreeMap::new(),
                 last: 0,
                 agenda: BTreeMap::new(),
@@ -265,6 +269,11 @@ impl Lab {
         inner.names.insert(name.into(), addresses.into());
     }
 
+    /// The machine sleeps for so long, which its monotonic clock knows nothing of.
+    pub fn suspend(&self, time: Duration) {
+        self.lock().wall.1 += time;
+    }
+
     /// Takes IPv6 away from the machine.
     pub fn without_ipv6(&self) {
         self.lock().has_ipv6 = false;
@@ -304,6 +313,12 @@ impl Runtime for Lab {
 
     fn now(&self) -> Instant {
         Self::now(self)
+    }
+
+    fn wall(&self) -> SystemTime {
+        let inner = self.lock();
+        let (then, wall) = inner.wall;
+        wall + (inner.now - then)
     }
 }
 
@@ -361,10 +376,6 @@ impl Platform for Lab {
             }
             Poll::Pending
         }))
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
     }
 
     fn seed() -> Result<Seed> {

@@ -15,6 +15,7 @@ mod lab;
 mod looking;
 mod sending;
 mod shards;
+mod sleeping;
 mod telling;
 mod turning;
 

@@ -201,8 +201,8 @@ fn a_runtime_that_goes_away_takes_no_message_with_it_untold() {
         assert_eq!(
             *lines.lock().unwrap(),
             [
-                "undelivered 1 true",
-                "undelivered 2 false",
+                "undelivered 1 true, its session is over",
+                "undelivered 2 false, its session is over",
                 "closed",
                 "refused",
             ]

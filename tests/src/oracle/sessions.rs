@@ -184,6 +184,10 @@ impl Oracle {
         session: SessionKey,
         reason: &DisconnectReason,
     ) {
+        // Its client has not heard of it, and asked once more.
+        let side = self.side(node, session);
+        let ledger = side.and_then(|side| self.ledgers.get(&side));
+        let unheard = ledger.is_none_or(|ledger| ledger.peer.is_none());
         let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
@@ -203,6 +207,10 @@ impl Oracle {
             let others = process.sessions.values();
             let others = others.filter(|other| !other.dialled && other.client == state.client);
             justified |= match reason {
+                DisconnectReason::Local {
+                    code: CloseCode::SUPERSEDED,
+                    ..
+                } if unheard => true,
                 // A newer one of its client has its place.
                 DisconnectReason::Local {
                     code: CloseCode::SUPERSEDED,

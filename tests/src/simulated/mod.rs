@@ -279,6 +279,10 @@ impl Runtime for Simulation {
     fn now(&self) -> Instant {
         self.state().now
     }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + WALL + self.elapsed()
+    }
 }
 
 impl Platform for Simulation {
@@ -310,10 +314,6 @@ impl Platform for Simulation {
 
     fn sleep(&self, time: Duration) -> Task {
         Box::pin(Self::sleep(self, time))
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + WALL + self.elapsed()
     }
 
     fn seed() -> io::Result<Seed> {

@@ -444,3 +444,54 @@ fn a_node_gets_along_with_a_foreign_server() {
         link.control()
     );
 }
+
+/// What it says of its address before it is let in is shown by the handshake alone.
+#[test]
+fn a_client_is_judged_by_the_address_of_its_handshake() {
+    let mut world = World::new(31);
+    world.admission = Admission::Ask;
+    let server = world.server();
+    let client = world.raw_client(server, &RawSettings::default());
+    world.run(TICK, silent);
+    world.raw(client).link().hello(&hello("sensor-7", 1));
+    let now = world.now();
+    let elsewhere = ([192, 0, 2, 7], 4_433).into();
+    for datagram in world.raw(client).take_datagrams(now) {
+        world.inject(elsewhere, server, &datagram);
+    }
+    world.run(10 * TICK, silent);
+    let asked: Vec<_> = world
+        .log(server)
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::Admission(request) => Some(request.address),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        [world.address(client)],
+        "told once, when it was sent again"
+    );
+}
+
+/// A field that the kind does not use is ignored.
+#[test]
+fn a_message_that_nobody_waits_for_has_no_deadline() {
+    let mut world = World::new(32);
+    let server = world.server();
+    let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
+    let mut said = message(1, 0, "said");
+    said.timeout_ms = 5_000;
+    world.raw(client).link().send_envelope(lane, &said);
+    world.run(TICK, silent);
+    let timeouts: Vec<_> = world
+        .log(server)
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::Message(delivery) => Some(delivery.timeout),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(timeouts, [Some(Duration::from_secs(5)), None]);
+}

@@ -198,3 +198,52 @@ fn a_hello_that_comes_late_makes_nothing_and_ends_nothing() {
     }
     assert_eq!(world.node(server).sessions().count(), 1);
 }
+
+/// A lane is its receiver's, who may have more of them, and nothing in them.
+#[test]
+fn a_client_may_say_that_it_holds_nothing_of_lanes_that_it_alone_has() {
+    let (mut world, server, client, mut again) = begun(11);
+    again.limits = Some(Limits {
+        frame_bytes: 65_536,
+        lanes: 8,
+    });
+    if let Some(resume) = &mut again.resume {
+        resume.received = receipts(&[(5, 0), (64, 0)]);
+    }
+    world.redial(client, server);
+    world.run(TICK, silent);
+    world.raw(client).link().hello(&again);
+    world.run(TICK, silent);
+    let link = world.raw(client).link();
+    assert!(welcome(link).resumed);
+    assert_eq!(link.ended(), None);
+}
+
+/// A server that was started anew makes a session for each attempt whose answer is lost, and keeps the last.
+#[test]
+fn sessions_of_attempts_that_were_given_up_go_with_the_next_one() {
+    let mut world = World::new(12);
+    world.config().limits.sessions_per_client = 1;
+    let server = world.server();
+    let client = world.raw_client(server, &RawSettings::default());
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let lost = hello("sensor-7", 1);
+    for (link, attempt) in [(0, 1), (1, 2)] {
+        let mut again = resuming(&lost, lost.token.clone(), &[]);
+        again.session_id = vec![attempt; 16].into();
+        if let Some(resume) = &mut again.resume {
+            resume.attempt = attempt.into();
+        }
+        world.raw(client).links()[link].hello(&again);
+        world.run(TICK, silent);
+    }
+    let [first, second] = world.raw(client).links() else {
+        panic!("there are two links");
+    };
+    assert!(!welcome(first).resumed && !welcome(second).resumed);
+    let superseded = u64::from(CloseCode::SUPERSEDED.0);
+    assert!(matches!(first.ended(), Some(Ended::Application { code, .. }) if *code == superseded));
+    assert_eq!(second.ended(), None);
+    assert_eq!(world.node(server).sessions().count(), 1);
+}

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
@@ -28,6 +29,8 @@ thread_local! {
 /// runtime.
 pub struct Batches {
     state: UdpSocketState,
+    /// How many datagrams go in one call. The state's own count falls with any refusal, whatever it was for.
+    segments: AtomicUsize,
     /// Empty unless it holds what nobody has taken yet.
     received: Box<[u8]>,
     metas: [RecvMeta; BATCH_SIZE],
@@ -44,6 +47,7 @@ impl Batches {
         let _ = state.set_send_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
         Ok(Self {
+            segments: state.max_gso_segments().into(),
             state,
             received: Box::default(),
             metas: [RecvMeta::default(); BATCH_SIZE],
@@ -53,7 +57,7 @@ impl Batches {
 
     /// How many datagrams of one size [`Batches::send`] can send in one call.
     pub fn max_segments(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN)
+        NonZeroUsize::new(self.segments.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Hands one batch of datagrams that have arrived to `sink`; says whether more may be waiting.
@@ -85,7 +89,31 @@ impl Batches {
             segment_size: transmit.segment_size,
             src_ip: transmit.local_ip,
         };
-        self.state.send(socket, &datagrams)
+        match self.state.try_send(socket, &datagrams) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) => {
+                self.refused(transmit, &error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The system takes no datagrams so, or not from here to there. Whoever reaches this socket can bring about
+    /// an answer that it does not take, which says nothing of others.
+    fn refused(&self, transmit: &Transmit, error: &io::Error) {
+        let several = transmit
+            .segment_size
+            .is_some_and(|size| size < transmit.size);
+        let unable =
+            error.kind() == io::ErrorKind::InvalidInput || error.raw_os_error() == Some(EIO);
+        if several && unable {
+            tracing::info!(%error, "the network takes one datagram at a time");
+            self.segments.store(1, Ordering::Relaxed);
+        } else {
+            let to = transmit.destination;
+            tracing::debug!(%to, size = transmit.size, %error, "not sent");
+        }
     }
 
     /// Receives one batch; says whether it is full, so that more may be waiting.
@@ -121,6 +149,9 @@ impl Batches {
             .zip(received.chunks_exact(RECEIVE_BUFFER))
             .take(filled)
         {
+            if !is_one_to_one(meta) {
+                continue;
+            }
             // Each gets memory of its own: whoever keeps a small message keeps its datagram with
             // it, and must not keep the other forty too.
             for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
@@ -141,6 +172,19 @@ impl Batches {
     pub(super) fn is_filled(&self) -> bool {
         self.filled > 0
     }
+}
+
+/// What a network card says that cannot cut datagrams apart (EIO), on Unix.
+const EIO: i32 = 5;
+
+/// Whether a datagram came from somewhere, and to this socket alone: an answer to any other one is nothing that the
+/// system sends.
+fn is_one_to_one(meta: &RecvMeta) -> bool {
+    let is_everybodys = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    meta.addr.port() != 0 && !meta.dst_ip.is_some_and(is_everybodys)
 }
 
 impl fmt::Debug for Batches {

@@ -8,6 +8,7 @@ mod batches;
 #[cfg(target_os = "linux")]
 mod program;
 mod shards;
+mod socket;
 mod udp;
 
 use std::io;

@@ -3,8 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 
+use super::socket::{bind, unbound};
 use crate::Steering;
 
 /// Binds a socket to that address for each shard, from the first to the last. Where the system can
@@ -15,13 +16,12 @@ use crate::Steering;
 /// join in if they ask for it (SO_REUSEPORT), as such systems have it.
 pub fn bind_shards(address: SocketAddr, steering: &Steering) -> io::Result<Vec<UdpSocket>> {
     // Bound alone: another server at this address is an error, and not somebody to share with.
-    let first = UdpSocket::bind(address)?;
+    let first = bind(address)?;
     share(&SockRef::from(&first))?;
     let address = first.local_addr()?;
     let mut sockets = vec![first];
     for _ in 1..steering.shards() {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = unbound(address)?;
         share(&SockRef::from(&socket))?;
         socket.bind(&address.into())?;
         sockets.push(socket.into());

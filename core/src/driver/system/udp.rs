@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use quinn_udp::UdpSockRef;
 
 use super::Batches;
+use super::socket::bind;
 use crate::driver::Io;
 use crate::{Datagram, Transmit};
 
@@ -82,7 +83,7 @@ impl<R: Reactor> UdpIo<R> {
         address: SocketAddr,
         register: impl FnOnce(UdpSocket) -> io::Result<R>,
     ) -> io::Result<Self> {
-        Self::over(UdpSocket::bind(address)?, register)
+        Self::over(bind(address)?, register)
     }
 
     /// Takes a socket that is bound, and has `register` hand it to a reactor.

@@ -1,5 +1,7 @@
 //! The bytes of calls.
 
+use std::time::SystemTime;
+
 use super::codec::{Decoder, Encoder};
 use crate::error::{CloseCode, StatusCode};
 use crate::id::Tag;
@@ -30,6 +32,7 @@ mod kind {
     pub(super) const SET_CREDENTIALS: u8 = 21;
     pub(super) const SET_SERVER_IDENTITY: u8 = 22;
     pub(super) const SET_CLIENT_IDENTITY: u8 = 23;
+    pub(super) const SET_WALL: u8 = 24;
 }
 
 /// The number of a call's kind.
@@ -43,6 +46,7 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
         Call::SetCredentials { .. } => kind::SET_CREDENTIALS,
         Call::SetServerIdentity { .. } => kind::SET_SERVER_IDENTITY,
         Call::SetClientIdentity { .. } => kind::SET_CLIENT_IDENTITY,
+        Call::SetWall { .. } => kind::SET_WALL,
         Call::Join { .. } => kind::JOIN,
         Call::Leave { .. } => kind::LEAVE,
         Call::Close { .. } => kind::CLOSE,
@@ -102,6 +106,10 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
         }
         Call::SetServerIdentity { chain } | Call::SetClientIdentity { chain } => {
             out.bytes(chain);
+        }
+        Call::SetWall { wall } => {
+            let since = wall.duration_since(SystemTime::UNIX_EPOCH);
+            out.span(since.unwrap_or_default());
         }
         Call::Join { session, group } => {
             out.session(session);
@@ -239,6 +247,9 @@ pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) ->
         },
         kind::SET_CLIENT_IDENTITY => Call::SetClientIdentity {
             chain: from.bytes()?,
+        },
+        kind::SET_WALL => Call::SetWall {
+            wall: SystemTime::UNIX_EPOCH.checked_add(from.span()?)?,
         },
         kind::JOIN => Call::Join {
             session: from.session()?,

@@ -1,6 +1,7 @@
 //! Records in words, one line each. What others wrote is quoted, so that it moves no cursor.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use super::{End, Ending, Record};
 use crate::tap::{Call, EventMark, Letter, Signature, TransmitMark};
@@ -143,6 +144,11 @@ impl fmt::Display for Call<'_> {
             }
             Self::SetClientIdentity { chain } => {
                 write!(f, "set the client's identity: {} bytes", chain.len())
+            }
+            Self::SetWall { wall } => {
+                let since = wall.duration_since(SystemTime::UNIX_EPOCH);
+                let seconds = since.unwrap_or_default().as_secs_f64();
+                write!(f, "set the time of day: {seconds:.3} s since 1970")
             }
             Self::Join { session, group } => write!(f, "join: session {:?}, {group:?}", session.0),
             Self::Leave { session, group } => {

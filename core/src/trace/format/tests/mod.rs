@@ -106,6 +106,9 @@ fn calls() -> Vec<Call<'static>> {
         Call::SetClientIdentity {
             chain: b"certificates",
         },
+        Call::SetWall {
+            wall: SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 1),
+        },
         Call::Join {
             session,
             group: "readers",

@@ -1,0 +1,35 @@
+//! Answers that peers do not take. What makes more of them is not read then: of one session that has too many
+//! ([`crate::Limits::outbox_bytes`]), and, once all together have too many, of those that have more than their share.
+
+use super::{LinkKey, Node};
+
+/// A share is at least as much, in bytes.
+const SHARE_MIN: usize = 64 << 10;
+
+impl Node {
+    /// How much a session may have in answers when all together have too much, in bytes. Peers that take theirs need
+    /// hardly any, so that those that do not keep nobody else from being served.
+    pub(super) fn share_of_answers(&self) -> usize {
+        let all = self.config.limits.outbox_bytes_total;
+        (all / self.sessions.len().max(1)).max(SHARE_MIN)
+    }
+
+    /// Whether all sessions together have too much in answers.
+    pub(super) fn answers_abound(&self) -> bool {
+        self.room.answer_bytes >= self.config.limits.outbox_bytes_total
+    }
+
+    /// Reads on where it was left because of others, once they have a good deal less.
+    pub(super) fn read_the_crowd(&mut self) {
+        let few = self.config.limits.outbox_bytes_total / 4 * 3;
+        if self.crowded_out.is_empty() || self.room.answer_bytes > few {
+            return;
+        }
+        while let Some(link) = self.crowded_out.pop() {
+            // A link may have gone while it waited, and another have its slot.
+            if self.links.get(LinkKey(link)).is_some() {
+                self.dirty.mark(link);
+            }
+        }
+    }
+}

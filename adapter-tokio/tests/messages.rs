@@ -250,7 +250,7 @@ async fn a_request_times_out_at_its_deadline_and_its_handler_sees_it() {
     let client = authority.client(server.local_addr(), "anna").await.unwrap();
     let request = client
         .request::<Doubled>(&Double { number: 1 })
-        .timeout(Duration::from_millis(80));
+        .timeout(Duration::from_secs(1));
     let outcome = soon(request.into_future()).await;
     assert!(
         matches!(outcome, Err(PromiseError::TimedOut)),

@@ -164,7 +164,7 @@ fn each_message_is_told_of_when_it_is_sent_and_when_it_has_settled() {
 fn a_request_that_nobody_answers_in_time_is_told_and_the_server_sees_it_given_up() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&["--delay", "10m"]);
-    let options = ["hello", "--count", "1", "--timeout", "100ms", "--json"];
+    let options = ["hello", "--count", "1", "--timeout", "2s", "--json"];
     let ended = certificates.client("request", &address, &options).end();
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     assert!(ended.notes.contains("nothing was replied to"), "{ended:?}");

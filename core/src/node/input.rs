@@ -102,7 +102,8 @@ impl Node {
             data,
         } = datagram;
         self.metrics.datagrams_in += 1;
-        self.metrics.bytes_in += data.len() as u64;
+        let bytes = data.len();
+        self.metrics.bytes_in += bytes as u64;
         let limits = &self.config.limits;
         let (half_open, draining) = (&self.half_open, self.draining.is_some());
         let failures = &self.failures;
@@ -134,7 +135,7 @@ impl Node {
                     && let Some(entry) = self.links.get_mut(key)
                     && (entry.half_open.is_none() || entry.carrier.address() == remote)
                 {
-                    entry.carrier.handle_datagram(now, event);
+                    entry.carrier.handle_datagram(now, remote, bytes, event);
                     self.mark(key);
                 }
             }

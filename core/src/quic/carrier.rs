@@ -398,10 +398,17 @@ impl Carrier {
         self.turn = self.turn.wrapping_add(1) % self.lanes_in.len().max(1);
     }
 
-    pub(crate) fn handle_datagram(&mut self, now: Instant, event: quinn_proto::ConnectionEvent) {
+    /// A datagram of so many bytes has come from there.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        bytes: usize,
+        event: quinn_proto::ConnectionEvent,
+    ) {
         let before = (self.connection.path(), self.address());
         self.notes.note(|| LinkNote::Came);
-        self.connection.handle_datagram(now, event);
+        self.connection.handle_datagram(now, remote, bytes, event);
         self.look_at_path(before);
     }
 

@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::acks::AckMoments;
 use super::copies::Copies;
+use super::elsewhere::Elsewhere;
 use super::endpoint::Endpoint;
 use super::reasons;
 use super::script::Script;
@@ -72,6 +73,7 @@ pub(crate) enum Connection {
         sign_of_life: SignOfLife,
         /// Second copies of what it sends, if those are wanted.
         copies: Option<Box<Copies>>,
+        elsewhere: Elsewhere,
     },
     Scripted(Box<Script>),
 }
@@ -87,6 +89,7 @@ impl Connection {
             acks,
             sign_of_life: SignOfLife::default(),
             copies,
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -216,16 +219,25 @@ impl Connection {
         }
     }
 
-    /// A datagram for it has come.
-    pub(crate) fn handle_datagram(&mut self, now: Instant, event: quinn_proto::ConnectionEvent) {
+    /// A datagram of so many bytes has come for it from there.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        bytes: usize,
+        event: quinn_proto::ConnectionEvent,
+    ) {
         if let Self::Quic {
             connection,
             acks,
             sign_of_life,
+            elsewhere,
             ..
         } = self
         {
+            let before = connection.remote_address();
             connection.handle_event(event);
+            elsewhere.came(remote, bytes, [before, connection.remote_address()]);
             acks.came(now, connection.poll_timeout());
             sign_of_life.look(connection);
         }
@@ -329,21 +341,38 @@ impl Connection {
         max_segments: NonZeroUsize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let (connection, copies) = match self {
+        let (connection, copies, elsewhere) = match self {
             Self::Quic {
-                connection, copies, ..
-            } => (connection, copies),
+                connection,
+                copies,
+                elsewhere,
+                ..
+            } => (connection, copies, elsewhere),
             Self::Scripted(script) => return script.poll_transmit(),
         };
         let peer = connection.remote_address();
-        if let Some((transmit, bytes)) = copies.as_mut().and_then(|copies| copies.take(now, peer)) {
+        if let Some((transmit, bytes)) = copies
+            .as_mut()
+            .and_then(|copies| copies.take(now, peer, max_segments.get()))
+        {
             buffer.extend_from_slice(&bytes);
             return Some(transmit);
         }
         let fitting = SEND_MAX / usize::from(connection.current_mtu()).max(1);
         let segments = max_segments.get().min(fitting.max(1));
         let start = buffer.len();
-        let transmit = connection.poll_transmit(now, segments, buffer)?;
+        let transmit = loop {
+            let transmit = connection.poll_transmit(now, segments, buffer)?;
+            if elsewhere.takes(
+                transmit.destination,
+                transmit.size,
+                connection.remote_address(),
+            ) {
+                break transmit;
+            }
+            // As if it were lost on the way.
+            buffer.truncate(start);
+        };
         if let Some(copies) = copies {
             copies.sent(now, connection, &transmit, &buffer[start..]);
         }

@@ -23,6 +23,11 @@ const LOSSES_WITHIN: Duration = Duration::from_secs(10);
 /// For so long a path is lossy then: copies hide further losses.
 const LOSSY_FOR: Duration = Duration::from_secs(30);
 
+/// QUIC may take an address that the peer has moved to for its own without having shown it for three probe timeouts,
+/// in which the peer has a hand. Only three times as much as came from there may be sent to it until then, and copies
+/// are not counted in.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+
 /// A copy follows after this part of a round trip, long before the first is taken for lost.
 const DELAY_PART: u32 = 32;
 const DELAY_MAX: Duration = Duration::from_millis(10);
@@ -38,7 +43,7 @@ pub(crate) struct Copies {
     /// The path's other end.
     peer: Option<SocketAddr>,
     /// When it came to be there from elsewhere. Little may be sent to an address that has not
-    /// answered yet, and so no copies for [`LOSSES_WITHIN`].
+    /// answered yet, and so no copies for [`UNKNOWN_FOR`].
     moved: Option<Instant>,
     /// How many packets were lost there.
     lost: u64,
@@ -116,7 +121,7 @@ impl Copies {
             self.sent = [0, self.sent[0]];
         }
         self.sent[0] += size;
-        let known = self.moved.is_none_or(|moved| now >= moved + LOSSES_WITHIN);
+        let known = self.moved.is_none_or(|moved| now >= moved + UNKNOWN_FOR);
         let lossy = self.lossy_until.is_some_and(|until| now < until);
         let most = self.sent[0].max(self.sent[1]);
         let thin = 2 * most <= THIN && 10 * most <= 9 * window;
@@ -128,12 +133,23 @@ impl Copies {
         self.waiting.front().map(|copy| copy.at)
     }
 
-    /// The next copy, if its time has come and the peer is still where it was to go.
-    pub(crate) fn take(&mut self, now: Instant, to: SocketAddr) -> Option<(Transmit, Vec<u8>)> {
+    /// The next copy, if its time has come, the peer is still where it was to go, and it has no more datagrams than
+    /// may be sent at a time.
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        max_segments: usize,
+    ) -> Option<(Transmit, Vec<u8>)> {
         while self.next().is_some_and(|at| at <= now) {
-            let copy = self.waiting.pop_front()?;
-            if copy.transmit.destination == to {
-                return Some((copy.transmit, copy.bytes));
+            let Copy {
+                transmit, bytes, ..
+            } = self.waiting.pop_front()?;
+            let segments = transmit
+                .segment_size
+                .map_or(1, |size| bytes.len().div_ceil(size.max(1)));
+            if transmit.destination == to && segments <= max_segments {
+                return Some((transmit, bytes));
             }
         }
         None
@@ -207,7 +223,12 @@ mod tests {
             copies.look(moved, lost, at(2));
         }
         assert!(!copies.copies(moved, TRIP, 100_000, 100));
-        assert!(copies.copies(moved + LOSSES_WITHIN, TRIP, 100_000, 100));
+        let known = moved + UNKNOWN_FOR;
+        for lost in 5..8 {
+            copies.look(known - TRIP, lost, at(2));
+        }
+        assert!(!copies.copies(known - TRIP, TRIP, 100_000, 100));
+        assert!(copies.copies(known, TRIP, 100_000, 100));
     }
 
     #[test]
@@ -227,10 +248,10 @@ mod tests {
                 bytes: vec![port as u8],
             });
         }
-        assert!(copies.take(now, at(1)).is_none());
-        assert_eq!(copies.take(now + SLOW, at(1)).unwrap().1, [1]);
+        assert!(copies.take(now, at(1), 1).is_none());
+        assert_eq!(copies.take(now + SLOW, at(1), 1).unwrap().1, [1]);
         assert_eq!(copies.next(), Some(now + 2 * SLOW));
-        assert_eq!(copies.take(now + 3 * SLOW, at(1)).unwrap().1, [1]);
+        assert_eq!(copies.take(now + 3 * SLOW, at(1), 1).unwrap().1, [1]);
         assert_eq!(copies.next(), None);
     }
 }

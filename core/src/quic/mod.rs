@@ -5,6 +5,7 @@ mod bounded;
 mod carrier;
 mod connection;
 mod copies;
+mod elsewhere;
 mod endpoint;
 mod foreign;
 mod log;

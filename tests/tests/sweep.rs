@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use trunkline_core::{Event, Expects, Lane, Message, Node, Outcome, PromiseKey, SessionKey, Tag};
-use trunkline_testkit::oracle::{Answer, Oracle, Waits, body};
+use trunkline_core::{Event, Expects, Lane, Message, Node, Outcome, PromiseKey, SessionKey};
+use trunkline_testkit::oracle::{Answer, Oracle, Waits, body, tag_of};
 use trunkline_testkit::{Certificates, NodeIndex, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,9 +45,9 @@ fn application(
         oracle.event(now, at, event);
         if let Event::Message(delivery) = event {
             let (given, answer) = if delivery.expects == Expects::Reply {
-                let body = delivery.body.clone();
-                let given = node.reply(now, delivery.key, delivery.tag, body.clone());
-                (given, Answer::Reply(body))
+                let (tag, body) = (delivery.tag, delivery.body.clone());
+                let given = node.reply(now, delivery.key, tag, body.clone());
+                (given, Answer::Reply(tag, body))
             } else {
                 (node.ack(now, delivery.key), Answer::Ack)
             };
@@ -100,7 +100,7 @@ impl Conversation {
     fn send(&mut self, at: usize, lane: Lane, size: usize, how: usize) {
         self.numbers += 1;
         let body = body(self.numbers, size);
-        let message = Message::new(Tag::of("sweep.v1.Said"), body.clone()).on(lane);
+        let message = Message::new(tag_of(self.numbers), body.clone()).on(lane);
         let (now, session) = (self.world.now(), self.sessions[at]);
         let forever = Some(Duration::ZERO);
         let node = self.world.node(self.nodes[at]);

@@ -2,9 +2,26 @@
 
 use std::time::Instant;
 
-use trunkline_core::{Delivery, Expects, Lane, Outcome, SlowConsumer, StatusCode};
+use trunkline_core::{Delivery, Expects, Lane, Message, Outcome, SlowConsumer, StatusCode, Tag};
 
-use super::{Answer, Oracle, Side, Way, number_of};
+use super::bodies::is_whole;
+use super::{Answer, Letter, Oracle, Side, Way, number_of, tag_of};
+
+impl Letter {
+    /// Whether that is what was sent, or what is not.
+    fn is_as_sent(&self, number: u64, tag: Tag, body: &[u8]) -> Result<(), &'static str> {
+        if self.size != body.len() {
+            return Err("it has another size");
+        }
+        if !is_whole(body) {
+            return Err("its bytes are others");
+        }
+        if tag != tag_of(number) {
+            return Err("it has another tag");
+        }
+        Ok(())
+    }
+}
 
 impl Oracle {
     /// A node hands a message to its application.
@@ -24,8 +41,8 @@ impl Oracle {
             let what = format!("node {node} was handed {key:?} twice");
             return self.violation(now, 2, what);
         }
-        if letter.size != delivery.body.len() {
-            let what = format!("message {number} has another size at node {node}");
+        if let Err(why) = letter.is_as_sent(number, delivery.tag, &delivery.body) {
+            let what = format!("message {number} came to node {node} as another: {why}");
             return self.violation(now, 2, what);
         }
         let repeated = !letter.handed.insert(to);
@@ -177,7 +194,11 @@ impl Oracle {
         match (outcome, &letter.answer) {
             (Outcome::Acked, Some(Answer::Ack)) => Ok(()),
             (Outcome::Acked, _) => Err("nobody acked it"),
-            (Outcome::Replied { body, .. }, Some(Answer::Reply(given))) if body == given => Ok(()),
+            (Outcome::Replied { tag, body }, Some(Answer::Reply(given, reply)))
+                if (tag, body) == (given, reply) =>
+            {
+                Ok(())
+            }
             (Outcome::Replied { .. }, _) => Err("nobody replied so"),
             (Outcome::Rejected(status), Some(Answer::Reject(code))) if status.code == *code => {
                 Ok(())
@@ -203,14 +224,17 @@ impl Oracle {
         &mut self,
         number: u64,
         from: Side,
+        message: &Message,
         maybe_delivered: bool,
     ) -> Result<(), &'static str> {
         let Some(letter) = self.letters.get_mut(&number) else {
             return Err("nobody sent it");
         };
+        letter.is_as_sent(number, message.tag, &message.body)?;
         let came = !letter.handed.is_empty();
         let Way::Reliable {
             from: sender,
+            lane,
             promise: None,
             given_up,
             ..
@@ -218,6 +242,9 @@ impl Oracle {
         else {
             return Err("it was not sent so");
         };
+        if message.lane != Some(*lane) {
+            return Err("it was sent in another lane");
+        }
         if (sender.node, sender.process, sender.session) != (from.node, from.process, from.session)
         {
             return Err("another session sent it");

@@ -50,7 +50,7 @@ impl Oracle {
                     return;
                 };
                 let number = number_of(&message.body).unwrap_or(0);
-                if let Err(why) = self.came_back(number, from, *maybe_delivered) {
+                if let Err(why) = self.came_back(number, from, message, *maybe_delivered) {
                     let what = format!("message {number} came back to node {node}: {why}");
                     self.violation(now, 1, what);
                 }

@@ -16,8 +16,10 @@
 //! 8. A silent peer is found dead in time, and not before.
 //! 9. Redial delays keep to their envelope, and are drawn.
 //!
-//! Message bodies begin with a number ([`body`]), so that what arrives is known for what was sent.
+//! Messages are made from their numbers ([`body`], [`tag_of`]), so that what arrives is known for what was
+//! sent, whole and unchanged.
 
+mod bodies;
 mod deliveries;
 mod events;
 mod memory;
@@ -33,8 +35,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_core::{
     ClientId, CommandError, Config, DeliveryKey, Lane, Outcome, PromiseKey, SessionKey, StatusCode,
+    Tag,
 };
 
+pub use self::bodies::{body, number_of, tag_of};
 use self::sessions::SessionState;
 
 /// How late anything may be that is due.
@@ -60,18 +64,6 @@ impl fmt::Display for Violation {
         } = self;
         write!(f, "invariant {invariant}, after {at:?}: {what}")
     }
-}
-
-/// A body of `size` bytes, and 8 at least, that begins with a message's number.
-pub fn body(number: u64, size: usize) -> Bytes {
-    let mut body = number.to_be_bytes().to_vec();
-    body.resize(size.max(8), number as u8);
-    body.into()
-}
-
-/// The number that a [`body`] begins with.
-pub fn number_of(body: &[u8]) -> Option<u64> {
-    body.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// One side of a session, from its beginning to its loss or end, in one process of a node.
@@ -131,8 +123,8 @@ enum Way {
 pub enum Answer {
     /// It accepts a message.
     Ack,
-    /// It replies with this body.
-    Reply(Bytes),
+    /// It replies with this tag and body.
+    Reply(Tag, Bytes),
     /// It rejects with this code.
     Reject(StatusCode),
 }
@@ -284,7 +276,7 @@ impl Oracle {
         }
     }
 
-    /// An application has sent a [`body`] reliably.
+    /// An application has sent a [`body`] reliably, under its tag.
     pub fn sent(
         &mut self,
         now: Instant,
@@ -341,7 +333,7 @@ impl Oracle {
         }
     }
 
-    /// An application has sent a [`body`] as best effort to these sessions of its node.
+    /// An application has sent a [`body`] as best effort to these sessions of its node, under its tag.
     pub fn sent_best_effort(
         &mut self,
         node: usize,
@@ -377,7 +369,7 @@ impl Oracle {
 
     /// An application has answered a delivery, and its node took that.
     pub fn answered(&mut self, node: usize, delivery: DeliveryKey, answer: Answer) {
-        if let Answer::Reply(body) = &answer {
+        if let Answer::Reply(_, body) = &answer {
             self.gives(node, body.len());
         }
         let process = self.processes.get(&node);

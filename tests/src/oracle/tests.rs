@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use trunkline_core::{
-    ClientId, Config, Delivery, DeliveryKey, DisconnectReason, Event, Expects, Key, Lane, Outcome,
-    PromiseKey, SessionKey, Tag,
+    ClientId, Config, Delivery, DeliveryKey, DisconnectReason, Event, Expects, Key, Lane, Message,
+    Outcome, PromiseKey, SessionKey, UndeliveredReason,
 };
 
 use super::*;
@@ -73,17 +73,25 @@ impl History {
 
     /// The server's application is handed it.
     fn comes(&mut self, number: u64, expects: Expects) -> DeliveryKey {
-        let key = delivery(number);
-        let delivery = Delivery {
-            key,
-            lane: Lane::DEFAULT,
-            tag: Tag::of("test.Said"),
-            body: body(number, 20),
-            expects,
-            timeout: None,
-        };
+        self.is_handed(said(number, expects))
+    }
+
+    /// The server's application is handed something.
+    fn is_handed(&mut self, delivery: Delivery) -> DeliveryKey {
+        let key = delivery.key;
         self.tell(SERVER, Event::Message(delivery));
         key
+    }
+
+    /// The client's application gets a message back.
+    fn comes_back(&mut self, message: Message, maybe_delivered: bool) {
+        let given_back = Event::Undelivered {
+            session: SESSION,
+            message,
+            reason: UndeliveredReason::SessionLost,
+            maybe_delivered,
+        };
+        self.tell(CLIENT, given_back);
     }
 
     fn settles(&mut self, outcome: Outcome) {
@@ -118,6 +126,18 @@ fn delivery(number: u64) -> DeliveryKey {
     }
 }
 
+/// A message as it comes to whom it was sent.
+fn said(number: u64, expects: Expects) -> Delivery {
+    Delivery {
+        key: delivery(number),
+        lane: Lane::DEFAULT,
+        tag: tag_of(number),
+        body: body(number, 20),
+        expects,
+        timeout: None,
+    }
+}
+
 const ACK: Waits = Waits::ForAck(PROMISE, Some(SECOND));
 
 #[test]
@@ -139,15 +159,80 @@ fn what_came_is_not_given_back_as_what_cannot_have_come() {
         let mut history = History::new();
         history.send(1, Waits::Not);
         history.comes(1, Expects::Nothing);
-        let given_back = Event::Undelivered {
-            session: SESSION,
-            message: trunkline_core::Message::new(Tag::of("test.Said"), body(1, 20)),
-            reason: trunkline_core::UndeliveredReason::SessionLost,
-            maybe_delivered,
-        };
-        history.tell(CLIENT, given_back);
+        let message = Message::new(tag_of(1), body(1, 20)).on(Lane::DEFAULT);
+        history.comes_back(message, maybe_delivered);
         let expected: &[u8] = if maybe_delivered { &[] } else { &[1] };
         assert_eq!(history.finish(), expected);
+    }
+}
+
+/// Bytes of another's, and another's tag.
+#[test]
+fn what_comes_is_what_was_sent() {
+    let sound = said(1, Expects::Nothing);
+    let mixed_up = [body(1, 20).slice(..12), body(2, 20).slice(12..)].concat();
+    let other_bytes = Delivery {
+        body: mixed_up.into(),
+        ..sound.clone()
+    };
+    let other_tag = Delivery {
+        tag: tag_of(2),
+        ..sound.clone()
+    };
+    for (delivery, expected) in [
+        (sound, vec![]),
+        (other_bytes, vec![2]),
+        (other_tag, vec![2]),
+    ] {
+        let mut history = History::new();
+        history.send(1, Waits::Not);
+        history.is_handed(delivery);
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+#[test]
+fn what_comes_back_is_what_was_sent() {
+    let sound = Message::new(tag_of(1), body(1, 20)).on(Lane::DEFAULT);
+    let mut other_bytes = sound.body.to_vec();
+    other_bytes[19] ^= 1;
+    let other_bytes = Message {
+        body: other_bytes.into(),
+        ..sound.clone()
+    };
+    let other_tag = Message {
+        tag: tag_of(2),
+        ..sound.clone()
+    };
+    let other_lane = sound.clone().on(Lane::BULK);
+    for (message, expected) in [
+        (sound, vec![]),
+        (other_bytes, vec![1]),
+        (other_tag, vec![1]),
+        (other_lane, vec![1]),
+    ] {
+        let mut history = History::new();
+        history.send(1, Waits::Not);
+        history.comes_back(message, true);
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+#[test]
+fn a_reply_is_as_it_was_given() {
+    let given = (tag_of(7), body(7, 30));
+    for (tag, body, expected) in [
+        (tag_of(7), body(7, 30), vec![]),
+        (tag_of(1), body(7, 30), vec![4]),
+        (tag_of(7), body(7, 31), vec![4]),
+    ] {
+        let mut history = History::new();
+        history.send(1, Waits::ForReply(PROMISE, Some(SECOND)));
+        let key = history.comes(1, Expects::Reply);
+        let answer = Answer::Reply(given.0, given.1.clone());
+        history.oracle.answered(SERVER, key, answer);
+        history.settles(Outcome::Replied { tag, body });
+        assert_eq!(history.broken(), expected);
     }
 }
 
@@ -161,15 +246,10 @@ fn a_message_comes_once_also_after_a_resume() {
         history.connected(2, true);
         if again {
             // Under another delivery's key, as a node would hand it over that forgot the first.
-            let repeated = Delivery {
+            history.is_handed(Delivery {
                 key: delivery(9),
-                lane: Lane::DEFAULT,
-                tag: Tag::of("test.Said"),
-                body: body(1, 20),
-                expects: Expects::Nothing,
-                timeout: None,
-            };
-            history.tell(SERVER, Event::Message(repeated));
+                ..said(1, Expects::Nothing)
+            });
         }
         history.comes(2, Expects::Nothing);
         let expected: &[u8] = if again { &[2] } else { &[] };
@@ -221,15 +301,10 @@ fn best_effort_may_have_gaps_and_never_goes_back() {
                 .sent_best_effort(CLIENT, &[SESSION], &body, None);
         }
         for number in order {
-            let came = Delivery {
-                key: delivery(number),
+            history.is_handed(Delivery {
                 lane: Lane::BEST_EFFORT,
-                tag: Tag::of("test.Said"),
-                body: body(number, 20),
-                expects: Expects::Nothing,
-                timeout: None,
-            };
-            history.tell(SERVER, Event::Message(came));
+                ..said(number, Expects::Nothing)
+            });
         }
         assert_eq!(history.finish(), expected);
     }

@@ -6,19 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use trunkline_core::{
     Audience, ClientId, CloseCode, CommandError, Dial, DrainPlan, GroupName, Lane, Message, Node,
-    PromiseKey, PromisesFull, SessionKey, Tag,
+    PromiseKey, PromisesFull, SessionKey,
 };
 
 use crate::memory::{copied, counted};
-use crate::oracle::Waits;
+use crate::oracle::{Waits, tag_of};
 
 use super::faults;
 use super::plan::Kind;
 use super::pressure::Refused;
 use super::run::Run;
-
-/// What messages are, one tag for all.
-const TAG: Tag = Tag::of("swarm.v1.Numbered");
 
 /// An address at which nobody is.
 fn nowhere() -> SocketAddr {
@@ -123,7 +120,7 @@ impl Run<'_> {
         let sent = self.tell(node, |machine| {
             let message = Message {
                 lane,
-                tag: TAG,
+                tag: tag_of(number),
                 body: copied(&body),
             };
             let sent = match kind {
@@ -178,8 +175,9 @@ impl Run<'_> {
     ) {
         let now = self.world.now();
         let body = self.next_body(size);
+        let tag = tag_of(self.numbers);
         let sent = self.tell(node, |machine| {
-            let message = Message::new(TAG, copied(&body));
+            let message = Message::new(tag, copied(&body));
             let sent = machine.send_best_effort(now, session, message, key);
             sent.map_err(|refused| refused.error)
         });
@@ -211,8 +209,9 @@ impl Run<'_> {
                 }
             }
         };
+        let tag = tag_of(self.numbers);
         let sent = self.tell(node, |machine| {
-            let message = Message::new(TAG, copied(&body));
+            let message = Message::new(tag, copied(&body));
             let sent = machine.broadcast(now, &audience, message, key);
             sent.map(drop).map_err(|refused| refused.error)
         });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_core::{
     AdmissionRequest, ClientId, Config, Delivery, DeliveryKey, Event, Expects, LinkKey, Node,
-    PromiseKey, Refusal, SessionKey, Status, StatusCode,
+    PromiseKey, Refusal, SessionKey, Status, StatusCode, Tag,
 };
 
 use crate::World;
@@ -189,15 +189,16 @@ impl Hall {
             let given = counted(|| node.reject(now, key, Status::new(NO, "no")));
             (given, Answer::Reject(NO))
         } else if delivery.expects == Expects::Reply {
-            // The request's body is the reply; where the sender takes no such frame, its number.
-            let body = delivery.body.clone();
-            match counted(|| node.reply(now, key, delivery.tag, copied(&body))) {
+            // The request's body is the reply; where the sender takes no such frame, its number. The tag
+            // is another, so that it cannot be the request's.
+            let (tag, body) = (Tag(!delivery.tag.0), delivery.body.clone());
+            match counted(|| node.reply(now, key, tag, copied(&body))) {
                 Err(trunkline_core::CommandError::TooLarge { .. }) => {
                     let body: Bytes = body.slice(..8);
-                    let given = counted(|| node.reply(now, key, delivery.tag, copied(&body)));
-                    (given, Answer::Reply(body))
+                    let given = counted(|| node.reply(now, key, tag, copied(&body)));
+                    (given, Answer::Reply(tag, body))
                 }
-                given => (given, Answer::Reply(body)),
+                given => (given, Answer::Reply(tag, body)),
             }
         } else {
             (counted(|| node.ack(now, key)), Answer::Ack)

@@ -9,12 +9,12 @@ use trunkline_core::{
     LinkKey, Message, Node, Refusal, Status,
 };
 
-use crate::oracle::{Answer, Waits, body};
+use crate::oracle::{Answer, Waits, body, tag_of};
 
 use crate::fuzz::input::Input;
 
-use super::party::{BULK, Party, failure, group_name, key_of};
-use super::{NO, SIZES, Stage, TAG, TIMEOUTS, WAITS, act};
+use super::party::{BULK, Party, failure, group_name, key_of, reply_tag};
+use super::{NO, SIZES, Stage, TIMEOUTS, WAITS, act};
 
 impl Stage {
     /// Does something to a node. If it fails, nothing may have changed.
@@ -83,7 +83,7 @@ impl Stage {
         let body = self.next_body(size);
         let message = Message {
             lane,
-            tag: TAG,
+            tag: tag_of(self.numbers),
             body: body.clone(),
         };
         let promise = self.command(at, |node, now| {
@@ -122,7 +122,7 @@ impl Stage {
         let key = u64::from(place >> 6);
         let key = (key > 0).then_some(key);
         let body = self.next_body(size);
-        let message = Message::new(TAG, body.clone());
+        let message = Message::new(tag_of(self.numbers), body.clone());
         let sent = self.command(at, |node, now| {
             let sent = node.send_best_effort(now, session, message, key);
             sent.map_err(|refused| refused.error)
@@ -136,7 +136,7 @@ impl Stage {
     pub(super) fn broadcast(&mut self, at: usize, input: &mut Input<'_>) {
         let (how, size) = (input.byte(), input.pick(&SIZES));
         let body = self.next_body(size);
-        let message = Message::new(TAG, body.clone());
+        let message = Message::new(tag_of(self.numbers), body.clone());
         let node = &self.parties[at].node;
         let (audience, members) = match how & 3 {
             0 => (
@@ -199,8 +199,9 @@ impl Stage {
         };
         let (answer, done) = match how >> 4 & 3 {
             0 | 1 if expects == Some(Expects::Reply) || how & 0x80 != 0 => {
-                let done = self.command(at, |node, now| node.reply(now, key, TAG, body.clone()));
-                (Answer::Reply(body), done)
+                let tag = reply_tag(&body);
+                let done = self.command(at, |node, now| node.reply(now, key, tag, body.clone()));
+                (Answer::Reply(tag, body), done)
             }
             2 => {
                 let status = Status::new(NO, "no");
@@ -212,7 +213,7 @@ impl Stage {
                 (Answer::Ack, done)
             }
         };
-        let is_reply = matches!(answer, Answer::Reply(_));
+        let is_reply = matches!(answer, Answer::Reply(..));
         let is_ack = answer == Answer::Ack;
         // Whoever has given a request up takes an ack as an end, too.
         let given_up = self.parties[at].cancelled.contains(&key);

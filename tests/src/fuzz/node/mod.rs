@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use trunkline_core::{Admission, Datagram, Event, Input as NodeInput, Node, StatusCode, Tag};
+use trunkline_core::{Admission, Datagram, Event, Input as NodeInput, Node, StatusCode};
 
 use crate::Random;
 use crate::oracle::Oracle;
@@ -184,7 +184,6 @@ const TIMEOUTS: [Option<Duration>; 6] = [
     Some(Duration::from_secs(86_400)),
     Some(Duration::MAX),
 ];
-const TAG: Tag = Tag::of("fuzz.v1.Numbered");
 const NO: StatusCode = StatusCode(1_000);
 /// In which everything is settled in the end.
 const PATIENCE: u32 = 120;

@@ -8,15 +8,13 @@ use bytes::{Bytes, BytesMut};
 use trunkline_core::{
     Admission, ClientId, ClientRole, CommandError, Config, Delivery, DeliveryKey, Expects,
     GroupName, Key, LinkKey, Node, Origin, PromiseKey, PromisesFull, Roles, Seed, ServerRole,
-    SessionInfo, SessionKey, SessionsFull,
+    SessionInfo, SessionKey, SessionsFull, Tag,
 };
 
 use crate::Certificates;
-use crate::oracle::{Answer, number_of};
+use crate::oracle::{Answer, number_of, tag_of};
 
 use crate::fuzz::two_nodes::{certificates, without_discovery};
-
-use super::TAG;
 
 /// A node, and what its application knows.
 pub(super) struct Party {
@@ -141,15 +139,21 @@ pub(super) fn answer(
     if *expects != Expects::Reply {
         return node.ack(now, *key).ok().map(|()| Answer::Ack);
     }
-    match node.reply(now, *key, TAG, body.clone()) {
-        Ok(()) => Some(Answer::Reply(body.clone())),
+    let tag = reply_tag(body);
+    match node.reply(now, *key, tag, body.clone()) {
+        Ok(()) => Some(Answer::Reply(tag, body.clone())),
         Err(CommandError::TooLarge { .. }) => {
             let number = number_of(body)?.to_be_bytes().to_vec();
-            let given = node.reply(now, *key, TAG, number.clone());
-            given.ok().map(|()| Answer::Reply(number.into()))
+            let given = node.reply(now, *key, tag, number.clone());
+            given.ok().map(|()| Answer::Reply(tag, number.into()))
         }
         Err(_) => None,
     }
+}
+
+/// Another tag than the request's that a reply repeats.
+pub(super) fn reply_tag(body: &[u8]) -> Tag {
+    Tag(!tag_of(number_of(body).unwrap_or_default()).0)
 }
 
 /// Next to no room, by the bits of a number.

@@ -1,11 +1,24 @@
 //! What is handed to applications: once, in order, to whom it was sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trunkline_core::{Delivery, Expects, Lane, Message, Outcome, SlowConsumer, StatusCode, Tag};
 
 use super::bodies::is_whole;
-use super::{Answer, Letter, Oracle, Side, Way, number_of, tag_of};
+use super::{Answer, Letter, Oracle, Side, TICK, Way, number_of, tag_of};
+
+/// Whether a sender that has so much patience may say that it has so much left.
+fn is_patience(told: Option<Duration>, given: Option<Duration>, cut_short: bool) -> bool {
+    let Some(told) = told else {
+        return given.is_none();
+    };
+    // Told in whole milliseconds, and one at least.
+    let rounded_up = |given: Duration| {
+        let millis = given.as_nanos().div_ceil(TICK.as_nanos());
+        u64::try_from(millis).map_or(Duration::MAX, Duration::from_millis)
+    };
+    given.is_some_and(|given| told <= rounded_up(given)) || cut_short && told == TICK
+}
 
 impl Letter {
     /// Whether that is what was sent, or what is not.
@@ -70,12 +83,21 @@ impl Oracle {
             position,
             promise,
             is_request,
+            patience,
             given_up,
         } = letter.way
         else {
             return;
         };
         let node = to.node;
+        // Of a request that is written again after it was given up, no time is left.
+        let cut_short = is_request && given_up.is_some();
+        if !is_patience(delivery.timeout, patience, cut_short) {
+            let told = delivery.timeout;
+            let what =
+                format!("message {number} came to node {node} with {told:?} left of {patience:?}");
+            self.violation(now, 4, what);
+        }
         let expects = match (promise, is_request) {
             (None, _) => Expects::Nothing,
             (Some(_), false) => Expects::Ack,

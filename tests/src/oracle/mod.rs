@@ -108,6 +108,8 @@ enum Way {
         position: usize,
         promise: Option<PromiseKey>,
         is_request: bool,
+        /// How long the sender waits; `None`: not at all, or for ever.
+        patience: Option<Duration>,
         /// It ended otherwise than by an answer: whoever waits for those behind it need not wait
         /// for it. `Some(false)`: and the peer cannot have it.
         given_up: Option<bool>,
@@ -297,6 +299,7 @@ impl Oracle {
             Waits::ForAck(promise, timeout) => (Some(promise), timeout, false),
             Waits::ForReply(promise, timeout) => (Some(promise), timeout, true),
         };
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         self.gives(node, body.len());
         let ledger = self.ledgers.entry(from).or_default();
         let (numbers, _) = ledger.lanes.entry(lane).or_default();
@@ -312,6 +315,8 @@ impl Oracle {
                 position,
                 promise,
                 is_request,
+                // What no clock shows does not come.
+                patience: timeout.filter(|_| deadline.is_some()),
                 given_up: None,
             },
             handed: BTreeSet::new(),
@@ -319,7 +324,6 @@ impl Oracle {
         };
         self.letters.insert(number, letter);
         if let (Some(promise), Some(process)) = (promise, self.processes.get_mut(&node)) {
-            let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
             process.due.extend(deadline.map(|at| (at, promise)));
             let pledge = Pledge {
                 number,

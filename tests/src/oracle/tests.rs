@@ -76,6 +76,14 @@ impl History {
         self.is_handed(said(number, expects))
     }
 
+    /// The server's application is handed it, and told how long its sender waits.
+    fn comes_within(&mut self, number: u64, expects: Expects, timeout: Duration) -> DeliveryKey {
+        self.is_handed(Delivery {
+            timeout: Some(timeout),
+            ..said(number, expects)
+        })
+    }
+
     /// The server's application is handed something.
     fn is_handed(&mut self, delivery: Delivery) -> DeliveryKey {
         let key = delivery.key;
@@ -219,6 +227,54 @@ fn what_comes_back_is_what_was_sent() {
 }
 
 #[test]
+fn who_is_asked_hears_how_long_the_sender_waits_at_most() {
+    let millis = Duration::from_millis;
+    let request = |patience| Waits::ForReply(PROMISE, patience);
+    for (waits, expects, told, expected) in [
+        (ACK, Expects::Ack, Some(SECOND), vec![]),
+        (ACK, Expects::Ack, Some(SECOND / 2), vec![]),
+        (ACK, Expects::Ack, Some(SECOND + millis(1)), vec![4]),
+        (ACK, Expects::Ack, None, vec![4]),
+        (Waits::Not, Expects::Nothing, None, vec![]),
+        (Waits::Not, Expects::Nothing, Some(millis(1)), vec![4]),
+        (request(None), Expects::Reply, None, vec![]),
+        (request(None), Expects::Reply, Some(millis(1)), vec![4]),
+        (request(Some(Duration::MAX)), Expects::Reply, None, vec![]),
+        (
+            request(Some(millis(1) / 2)),
+            Expects::Reply,
+            Some(millis(1)),
+            vec![],
+        ),
+    ] {
+        let mut history = History::new();
+        history.send(1, waits);
+        let timeout = told;
+        history.is_handed(Delivery {
+            timeout,
+            ..said(1, expects)
+        });
+        assert_eq!(history.broken(), expected, "{waits:?}, {told:?}");
+    }
+}
+
+/// Only the latest cancels are told again after a resume: the others are repeated as what has no time left.
+#[test]
+fn of_a_request_that_was_given_up_no_time_is_left() {
+    for given_up in [true, false] {
+        let mut history = History::new();
+        history.send(1, Waits::ForReply(PROMISE, None));
+        if given_up {
+            history.oracle.cancelled(CLIENT, PROMISE);
+            history.settles(Outcome::Cancelled);
+        }
+        history.comes_within(1, Expects::Reply, Duration::from_millis(1));
+        let expected: &[u8] = if given_up { &[] } else { &[4] };
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+#[test]
 fn a_reply_is_as_it_was_given() {
     let given = (tag_of(7), body(7, 30));
     for (tag, body, expected) in [
@@ -227,7 +283,7 @@ fn a_reply_is_as_it_was_given() {
         (tag_of(7), body(7, 31), vec![4]),
     ] {
         let mut history = History::new();
-        history.send(1, Waits::ForReply(PROMISE, Some(SECOND)));
+        history.send(1, Waits::ForReply(PROMISE, None));
         let key = history.comes(1, Expects::Reply);
         let answer = Answer::Reply(given.0, given.1.clone());
         history.oracle.answered(SERVER, key, answer);
@@ -321,7 +377,7 @@ fn a_promise_settles_as_it_was_answered() {
     ] {
         let mut history = History::new();
         history.send(1, ACK);
-        let key = history.comes(1, Expects::Ack);
+        let key = history.comes_within(1, Expects::Ack, SECOND);
         if answered {
             history.oracle.answered(SERVER, key, Answer::Ack);
         }
@@ -334,7 +390,7 @@ fn a_promise_settles_as_it_was_answered() {
 fn a_promise_settles_once() {
     let mut history = History::new();
     history.send(1, ACK);
-    let key = history.comes(1, Expects::Ack);
+    let key = history.comes_within(1, Expects::Ack, SECOND);
     history.oracle.answered(SERVER, key, Answer::Ack);
     history.settles(Outcome::Acked);
     assert!(history.broken().is_empty());

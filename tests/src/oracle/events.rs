@@ -10,6 +10,7 @@ impl Oracle {
     /// A node tells its application something. Call it before the application does anything
     /// about it.
     pub fn event(&mut self, now: Instant, node: usize, event: &Event) {
+        self.ends_are_told(now, node);
         match event {
             Event::Connected {
                 session,
@@ -43,15 +44,18 @@ impl Oracle {
             Event::Undelivered {
                 session,
                 message,
-                reason: _,
+                reason,
                 maybe_delivered,
             } => {
                 let Some(from) = self.side(node, *session) else {
                     return;
                 };
                 let number = number_of(&message.body).unwrap_or(0);
-                if let Err(why) = self.came_back(number, from, message, *maybe_delivered) {
-                    let what = format!("message {number} came back to node {node}: {why}");
+                let sound = self.came_back(number, from, message, *maybe_delivered);
+                let sound = sound.and_then(|()| self.may_come_back(now, number, *reason));
+                if let Err(why) = sound {
+                    let what =
+                        format!("message {number} came back to node {node} ({reason}): {why}");
                     self.violation(now, 1, what);
                 }
             }
@@ -121,6 +125,7 @@ impl Oracle {
             wrong = Some("its node evicts nothing".to_owned());
         }
         let judged = self.judge(number, outcome);
+        let judged = judged.and_then(|()| self.may_settle_so(now, number, outcome));
         let wrong = wrong.or_else(|| judged.err().map(str::to_owned));
         if let Some(wrong) = wrong {
             let what = format!(

@@ -11,7 +11,7 @@
 //! 3. Each lane keeps its order, without gaps; best effort may have gaps, and never goes back.
 //! 4. A promise settles once, by its deadline, as what the peer's application answered.
 //! 5. Nothing outgrows its limit, and no node what its limits allow it to hold in memory.
-//! 6. Sound peers find no fault with each other, and no session is lost without a cause.
+//! 6. Sound peers find no fault with each other, and neither session nor message is lost without a cause.
 //! 7. In the end everything is settled, and who waits for room is told.
 //! 8. A silent peer is found dead in time, and not before.
 //! 9. Redial delays keep to their envelope, and are drawn.
@@ -20,6 +20,7 @@
 //! sent, whole and unchanged.
 
 mod bodies;
+mod causes;
 mod deliveries;
 mod events;
 mod memory;
@@ -174,6 +175,8 @@ struct Process {
     pledges: BTreeMap<PromiseKey, Pledge>,
     /// Deadlines of those that have not settled.
     due: BTreeSet<(Instant, PromiseKey)>,
+    /// Sessions that are over, as their messages have said, and since when: the word of it has to follow.
+    owes_end: BTreeMap<SessionKey, Instant>,
     /// Sessions that were refused something for want of room.
     wants_room: BTreeSet<SessionKey>,
     /// When its drain is over at the latest.
@@ -235,6 +238,7 @@ impl Oracle {
             deliveries: BTreeMap::new(),
             pledges: BTreeMap::new(),
             due: BTreeSet::new(),
+            owes_end: BTreeMap::new(),
             wants_room: BTreeSet::new(),
             drained_by: None,
             drains: false,

@@ -29,6 +29,8 @@ pub(super) struct SessionState {
     pub(super) dialled: bool,
     /// How often it was lost.
     pub(super) life: u32,
+    /// When it was lost last.
+    pub(super) lost_at: Option<Instant>,
     /// It has a link.
     pub(super) up: bool,
     /// It had one in this life.
@@ -55,6 +57,7 @@ impl SessionState {
             client,
             dialled: true,
             life: 0,
+            lost_at: None,
             up: false,
             was_up: false,
             epoch: 0,
@@ -165,6 +168,7 @@ impl Oracle {
         // A hello that nobody answered leaves open whether there was a session to lose.
         let told = !state.was_up || state.redirected;
         state.life += 1;
+        state.lost_at = Some(now);
         state.was_up = false;
         let client = state.client.clone();
         let gone = self.server_gone.is_some_and(|at| at >= since);
@@ -192,6 +196,7 @@ impl Oracle {
             return;
         };
         process.wants_room.remove(&session);
+        process.owes_end.remove(&session);
         let Some(state) = process.sessions.remove(&session) else {
             return;
         };

@@ -4,9 +4,12 @@
 use std::time::{Duration, Instant};
 
 use trunkline_core::{
-    ClientId, Config, Delivery, DeliveryKey, DisconnectReason, Event, Expects, Key, Lane, Message,
-    Outcome, PromiseKey, SessionKey, UndeliveredReason,
+    ClientId, CloseCode, Config, Delivery, DeliveryKey, DisconnectReason, Event, Expects, Key,
+    Lane, Message, Outcome, PromiseKey, SessionKey, UndeliveredReason,
 };
+
+use trunkline_core::{Limits, Status};
+use trunkline_proto::ENVELOPE_OVERHEAD_MAX;
 
 use super::*;
 use crate::World;
@@ -92,14 +95,31 @@ impl History {
     }
 
     /// The client's application gets a message back.
-    fn comes_back(&mut self, message: Message, maybe_delivered: bool) {
+    fn comes_back(&mut self, message: Message, reason: UndeliveredReason, maybe_delivered: bool) {
         let given_back = Event::Undelivered {
             session: SESSION,
             message,
-            reason: UndeliveredReason::SessionLost,
+            reason,
             maybe_delivered,
         };
         self.tell(CLIENT, given_back);
+    }
+
+    /// The client's application hears that its server has crashed and lost its session.
+    fn is_lost(&mut self) {
+        self.oracle.ended(self.now, SERVER);
+        self.tell(CLIENT, Event::SessionLost { session: SESSION });
+    }
+
+    /// The client's application has closed its session, and that is done.
+    fn is_over(&mut self) {
+        self.oracle.closes(self.now, CLIENT, SESSION);
+        let reason = DisconnectReason::Local {
+            code: CloseCode::NORMAL,
+            reason: String::new(),
+        };
+        let session = SESSION;
+        self.tell(CLIENT, Event::Closed { session, reason });
     }
 
     fn settles(&mut self, outcome: Outcome) {
@@ -132,6 +152,11 @@ fn delivery(number: u64) -> DeliveryKey {
         session: SESSION,
         number,
     }
+}
+
+/// A message as it was sent.
+fn sent(number: u64) -> Message {
+    Message::new(tag_of(number), body(number, 20)).on(Lane::DEFAULT)
 }
 
 /// A message as it comes to whom it was sent.
@@ -167,8 +192,8 @@ fn what_came_is_not_given_back_as_what_cannot_have_come() {
         let mut history = History::new();
         history.send(1, Waits::Not);
         history.comes(1, Expects::Nothing);
-        let message = Message::new(tag_of(1), body(1, 20)).on(Lane::DEFAULT);
-        history.comes_back(message, maybe_delivered);
+        history.is_lost();
+        history.comes_back(sent(1), UndeliveredReason::SessionLost, maybe_delivered);
         let expected: &[u8] = if maybe_delivered { &[] } else { &[1] };
         assert_eq!(history.finish(), expected);
     }
@@ -201,7 +226,7 @@ fn what_comes_is_what_was_sent() {
 
 #[test]
 fn what_comes_back_is_what_was_sent() {
-    let sound = Message::new(tag_of(1), body(1, 20)).on(Lane::DEFAULT);
+    let sound = sent(1);
     let mut other_bytes = sound.body.to_vec();
     other_bytes[19] ^= 1;
     let other_bytes = Message {
@@ -221,7 +246,8 @@ fn what_comes_back_is_what_was_sent() {
     ] {
         let mut history = History::new();
         history.send(1, Waits::Not);
-        history.comes_back(message, true);
+        history.is_lost();
+        history.comes_back(message, UndeliveredReason::SessionLost, true);
         assert_eq!(history.broken(), expected);
     }
 }
@@ -513,6 +539,107 @@ fn redials_keep_to_their_envelope_and_are_drawn() {
             };
             history.tell(CLIENT, redials);
         }
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+/// In the same instant, and what was sent before.
+#[test]
+fn what_is_lost_with_a_session_is_lost_when_it_is() {
+    for (late, after, expected) in [
+        (false, false, vec![]),
+        (true, false, vec![1, 4]),
+        // What was sent since would have to be over.
+        (false, true, vec![1, 6]),
+    ] {
+        let mut history = History::new();
+        let sends = |history: &mut History| {
+            history.send(1, ACK);
+            history.send(2, Waits::Not);
+        };
+        if !after {
+            sends(&mut history);
+        }
+        history.is_lost();
+        if after {
+            sends(&mut history);
+        }
+        if late {
+            history.pass(TICK);
+        }
+        history.comes_back(sent(2), UndeliveredReason::SessionLost, true);
+        history.settles(Outcome::Lost {
+            maybe_delivered: true,
+        });
+        assert_eq!(history.finish(), expected);
+    }
+}
+
+#[test]
+fn what_is_lost_as_a_session_ends_has_the_end_behind_it() {
+    let lost = Outcome::Lost {
+        maybe_delivered: true,
+    };
+    for promised in [true, false] {
+        for (over, late, expected) in [
+            (true, false, vec![]),
+            (false, true, vec![6]),
+            (true, true, vec![6]),
+        ] {
+            let mut history = History::new();
+            history.send(1, if promised { ACK } else { Waits::Not });
+            if promised {
+                history.settles(lost.clone());
+            } else {
+                history.comes_back(sent(1), UndeliveredReason::SessionOver, true);
+            }
+            if late {
+                history.pass(TICK);
+            }
+            if over {
+                history.is_over();
+            } else {
+                history.tell(CLIENT, Event::Writable { session: SESSION });
+            }
+            assert_eq!(history.broken(), expected);
+        }
+    }
+}
+
+/// Looked for in the end as well: nothing may be told any more.
+#[test]
+fn in_the_end_what_was_said_to_be_over_is() {
+    for over in [true, false] {
+        let mut history = History::new();
+        history.send(1, Waits::Not);
+        history.comes_back(sent(1), UndeliveredReason::SessionOver, true);
+        if over {
+            history.is_over();
+        }
+        let expected: &[u8] = if over { &[] } else { &[6] };
+        assert_eq!(history.finish(), expected);
+    }
+}
+
+#[test]
+fn nothing_is_refused_by_a_peer_that_takes_it() {
+    let rejected = || {
+        let status = Status::new(StatusCode::INVALID_ARGUMENT, "too large");
+        Outcome::Rejected(status)
+    };
+    let small: fn(&mut Limits) = |limits| limits.frame_bytes = ENVELOPE_OVERHEAD_MAX + 19;
+    let few: fn(&mut Limits) = |limits| limits.lanes = 0;
+    let roomy: fn(&mut Limits) = |limits| limits.frame_bytes = ENVELOPE_OVERHEAD_MAX + 20;
+    for (limit, takes_it) in [(small, false), (few, false), (roomy, true)] {
+        let mut config = Config::default();
+        limit(&mut config.limits);
+        let mut history = History::new();
+        history.oracle.started(history.now, SERVER, &config);
+        history.send(1, ACK);
+        history.send(2, Waits::Not);
+        history.comes_back(sent(2), UndeliveredReason::NotTaken, false);
+        history.settles(rejected());
+        let expected: &[u8] = if takes_it { &[1, 4] } else { &[] };
         assert_eq!(history.broken(), expected);
     }
 }

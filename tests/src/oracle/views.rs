@@ -14,6 +14,7 @@ const SLACK: usize = 1_024;
 impl Oracle {
     /// Looks at a node: its sizes, its promises, its links. Call it after the node was drained.
     pub fn look(&mut self, now: Instant, node: usize, shown: &Node) {
+        self.ends_are_told(now, node);
         let Some(process) = self.processes.get(&node) else {
             return;
         };
@@ -100,6 +101,10 @@ impl Oracle {
     pub fn finish(&mut self, now: Instant) {
         let mut wrong = Vec::new();
         for (node, process) in self.processes.iter().filter(|(_, p)| p.runs) {
+            for session in process.owes_end.keys() {
+                let what = format!("node {node} said that {session:?} was over, and it is not");
+                wrong.push((6, what));
+            }
             for (promise, pledge) in &process.pledges {
                 if pledge.settled.is_none() {
                     let number = pledge.number;

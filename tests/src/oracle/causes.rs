@@ -2,10 +2,42 @@
 
 use std::time::Instant;
 
-use trunkline_core::{Lane, Outcome, StatusCode, UndeliveredReason};
+use trunkline_core::{
+    Lane, Outcome, PromiseKey, PromisesFull, SessionKey, StatusCode, UndeliveredReason,
+};
 use trunkline_proto::ENVELOPE_OVERHEAD_MAX;
 
-use super::{Letter, Oracle, Side, Way};
+use super::{Letter, Oracle, Process, Side, Way};
+
+impl Process {
+    /// Whether a promise of a session has to go before there is room for another.
+    fn is_full_of_promises(&self, session: SessionKey) -> bool {
+        let limits = &self.config.limits;
+        let own = self.unsettled.get(&session).copied().unwrap_or_default();
+        own >= limits.promises || self.unsettled.values().sum::<usize>() >= limits.promises_total
+    }
+
+    /// A promise of a session has settled.
+    pub(super) fn has_settled(&mut self, session: SessionKey) {
+        if let Some(unsettled) = self.unsettled.get_mut(&session) {
+            *unsettled -= 1;
+            if *unsettled == 0 {
+                self.unsettled.remove(&session);
+            }
+        }
+    }
+
+    /// What is wrong with a promise's eviction, if anything. Asked while it counts as unsettled.
+    pub(super) fn may_evict(&self, promise: PromiseKey) -> Result<(), &'static str> {
+        if self.config.promises_full != PromisesFull::EvictOldest {
+            return Err("its node evicts nothing");
+        }
+        if !self.is_full_of_promises(promise.session) {
+            return Err("there is room for more");
+        }
+        Ok(())
+    }
+}
 
 impl Oracle {
     /// What is wrong with the reason for which a message came back, if anything.

@@ -173,6 +173,8 @@ struct Process {
     /// The numbers of what its application was handed.
     deliveries: BTreeMap<DeliveryKey, u64>,
     pledges: BTreeMap<PromiseKey, Pledge>,
+    /// How many promises of each session have not settled.
+    unsettled: BTreeMap<SessionKey, usize>,
     /// Deadlines of those that have not settled.
     due: BTreeSet<(Instant, PromiseKey)>,
     /// Sessions that are over, as their messages have said, and since when: the word of it has to follow.
@@ -237,6 +239,7 @@ impl Oracle {
             sessions: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             pledges: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             due: BTreeSet::new(),
             owes_end: BTreeMap::new(),
             wants_room: BTreeSet::new(),
@@ -329,6 +332,7 @@ impl Oracle {
         self.letters.insert(number, letter);
         if let (Some(promise), Some(process)) = (promise, self.processes.get_mut(&node)) {
             process.due.extend(deadline.map(|at| (at, promise)));
+            *process.unsettled.entry(session).or_default() += 1;
             let pledge = Pledge {
                 number,
                 deadline,

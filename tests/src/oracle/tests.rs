@@ -8,7 +8,7 @@ use trunkline_core::{
     Lane, Message, Outcome, PromiseKey, SessionKey, UndeliveredReason,
 };
 
-use trunkline_core::{Limits, Status};
+use trunkline_core::{Limits, PromisesFull, Status};
 use trunkline_proto::ENVELOPE_OVERHEAD_MAX;
 
 use super::*;
@@ -642,4 +642,56 @@ fn nothing_is_refused_by_a_peer_that_takes_it() {
         let expected: &[u8] = if takes_it { &[1, 4] } else { &[] };
         assert_eq!(history.broken(), expected);
     }
+}
+
+/// A full session, a full node, and neither; and a node that evicts nothing.
+#[test]
+fn a_promise_is_evicted_for_want_of_room_alone() {
+    let evicts = PromisesFull::EvictOldest;
+    for (own, in_all, full, expected) in [
+        (2, 9, evicts, vec![]),
+        (9, 2, evicts, vec![]),
+        (3, 3, evicts, vec![4]),
+        (2, 2, PromisesFull::Refuse, vec![4]),
+    ] {
+        let mut config = Config::default();
+        (config.limits.promises, config.limits.promises_total) = (own, in_all);
+        config.promises_full = full;
+        let mut history = History::new();
+        history.oracle.started(history.now, CLIENT, &config);
+        history.send(1, ACK);
+        let second = PromiseKey {
+            number: 2,
+            ..PROMISE
+        };
+        history.send(2, Waits::ForAck(second, None));
+        history.settles(Outcome::Evicted);
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+/// What has settled leaves room.
+#[test]
+fn promises_that_have_settled_take_no_room() {
+    let mut config = Config::default();
+    config.limits.promises = 2;
+    config.promises_full = PromisesFull::EvictOldest;
+    let mut history = History::new();
+    history.oracle.started(history.now, CLIENT, &config);
+    history.send(1, ACK);
+    history.pass(SECOND);
+    history.settles(Outcome::TimedOut);
+    for number in [2, 3] {
+        let promise = PromiseKey { number, ..PROMISE };
+        history.send(number, Waits::ForAck(promise, None));
+    }
+    let evicted = |number| Event::Settled {
+        promise: PromiseKey { number, ..PROMISE },
+        outcome: Outcome::Evicted,
+        after: Duration::ZERO,
+    };
+    history.tell(CLIENT, evicted(2));
+    assert!(history.broken().is_empty());
+    history.tell(CLIENT, evicted(3));
+    assert_eq!(history.broken(), [4]);
 }

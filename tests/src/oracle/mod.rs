@@ -11,7 +11,8 @@
 //! 3. Each lane keeps its order, without gaps; best effort may have gaps, and never goes back.
 //! 4. A promise settles once, by its deadline, as what the peer's application answered.
 //! 5. Nothing outgrows its limit, and no node what its limits allow it to hold in memory.
-//! 6. Sound peers find no fault with each other, and neither session nor message is lost without a cause.
+//! 6. Sound peers find no fault with each other, neither session nor message is lost without a cause, and no
+//!    session is kept for longer than it is retained.
 //! 7. In the end everything is settled, and who waits for room is told.
 //! 8. A silent peer is found dead in time, and not before.
 //! 9. Redial delays keep to their envelope, and are drawn.

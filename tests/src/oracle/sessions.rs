@@ -76,6 +76,21 @@ impl SessionState {
     }
 }
 
+impl Process {
+    /// When a client's session that has no link ends at the latest.
+    pub(super) fn kept_until(&self, session: SessionKey) -> Option<Instant> {
+        let timeouts = &self.config.timeouts;
+        let state = self.sessions.get(&session);
+        let state = state.filter(|state| !state.dialled && !state.up)?;
+        let patience = if state.closing {
+            timeouts.close
+        } else {
+            Duration::ZERO
+        };
+        Some(state.away + timeouts.retention + patience)
+    }
+}
+
 impl Oracle {
     pub(super) fn connected(
         &mut self,

@@ -8,7 +8,7 @@ use trunkline_core::{
     Lane, Message, Outcome, PromiseKey, SessionKey, UndeliveredReason,
 };
 
-use trunkline_core::{Limits, PromisesFull, Status};
+use trunkline_core::{Limits, LinkState, PromisesFull, Status, Timeouts};
 use trunkline_proto::ENVELOPE_OVERHEAD_MAX;
 
 use super::*;
@@ -151,6 +151,15 @@ fn delivery(number: u64) -> DeliveryKey {
     DeliveryKey {
         session: SESSION,
         number,
+    }
+}
+
+/// The session's link has ended, and the session has not.
+fn gone() -> Event {
+    Event::Disconnected {
+        session: SESSION,
+        reason: DisconnectReason::ConnectTimeout,
+        retained: true,
     }
 }
 
@@ -526,12 +535,7 @@ fn redials_keep_to_their_envelope_and_are_drawn() {
     ] {
         let mut history = History::new();
         for (attempt, delay) in (1..).zip(delays) {
-            let gone = Event::Disconnected {
-                session: SESSION,
-                reason: DisconnectReason::ConnectTimeout,
-                retained: true,
-            };
-            history.tell(CLIENT, gone);
+            history.tell(CLIENT, gone());
             let redials = Event::Reconnecting {
                 session: SESSION,
                 attempt,
@@ -694,4 +698,39 @@ fn promises_that_have_settled_take_no_room() {
     assert!(history.broken().is_empty());
     history.tell(CLIENT, evicted(3));
     assert_eq!(history.broken(), [4]);
+}
+
+/// A closing one has a little longer, for what is under way.
+#[test]
+fn a_session_that_nobody_comes_back_to_ends_with_its_retention() {
+    let Timeouts {
+        retention, close, ..
+    } = Config::default().timeouts;
+    for (after, comes_back, closing, expected) in [
+        (retention, false, false, vec![]),
+        (retention + 2 * TICK, false, false, vec![6]),
+        (retention + 2 * TICK, true, false, vec![]),
+        (retention + close, false, true, vec![]),
+        (retention + close + 2 * TICK, false, true, vec![6]),
+    ] {
+        let (mut world, server, client) = World::pair(1);
+        world.connect(client, server, "alice");
+        world.run(SECOND, crate::echo);
+        world.path.cut = true;
+        world.run(60 * SECOND, crate::echo);
+        let kept = world.node(server).sessions().next().unwrap();
+        assert_eq!((kept.session, kept.state), (SESSION, LinkState::Away));
+        let mut history = History::new();
+        history.tell(SERVER, gone());
+        if closing {
+            history.oracle.closes(history.now, SERVER, SESSION);
+        }
+        if comes_back {
+            history.connected(2, true);
+        }
+        history.pass(after);
+        let now = history.now;
+        history.oracle.look(now, SERVER, world.node(server));
+        assert_eq!(history.broken(), expected);
+    }
 }

@@ -88,6 +88,15 @@ impl Oracle {
             let what = format!("{promise:?} was to settle {:?} ago", now - *at);
             wrong.push((4, what));
         }
+        for info in shown.sessions() {
+            if let Some(due) = process.kept_until(info.session)
+                && now > process.latest(due)
+            {
+                let (session, by) = (info.session, now - due);
+                let what = format!("{session:?} is kept {by:?} longer than it is retained");
+                wrong.push((6, what));
+            }
+        }
         let late = process.drained_by.filter(|by| now > process.latest(*by));
         if let Some(by) = late {
             wrong.push((7, format!("its drain was to be over {:?} ago", now - by)));

@@ -15,7 +15,7 @@
 //!    session is kept for longer than it is retained.
 //! 7. In the end everything is settled, and who waits for room is told.
 //! 8. A silent peer is found dead in time, and not before.
-//! 9. Redial delays keep to their envelope, and are drawn.
+//! 9. Redial delays keep to their envelope, and are drawn; they are counted, and kept to.
 //!
 //! Messages are made from their numbers ([`body`], [`tag_of`]), so that what arrives is known for what was
 //! sent, whole and unchanged.
@@ -25,6 +25,7 @@ mod causes;
 mod deliveries;
 mod events;
 mod memory;
+mod redials;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_core::{ClientId, CloseCode, DisconnectReason, SessionKey, SessionsFull};
 
+use super::redials::Redials;
 use super::{Oracle, Process, TICK};
 
 /// Faults that only an unsound peer commits.
@@ -18,9 +19,6 @@ const FAULTS: [CloseCode; 9] = [
     CloseCode::FLOODED,
     CloseCode::INTERNAL,
 ];
-
-/// Draws that come out at their very end happen once in 2^32: so many in a row are no draws.
-const NEVER_DRAWN: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct SessionState {
@@ -47,8 +45,7 @@ pub(super) struct SessionState {
     pub(super) redirected: bool,
     /// The server has said when to come back.
     pub(super) hinted: bool,
-    /// Redial delays in a row that were as long as can be.
-    undrawn: u32,
+    pub(super) redials: Redials,
 }
 
 impl SessionState {
@@ -67,7 +64,7 @@ impl SessionState {
             closing: false,
             redirected: false,
             hinted: false,
-            undrawn: 0,
+            redials: Redials::default(),
         }
     }
 
@@ -113,12 +110,18 @@ impl Oracle {
         });
         let silent = !resumed && state.was_up;
         let older = resumed && state.was_up && epoch <= state.epoch;
+        let early = state.redials.connected(now);
         state.up = true;
         state.was_up = true;
         state.since = state.away;
         state.epoch = epoch;
         state.heard(now);
         state.hinted = false;
+        if let Some(early) = early {
+            let what =
+                format!("node {node} is back in {session:?} {early:?} before it was to redial");
+            self.violation(now, 9, what);
+        }
         if silent {
             self.violation(
                 now,
@@ -142,11 +145,13 @@ impl Oracle {
         session: SessionKey,
         reason: &DisconnectReason,
     ) {
-        let process = self.processes.get_mut(&node);
-        if let Some(state) = process.and_then(|p| p.sessions.get_mut(&session)) {
+        if let Some(process) = self.processes.get_mut(&node)
+            && let Some(state) = process.sessions.get_mut(&session)
+        {
             if state.up {
                 state.away = now;
             }
+            state.redials.ended(now, &process.config.redial);
             state.up = false;
             let hint = |r: &DisconnectReason| {
                 matches!(
@@ -217,7 +222,8 @@ impl Oracle {
         };
         let mut justified = state.closing || process.drains;
         if state.dialled {
-            let gives_up = process.config.redial.max_attempts.is_some();
+            let most = process.config.redial.max_attempts;
+            let gives_up = most.is_some_and(|most| state.redials.attempts >= most);
             let gone = self.server_gone.is_some_and(|at| at >= state.since);
             justified |= gives_up || gone || self.closed_since(&state.client, state.since);
         } else {
@@ -298,40 +304,6 @@ impl Oracle {
                     "node {node} gave {session:?} up that it had heard from {silence:?} before"
                 ),
             );
-        }
-    }
-
-    pub(super) fn redials(
-        &mut self,
-        now: Instant,
-        node: usize,
-        session: SessionKey,
-        attempt: u32,
-        delay: Duration,
-    ) {
-        let Some(process) = self.processes.get_mut(&node) else {
-            return;
-        };
-        let redial = process.config.redial;
-        let Some(state) = process.sessions.get_mut(&session) else {
-            return;
-        };
-        let doubled = redial.first.as_secs_f64() * 2_f64.powi(attempt.saturating_sub(1) as i32);
-        let most = doubled.min(redial.cap.as_secs_f64());
-        let least = most * (1.0 - redial.jitter);
-        let (delay, slack) = (delay.as_secs_f64(), 1e-6);
-        let hinted = std::mem::take(&mut state.hinted);
-        let in_envelope = delay + slack >= least && (hinted || delay <= most + slack);
-        if redial.jitter > 0.0 && !hinted {
-            let drawn = delay < most - 1e-9 * most.max(1.0);
-            state.undrawn = if drawn { 0 } else { state.undrawn + 1 };
-        }
-        let undrawn = state.undrawn >= NEVER_DRAWN;
-        if !in_envelope || undrawn {
-            let what = format!(
-                "node {node} redials for {session:?} after {delay} s, attempt {attempt}: {least} to {most} s were to be drawn from"
-            );
-            self.violation(now, 9, what);
         }
     }
 }

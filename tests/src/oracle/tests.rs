@@ -105,6 +105,17 @@ impl History {
         self.tell(CLIENT, given_back);
     }
 
+    /// The client's link or dial has ended, and it dials again.
+    fn redials(&mut self, attempt: u32, delay: Duration) {
+        self.tell(CLIENT, gone());
+        let redials = Event::Reconnecting {
+            session: SESSION,
+            attempt,
+            delay,
+        };
+        self.tell(CLIENT, redials);
+    }
+
     /// The client's application hears that its server has crashed and lost its session.
     fn is_lost(&mut self) {
         self.oracle.ended(self.now, SERVER);
@@ -535,13 +546,7 @@ fn redials_keep_to_their_envelope_and_are_drawn() {
     ] {
         let mut history = History::new();
         for (attempt, delay) in (1..).zip(delays) {
-            history.tell(CLIENT, gone());
-            let redials = Event::Reconnecting {
-                session: SESSION,
-                attempt,
-                delay,
-            };
-            history.tell(CLIENT, redials);
+            history.redials(attempt, delay);
         }
         assert_eq!(history.broken(), expected);
     }
@@ -731,6 +736,38 @@ fn a_session_that_nobody_comes_back_to_ends_with_its_retention() {
         history.pass(after);
         let now = history.now;
         history.oracle.look(now, SERVER, world.node(server));
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+/// From one on after a link that held, and otherwise on from the one before.
+#[test]
+fn redials_are_counted() {
+    let stable = Config::default().redial.stable_after;
+    for (held, attempt, expected) in [
+        (stable - TICK, 2, vec![]),
+        (stable - TICK, 1, vec![9]),
+        (stable, 1, vec![]),
+        (stable, 2, vec![9]),
+    ] {
+        let mut history = History::new();
+        let delay = |attempt: u32| SECOND * 7 / 10 * attempt;
+        history.redials(1, delay(1));
+        history.pass(SECOND);
+        history.connected(2, true);
+        history.pass(held);
+        history.redials(attempt, delay(attempt));
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+#[test]
+fn who_is_to_redial_is_not_back_before_that() {
+    for (after, expected) in [(SECOND, vec![]), (SECOND / 2, vec![9])] {
+        let mut history = History::new();
+        history.redials(1, SECOND * 7 / 10);
+        history.pass(after);
+        history.connected(2, true);
         assert_eq!(history.broken(), expected);
     }
 }

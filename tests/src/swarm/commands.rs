@@ -97,7 +97,7 @@ impl Run<'_> {
         }
     }
 
-    /// Sends a message; its number, if the node took it.
+    /// Sends a message; its number, if the node took it, or why it did not.
     pub(super) fn send(
         &mut self,
         node: usize,
@@ -105,7 +105,7 @@ impl Run<'_> {
         kind: Kind,
         lane: Option<Lane>,
         size: usize,
-    ) -> Option<u64> {
+    ) -> Result<u64, CommandError> {
         const BULK: usize = 64 << 10;
         let now = self.world.now();
         let body = self.next_body(size);
@@ -157,11 +157,11 @@ impl Run<'_> {
                 let lane = lane.unwrap_or(usual);
                 hall.oracle.sent(now, node, session, lane, &body, waits);
                 hall.desks[node].promises.extend(promise);
-                Some(number)
+                Ok(number)
             }
             Err(error) => {
                 hall.oracle.refused(node, session, &error);
-                None
+                Err(error)
             }
         }
     }

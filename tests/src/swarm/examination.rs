@@ -11,7 +11,7 @@ use super::run::Run;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// In which everybody has to be back.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// In which the last closed connection has to be forgotten.
 const DRAINING: Duration = Duration::from_secs(600);
 
@@ -20,14 +20,14 @@ impl Run<'_> {
     pub(super) fn examine(&mut self) -> bool {
         self.heal();
         self.settle()
-            && self.messages()
+            && self.conversations()
             && self.room()
             && self.cancels()
             && self.broadcasts()
             && self.end()
     }
 
-    fn nodes(&self) -> std::ops::Range<usize> {
+    pub(super) fn nodes(&self) -> std::ops::Range<usize> {
         0..self.indices.len()
     }
 
@@ -47,7 +47,7 @@ impl Run<'_> {
         }
     }
 
-    fn fail(&mut self, invariant: u8, what: String) -> bool {
+    pub(super) fn fail(&mut self, invariant: u8, what: String) -> bool {
         let now = self.world.now();
         self.hall.borrow_mut().oracle.found(now, invariant, what);
         false
@@ -86,12 +86,12 @@ impl Run<'_> {
     }
 
     /// Sessions of a node that are of use.
-    fn sessions(&mut self, node: usize) -> Vec<SessionInfo> {
+    pub(super) fn sessions(&mut self, node: usize) -> Vec<SessionInfo> {
         self.world.node(self.indices[node]).sessions().collect()
     }
 
     /// Whom everything waits for, if it does.
-    fn open(&mut self) -> Option<String> {
+    pub(super) fn open(&mut self) -> Option<String> {
         let pairs = self.linked_ids();
         for client in self.plan.servers..self.indices.len() {
             for info in self.sessions(client) {
@@ -125,7 +125,7 @@ impl Run<'_> {
     }
 
     /// Sessions that both sides have a link for. Servers may have more, whose clients have crashed.
-    fn linked_ids(&mut self) -> BTreeSet<SessionId> {
+    pub(super) fn linked_ids(&mut self) -> BTreeSet<SessionId> {
         let mut sides = [BTreeSet::new(), BTreeSet::new()];
         for node in self.nodes() {
             let up = |info: &SessionInfo| info.state == LinkState::Connected;
@@ -142,52 +142,10 @@ impl Run<'_> {
         self.among(node, &pairs)
     }
 
-    fn among(&mut self, node: usize, ids: &BTreeSet<SessionId>) -> Vec<SessionInfo> {
+    pub(super) fn among(&mut self, node: usize, ids: &BTreeSet<SessionId>) -> Vec<SessionInfo> {
         let mut own = self.sessions(node);
         own.retain(|info| ids.contains(&info.id));
         own
-    }
-
-    /// Each session carries each kind of message, both ways.
-    fn messages(&mut self) -> bool {
-        let forever = Some(Duration::ZERO);
-        let kinds = [Kind::Acked(forever), Kind::Asked(forever), Kind::Told];
-        for kind in kinds {
-            let mut numbers = Vec::new();
-            let pairs = self.linked_ids();
-            for node in self.nodes() {
-                for info in self.among(node, &pairs) {
-                    numbers.extend(self.send(node, info.session, kind, None, 100));
-                }
-            }
-            if !self.arrives(&numbers) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Messages come, and all is settled again. It takes a heartbeat where a server does not know yet
-    /// that its client has moved, and a session that has no retention may be lost by that.
-    fn arrives(&mut self, numbers: &[u64]) -> bool {
-        let mut waited = Duration::ZERO;
-        loop {
-            self.pass(SECOND / 2);
-            waited += SECOND / 2;
-            if !self.is_well() {
-                return false;
-            }
-            let done = |number: &&u64| self.hall.borrow().oracle.is_done(**number);
-            let missing = numbers.iter().find(|number| !done(number)).copied();
-            let open = self.open();
-            if missing.is_none() && open.is_none() {
-                return true;
-            }
-            if waited >= PATIENCE {
-                let what = format!("message {missing:?} has not come, and all was well; {open:?}");
-                return self.fail(7, what);
-            }
-        }
     }
 
     /// Who was refused something for want of room has heard of it, now that there is nothing else.
@@ -223,7 +181,7 @@ impl Run<'_> {
             let session = asking.session;
             let timeout = if in_time { Duration::ZERO } else { 2 * SECOND };
             let kind = Kind::Asked(Some(timeout));
-            if self.send(client, session, kind, None, 20).is_none() {
+            if self.send(client, session, kind, None, 20).is_err() {
                 continue;
             }
             let promise = self.hall.borrow().desks[client].promises.last().copied();
@@ -337,7 +295,7 @@ impl Run<'_> {
 }
 
 /// A session in words, the same in each run: a world begins when its process reads the clock.
-fn told(info: &SessionInfo) -> String {
+pub(super) fn told(info: &SessionInfo) -> String {
     let SessionInfo {
         session,
         client,

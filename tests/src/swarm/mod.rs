@@ -9,6 +9,7 @@
 mod batch;
 mod caught;
 mod commands;
+mod conversations;
 mod desk;
 mod draw;
 mod examination;

@@ -247,7 +247,8 @@ impl<'a> Run<'a> {
                 if let Some((node, session)) = self.session(node, session) {
                     let lane = lane.and_then(Lane::new);
                     for _ in 0..count {
-                        self.send(node, session, kind, lane, size);
+                        // What is refused is counted.
+                        self.send(node, session, kind, lane, size).ok();
                     }
                 }
             }

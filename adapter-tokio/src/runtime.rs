@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use trunkline_core::driver::system::{UdpIo, bind_shards, default_busy_poll, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
@@ -40,6 +40,9 @@ impl From<Handle> for Runtime {
     }
 }
 
+/// So many names are looked up at a time, each in a thread, for all clients of the process.
+static LOOKUPS: Semaphore = Semaphore::const_new(32);
+
 impl driver::Runtime for Runtime {
     fn spawn(&self, task: Task) {
         match &self.shard {
@@ -72,11 +75,16 @@ impl Platform for Runtime {
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
         let host = host.to_owned();
         Box::pin(async move {
+            let place = LOOKUPS.acquire().await.map_err(io::Error::other)?;
             let (answer, answered) = oneshot::channel();
             // Nobody waits for it to end: a runtime that ends waits for all of its own threads, and a look-up
             // may take half a minute.
             let thread = thread::Builder::new().name("trunkline-lookup".into());
-            thread.spawn(move || answer.send(look_up(&host)))?;
+            thread.spawn(move || {
+                let found = look_up(&host);
+                drop(place);
+                answer.send(found)
+            })?;
             answered.await.map_err(io::Error::other)?
         })
     }

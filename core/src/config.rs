@@ -118,7 +118,7 @@ pub struct Limits {
     /// read no further; what it had been handed before is answered all the same.
     pub outbox_bytes: usize,
     /// Bytes in the outboxes of the whole node (1 GiB). With as much in answers, sessions that have more than their
-    /// share of it are read no further.
+    /// share of it, and than 64 KiB, are read no further.
     pub outbox_bytes_total: usize,
     /// Bytes of a lane that are written to a link and not yet held by the peer's session (2 MiB).
     pub lane_window_bytes: usize,

@@ -90,7 +90,7 @@ impl Resolver {
             Some(alternative) if attempt <= LOYAL_ATTEMPTS || attempt % 2 == 1 => alternative,
             _ => &self.target,
         };
-        if attempt == 1 && self.home.is_none() && self.alternative.is_none() {
+        if attempt == 1 && self.round == 0 {
             // An address may have answered, and have made the session: that is dialled again.
             return;
         }

@@ -35,7 +35,7 @@ impl<I: Io> Driver<I> {
 
 /// Tells the node the time of day, if it has another one.
 pub(super) fn correct(node: &mut Node, now: Instant, wall: SystemTime) {
-    let counted = node.wall();
+    let counted = node.wall(now);
     let off = wall
         .duration_since(counted)
         .unwrap_or_else(|e| e.duration());

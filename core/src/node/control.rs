@@ -51,6 +51,7 @@ impl Node {
             (Stage::Up, Frame::Ready(ready)) => {
                 if let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) {
                     session.tokens.confirmed(ready.epoch);
+                    session.taken_up |= ready.epoch == session.tokens.epoch;
                 }
                 Ok(())
             }

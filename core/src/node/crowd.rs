@@ -7,16 +7,14 @@ use super::{LinkKey, Node};
 const SHARE_MIN: usize = 64 << 10;
 
 impl Node {
-    /// How much a session may have in answers when all together have too much, in bytes. Peers that take theirs need
-    /// hardly any, so that those that do not keep nobody else from being served.
-    pub(super) fn share_of_answers(&self) -> usize {
+    /// From how much on, in bytes, a session has too much in answers because all together have; no limit, unless they
+    /// do. Peers that take theirs need hardly any, so that those that do not keep nobody else from being served.
+    pub(super) fn answers_crowd_at(&self) -> usize {
         let all = self.config.limits.outbox_bytes_total;
+        if self.room.answer_bytes < all {
+            return usize::MAX;
+        }
         (all / self.sessions.len().max(1)).max(SHARE_MIN)
-    }
-
-    /// Whether all sessions together have too much in answers.
-    pub(super) fn answers_abound(&self) -> bool {
-        self.room.answer_bytes >= self.config.limits.outbox_bytes_total
     }
 
     /// Reads on where it was left because of others, once they have a good deal less.

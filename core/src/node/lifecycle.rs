@@ -123,6 +123,8 @@ impl Node {
         };
         entry.forget_at = Some(now + closing_max);
         self.metrics.ended(&reason);
+        // It has said so before, however the connection ended then.
+        let reason = last_word.unwrap_or(reason);
         let Some(session_key) = entry.link.session.take() else {
             if let Stage::Refused(CloseCode::GOING_AWAY) = stage {
                 self.one_is_sent_away();
@@ -166,9 +168,7 @@ impl Node {
             if !self.race_goes_on(now, session_key) {
                 self.after_dial(now, session_key, reason, end);
             }
-        } else if let Some(reason) = last_word {
-            self.end_session(now, session_key, reason);
-        } else if said_normal(&reason) {
+        } else if end == LinkEnd::WithSession || said_normal(&reason) {
             self.end_session(now, session_key, reason);
         } else {
             let deadline = now + self.config.timeouts.retention;
@@ -270,10 +270,14 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
+        let closing = session.closing.is_some();
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.metrics.sessions_lost += 1;
         self.events.push(Event::SessionLost { session: key });
-        let reason = UndeliveredReason::SessionLost;
+        let reason = match closing {
+            true => UndeliveredReason::SessionOver,
+            false => UndeliveredReason::SessionLost,
+        };
         self.give_back(key, lanes, promises, reason);
         self.room_again(key);
     }

@@ -106,6 +106,7 @@ impl Node {
     /// Tells the peer, once a link, that this side waits for what it puts off: to close, or for room to write
     /// or to make answers.
     pub(super) fn ask_for_receipts(&mut self, key: LinkKey, session_key: SessionKey) {
+        let crowd_at = self.answers_crowd_at();
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
@@ -121,7 +122,9 @@ impl Node {
         let waits = is_closing && !conversation.has_said_all();
         let limits = &self.config.limits;
         let lanes = &conversation.lanes;
-        if !waits && !lanes.answers_are_stuck(limits) && !lanes.window_is_full(limits) {
+        let crowded = lanes.answers().bytes >= crowd_at;
+        let stuck = lanes.answers_are_stuck(limits) || lanes.window_is_full(limits);
+        if !waits && !crowded && !stuck {
             return;
         }
         link.has_asked = true;

@@ -140,7 +140,6 @@ impl Node {
     }
 
     fn read_lanes(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {
-        let share = self.share_of_answers();
         for budget in (0..=LANE_BUDGET).rev() {
             if budget == 0 {
                 self.mark(key);
@@ -150,7 +149,7 @@ impl Node {
                 self.starved.mark(key.0);
                 break;
             }
-            let abound = self.answers_abound();
+            let crowd_at = self.answers_crowd_at();
             let limits = &self.config.limits;
             let Some(entry) = self.links.get_mut(key) else {
                 return Ok(());
@@ -167,7 +166,7 @@ impl Node {
             // What it reads makes answers, which the peer has to take at some time. Those lanes
             // and the control stream that let go of answers are read all the same.
             let answers = lanes.answers();
-            let crowded = abound && answers.bytes >= share;
+            let crowded = answers.bytes >= crowd_at;
             let answers_full = crowded || answers.is_full(0, limits);
             let allowed = |lane: Option<Lane>| {
                 let Some(lane) = lane else { return true };

@@ -49,6 +49,8 @@ pub(super) struct Session {
     pub(super) next: Option<(SessionId, Token)>,
     /// What the client wished that a server has made it for.
     pub(super) wish: Option<Wish>,
+    /// Its client has said that it has it.
+    pub(super) taken_up: bool,
     pub(super) conversation: Conversation,
     pub(super) link: Option<LinkKey>,
     pub(super) peer: PeerLimits,

@@ -7,9 +7,9 @@ use crate::tap::Call;
 use super::Node;
 
 impl Node {
-    /// The time of day as this node has it: what certificates are judged by, and nothing else.
-    pub fn wall(&self) -> SystemTime {
-        self.endpoint.wall().read()
+    /// The time of day as this node counts it: what certificates are judged by, and nothing else.
+    pub fn wall(&self, now: Instant) -> SystemTime {
+        self.endpoint.wall().at(now)
     }
 
     /// It is so late by now. A node counts the time of day on from its [`Origin`](super::Origin) by the monotonic

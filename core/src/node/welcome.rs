@@ -368,13 +368,14 @@ impl Node {
             .any(|later| wish.precedes(later))
     }
 
-    /// A client that asks once more has not heard of the sessions that were made for its earlier attempts: nobody
-    /// would ever come for them.
+    /// A client that asks once more has given up the sessions that were made for its earlier attempts, unless it has
+    /// said that it has them: nobody would ever come for them.
     fn end_what_earlier_attempts_made(&mut self, now: Instant, hello: &ClientHello) {
         let wish = hello.wish();
         let own = self.sessions_of.of(&hello.client).iter();
         let outdated = own.filter(|(_, key)| {
-            let made_for = self.sessions.get(*key).and_then(|session| session.wish);
+            let session = self.sessions.get(*key).filter(|session| !session.taken_up);
+            let made_for = session.and_then(|session| session.wish);
             made_for.is_some_and(|earlier| earlier.precedes(wish))
         });
         let outdated: Vec<_> = outdated.map(|(_, key)| *key).collect();
@@ -390,6 +391,7 @@ impl Node {
             tokens,
             next: None,
             wish: None,
+            taken_up: false,
             conversation: Conversation::new(&self.config.limits),
             link: None,
             peer: PeerLimits::default(),

@@ -66,12 +66,12 @@ impl PacketKey for Unpadding {
         payload: &mut BytesMut,
     ) -> Result<(), CryptoError> {
         self.0.decrypt(packet, header, payload)?;
-        if header.first().is_some_and(|first| first & LONG_HEADER != 0) && !is_early(payload) {
-            return Err(CryptoError);
-        }
         if let Some(length) = length_without_padding(payload) {
             // Copied, for QUIC takes what it is given for what it keeps in memory.
             *payload = BytesMut::from(&payload[..length]);
+        }
+        if header.first().is_some_and(|first| first & LONG_HEADER != 0) && !is_early(payload) {
+            return Err(CryptoError);
         }
         Ok(())
     }

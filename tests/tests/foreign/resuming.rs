@@ -219,6 +219,16 @@ fn a_client_may_say_that_it_holds_nothing_of_lanes_that_it_alone_has() {
     assert_eq!(link.ended(), None);
 }
 
+/// A hello that asks for a session again, for the how-manieth time.
+fn attempt_at(lost: &Hello, attempt: u8) -> Hello {
+    let mut again = resuming(lost, lost.token.clone(), &[]);
+    again.session_id = vec![attempt; 16].into();
+    if let Some(resume) = &mut again.resume {
+        resume.attempt = attempt.into();
+    }
+    again
+}
+
 /// A server that was started anew makes a session for each attempt whose answer is lost, and keeps the last.
 #[test]
 fn sessions_of_attempts_that_were_given_up_go_with_the_next_one() {
@@ -230,11 +240,7 @@ fn sessions_of_attempts_that_were_given_up_go_with_the_next_one() {
     world.run(TICK, silent);
     let lost = hello("sensor-7", 1);
     for (link, attempt) in [(0, 1), (1, 2)] {
-        let mut again = resuming(&lost, lost.token.clone(), &[]);
-        again.session_id = vec![attempt; 16].into();
-        if let Some(resume) = &mut again.resume {
-            resume.attempt = attempt.into();
-        }
+        let again = attempt_at(&lost, attempt);
         world.raw(client).links()[link].hello(&again);
         world.run(TICK, silent);
     }
@@ -246,4 +252,29 @@ fn sessions_of_attempts_that_were_given_up_go_with_the_next_one() {
     assert!(matches!(first.ended(), Some(Ended::Application { code, .. }) if *code == superseded));
     assert_eq!(second.ended(), None);
     assert_eq!(world.node(server).sessions().count(), 1);
+}
+
+/// Whoever knows a session's name, and no token of it, ends nothing that its client has.
+#[test]
+fn a_session_that_its_client_has_confirmed_does_not_go_with_an_attempt_at_another() {
+    let mut world = World::new(13);
+    let server = world.server();
+    let client = world.raw_client(server, &RawSettings::default());
+    world.redial(client, server);
+    world.run(TICK, silent);
+    let lost = hello("sensor-7", 1);
+    let link = &mut world.raw(client).links()[0];
+    link.hello(&attempt_at(&lost, 1));
+    link.send_control(Frame::Ready(Ready { epoch: 1 }));
+    world.run(TICK, silent);
+    world.raw(client).links()[1].hello(&attempt_at(&lost, 2));
+    world.run(TICK, silent);
+    assert!(
+        world
+            .raw(client)
+            .links()
+            .iter()
+            .all(|link| link.ended().is_none())
+    );
+    assert_eq!(world.node(server).sessions().count(), 2);
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, UdpSocket};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
@@ -29,8 +29,11 @@ thread_local! {
 /// runtime.
 pub struct Batches {
     state: UdpSocketState,
-    /// How many datagrams go in one call. The state's own count falls with any refusal, whatever it was for.
-    segments: AtomicUsize,
+    /// How many datagrams the system takes in one call. The state's own count falls with any refusal, for good.
+    segments: NonZeroUsize,
+    /// So many calls send one each, for several were refused; and so many will the next time.
+    alone: AtomicU32,
+    next_pause: AtomicU32,
     /// Empty unless it holds what nobody has taken yet.
     received: Box<[u8]>,
     metas: [RecvMeta; BATCH_SIZE],
@@ -47,7 +50,9 @@ impl Batches {
         let _ = state.set_send_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(socket), SOCKET_BUFFER);
         Ok(Self {
-            segments: state.max_gso_segments().into(),
+            segments: NonZeroUsize::new(state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN),
+            alone: AtomicU32::new(0),
+            next_pause: AtomicU32::new(PAUSE_MIN),
             state,
             received: Box::default(),
             metas: [RecvMeta::default(); BATCH_SIZE],
@@ -57,7 +62,10 @@ impl Batches {
 
     /// How many datagrams of one size [`Batches::send`] can send in one call.
     pub fn max_segments(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.segments.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
+        match self.alone.load(Ordering::Relaxed) {
+            0 => self.segments,
+            _ => NonZeroUsize::MIN,
+        }
     }
 
     /// Hands one batch of datagrams that have arrived to `sink`; says whether more may be waiting.
@@ -89,31 +97,40 @@ impl Batches {
             segment_size: transmit.segment_size,
             src_ip: transmit.local_ip,
         };
-        match self.state.try_send(socket, &datagrams) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
-                self.refused(transmit, &error);
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// The system takes no datagrams so, or not from here to there. Whoever reaches this socket can bring about
-    /// an answer that it does not take, which says nothing of others.
-    fn refused(&self, transmit: &Transmit, error: &io::Error) {
         let several = transmit
             .segment_size
-            .is_some_and(|size| size < transmit.size);
-        let unable =
-            error.kind() == io::ErrorKind::InvalidInput || error.raw_os_error() == Some(EIO);
-        if several && unable {
-            tracing::info!(%error, "the network takes one datagram at a time");
-            self.segments.store(1, Ordering::Relaxed);
-        } else {
-            let to = transmit.destination;
-            tracing::debug!(%to, size = transmit.size, %error, "not sent");
+            .is_some_and(|size| size < contents.len());
+        match self.state.try_send(socket, &datagrams) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(error) => {
+                let (to, size) = (transmit.destination, contents.len());
+                tracing::debug!(%to, size, several, %error, "not sent");
+                let invalid = error.kind() == io::ErrorKind::InvalidInput;
+                if several && (invalid || error.raw_os_error() == Some(EIO)) {
+                    self.several_were(false);
+                }
+            }
+            Ok(()) if several => self.several_were(true),
+            Ok(()) => {
+                let left = self.alone.load(Ordering::Relaxed);
+                self.alone.store(left.saturating_sub(1), Ordering::Relaxed);
+            }
         }
+        Ok(())
+    }
+
+    /// The system takes several at a time, or not. One refusal says little: the cards are rare that cannot cut
+    /// datagrams apart, and whoever reaches this socket can bring about what goes nowhere, in whatever number. So it is
+    /// tried again, after a longer while each time, until it works.
+    fn several_were(&self, taken: bool) {
+        let pause = if taken {
+            PAUSE_MIN
+        } else {
+            let pause = self.next_pause.load(Ordering::Relaxed);
+            self.alone.store(pause, Ordering::Relaxed);
+            (2 * pause).min(PAUSE_MAX)
+        };
+        self.next_pause.store(pause, Ordering::Relaxed);
     }
 
     /// Receives one batch; says whether it is full, so that more may be waiting.
@@ -174,6 +191,10 @@ impl Batches {
     }
 }
 
+/// How many calls send one datagram each after several were refused.
+const PAUSE_MIN: u32 = 64;
+const PAUSE_MAX: u32 = 1 << 20;
+
 /// What a network card says that cannot cut datagrams apart (EIO), on Unix.
 const EIO: i32 = 5;
 
@@ -217,6 +238,65 @@ mod tests {
             }
         }
         received
+    }
+
+    #[test]
+    fn several_at_a_time_are_tried_again_after_longer_and_longer() {
+        let (_socket, batches) = socket();
+        let most = batches.max_segments();
+        if most == NonZeroUsize::MIN {
+            return; // This system never takes several.
+        }
+        let alone = || batches.alone.load(Ordering::Relaxed);
+        for pause in [64, 128, 256] {
+            batches.several_were(false);
+            assert_eq!((batches.max_segments().get(), alone()), (1, pause));
+        }
+        batches.alone.store(0, Ordering::Relaxed);
+        assert_eq!(batches.max_segments(), most);
+        batches.several_were(true);
+        batches.several_were(false);
+        assert_eq!(alone(), 64);
+        for _ in 0..30 {
+            batches.several_were(false);
+        }
+        assert_eq!(alone(), PAUSE_MAX);
+    }
+
+    /// Nobody is there to be answered, or everybody is: the system sends nothing to port 0, nor from a broadcast
+    /// address.
+    #[test]
+    fn what_cannot_be_answered_is_dropped_and_what_is_refused_changes_nothing_for_others() {
+        let ((from, sender), (to, mut receiver)) = (socket(), socket());
+        let meta = |addr: &str, dst_ip: &str| RecvMeta {
+            addr: addr.parse().unwrap(),
+            dst_ip: Some(dst_ip.parse().unwrap()),
+            ..RecvMeta::default()
+        };
+        assert!(is_one_to_one(&meta("192.0.2.1:1", "127.0.0.1")));
+        assert!(!is_one_to_one(&meta("192.0.2.1:0", "127.0.0.1")));
+        for everybody in [
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+            "::ffff:224.0.0.1",
+        ] {
+            assert!(!is_one_to_one(&meta("192.0.2.1:1", everybody)));
+        }
+        let before = sender.max_segments();
+        let transmit = |destination| Transmit {
+            destination,
+            local_ip: None,
+            ecn: None,
+            size: 1,
+            segment_size: None,
+        };
+        let nowhere = transmit("127.0.0.1:0".parse().unwrap());
+        sender.send((&from).into(), &nowhere, b"x").unwrap();
+        assert_eq!(sender.max_segments(), before);
+        let somewhere = transmit(to.local_addr().unwrap());
+        sender.send((&from).into(), &somewhere, b"y").unwrap();
+        assert_eq!(&receive(&to, &mut receiver, 1)[0].data[..], b"y");
     }
 
     #[test]

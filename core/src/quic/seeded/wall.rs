@@ -52,9 +52,18 @@ impl WallClock {
             .store(before.saturating_add(by), Ordering::Relaxed);
     }
 
-    /// The time of day.
+    /// The time of day, as it was when the clock was set last.
     pub(crate) fn read(&self) -> SystemTime {
-        let passed = Duration::from_nanos(self.passed_ns.load(Ordering::Relaxed));
+        let passed = self.passed_ns.load(Ordering::Relaxed);
+        self.after(Duration::from_nanos(passed))
+    }
+
+    /// What it will show when it is set to `now`.
+    pub(crate) fn at(&self, now: Instant) -> SystemTime {
+        self.after(now.saturating_duration_since(self.origin))
+    }
+
+    fn after(&self, passed: Duration) -> SystemTime {
         let wall = self.origin_wall.checked_add(passed);
         let correction = self.correction_ns.load(Ordering::Relaxed);
         let by = Duration::from_nanos(correction.unsigned_abs());
@@ -110,6 +119,8 @@ mod tests {
             clock.correct(SystemTime::UNIX_EPOCH + told * second);
             clock.set(origin + (after + 1) * second);
             assert_eq!(clone.read(), SystemTime::UNIX_EPOCH + (told + 1) * second);
+            let later = clone.at(origin + (after + 8) * second);
+            assert_eq!(later, SystemTime::UNIX_EPOCH + (told + 8) * second);
         }
     }
 

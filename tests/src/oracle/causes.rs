@@ -2,40 +2,60 @@
 
 use std::time::Instant;
 
-use trunkline_core::{
-    Lane, Outcome, PromiseKey, PromisesFull, SessionKey, StatusCode, UndeliveredReason,
-};
+use trunkline_core::{Lane, Outcome, PromisesFull, SessionKey, StatusCode, UndeliveredReason};
 use trunkline_proto::ENVELOPE_OVERHEAD_MAX;
 
 use super::{Letter, Oracle, Process, Side, Way};
 
-impl Process {
-    /// Whether a promise of a session has to go before there is room for another.
-    fn is_full_of_promises(&self, session: SessionKey) -> bool {
-        let limits = &self.config.limits;
-        let own = self.unsettled.get(&session).copied().unwrap_or_default();
-        own >= limits.promises || self.unsettled.values().sum::<usize>() >= limits.promises_total
-    }
+/// The promises that a node holds for a session. Its application hears of those that settle a little later.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    promises: usize,
+    /// Promises that have made room for others, which their application has still to hear.
+    evicted: usize,
+}
 
-    /// A promise of a session has settled.
-    pub(super) fn has_settled(&mut self, session: SessionKey) {
-        if let Some(unsettled) = self.unsettled.get_mut(&session) {
-            *unsettled -= 1;
-            if *unsettled == 0 {
-                self.unsettled.remove(&session);
-            }
+impl Process {
+    /// Its node has made a promise: where there was no room, in place of another.
+    pub(super) fn has_promised(&mut self, session: SessionKey) {
+        let limits = &self.config.limits;
+        let in_all: usize = self.held.values().map(|held| held.promises).sum();
+        let held = self.held.entry(session).or_default();
+        let full = held.promises >= limits.promises || in_all >= limits.promises_total;
+        if full && self.config.promises_full == PromisesFull::EvictOldest {
+            held.evicted += 1;
+        } else {
+            held.promises += 1;
         }
     }
 
-    /// What is wrong with a promise's eviction, if anything. Asked while it counts as unsettled.
-    pub(super) fn may_evict(&self, promise: PromiseKey) -> Result<(), &'static str> {
+    /// Its node holds one promise of a session less.
+    pub(super) fn holds_less(&mut self, session: SessionKey) {
+        if let Some(held) = self.held.get_mut(&session) {
+            held.promises = held.promises.saturating_sub(1);
+        }
+    }
+
+    /// What is wrong with a promise's eviction, if anything.
+    pub(super) fn has_evicted(&mut self, session: SessionKey) -> Result<(), &'static str> {
         if self.config.promises_full != PromisesFull::EvictOldest {
             return Err("its node evicts nothing");
         }
-        if !self.is_full_of_promises(promise.session) {
-            return Err("there is room for more");
+        let held = self.held.entry(session).or_default();
+        if held.evicted == 0 {
+            return Err("there was room for more");
         }
+        held.evicted -= 1;
         Ok(())
+    }
+
+    /// Its application has heard of all that has settled: what was not evicted is there, for another session
+    /// had ended and left its room.
+    pub(super) fn has_told_all(&mut self) {
+        for held in self.held.values_mut() {
+            held.promises += std::mem::take(&mut held.evicted);
+        }
+        self.held.retain(|_, held| held.promises > 0);
     }
 }
 

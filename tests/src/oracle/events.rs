@@ -98,7 +98,6 @@ impl Oracle {
         let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
-        let evictable = process.may_evict(promise);
         let Some(pledge) = process.pledges.get_mut(&promise) else {
             let what = format!("node {node} settles {promise:?}, which it never gave out");
             return self.violation(now, 4, what);
@@ -108,8 +107,11 @@ impl Oracle {
         let given_up = pledge.given_up;
         let deadline = pledge.deadline;
         let late = deadline.is_some_and(|at| now > process.latest(at));
-        if earlier.is_none() {
-            process.has_settled(promise.session);
+        let mut evicted = Ok(());
+        if *outcome == Outcome::Evicted {
+            evicted = process.has_evicted(promise.session);
+        } else if earlier.is_none() && !given_up {
+            process.holds_less(promise.session);
         }
         if let Some(at) = deadline {
             process.due.remove(&(at, promise));
@@ -124,8 +126,8 @@ impl Oracle {
             wrong = Some("its deadline has not come".to_owned());
         } else if *outcome == Outcome::Cancelled && !given_up {
             wrong = Some("nobody gave it up".to_owned());
-        } else if *outcome == Outcome::Evicted {
-            wrong = evictable.err().map(str::to_owned);
+        } else if let Err(why) = evicted {
+            wrong = Some(why.to_owned());
         }
         let judged = self.judge(number, outcome);
         let judged = judged.and_then(|()| self.may_settle_so(now, number, outcome));

@@ -42,6 +42,7 @@ use trunkline_core::{
 };
 
 pub use self::bodies::{body, number_of, tag_of};
+use self::causes::Held;
 use self::sessions::SessionState;
 
 /// How late anything may be that is due.
@@ -175,8 +176,7 @@ struct Process {
     /// The numbers of what its application was handed.
     deliveries: BTreeMap<DeliveryKey, u64>,
     pledges: BTreeMap<PromiseKey, Pledge>,
-    /// How many promises of each session have not settled.
-    unsettled: BTreeMap<SessionKey, usize>,
+    held: BTreeMap<SessionKey, Held>,
     /// Deadlines of those that have not settled.
     due: BTreeSet<(Instant, PromiseKey)>,
     /// Sessions that are over, as their messages have said, and since when: the word of it has to follow.
@@ -241,7 +241,7 @@ impl Oracle {
             sessions: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             pledges: BTreeMap::new(),
-            unsettled: BTreeMap::new(),
+            held: BTreeMap::new(),
             due: BTreeSet::new(),
             owes_end: BTreeMap::new(),
             wants_room: BTreeSet::new(),
@@ -334,7 +334,7 @@ impl Oracle {
         self.letters.insert(number, letter);
         if let (Some(promise), Some(process)) = (promise, self.processes.get_mut(&node)) {
             process.due.extend(deadline.map(|at| (at, promise)));
-            *process.unsettled.entry(session).or_default() += 1;
+            process.has_promised(session);
             let pledge = Pledge {
                 number,
                 deadline,
@@ -395,9 +395,12 @@ impl Oracle {
 
     /// An application has cancelled a promise, and its node took that.
     pub fn cancelled(&mut self, node: usize, promise: PromiseKey) {
-        let process = self.processes.get_mut(&node);
-        if let Some(pledge) = process.and_then(|p| p.pledges.get_mut(&promise)) {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        if let Some(pledge) = process.pledges.get_mut(&promise) {
             pledge.given_up = true;
+            process.holds_less(promise.session);
         }
     }
 

@@ -15,9 +15,10 @@ impl Oracle {
     /// Looks at a node: its sizes, its promises, its links. Call it after the node was drained.
     pub fn look(&mut self, now: Instant, node: usize, shown: &Node) {
         self.ends_are_told(now, node);
-        let Some(process) = self.processes.get(&node) else {
+        let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
+        process.has_told_all();
         let limits = process.config.limits;
         let heartbeat = process.config.heartbeat;
         let mut wrong = Vec::new();

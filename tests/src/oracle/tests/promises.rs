@@ -90,44 +90,72 @@ fn a_promise_is_evicted_for_want_of_room_alone() {
         (3, 3, evicts, vec![4]),
         (2, 2, PromisesFull::Refuse, vec![4]),
     ] {
-        let mut config = Config::default();
-        (config.limits.promises, config.limits.promises_total) = (own, in_all);
-        config.promises_full = full;
-        let mut history = History::new();
-        history.oracle.started(history.now, CLIENT, &config);
-        history.send(1, ACK);
-        let second = PromiseKey {
-            number: 2,
-            ..PROMISE
-        };
-        history.send(2, Waits::ForAck(second, None));
+        let mut history = History::with_promises(own, in_all, full);
+        for number in 1..4 {
+            history.promised(number);
+        }
         history.settles(Outcome::Evicted);
         assert_eq!(history.broken(), expected);
     }
 }
 
-/// What has settled leaves room.
+/// However late their application hears of it, one of them makes room for one.
+#[test]
+fn a_promise_makes_room_for_one() {
+    let mut history = History::with_promises(2, 9, PromisesFull::EvictOldest);
+    for number in 1..5 {
+        history.promised(number);
+    }
+    for number in 1..3 {
+        history.is_evicted(number);
+        assert!(history.broken().is_empty());
+    }
+    history.is_evicted(3);
+    assert_eq!(history.broken(), [4]);
+}
+
+/// What has settled leaves room, and so does what was given up.
 #[test]
 fn promises_that_have_settled_take_no_room() {
-    let mut config = Config::default();
-    config.limits.promises = 2;
-    config.promises_full = PromisesFull::EvictOldest;
-    let mut history = History::new();
-    history.oracle.started(history.now, CLIENT, &config);
-    history.send(1, ACK);
-    history.pass(SECOND);
-    history.settles(Outcome::TimedOut);
-    for number in [2, 3] {
-        let promise = PromiseKey { number, ..PROMISE };
-        history.send(number, Waits::ForAck(promise, None));
+    for (outcome, given_up) in [(Outcome::TimedOut, false), (Outcome::Cancelled, true)] {
+        let mut history = History::with_promises(2, 9, PromisesFull::EvictOldest);
+        history.send(1, ACK);
+        history.promised(2);
+        history.pass(SECOND);
+        if given_up {
+            history.oracle.cancelled(CLIENT, PROMISE);
+        }
+        history.settles(outcome);
+        history.promised(3);
+        assert!(history.broken().is_empty());
+        history.is_evicted(2);
+        assert_eq!(history.broken(), [4]);
     }
-    let evicted = |number| Event::Settled {
-        promise: PromiseKey { number, ..PROMISE },
-        outcome: Outcome::Evicted,
-        after: Duration::ZERO,
-    };
-    history.tell(CLIENT, evicted(2));
-    assert!(history.broken().is_empty());
-    history.tell(CLIENT, evicted(3));
-    assert_eq!(history.broken(), [4]);
+}
+
+impl History {
+    /// A client that has room for so many promises of its session, and so many in all.
+    fn with_promises(own: usize, in_all: usize, full: PromisesFull) -> Self {
+        let mut config = Config::default();
+        (config.limits.promises, config.limits.promises_total) = (own, in_all);
+        config.promises_full = full;
+        let mut history = Self::new();
+        history.oracle.started(history.now, CLIENT, &config);
+        history
+    }
+
+    /// The client sends a message, and waits for ever for its ack.
+    fn promised(&mut self, number: u64) {
+        let promise = PromiseKey { number, ..PROMISE };
+        self.send(number, Waits::ForAck(promise, None));
+    }
+
+    fn is_evicted(&mut self, number: u64) {
+        let evicted = Event::Settled {
+            promise: PromiseKey { number, ..PROMISE },
+            outcome: Outcome::Evicted,
+            after: Duration::ZERO,
+        };
+        self.tell(CLIENT, evicted);
+    }
 }

@@ -7,14 +7,15 @@
 //! datagrams went. What it finds wrong is a [`Violation`]:
 //!
 //! 1. What is acked was handed to the peer's application once; what is not, is reported.
-//! 2. Nothing is handed over twice, across any number of resumes.
+//! 2. Nothing is handed over twice, across any number of resumes, and nothing but what was sent.
 //! 3. Each lane keeps its order, without gaps; best effort may have gaps, and never goes back.
-//! 4. A promise settles once, by its deadline, as what the peer's application answered.
+//! 4. A promise settles once, by its deadline, as what the peer's application answered, or for a reason. That
+//!    one hears no more of the deadline than there is.
 //! 5. Nothing outgrows its limit, and no node what its limits allow it to hold in memory.
 //! 6. Sound peers find no fault with each other, neither session nor message is lost without a cause, and no
 //!    session is kept for longer than it is retained.
 //! 7. In the end everything is settled, and who waits for room is told.
-//! 8. A silent peer is found dead in time, and not before.
+//! 8. A silent peer is found dead in time, and not before; between sound peers, links stay.
 //! 9. Redial delays keep to their envelope, and are drawn; they are counted, and kept to.
 //!
 //! Messages are made from their numbers ([`body`], [`tag_of`]), so that what arrives is known for what was

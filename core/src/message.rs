@@ -72,7 +72,8 @@ pub struct Delivery {
 pub enum UndeliveredReason {
     /// Its session is over, or is being closed: there is nobody to send it to.
     SessionOver,
-    /// The server had lost the session. A new one has taken its place, to which it may be sent again.
+    /// The server had lost the session. A new one has taken its place, to which it may be sent again, unless this
+    /// side is closing it.
     SessionLost,
     /// The peer takes no message of that size, or has no such lane, which was not known when it was sent: it
     /// would come back each time.

@@ -54,8 +54,8 @@ pub enum Event {
         /// How long from now.
         delay: Duration,
     },
-    /// The server has no such session any more. Promises have settled as [`Outcome::Lost`] and
-    /// what was not delivered came back as [`Event::Undelivered`]; a new session follows.
+    /// The server has no such session any more. Right behind it, promises settle as [`Outcome::Lost`] and what was not
+    /// delivered comes back as [`Event::Undelivered`]; a new session follows.
     SessionLost {
         /// Which session; the key stays good for the new one.
         session: SessionKey,

@@ -270,14 +270,10 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let closing = session.closing.is_some();
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.metrics.sessions_lost += 1;
         self.events.push(Event::SessionLost { session: key });
-        let reason = match closing {
-            true => UndeliveredReason::SessionOver,
-            false => UndeliveredReason::SessionLost,
-        };
+        let reason = UndeliveredReason::SessionLost;
         self.give_back(key, lanes, promises, reason);
         self.room_again(key);
     }

@@ -47,9 +47,9 @@ fn taker_of_nothing(world: &mut World, server: NodeIndex, number: u64) {
     world.run(SECOND, generous);
 }
 
-#[test]
-fn answers_that_nobody_takes_are_held_within_bounds_and_keep_nobody_else_waiting() {
-    let mut world = World::new(1);
+/// A server with four such clients.
+fn crowded(seed: u64) -> (World, NodeIndex) {
+    let mut world = World::new(seed);
     let limits = &mut world.config().limits;
     limits.outbox_bytes_total = ALL;
     limits.deliveries = DELIVERIES;
@@ -57,6 +57,12 @@ fn answers_that_nobody_takes_are_held_within_bounds_and_keep_nobody_else_waiting
     for number in 0..4 {
         taker_of_nothing(&mut world, server, number);
     }
+    (world, server)
+}
+
+#[test]
+fn answers_that_nobody_takes_are_held_within_bounds_and_keep_nobody_else_waiting() {
+    let (mut world, server) = crowded(1);
     let now = world.now();
     let metrics = world.node(server).metrics(now);
     // Each has its share beyond that, and what it had been handed by then.
@@ -80,14 +86,7 @@ fn answers_that_nobody_takes_are_held_within_bounds_and_keep_nobody_else_waiting
 
 #[test]
 fn who_was_left_for_others_is_read_on_once_they_are_gone() {
-    let mut world = World::new(2);
-    let limits = &mut world.config().limits;
-    limits.outbox_bytes_total = ALL;
-    limits.deliveries = DELIVERIES;
-    let server = world.server();
-    for number in 0..4 {
-        taker_of_nothing(&mut world, server, number);
-    }
+    let (mut world, server) = crowded(2);
     let now = world.now();
     let before = world.node(server).metrics(now).requests_received;
     let sessions: Vec<_> = world.node(server).sessions().collect();

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::command::Command;
 use super::runtime::Task;
@@ -23,6 +24,8 @@ pub(crate) struct Resolver {
     home: Option<SocketAddr>,
     /// Redials since there was a link.
     redials: u32,
+    /// A name is being looked up in this round.
+    looking: Arc<AtomicBool>,
     /// Counted on with all that makes what is being looked up for another time.
     round: u64,
 }
@@ -42,6 +45,7 @@ impl Resolver {
             ipv6,
             home: None,
             redials: 0,
+            looking: Arc::default(),
             round: 0,
         }
     }
@@ -55,8 +59,7 @@ impl Resolver {
     ) {
         let somewhere = alternative.is_some();
         self.alternative = alternative;
-        self.redials = 0;
-        self.round += 1;
+        self.begin_round();
         if somewhere {
             self.find(session, 1, desk);
         }
@@ -65,8 +68,13 @@ impl Resolver {
     /// There is a link.
     pub(crate) fn reached(&mut self, address: SocketAddr) {
         self.home = Some(address);
-        self.redials = 0;
+        self.begin_round();
+    }
+
+    fn begin_round(&mut self) {
         self.round += 1;
+        self.redials = 0;
+        self.looking = Arc::default();
     }
 
     /// There is no session any more to be found anywhere.
@@ -114,13 +122,29 @@ impl Resolver {
         if let Ok(address) = target.parse() {
             return redirect(&[address]);
         }
+        // One at a time: where names cannot be looked up, that takes longer than the next redial does.
+        if self.looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let looking = Looking(self.looking.clone());
         let (lookup, target) = ((self.lookup)(target), target.clone());
         desk.runtime.spawn(Box::pin(async move {
-            match lookup.await {
+            let found = lookup.await;
+            drop(looking);
+            match found {
                 Ok(found) => redirect(&found),
                 Err(error) => tracing::debug!(%target, %error, "the server's name was not found"),
             }
         }));
+    }
+}
+
+/// A look-up that goes on.
+struct Looking(Arc<AtomicBool>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

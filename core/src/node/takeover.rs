@@ -1,4 +1,4 @@
-//! A client that has as many sessions as it may, and comes once more.
+//! A client that has sessions already, and comes once more.
 
 use std::time::Instant;
 
@@ -11,6 +11,31 @@ use crate::quic::Fault;
 use super::Node;
 
 impl Node {
+    /// Whether a later attempt at the same session has made one.
+    pub(super) fn has_what_it_wished(&self, hello: &ClientHello) -> bool {
+        let wish = hello.wish();
+        let own = self.sessions_of.of(&hello.client).iter();
+        own.filter_map(|(_, key)| self.sessions.get(*key)?.wish)
+            .any(|later| wish.precedes(later))
+    }
+
+    /// A client that asks once more has given up the sessions that were made for its earlier attempts, unless it has
+    /// said that it has them: nobody would ever come for them.
+    pub(super) fn end_what_earlier_attempts_made(&mut self, now: Instant, hello: &ClientHello) {
+        let wish = hello.wish();
+        let own = self.sessions_of.of(&hello.client).iter();
+        let outdated = own.filter(|(_, key)| {
+            let session = self.sessions.get(*key).filter(|session| !session.taken_up);
+            let made_for = session.and_then(|session| session.wish);
+            made_for.is_some_and(|earlier| earlier.precedes(wish))
+        });
+        let outdated: Vec<_> = outdated.map(|(_, key)| *key).collect();
+        for key in outdated {
+            let reason = "a later attempt of its client makes another one";
+            self.cut_off(now, key, CloseCode::SUPERSEDED, reason);
+        }
+    }
+
     /// Ends a session of a client whose new one finds no place, if that may have it.
     pub(super) fn make_room_for(&mut self, now: Instant, hello: &ClientHello) -> Result<(), Fault> {
         let limits = &self.config.limits;

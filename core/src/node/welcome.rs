@@ -308,6 +308,7 @@ impl Node {
         session
             .tokens
             .rotate(shown, Token::new(token), resume.attempt);
+        session.taken_up = true;
         self.sessions_of
             .greeted(&hello.client, hello.number, session_key);
         session.conversation.lanes.rewind();
@@ -359,30 +360,6 @@ impl Node {
         self.sessions_of.greeted(&hello.client, hello.number, key);
         self.metrics.sessions_opened += 1;
         Ok(key)
-    }
-
-    fn has_what_it_wished(&self, hello: &ClientHello) -> bool {
-        let wish = hello.wish();
-        let own = self.sessions_of.of(&hello.client).iter();
-        own.filter_map(|(_, key)| self.sessions.get(*key)?.wish)
-            .any(|later| wish.precedes(later))
-    }
-
-    /// A client that asks once more has given up the sessions that were made for its earlier attempts, unless it has
-    /// said that it has them: nobody would ever come for them.
-    fn end_what_earlier_attempts_made(&mut self, now: Instant, hello: &ClientHello) {
-        let wish = hello.wish();
-        let own = self.sessions_of.of(&hello.client).iter();
-        let outdated = own.filter(|(_, key)| {
-            let session = self.sessions.get(*key).filter(|session| !session.taken_up);
-            let made_for = session.and_then(|session| session.wish);
-            made_for.is_some_and(|earlier| earlier.precedes(wish))
-        });
-        let outdated: Vec<_> = outdated.map(|(_, key)| *key).collect();
-        for key in outdated {
-            let reason = "a later attempt of its client makes another one";
-            self.cut_off(now, key, CloseCode::SUPERSEDED, reason);
-        }
     }
 
     pub(super) fn session(&self, client: ClientId, tokens: Tokens) -> Session {

@@ -78,6 +78,11 @@ pub(crate) enum Connection {
     Scripted(Box<Script>),
 }
 
+/// How many answers to probes of paths QUIC has sent.
+fn answers_sent(connection: &quinn_proto::Connection) -> u64 {
+    connection.stats().frame_tx.path_response
+}
+
 impl Connection {
     pub(crate) fn of_quic(
         connection: quinn_proto::Connection,
@@ -235,9 +240,10 @@ impl Connection {
             ..
         } = self
         {
-            let before = connection.remote_address();
             connection.handle_event(event);
-            elsewhere.came(remote, bytes, [before, connection.remote_address()]);
+            if remote != connection.remote_address() {
+                elsewhere.came(remote, bytes);
+            }
             acks.came(now, connection.poll_timeout());
             sign_of_life.look(connection);
         }
@@ -361,19 +367,18 @@ impl Connection {
         let fitting = SEND_MAX / usize::from(connection.current_mtu()).max(1);
         let segments = max_segments.get().min(fitting.max(1));
         let start = buffer.len();
-        let transmit = loop {
+        let (transmit, on_path) = loop {
+            let answers = elsewhere.may_ask().then(|| answers_sent(connection));
             let transmit = connection.poll_transmit(now, segments, buffer)?;
-            if elsewhere.takes(
-                transmit.destination,
-                transmit.size,
-                connection.remote_address(),
-            ) {
-                break transmit;
+            let on_path = transmit.destination == connection.remote_address();
+            let is_answer = answers.is_some_and(|before| before != answers_sent(connection));
+            if on_path || !is_answer || elsewhere.takes(transmit.destination, transmit.size) {
+                break (transmit, on_path);
             }
             // As if it were lost on the way.
             buffer.truncate(start);
         };
-        if let Some(copies) = copies {
+        if let Some(copies) = copies.as_mut().filter(|_| on_path) {
             copies.sent(now, connection, &transmit, &buffer[start..]);
         }
         Some(transmit)

@@ -2,42 +2,46 @@
 //! however small the probe was (RFC 9000, section 8.2.2), and counts that against nothing: whoever writes somebody
 //! else's address on a small one would have it sent thirty times as much.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// So many times as much may go to an address as came from there (RFC 9000, section 8.1).
 const TIMES: usize = 3;
 
-/// What one connection owes to other addresses.
+/// So many addresses are remembered, as many as QUIC owes an answer at a time.
+const ADDRESSES: usize = 16;
+
+/// What answers to probes of one connection may go to other addresses. What QUIC sends there unasked, when the path
+/// has moved, is a packet each time, and none of this.
 #[derive(Debug, Default)]
 pub(crate) struct Elsewhere {
-    /// Where the path led before it led where it does: QUIC asks there whether the peer has really gone.
-    before: Option<SocketAddr>,
-    /// The address that something came from last, and how many bytes may still go there.
-    credit: Option<(SocketAddr, usize)>,
+    /// Bytes that may go to each, who was heard last behind.
+    credit: VecDeque<(SocketAddr, usize)>,
 }
 
 impl Elsewhere {
-    /// So many bytes came from `remote`, and the path led from one address to another one, or stayed.
-    pub(super) fn came(&mut self, remote: SocketAddr, bytes: usize, path: [SocketAddr; 2]) {
-        let [before, now] = path;
-        if before != now {
-            self.before = Some(before);
+    /// So many bytes came from an address that is not the path's.
+    pub(super) fn came(&mut self, remote: SocketAddr, bytes: usize) {
+        let place = self.credit.iter().position(|(from, _)| *from == remote);
+        let before = place.and_then(|place| self.credit.remove(place));
+        let before = before.map_or(0, |(_, credit)| credit);
+        if self.credit.len() == ADDRESSES {
+            self.credit.pop_front();
         }
-        if remote == now {
-            return;
-        }
-        let earlier = self.credit.filter(|(from, _)| *from == remote);
-        let earlier = earlier.map_or(0, |(_, credit)| credit);
-        self.credit = Some((remote, earlier.saturating_add(TIMES * bytes)));
+        let credit = before.saturating_add(TIMES.saturating_mul(bytes));
+        self.credit.push_back((remote, credit));
     }
 
-    /// Whether so many bytes may go to that address while the path leads to another one.
-    pub(super) fn takes(&mut self, to: SocketAddr, bytes: usize, path: SocketAddr) -> bool {
-        if to == path || Some(to) == self.before {
-            return true;
-        }
-        match &mut self.credit {
-            Some((from, credit)) if *from == to && *credit >= bytes => {
+    /// Whether somebody there may have asked for an answer.
+    pub(super) fn may_ask(&self) -> bool {
+        !self.credit.is_empty()
+    }
+
+    /// Whether an answer of so many bytes may go to that address.
+    pub(super) fn takes(&mut self, to: SocketAddr, bytes: usize) -> bool {
+        let credit = self.credit.iter_mut().find(|(from, _)| *from == to);
+        match credit {
+            Some((_, credit)) if *credit >= bytes => {
                 *credit -= bytes;
                 true
             }
@@ -55,27 +59,23 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_sent_three_times_what_came_from_there() {
+    fn an_address_is_answered_three_times_what_came_from_there() {
         let mut elsewhere = Elsewhere::default();
-        let path = [at(1), at(1)];
-        assert!(elsewhere.takes(at(1), 1_000_000, at(1)), "the path's own");
-        assert!(!elsewhere.takes(at(2), 1, at(1)));
-        elsewhere.came(at(2), 35, path);
-        assert!(!elsewhere.takes(at(2), 1_200, at(1)));
-        elsewhere.came(at(2), 1_200, path);
-        assert!(elsewhere.takes(at(2), 3_600, at(1)));
-        assert!(!elsewhere.takes(at(2), 1_200, at(1)));
-        elsewhere.came(at(3), 1_200, path);
-        assert!(!elsewhere.takes(at(2), 1, at(1)), "the latest counts");
-        assert!(elsewhere.takes(at(3), 1_200, at(1)));
+        assert!(!elsewhere.takes(at(2), 1));
+        elsewhere.came(at(2), 35);
+        assert!(!elsewhere.takes(at(2), 1_200));
+        elsewhere.came(at(2), 1_200);
+        assert!(elsewhere.takes(at(2), 3_600));
+        assert!(!elsewhere.takes(at(2), 1_200));
     }
 
     #[test]
-    fn the_address_before_may_be_asked() {
+    fn several_paths_may_be_probed_at_a_time() {
         let mut elsewhere = Elsewhere::default();
-        elsewhere.came(at(2), 100, [at(1), at(2)]);
-        assert!(elsewhere.takes(at(1), 1_200, at(2)));
-        elsewhere.came(at(1), 100, [at(2), at(1)]);
-        assert!(elsewhere.takes(at(2), 1_200, at(1)));
+        for port in 0..20 {
+            elsewhere.came(at(port), 1_200);
+        }
+        let answered = (0..20).filter(|port| elsewhere.takes(at(*port), 1_200));
+        assert!(answered.eq(4..20), "those that were heard last");
     }
 }

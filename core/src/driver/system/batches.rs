@@ -123,14 +123,15 @@ impl Batches {
     /// datagrams apart, and whoever reaches this socket can bring about what goes nowhere, in whatever number. So it is
     /// tried again, after a longer while each time, until it works.
     fn several_were(&self, taken: bool) {
-        let pause = if taken {
-            PAUSE_MIN
+        let pause = self.next_pause.load(Ordering::Relaxed);
+        let next = if taken {
+            // Not at once: it may work with some and not with others.
+            (pause - 1).max(PAUSE_MIN)
         } else {
-            let pause = self.next_pause.load(Ordering::Relaxed);
             self.alone.store(pause, Ordering::Relaxed);
             (2 * pause).min(PAUSE_MAX)
         };
-        self.next_pause.store(pause, Ordering::Relaxed);
+        self.next_pause.store(next, Ordering::Relaxed);
     }
 
     /// Receives one batch; says whether it is full, so that more may be waiting.
@@ -254,7 +255,9 @@ mod tests {
         }
         batches.alone.store(0, Ordering::Relaxed);
         assert_eq!(batches.max_segments(), most);
-        batches.several_were(true);
+        for _ in 0..1_000 {
+            batches.several_were(true);
+        }
         batches.several_were(false);
         assert_eq!(alone(), 64);
         for _ in 0..30 {

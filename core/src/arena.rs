@@ -99,19 +99,8 @@ impl<K: ArenaKey, T> Arena<K, T> {
         self.slab.get_mut(slot)
     }
 
-    #[cfg(test)]
-    pub(crate) fn contains(&self, key: K) -> bool {
-        self.get(key).is_some()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
-    }
-
-    /// The living key of a slot.
-    #[cfg(test)]
-    pub(crate) fn key_of_slot(&self, slot: usize) -> Option<K> {
-        self.slab.contains(slot).then(|| self.key(slot))
     }
 
     /// All entries, in the order of their slots: the same for the same history. It takes time for
@@ -120,12 +109,6 @@ impl<K: ArenaKey, T> Arena<K, T> {
         self.slab
             .iter()
             .map(|(slot, entry)| (self.key(slot), entry))
-    }
-
-    /// All keys, in the order of their slots.
-    #[cfg(test)]
-    pub(crate) fn keys(&self) -> impl Iterator<Item = K> {
-        self.iter().map(|(key, _)| key)
     }
 
     fn key(&self, slot: usize) -> K {
@@ -167,8 +150,6 @@ mod tests {
         assert_eq!(arena.get_mut(first), None);
         assert_eq!(arena.remove(first), None);
         assert_eq!(arena.get(second), Some(&"second"));
-        assert!(arena.contains(second) && !arena.contains(first));
-        assert_eq!(arena.key_of_slot(0), Some(second));
         assert_eq!(arena.len(), 1);
     }
 
@@ -182,7 +163,7 @@ mod tests {
             (Some(&"one"), Some(&"other"))
         );
         assert_eq!((one.get(second), other.get(first)), (None, None));
-        assert_eq!(other.keys().collect::<Vec<_>>(), [second]);
+        assert_eq!(other.iter().collect::<Vec<_>>(), [(second, &"other")]);
         assert_eq!(other.remove(second), Some("other"));
     }
 
@@ -200,13 +181,9 @@ mod tests {
             generation: 0,
         });
         for key in [key, next, beyond] {
-            assert!(!arena.contains(key));
+            assert_eq!(arena.get(key), None);
             assert_eq!(arena.remove(key), None);
         }
-        assert_eq!(
-            (arena.key_of_slot(0), arena.key_of_slot(1_000)),
-            (None, None)
-        );
         assert_eq!(
             arena.insert(2),
             next,
@@ -219,7 +196,7 @@ mod tests {
         let mut arena = Links::new();
         let key = arena.insert(1);
         arena.generations[0] = u32::MAX;
-        assert!(!arena.contains(key));
+        assert_eq!(arena.get(key), None);
         let last = LinkKey(Key {
             slot: 0,
             generation: u32::MAX,
@@ -264,7 +241,6 @@ mod tests {
                 prop_assert_eq!(arena.len(), model.len());
                 // Live keys differ in their slots, so their order is that of the slots.
                 prop_assert!(arena.iter().eq(model.iter().map(|(key, n)| (*key, n))));
-                prop_assert!(arena.keys().eq(model.keys().copied()));
             }
             for key in ever {
                 prop_assert_eq!(arena.get(key), model.get(&key));

@@ -88,17 +88,7 @@ impl DirtyQueue {
         Some(key)
     }
 
-    /// Takes a key out of the queue; `false` if it does not wait.
-    #[cfg(test)]
-    pub(crate) fn unmark(&mut self, key: Key) -> bool {
-        let queued = self.contains(key);
-        if queued {
-            self.unlink(key.slot);
-        }
-        queued
-    }
-
-    pub(crate) fn contains(&self, key: Key) -> bool {
+    fn contains(&self, key: Key) -> bool {
         let node = self.nodes.get(key.slot as usize);
         node.is_some_and(|node| node.queued && node.generation == key.generation)
     }
@@ -176,7 +166,6 @@ mod tests {
         queue.mark(key(0, 0));
         queue.mark(key(1, 0));
         assert!(queue.mark(key(0, 1)));
-        assert!(!queue.unmark(key(0, 0)));
         assert_eq!(queue.len(), 2);
         assert_eq!(
             (queue.pop(), queue.pop(), queue.pop()),
@@ -185,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn marking_and_unmarking_for_ever_takes_no_memory() {
+    fn marking_and_popping_for_ever_takes_no_memory() {
         let mut queue = DirtyQueue::new();
         for _ in 0..10_000 {
             assert!(queue.mark(key(3, 0)));
-            assert!(queue.unmark(key(3, 0)));
+            assert_eq!(queue.pop(), Some(key(3, 0)));
         }
         assert_eq!(queue.nodes.len(), 4);
         assert_eq!(queue.pop(), None);
@@ -198,7 +187,6 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Mark(Key),
-        Unmark(Key),
         Pop,
     }
 
@@ -206,8 +194,7 @@ mod tests {
         let keys = || (0..12_u32, 0..2_u32).prop_map(|(slot, generation)| key(slot, generation));
         prop_oneof![
             4 => keys().prop_map(Step::Mark),
-            1 => keys().prop_map(Step::Unmark),
-            2 => Just(Step::Pop),
+            3 => Just(Step::Pop),
         ]
     }
 
@@ -225,10 +212,6 @@ mod tests {
                             model.retain(|other: &Key| other.slot != key.slot);
                             model.push_back(key);
                         }
-                    }
-                    Step::Unmark(key) => {
-                        prop_assert_eq!(queue.unmark(key), model.contains(&key));
-                        model.retain(|other| *other != key);
                     }
                     Step::Pop => prop_assert_eq!(queue.pop(), model.pop_front()),
                 }

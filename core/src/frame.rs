@@ -73,17 +73,6 @@ impl Default for Length {
 }
 
 impl FrameReader {
-    #[cfg(test)]
-    pub(crate) const fn new() -> Self {
-        Self {
-            chunk: Bytes::new(),
-            further: VecDeque::new(),
-            unread: 0,
-            length: Length::Partial { value: 0, bytes: 0 },
-            body: Vec::new(),
-        }
-    }
-
     /// Adds what arrived next.
     pub(crate) fn push(&mut self, chunk: Bytes) {
         if chunk.is_empty() {
@@ -269,7 +258,7 @@ mod tests {
         bytes.extend(frame(b"third"));
         let chunk = Bytes::from(bytes);
         let range = chunk.as_ptr_range();
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         reader.push(chunk.clone());
         let frames = all(&mut reader);
         assert_eq!(frames, [&b"first"[..], b"", b"third"]);
@@ -284,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_too_long_is_refused_by_its_prefix_alone() {
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         reader.push(Bytes::from_static(&[0x81, 0x80]));
         assert_eq!(reader.next(16_384), Ok(None));
         reader.push(Bytes::from_static(&[0x01]));
@@ -304,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_exactly_the_limit_is_read() {
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         reader.push(frame(&[7; 4_096]).into());
         assert_eq!(
             reader.next(4_095),
@@ -318,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_prefix_may_be_longer_than_needed_but_not_than_four_bytes() {
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         reader.push(Bytes::from_static(&[0x82, 0x80, 0x80, 0x00, b'o', b'k']));
         assert_eq!(reader.next(LIMIT), Ok(Some(Bytes::from_static(b"ok"))));
         reader.push(Bytes::from_static(&[0x82, 0x80, 0x80]));
@@ -336,7 +325,7 @@ mod tests {
     #[test]
     fn memory_follows_what_arrived_and_not_what_was_announced() {
         let bytes = frame(&[7; LIMIT]);
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         for (arrived, chunk) in bytes.chunks(1_000).enumerate() {
             let arrived = arrived * 1_000 + chunk.len();
             reader.push(Bytes::copy_from_slice(chunk));
@@ -353,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_is_buffered_is_counted_with_its_prefix() {
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         reader.push(Bytes::from_static(&[0x80]));
         assert_eq!((reader.next(LIMIT), reader.buffered()), (Ok(None), 1));
         assert!(!reader.is_at_boundary());
@@ -370,7 +359,7 @@ mod tests {
         let mut out = BytesMut::new();
         encode_frame(&message, &mut out);
         encode_frame(&String::new(), &mut out);
-        let mut reader = FrameReader::new();
+        let mut reader = FrameReader::default();
         reader.push(out.freeze());
         let frames = all(&mut reader);
         assert_eq!(String::decode(frames[0].clone()).unwrap(), message);
@@ -391,7 +380,7 @@ mod tests {
             eager in any::<bool>(),
         ) {
             let stream: Vec<u8> = bodies.iter().flat_map(|body| frame(body)).collect();
-            let mut reader = FrameReader::new();
+            let mut reader = FrameReader::default();
             let mut frames = Vec::new();
             let mut rest = Bytes::from(stream);
             let mut sizes = sizes.into_iter().cycle();
@@ -413,7 +402,7 @@ mod tests {
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
             limit in 0..2_000_usize,
         ) {
-            let mut reader = FrameReader::new();
+            let mut reader = FrameReader::default();
             let (mut arrived, mut taken) = (0, 0);
             for chunk in chunks {
                 arrived += chunk.len();

@@ -130,17 +130,6 @@ impl<T> SlidingTable<T> {
         stragglers.chain(ring.filter_map(|(number, slot)| Some((number, slot.as_ref()?))))
     }
 
-    /// All entries, oldest first, for changing them.
-    #[cfg(test)]
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
-        let stragglers = self
-            .stragglers
-            .iter_mut()
-            .map(|(number, entry)| (*number, entry));
-        let ring = (self.base..).zip(&mut self.ring);
-        stragglers.chain(ring.filter_map(|(number, slot)| Some((number, slot.as_mut()?))))
-    }
-
     /// Takes all entries out, oldest first; numbering goes on. The table is empty at once,
     /// however much of the iterator is used.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
@@ -380,7 +369,6 @@ mod tests {
                 prop_assert_eq!(table.get(number), model.get(&number));
             }
             prop_assert!(table.iter().map(|(n, entry)| (n, *entry)).eq(model.clone()));
-            prop_assert!(table.iter_mut().map(|(n, entry)| (n, *entry)).eq(model.clone()));
             prop_assert!(table.into_iter().eq(model));
         }
     }

@@ -43,7 +43,6 @@ pub(crate) struct Link {
     /// When the link must be admitted; `None` once it is.
     pub(crate) admission_deadline: Option<Instant>,
     pub(crate) heartbeat: Option<Heartbeat>,
-    pub(crate) peer: PeerLimits,
     /// The peer has said Close.
     pub(crate) peer_close: Option<PeerClose>,
     /// How often the peer has said that it leaves.
@@ -84,7 +83,6 @@ impl Link {
             session,
             admission_deadline: Some(now + admission),
             heartbeat: None,
-            peer: PeerLimits::default(),
             peer_close: None,
             drains: 0,
             peer_awaits_receipts: false,

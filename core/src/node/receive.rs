@@ -293,8 +293,8 @@ impl Node {
                 let status = Status::new(envelope.status, reason);
                 self.answered(session_key, promise, Outcome::Rejected(status))?;
             }
-            kind @ (wire::Kind::Message | wire::Kind::Request) => {
-                self.deliver(now, session_key, lane, seq, kind, envelope);
+            wire::Kind::Message | wire::Kind::Request => {
+                self.deliver(now, session_key, lane, envelope);
             }
         }
         Ok(())
@@ -305,19 +305,16 @@ impl Node {
         now: Instant,
         session_key: SessionKey,
         lane: Lane,
-        seq: u64,
-        kind: wire::Kind,
         envelope: wire::Envelope,
     ) {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
-        let is_request = kind == wire::Kind::Request;
+        let is_request = envelope.header.kind == wire::Kind::Request;
         let promise = envelope.header.promise;
         let bytes = envelope.body.len() + 64;
         let owed = Owed {
             lane,
-            seq,
             promise,
             is_request,
             cancelled: false,

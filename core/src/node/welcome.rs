@@ -231,7 +231,6 @@ impl Node {
         entry.link.session = Some(session_key);
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;
-        entry.link.peer = hello.limits;
         entry.link.heartbeat = Some(Heartbeat::server(now, heartbeat.interval, heartbeat.misses));
         if let Some(network) = entry.half_open.take() {
             self.half_open.remove(&network);
@@ -418,7 +417,6 @@ impl Node {
         };
         entry.link.stage = Stage::Up;
         entry.link.admission_deadline = None;
-        entry.link.peer = welcome.limits;
         let own = self.config.heartbeat;
         let asked = welcome.heartbeat.map_or(own.interval, |asked| {
             asked.clamp(HEARTBEAT_RANGE.0, HEARTBEAT_RANGE.1)

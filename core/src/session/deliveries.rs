@@ -9,7 +9,6 @@ use crate::sliding::SlidingTable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owed {
     pub(crate) lane: Lane,
-    pub(crate) seq: u64,
     /// The peer's promise; 0: nobody waits.
     pub(crate) promise: u64,
     pub(crate) is_request: bool,
@@ -133,7 +132,6 @@ mod tests {
     fn owed(promise: u64) -> Owed {
         Owed {
             lane: Lane::DEFAULT,
-            seq: 0,
             promise,
             is_request: true,
             cancelled: false,

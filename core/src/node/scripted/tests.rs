@@ -48,7 +48,7 @@ fn client() -> (Node, Instant, SessionKey) {
 }
 
 fn link(node: &Node) -> Option<LinkKey> {
-    node.links.keys().next()
+    node.links.iter().next().map(|(key, _)| key)
 }
 
 /// The Hello with which a client has begun.

@@ -24,7 +24,7 @@ pub(crate) struct Heartbeat {
     interval: Duration,
     misses: u32,
     last_heard: Instant,
-    /// `None` on a server, which only answers.
+    /// `None` on a server: the client beats.
     next_beat: Option<Instant>,
     beats: u64,
     dead: bool,

@@ -1,4 +1,4 @@
-//! How links and sessions end, and what follows: redial, retention, loss, close, drain.
+//! How links and sessions end, and what follows: redial, retention, loss.
 
 use std::time::{Duration, Instant};
 

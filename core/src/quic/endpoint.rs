@@ -192,10 +192,6 @@ impl Endpoint {
     }
 
     /// From here on all connections are scripted, also those that it dials, if it does.
-    #[cfg_attr(
-        not(any(feature = "planted", feature = "fuzzing")),
-        allow(dead_code, reason = "tests alone play links")
-    )]
     pub(crate) fn scripted(self, dials: bool) -> Self {
         Self {
             scripts: Some(Scripts {
@@ -208,10 +204,6 @@ impl Endpoint {
     }
 
     /// A peer begins a scripted connection; `None`: none are.
-    #[cfg_attr(
-        not(any(feature = "planted", feature = "fuzzing")),
-        allow(dead_code, reason = "tests alone play links")
-    )]
     pub(crate) fn accept_scripted(
         &mut self,
         address: SocketAddr,
@@ -229,10 +221,6 @@ impl Endpoint {
     }
 
     /// What scripted connections have said since this was asked last.
-    #[cfg_attr(
-        not(any(feature = "planted", feature = "fuzzing")),
-        allow(dead_code, reason = "tests alone play links")
-    )]
     pub(crate) fn take_said(&mut self) -> Vec<(LinkKey, Said)> {
         let scripts = self.scripts.as_mut();
         scripts.map_or_else(Vec::new, |scripts| std::mem::take(&mut scripts.said))

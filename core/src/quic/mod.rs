@@ -12,10 +12,6 @@ mod log;
 mod pace;
 mod padding;
 mod reasons;
-#[cfg_attr(
-    not(any(feature = "planted", feature = "fuzzing")),
-    allow(dead_code, reason = "tests alone play links")
-)]
 mod script;
 mod seeded;
 mod sign_of_life;

@@ -1,5 +1,6 @@
 //! A session: what survives links. It owns lanes, promises, deliveries and the best-effort queue,
-//! and knows nothing of QUIC, of timers or of other sessions.
+//! and knows nothing of QUIC or of other sessions, and of timers only where its promises' deadlines
+//! stand.
 
 mod best_effort;
 mod cancels;

@@ -2,8 +2,8 @@
 //!
 //! rustls asks its provider for randomness through `&'static` objects and hands them no context,
 //! so the only way to tell sessions apart is to say, around each call into rustls, on whose behalf
-//! it is made. That is why a thread-local variable stands here, and nowhere else in the core. It
-//! never outlives the call: outside of one there is no randomness at all, and drawing fails.
+//! it is made. That is why a thread-local variable stands here. It holds nothing outside of such a
+//! call: there is no randomness at all then, and drawing fails.
 
 use std::cell::Cell;
 

@@ -249,6 +249,16 @@ pub enum DisconnectReason {
     NoCommonProtocol,
 }
 
+impl DisconnectReason {
+    /// This side closes it, with this code and sentence.
+    pub(crate) fn local(code: CloseCode, reason: impl Into<String>) -> Self {
+        Self::Local {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

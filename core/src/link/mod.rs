@@ -35,6 +35,12 @@ pub(crate) enum Stage {
     Closed,
 }
 
+impl Stage {
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self, Self::Up)
+    }
+}
+
 /// The state over one connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -96,6 +102,10 @@ impl Link {
             self.stage,
             Stage::Up | Stage::AwaitsWelcome { resuming: false }
         )
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.stage.is_up()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use crate::error::{CloseCode, CommandError, DisconnectReason, SendError};
 use crate::id::{GroupName, SessionKey};
-use crate::link::Stage;
 use crate::link::lanes::best_effort_frame;
 use crate::message::Message;
 use crate::planted::{Bug, in_random_order, planted};
@@ -145,7 +144,7 @@ impl Node {
         let up = session.link.filter(|link| {
             self.links
                 .get(*link)
-                .is_some_and(|e| matches!(e.link.stage, Stage::Up))
+                .is_some_and(|entry| entry.link.is_up())
         });
         let Some(link) = up.filter(|_| !session.is_closed_to_sends()) else {
             outcome.away += 1;
@@ -187,12 +186,8 @@ impl Node {
         }
         if offer.disconnect {
             let code = CloseCode::SLOW_CONSUMER;
-            let reason = "best-effort messages were not read fast enough";
-            let local = DisconnectReason::Local {
-                code,
-                reason: reason.into(),
-            };
-            self.end_link(now, link, Some((code, reason)), local);
+            let text = "best-effort messages were not read fast enough";
+            self.end_link(now, link, code, text, DisconnectReason::local(code, text));
         }
         self.mark(link);
     }

@@ -52,10 +52,7 @@ impl Node {
         };
         let quiet =
             session.conversation.is_quiet() && !session.conversation.best_effort.has_waiting();
-        let up = self
-            .links
-            .get(link)
-            .is_some_and(|e| matches!(e.link.stage, Stage::Up));
+        let up = self.links.get(link).is_some_and(|entry| entry.link.is_up());
         let Some(closing) = session.closing.as_mut().filter(|c| quiet && up && !c.said) else {
             return;
         };
@@ -85,15 +82,9 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let local = DisconnectReason::Local {
-            code,
-            reason: reason.to_owned(),
-        };
+        let local = DisconnectReason::local(code, reason);
         if let Some(link) = session.link.take() {
-            if let Some(entry) = self.links.get_mut(link) {
-                entry.link.session = None;
-            }
-            self.end_link(now, link, Some((code, reason)), local.clone());
+            self.disown_and_end(now, link, code, reason, local.clone());
         }
         self.end_session(now, key, local);
     }
@@ -147,7 +138,7 @@ impl Node {
         }
         // Whose heartbeats come more often than this side's is found dead by QUIC, which goes by the more impatient.
         let link = self.links.get(key).map(|entry| &entry.link);
-        let up = link.filter(|link| matches!(link.stage, Stage::Up));
+        let up = link.filter(|link| link.is_up());
         let reason = match (reason, up.map(|link| link.session)) {
             (DisconnectReason::ConnectTimeout, Some(session)) => {
                 self.peer_is_dead(session);
@@ -169,7 +160,7 @@ impl Node {
         };
         let session_key = entry.link.session;
         let session = session_key.and_then(|session| self.sessions.get(session));
-        let up = matches!(entry.link.stage, Stage::Up);
+        let up = entry.link.is_up();
         // What the peer sent without waiting for an answer it takes to be delivered. A link that is
         // not up carries nothing of the session: its peer is refused, or not there yet.
         let has_more = session.is_some_and(|session| {

@@ -269,18 +269,14 @@ impl Node {
         };
         if entry.link.admission_deadline.is_some_and(|at| at <= now) {
             if let Stage::Refused(code) = entry.link.stage {
-                let reason = "the client was turned away, and has not closed the connection";
-                let local = DisconnectReason::Local {
-                    code,
-                    reason: reason.into(),
-                };
-                self.end_link(now, key, Some((code, reason)), local);
+                let text = "the client was turned away, and has not closed the connection";
+                self.end_link(now, key, code, text, DisconnectReason::local(code, text));
                 return;
             }
             let is_server_side = entry.half_open.is_some();
             let reason = DisconnectReason::ConnectTimeout;
-            let text = "no admission in time";
-            self.end_link(now, key, Some((CloseCode::ADMISSION_TIMEOUT, text)), reason);
+            let (code, text) = (CloseCode::ADMISSION_TIMEOUT, "no admission in time");
+            self.end_link(now, key, code, text, reason);
             self.metrics.admissions_refused += u64::from(is_server_side);
             return;
         }
@@ -290,24 +286,17 @@ impl Node {
             .as_mut()
             .and_then(|heartbeat| heartbeat.poll(now))
         {
-            Some(HeartbeatAction::Beat(number)) => {
-                if matches!(entry.link.stage, Stage::Up) {
-                    self.send_heartbeat(key, number);
-                }
+            Some(HeartbeatAction::Beat(number)) if entry.link.is_up() => {
+                self.send_heartbeat(key, number);
             }
             Some(HeartbeatAction::Dead) => {
                 let session = entry.link.session;
                 self.peer_is_dead(session);
                 let code = CloseCode::HEARTBEAT_TIMEOUT;
-                let reason = DisconnectReason::HeartbeatTimeout;
-                self.end_link(
-                    now,
-                    key,
-                    Some((code, "nothing was heard for too long")),
-                    reason,
-                );
+                let text = "nothing was heard for too long";
+                self.end_link(now, key, code, text, DisconnectReason::HeartbeatTimeout);
             }
-            None => {}
+            Some(HeartbeatAction::Beat(_)) | None => {}
         }
     }
 

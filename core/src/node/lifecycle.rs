@@ -43,18 +43,32 @@ impl Node {
         &mut self,
         now: Instant,
         key: LinkKey,
-        close: Option<(CloseCode, &str)>,
+        code: CloseCode,
+        text: &str,
         reason: DisconnectReason,
     ) {
         let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
             return;
         };
-        if let Some((code, text)) = close {
-            entry.carrier.close(now, code, wire::clip_reason(text));
-            self.metrics.closed(code);
-        }
+        entry.carrier.close(now, code, wire::clip_reason(text));
+        self.metrics.closed(code);
         self.sending.mark(key.0);
         self.link_is_down(now, key, reason);
+    }
+
+    /// The same for a link whose session goes on, or ends, without it.
+    pub(super) fn disown_and_end(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        code: CloseCode,
+        text: &str,
+        reason: DisconnectReason,
+    ) {
+        if let Some(entry) = self.links.get_mut(key) {
+            entry.link.session = None;
+        }
+        self.end_link(now, key, code, text, reason);
     }
 
     /// Forgets a link that has been closed for long enough; says whether it did.
@@ -89,16 +103,9 @@ impl Node {
 
     /// A newer link has taken the session over.
     pub(super) fn supersede(&mut self, now: Instant, old: LinkKey) {
-        if let Some(entry) = self.links.get_mut(old) {
-            entry.link.session = None;
-        }
         let code = CloseCode::SUPERSEDED;
-        let reason = "a newer link carries this session on";
-        let local = DisconnectReason::Local {
-            code,
-            reason: reason.into(),
-        };
-        self.end_link(now, old, Some((code, reason)), local);
+        let text = "a newer link carries this session on";
+        self.disown_and_end(now, old, code, text, DisconnectReason::local(code, text));
     }
 
     /// A link is over, for whatever reason; its session lives on or not.
@@ -110,7 +117,7 @@ impl Node {
         let peer_close = entry.link.peer_close.as_ref();
         let end = match peer_close {
             Some(close) if close.turns_away => LinkEnd::TurnedAway,
-            Some(_) if matches!(stage, Stage::Up) => LinkEnd::WithSession,
+            Some(_) if stage.is_up() => LinkEnd::WithSession,
             _ => LinkEnd::Alone,
         };
         let last_word = peer_close
@@ -301,15 +308,8 @@ impl Node {
             self.end_dials(now, dials);
         }
         if let Some(link) = session.link {
-            if let Some(entry) = self.links.get_mut(link) {
-                entry.link.session = None;
-            }
-            self.end_link(
-                now,
-                link,
-                Some((CloseCode::NORMAL, "the session is over")),
-                reason.clone(),
-            );
+            let (code, text) = (CloseCode::NORMAL, "the session is over");
+            self.disown_and_end(now, link, code, text, reason.clone());
         }
         let unsent = session.conversation.best_effort.link_lost();
         self.metrics.best_effort_dropped += unsent;
@@ -438,7 +438,7 @@ impl Node {
         }
         let up = |link: &LinkKey| {
             let entry = self.links.get(*link);
-            entry.is_some_and(|entry| matches!(entry.link.stage, Stage::Up))
+            entry.is_some_and(|entry| entry.link.is_up())
         };
         let waiting = |link: &LinkKey| {
             let entry = self.links.get(*link);
@@ -473,10 +473,8 @@ impl Node {
             }
             return;
         }
-        let reason = DisconnectReason::Local {
-            code: CloseCode::NORMAL,
-            reason: "the client did not come back in time".into(),
-        };
+        let text = "the client did not come back in time";
+        let reason = DisconnectReason::local(CloseCode::NORMAL, text);
         self.metrics.sessions_lost += 1;
         self.end_session(now, key, reason);
     }

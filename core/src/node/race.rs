@@ -148,15 +148,8 @@ impl Node {
     /// Ends dials that no session waits for.
     pub(super) fn end_dials(&mut self, now: Instant, dials: Vec<LinkKey>) {
         for dial in dials {
-            if let Some(entry) = self.links.get_mut(dial) {
-                entry.link.session = None;
-            }
             let (code, text) = (CloseCode::NORMAL, "this dial is not needed any more");
-            let reason = DisconnectReason::Local {
-                code,
-                reason: text.into(),
-            };
-            self.end_link(now, dial, Some((code, text)), reason);
+            self.disown_and_end(now, dial, code, text, DisconnectReason::local(code, text));
         }
     }
 }

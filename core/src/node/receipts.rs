@@ -7,7 +7,6 @@ use trunkline_proto::control::Frame;
 
 use crate::error::CloseCode;
 use crate::id::{Lane, LinkKey, SessionKey};
-use crate::link::Stage;
 use crate::moments::Moments;
 use crate::quic::Fault;
 use crate::session::{Conversation, is_answers};
@@ -42,7 +41,7 @@ impl Node {
             return;
         };
         let link = &entry.link;
-        if !matches!(link.stage, Stage::Up) {
+        if !link.is_up() {
             return;
         }
         let interval = self.config.timeouts.receipt;
@@ -114,7 +113,7 @@ impl Node {
             return;
         };
         let link = &mut entry.link;
-        if link.has_asked || !matches!(link.stage, Stage::Up) {
+        if link.has_asked || !link.is_up() {
             return;
         }
         let conversation = &session.conversation;

@@ -102,11 +102,8 @@ impl Node {
         tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
         let said = self.said_close(key);
         let fault = said.as_ref().unwrap_or(fault);
-        let reason = DisconnectReason::Local {
-            code: fault.code,
-            reason: fault.reason.clone(),
-        };
-        self.end_link(now, key, Some((fault.code, &fault.reason)), reason);
+        let reason = DisconnectReason::local(fault.code, fault.reason.clone());
+        self.end_link(now, key, fault.code, &fault.reason, reason);
     }
 
     fn read(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {

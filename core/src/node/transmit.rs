@@ -10,7 +10,6 @@ use trunkline_proto::control::Frame;
 
 use crate::frame::encode_frame;
 use crate::id::{Lane, LinkKey, SessionKey};
-use crate::link::Stage;
 use crate::link::lanes::{BATCH, Batch};
 use crate::outbox::{Entry, Kind};
 use crate::planted::{Bug, planted};
@@ -193,7 +192,7 @@ impl Node {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
-        let welcomed = matches!(entry.link.stage, Stage::Up);
+        let welcomed = entry.link.is_up();
         session.conversation.gather_acks();
         let mut sent = Vec::new();
         let mut written = 0;
@@ -238,7 +237,7 @@ impl Node {
             return;
         };
         let queue = &mut session.conversation.best_effort;
-        if !matches!(entry.link.stage, Stage::Up) || !queue.has_waiting() {
+        if !entry.link.is_up() || !queue.has_waiting() {
             return;
         }
         let window = BEST_EFFORT_WINDOW;

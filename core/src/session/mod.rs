@@ -264,9 +264,6 @@ pub(crate) struct Closing {
 impl Closing {
     /// How the session's end is reported.
     pub(crate) fn disconnect_reason(&self) -> DisconnectReason {
-        DisconnectReason::Local {
-            code: self.code,
-            reason: self.reason.clone(),
-        }
+        DisconnectReason::local(self.code, self.reason.clone())
     }
 }

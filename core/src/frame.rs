@@ -4,10 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
-
-/// The most bytes that a length prefix has. Three hold 1 MiB; a fourth is accepted so that a
-/// writer that reserves a fixed width needs no shortest form.
-const PREFIX_MAX: u8 = 4;
+use trunkline_proto as wire;
 
 /// What is reserved at first for a frame that has not arrived whole.
 const FIRST_RESERVATION: usize = 4 << 10;
@@ -29,7 +26,7 @@ pub(crate) enum FrameError {
         limit: usize,
     },
     /// The length prefix does not end.
-    #[error("a frame's length takes more than {PREFIX_MAX} bytes")]
+    #[error("a frame's length takes more than {} bytes", wire::PREFIX_MAX)]
     BadLength,
 }
 
@@ -150,7 +147,7 @@ impl FrameReader {
 
     fn read_length(&mut self) -> Result<Option<usize>, FrameError> {
         while let Length::Partial { value, bytes } = self.length {
-            if bytes == PREFIX_MAX {
+            if usize::from(bytes) == wire::PREFIX_MAX {
                 return Err(FrameError::BadLength);
             }
             let Some(byte) = self.chunk.first().copied() else {

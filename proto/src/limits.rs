@@ -27,7 +27,7 @@ pub const LANES_MAX: u8 = 62;
 /// The lane of acks, rejects and small replies.
 pub const LANE_ANSWERS: u8 = 64;
 
-/// The lane of replies above [`BULK_FROM`].
+/// The lane of replies above [`BULK_ABOVE`].
 pub const LANE_BULK_ANSWERS: u8 = 65;
 
 /// The lane of messages that are not kept.
@@ -35,7 +35,7 @@ pub const LANE_BEST_EFFORT: u8 = 66;
 
 /// A request or reply with a body above this many bytes takes the bulk lane of its kind, unless
 /// told otherwise.
-pub const BULK_FROM: usize = 64 << 10;
+pub const BULK_ABOVE: usize = 64 << 10;
 
 /// The longest client id, in bytes of UTF-8.
 pub const NAME_MAX: usize = 128;

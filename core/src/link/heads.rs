@@ -47,13 +47,8 @@ pub(crate) fn without_body(kept: &[u8], marked: &Marked) -> Option<Bytes> {
 
 /// A frame as it stands on a stream, with its length before it.
 pub(crate) fn with_length(frame: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(frame.len() + 4);
-    let mut length = frame.len();
-    while length >= 0x80 {
-        out.extend_from_slice(&[length as u8 | 0x80]);
-        length >>= 7;
-    }
-    out.extend_from_slice(&[length as u8]);
+    let mut out = BytesMut::with_capacity(frame.len() + wire::PREFIX_MAX);
+    wire::encode_frame_len(frame.len(), &mut out);
     out.extend_from_slice(frame);
     out.freeze()
 }

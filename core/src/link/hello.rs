@@ -16,7 +16,7 @@ pub(crate) struct ClientHello {
     /// Above those of all hellos that came to this node before.
     pub(crate) number: u64,
     pub(crate) client: ClientId,
-    pub(crate) fresh: (SessionId, [u8; 16]),
+    pub(crate) fresh: (SessionId, [u8; wire::TOKEN_LEN]),
     pub(crate) resume: Option<Resume>,
     pub(crate) credentials: Bytes,
     pub(crate) limits: PeerLimits,
@@ -27,7 +27,7 @@ pub(crate) struct ClientHello {
 #[derive(Clone, Debug)]
 pub(crate) struct Resume {
     pub(crate) id: SessionId,
-    pub(crate) token: [u8; 16],
+    pub(crate) token: [u8; wire::TOKEN_LEN],
     pub(crate) received: Vec<wire::Receipt>,
     /// Above 0.
     pub(crate) attempt: u64,
@@ -67,14 +67,14 @@ impl ClientHello {
         let client = ClientId::new(&hello.client_id)
             .map_err(|error| (CloseCode::UNDECODABLE, error.to_string()))?;
         let fresh = (
-            SessionId(sixteen(&hello.session_id, "session_id")?),
-            sixteen(&hello.token, "token")?,
+            SessionId(exactly(&hello.session_id, "session_id")?),
+            exactly(&hello.token, "token")?,
         );
         let resume = match hello.resume {
             None => None,
             Some(resume) => Some(Resume {
-                id: SessionId(sixteen(&resume.session_id, "resume.session_id")?),
-                token: sixteen(&resume.token, "resume.token")?,
+                id: SessionId(exactly(&resume.session_id, "resume.session_id")?),
+                token: exactly(&resume.token, "resume.token")?,
                 received: resume.received,
                 attempt: resume.attempt,
             }),
@@ -112,7 +112,7 @@ impl ClientHello {
 #[derive(Clone, Debug)]
 pub(crate) struct ServerWelcome {
     pub(crate) id: SessionId,
-    pub(crate) token: [u8; 16],
+    pub(crate) token: [u8; wire::TOKEN_LEN],
     pub(crate) epoch: u64,
     /// It is the session that the client asked for.
     pub(crate) resumed: bool,
@@ -148,8 +148,8 @@ impl ServerWelcome {
                 ),
             ));
         }
-        let id = SessionId(sixteen(&welcome.session_id, "session_id")?);
-        let token = sixteen(&welcome.token, "token")?;
+        let id = SessionId(exactly(&welcome.session_id, "session_id")?);
+        let token = exactly(&welcome.token, "token")?;
         let violation = |reason| Err((CloseCode::PROTOCOL_VIOLATION, reason));
         let (expected, last) = match (welcome.resumed, asked.in_place) {
             (true, Some(_)) => (asked.id, asked.epoch),
@@ -183,11 +183,11 @@ impl ServerWelcome {
     }
 }
 
-fn sixteen(bytes: &[u8], field: &str) -> Result<[u8; 16], Refused> {
+fn exactly<const LENGTH: usize>(bytes: &[u8], field: &str) -> Result<[u8; LENGTH], Refused> {
     bytes.try_into().map_err(|_| {
         (
             CloseCode::UNDECODABLE,
-            format!("{field} has {} bytes, not 16", bytes.len()),
+            format!("{field} has {} bytes, not {LENGTH}", bytes.len()),
         )
     })
 }

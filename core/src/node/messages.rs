@@ -11,7 +11,7 @@ use crate::id::{DeliveryKey, Lane, PromiseKey, SessionKey, Tag};
 use crate::message::{Message, Outcome};
 use crate::planted::{Bug, planted};
 use crate::promise::Awaits;
-use crate::session::{Answer, BULK_ABOVE};
+use crate::session::Answer;
 use crate::tap::{Body, Call, Letter};
 
 use super::{Node, TimeoutReason};
@@ -95,7 +95,7 @@ impl Node {
         awaits: Option<Awaits>,
         timeout: Option<Duration>,
     ) -> Result<Option<u64>, SendError<Message>> {
-        let bulk = awaits == Some(Awaits::Reply) && message.body.len() > BULK_ABOVE;
+        let bulk = awaits == Some(Awaits::Reply) && message.body.len() > wire::BULK_ABOVE;
         let lane = message
             .lane
             .unwrap_or(if bulk { Lane::BULK } else { Lane::DEFAULT });

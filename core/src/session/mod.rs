@@ -19,6 +19,7 @@ pub(crate) use tokens::{Token, Tokens};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use trunkline_proto as wire;
 
 use crate::cohorts::Place;
 use crate::config::Limits;
@@ -174,7 +175,7 @@ impl Conversation {
             Answer::Reply(tag, body) => (Kind::Reply, tag, body),
             Answer::Reject(status) => (Kind::Reject(status), Tag(0), Bytes::new()),
         };
-        let lane = if body.len() > BULK_ABOVE {
+        let lane = if body.len() > wire::BULK_ABOVE {
             Lane::BULK_ANSWERS
         } else {
             Lane::ANSWERS
@@ -236,9 +237,6 @@ impl Conversation {
         }
     }
 }
-
-/// Requests and replies above this size take a bulk lane, in bytes.
-pub(crate) const BULK_ABOVE: usize = 64 << 10;
 
 /// What the application answers, an ack aside.
 #[derive(Debug)]

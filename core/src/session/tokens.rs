@@ -1,6 +1,7 @@
 //! A session's name and the secrets that resume it.
 
 use subtle::ConstantTimeEq;
+use trunkline_proto as wire;
 use zeroize::Zeroize;
 
 use crate::id::SessionId;
@@ -8,14 +9,14 @@ use crate::planted::{Bug, planted};
 
 /// 128 secret bits.
 #[derive(Clone)]
-pub(crate) struct Token([u8; 16]);
+pub(crate) struct Token([u8; wire::TOKEN_LEN]);
 
 impl Token {
-    pub(crate) fn new(bytes: [u8; 16]) -> Self {
+    pub(crate) fn new(bytes: [u8; wire::TOKEN_LEN]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; 16] {
+    pub(crate) fn bytes(&self) -> &[u8; wire::TOKEN_LEN] {
         &self.0
     }
 

@@ -5,16 +5,86 @@ use std::time::{Duration, Instant};
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::error::{CloseCode, DisconnectReason, from_peer};
+use crate::error::{CloseCode, CommandError, DisconnectReason, from_peer};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::{PeerClose, Stage};
-use crate::session::Closing;
+use crate::tap::Call;
 
 use super::tables::Session;
 use super::welcome::milliseconds;
 use super::{Node, TimeoutReason};
 
+/// A session that is to end once nothing is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Closing {
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+    pub(super) retry_after: Option<Duration>,
+    /// Close is on its way; the peer closes the connection.
+    pub(super) said: bool,
+    /// This node's drain asked for it.
+    pub(super) draining: bool,
+    /// Its application may send as long as it works on what the peer has sent.
+    pub(super) takes_sends: bool,
+}
+
+impl Closing {
+    /// How the session's end is reported.
+    pub(super) fn disconnect_reason(&self) -> DisconnectReason {
+        DisconnectReason::local(self.code, self.reason.clone())
+    }
+}
+
 impl Node {
+    /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`]. A session
+    /// that a drain closes already gets this code and reason, no more time than that, and nothing more to send.
+    pub fn close(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        code: CloseCode,
+        reason: impl Into<String>,
+    ) -> Result<(), CommandError> {
+        let reason = reason.into();
+        let call = || Call::Close {
+            session,
+            code,
+            reason: &reason,
+        };
+        let now = self.enter(now, call);
+        let patience = self.config.timeouts.close;
+        let entry = self
+            .sessions
+            .get_mut(session)
+            .ok_or(CommandError::UnknownSession)?;
+        match &mut entry.closing {
+            None => {
+                let closing = Closing {
+                    code,
+                    reason,
+                    retry_after: None,
+                    said: false,
+                    draining: false,
+                    takes_sends: false,
+                };
+                self.begin_close(now, session, closing, patience);
+                Ok(())
+            }
+            Some(closing) if closing.draining => {
+                closing.takes_sends = false;
+                if !closing.said {
+                    // Only who is told to go elsewhere is told when to come back.
+                    let hint = closing.retry_after;
+                    closing.retry_after = hint.filter(|_| code == CloseCode::GOING_AWAY);
+                    (closing.code, closing.reason) = (code, reason);
+                }
+                self.hurries(now, session, now + patience);
+                Ok(())
+            }
+            Some(_) => Err(CommandError::Closing),
+        }
+    }
+
     /// Begins to close a session: what is under way is finished first, for at most `patience`.
     pub(super) fn begin_close(
         &mut self,

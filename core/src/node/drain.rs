@@ -1,19 +1,22 @@
 //! Leaving: this node's own drain, and what a peer says of its.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::backoff::HINT_MAX;
-use crate::error::CloseCode;
+use crate::error::{CloseCode, CommandError};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::quic::Fault;
+use crate::tap::Call;
+use crate::timers::TimerSlot;
 
-use super::commands::{Refusal, names_a_place};
-use super::welcome::milliseconds;
-use super::{Draining, Event, Node, TimeoutReason};
+use super::closing::Closing;
+use super::welcome::{Refusal, milliseconds};
+use super::{Event, Node, TimeoutReason};
 
 /// How often a peer may say on one link that it leaves: once is enough, and a few corrections are
 /// no harm.
@@ -21,6 +24,43 @@ const DRAINS_MAX: u8 = 16;
 
 /// Longer than this is for ever, for somebody who leaves.
 const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
+
+/// How a node goes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainPlan {
+    /// How long what is in flight may take to finish.
+    pub deadline: Duration,
+    /// When clients are to try again.
+    pub retry_after: Option<Duration>,
+    /// Where clients are to go instead, as `host:port`, of at most 272 bytes. They verify it under the
+    /// name that they were given for this server.
+    pub alternative: Option<String>,
+}
+
+impl DrainPlan {
+    /// Whether clients can follow it.
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
+        match &self.alternative {
+            Some(alternative) if !names_a_place(alternative) => {
+                Err(CommandError::InvalidAlternative)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A drain that has begun.
+pub(super) struct Draining {
+    timer: TimerSlot,
+    deadline: Instant,
+    retry_after: Option<Duration>,
+    alternative: Option<String>,
+    finished: u64,
+    cut_off: u64,
+    /// Links that are told so in place of Welcome, and not closed yet.
+    sent_away: u64,
+    reported: bool,
+}
 
 impl Draining {
     /// What clients are told.
@@ -35,6 +75,67 @@ impl Draining {
 }
 
 impl Node {
+    /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is
+    /// finished, and what is not by the deadline comes back. What comes meanwhile and somebody waits
+    /// for is rejected as [`crate::StatusCode::UNAVAILABLE`]. A session whose deliveries are not all
+    /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. One that is being closed
+    /// already goes on as it was told, by the deadline at the latest. Ends with [`crate::Event::Drained`].
+    pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
+        let call = || Call::Drain {
+            deadline: plan.deadline,
+            retry_after: plan.retry_after,
+            alternative: plan.alternative.as_deref(),
+        };
+        let now = self.enter(now, call);
+        plan.check()?;
+        if self.draining.is_some() {
+            return Err(CommandError::Closing);
+        }
+        let DrainPlan {
+            deadline,
+            retry_after,
+            alternative,
+        } = plan;
+        // The wire carries no longer deadline.
+        let deadline = deadline.min(Duration::from_millis(u64::from(u32::MAX)));
+        let mut timer = TimerSlot::default();
+        self.timers
+            .set(&mut timer, TimeoutReason::Drain, now + deadline);
+        let draining = Draining {
+            timer,
+            deadline: now + deadline,
+            retry_after,
+            alternative,
+            finished: 0,
+            cut_off: 0,
+            // Until all are told below.
+            sent_away: 1,
+            reported: false,
+        };
+        let frame = draining.frame(now);
+        self.draining = Some(draining);
+        for key in self.served_sessions() {
+            if self.hurries(now, key, now + deadline) {
+                continue;
+            }
+            if let Some(link) = self.sessions.get(key).and_then(|s| s.link) {
+                self.send_control(link, frame.clone());
+            }
+            let closing = Closing {
+                code: CloseCode::GOING_AWAY,
+                reason: "the server is going away".into(),
+                retry_after,
+                said: false,
+                draining: true,
+                takes_sends: true,
+            };
+            self.begin_close(now, key, closing, deadline);
+        }
+        self.send_newcomers_away(now);
+        self.one_is_sent_away();
+        Ok(())
+    }
+
     /// The peer says that it leaves.
     pub(super) fn peer_drains(&mut self, key: LinkKey, drain: wire::Drain) -> Result<(), Fault> {
         let wire::Drain {
@@ -175,4 +276,20 @@ impl Node {
             self.events.push(Event::Drained { finished, cut_off });
         }
     }
+}
+
+/// Whether it can be a host and a port, an IPv6 address in brackets.
+fn names_a_place(alternative: &str) -> bool {
+    if let Ok(address) = alternative.parse::<SocketAddr>() {
+        return address.port() != 0 && !address.ip().to_canonical().is_unspecified();
+    }
+    let Some((host, port)) = alternative.rsplit_once(':') else {
+        return false;
+    };
+    let strange = |c: char| c.is_control() || c.is_whitespace() || ":/[]".contains(c);
+    alternative.len() <= wire::ALTERNATIVE_MAX
+        && !host.is_empty()
+        && !host.contains(strange)
+        && port.starts_with(|c: char| c.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port != 0)
 }

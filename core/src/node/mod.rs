@@ -37,7 +37,8 @@ mod welcome;
 
 pub use crate::quic::{Said, ScriptEvent, ScriptStream};
 pub use broadcast::{Audience, Broadcast};
-pub use commands::{Dial, DrainPlan, Refusal};
+pub use commands::Dial;
+pub use drain::DrainPlan;
 pub use events::{AdmissionRequest, Event};
 pub use input::{Datagram, Ecn, Input};
 pub use roles::{Admission, ClientRole, Origin, Roles, ServerRole};
@@ -47,6 +48,7 @@ pub use scripted::ScriptedNode;
 pub use scripted::ScriptedRoles;
 pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
+pub use welcome::Refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ use crate::tap::Call;
 use crate::timers::{TimerSlot, Timers};
 
 use self::by_client::ByClient;
+use self::drain::Draining;
 use self::failures::Failures;
 use self::half_open::HalfOpen;
 use self::queue::EventQueue;
@@ -148,18 +151,6 @@ pub enum TimeoutReason {
 }
 
 type Owner = TimeoutReason;
-
-struct Draining {
-    timer: TimerSlot,
-    deadline: Instant,
-    retry_after: Option<Duration>,
-    alternative: Option<String>,
-    finished: u64,
-    cut_off: u64,
-    /// Links that are told so in place of Welcome, and not closed yet.
-    sent_away: u64,
-    reported: bool,
-}
 
 /// Names what a node draws for itself, sessions' names and tokens and jitter, among all that comes
 /// from its seed.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::dial::Dialing;
 use crate::error::{CloseCode, CommandError, DisconnectReason};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Link;
@@ -37,6 +38,35 @@ impl Node {
         dialing.race.add(dialing.address, address)?;
         self.time_next_address(now, session);
         Ok(())
+    }
+
+    /// Where the next dial of a client session goes. Unless it is one of the server's addresses that
+    /// are known, the others are forgotten.
+    pub fn redirect(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        address: SocketAddr,
+    ) -> Result<(), CommandError> {
+        self.enter(now, || Call::Redirect { session, address });
+        if address.port() == 0 || address.ip().is_unspecified() {
+            return Err(CommandError::UndialableAddress(address));
+        }
+        self.dialing_mut(session)?.aim(address);
+        Ok(())
+    }
+
+    /// How a client session gets its links.
+    pub(super) fn dialing_mut(
+        &mut self,
+        session: SessionKey,
+    ) -> Result<&mut Dialing, CommandError> {
+        let session = self
+            .sessions
+            .get_mut(session)
+            .ok_or(CommandError::UnknownSession)?;
+        let dialing = session.dialing.as_deref_mut();
+        dialing.ok_or(CommandError::NotConfigured("dialled session"))
     }
 
     /// Dials for a client session.

@@ -7,9 +7,10 @@ use crate::id::{ClientId, LinkKey, SessionId};
 use crate::link::hello::Wish;
 use crate::link::{Link, PeerLimits};
 use crate::quic::Carrier;
-use crate::session::{Closing, Conversation, Token, Tokens};
+use crate::session::{Conversation, Token, Tokens};
 use crate::timers::TimerSlot;
 
+use super::closing::Closing;
 use super::half_open::Network;
 use super::room::SessionRoom;
 

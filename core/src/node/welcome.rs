@@ -17,11 +17,19 @@ use crate::session::{Conversation, Token, Tokens};
 use crate::tap::Call;
 use crate::timers::TimerSlot;
 
-use super::commands::Refusal;
 use super::roles::Admission;
 use super::room::SessionRoom;
 use super::tables::Session;
 use super::{AdmissionRequest, Event, Node};
+
+/// Why a client is not let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// A sentence for people.
+    pub reason: String,
+    /// When the client may try again; `None`: it gives up.
+    pub retry_after: Option<Duration>,
+}
 
 impl Node {
     /// The handshake is done: a client says hello, a server waits for it.

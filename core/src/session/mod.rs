@@ -23,7 +23,7 @@ use trunkline_proto as wire;
 
 use crate::cohorts::Place;
 use crate::config::Limits;
-use crate::error::{CloseCode, DisconnectReason, Status};
+use crate::error::Status;
 use crate::id::{Lane, Tag};
 use crate::message::Outcome;
 use crate::outbox::{Entry, Kind};
@@ -243,25 +243,4 @@ impl Conversation {
 pub(crate) enum Answer {
     Reply(Tag, Bytes),
     Reject(Status),
-}
-
-/// A session that is to end once nothing is under way.
-#[derive(Clone, Debug)]
-pub(crate) struct Closing {
-    pub(crate) code: CloseCode,
-    pub(crate) reason: String,
-    pub(crate) retry_after: Option<Duration>,
-    /// Close is on its way; the peer closes the connection.
-    pub(crate) said: bool,
-    /// This node's drain asked for it.
-    pub(crate) draining: bool,
-    /// Its application may send as long as it works on what the peer has sent.
-    pub(crate) takes_sends: bool,
-}
-
-impl Closing {
-    /// How the session's end is reported.
-    pub(crate) fn disconnect_reason(&self) -> DisconnectReason {
-        DisconnectReason::local(self.code, self.reason.clone())
-    }
 }

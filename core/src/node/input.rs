@@ -1,7 +1,7 @@
 //! Inputs: datagrams and timeouts.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -9,7 +9,6 @@ use crate::error::{CloseCode, DisconnectReason};
 use crate::heartbeat::HeartbeatAction;
 use crate::id::{LinkKey, SessionKey};
 use crate::link::{Link, Stage};
-use crate::message::Outcome;
 use crate::planted::{Bug, planted};
 use crate::quic::{Arrived, Carrier, EcnCodepoint, MayBegin, TurnedAway};
 use crate::tap::Call;
@@ -224,25 +223,6 @@ impl Node {
                 TimeoutReason::Drain => self.drain_is_over(now),
                 TimeoutReason::Undrained => {}
             }
-        }
-    }
-
-    /// Promises that were given so much time have come to their end, or some of them have, or they
-    /// have settled meanwhile: the watch is not moved with each that does.
-    fn promise_timeout(&mut self, now: Instant, timeout: Duration) {
-        while let Some((deadline, promise)) = self.promise_deadlines.first(timeout) {
-            if deadline > now {
-                if let Some(watch) = self.promise_deadlines.watch(timeout) {
-                    let owner = TimeoutReason::Promises(timeout);
-                    self.timers.set(watch, owner, deadline);
-                }
-                return;
-            }
-            self.metrics.promises_timed_out += 1;
-            self.tell_cancelled(promise);
-            self.settle(promise.session, promise.number, Outcome::TimedOut);
-            self.mark_session(promise.session);
-            self.room_again(promise.session);
         }
     }
 

@@ -1,198 +1,21 @@
-//! How links and sessions end, and what follows: redial, retention, loss.
+//! What becomes of a session that has no link: redial, retention, loss, its end.
 
-use std::time::{Duration, Instant};
-
-use trunkline_proto as wire;
-use trunkline_proto::control::Frame;
+use std::time::Instant;
 
 use crate::dial::Next;
 use crate::error::{CloseCode, DisconnectReason};
-use crate::id::{LinkKey, PromiseKey, SessionId, SessionKey};
-use crate::link::{PeerClose, Stage};
+use crate::id::{PromiseKey, SessionId, SessionKey};
 use crate::message::{Message, Outcome, UndeliveredReason};
 use crate::outbox::Kind;
 use crate::planted::{Bug, planted};
-use crate::session::{Lanes, Pending, Timed, Token, Tokens};
+use crate::session::{Lanes, Pending, Token, Tokens};
 
-use super::control::CANCELS_WAITING_MAX;
+use super::link_end::LinkEnd;
 use super::{Event, Node, TimeoutReason};
 
-/// How long the closing or draining period (RFC 9000, section 10.2) of a link may be. QUIC would take three
-/// probe timeouts, which are as long as the peer likes: it makes them by acknowledging late, and then
-/// resumes again and again. The price: a peer very far away that has missed why its link was ended is told
-/// again by a stateless reset, without the reason.
-const CLOSING_MAX: Duration = Duration::from_secs(3);
-
-/// The same for a link that nobody was admitted over, whose place others wait for.
-const CLOSING_MAX_HALF_OPEN: Duration = Duration::from_secs(1);
-
-/// What else ended with a link that a client dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LinkEnd {
-    /// Nothing: its session lives.
-    Alone,
-    /// The server has said that it made no session.
-    TurnedAway,
-    /// The server has said Close, which ends the session, whatever its code.
-    WithSession,
-}
-
 impl Node {
-    /// Ends a link from this side.
-    pub(super) fn end_link(
-        &mut self,
-        now: Instant,
-        key: LinkKey,
-        code: CloseCode,
-        text: &str,
-        reason: DisconnectReason,
-    ) {
-        let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
-            return;
-        };
-        entry.carrier.close(now, code, wire::clip_reason(text));
-        self.metrics.closed(code);
-        self.sending.mark(key.0);
-        self.link_is_down(now, key, reason);
-    }
-
-    /// The same for a link whose session goes on, or ends, without it.
-    pub(super) fn disown_and_end(
-        &mut self,
-        now: Instant,
-        key: LinkKey,
-        code: CloseCode,
-        text: &str,
-        reason: DisconnectReason,
-    ) {
-        if let Some(entry) = self.links.get_mut(key) {
-            entry.link.session = None;
-        }
-        self.end_link(now, key, code, text, reason);
-    }
-
-    /// Forgets a link that has been closed for long enough; says whether it did.
-    pub(super) fn forget_in_time(&mut self, now: Instant, key: LinkKey) -> bool {
-        let Some(entry) = self.links.get_mut(key) else {
-            return false;
-        };
-        let over = entry.link.is_closed() && entry.forget_at.is_some_and(|at| at <= now);
-        if over {
-            entry.carrier.abandon(&mut self.endpoint);
-            self.forget_link(key);
-        }
-        over
-    }
-
-    /// Nothing is left to be said or heard on a link.
-    pub(super) fn forget_link(&mut self, key: LinkKey) {
-        let Some(mut entry) = self.links.remove(key) else {
-            return;
-        };
-        self.timers.cancel(&mut entry.timer);
-        if let Some(network) = &entry.half_open {
-            self.half_open.remove(network);
-        }
-        if let Some(slot) = self.by_handle.get_mut(entry.carrier.handle.0)
-            && *slot == Some(key)
-        {
-            *slot = None;
-        }
-        self.metrics.links_closed += 1;
-    }
-
-    /// A newer link has taken the session over.
-    pub(super) fn supersede(&mut self, now: Instant, old: LinkKey) {
-        let code = CloseCode::SUPERSEDED;
-        let text = "a newer link carries this session on";
-        self.disown_and_end(now, old, code, text, DisconnectReason::local(code, text));
-    }
-
-    /// A link is over, for whatever reason; its session lives on or not.
-    pub(super) fn link_is_down(&mut self, now: Instant, key: LinkKey, reason: DisconnectReason) {
-        let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
-            return;
-        };
-        let stage = std::mem::replace(&mut entry.link.stage, Stage::Closed);
-        let peer_close = entry.link.peer_close.as_ref();
-        let end = match peer_close {
-            Some(close) if close.turns_away => LinkEnd::TurnedAway,
-            Some(_) if stage.is_up() => LinkEnd::WithSession,
-            _ => LinkEnd::Alone,
-        };
-        let last_word = peer_close
-            .filter(|_| end == LinkEnd::WithSession)
-            .map(PeerClose::disconnect_reason);
-        let closing_max = if entry.half_open.is_some() {
-            CLOSING_MAX_HALF_OPEN
-        } else {
-            CLOSING_MAX
-        };
-        entry.forget_at = Some(now + closing_max);
-        self.metrics.ended(&reason);
-        // It has said so before, however the connection ended then.
-        let reason = last_word.unwrap_or(reason);
-        let Some(session_key) = entry.link.session.take() else {
-            if let Stage::Refused(CloseCode::GOING_AWAY) = stage {
-                self.one_is_sent_away();
-            }
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return;
-        };
-        if let Some(dialing) = &mut session.dialing {
-            dialing.link_ended(key, &reason);
-        }
-        if session.link != Some(key) {
-            return;
-        }
-        // A server that drains lets nobody in again.
-        let for_good = self.draining.is_some() && session.dialing.is_none();
-        session.link = None;
-        session.connected_since = None;
-        session.receipt_due = false;
-        self.timers.cancel(&mut session.receipt_timer);
-        let dropped = session.conversation.link_lost();
-        self.metrics.best_effort_dropped += dropped;
-        let dropped = std::mem::take(&mut session.dropped) + dropped;
-        if dropped > 0 {
-            self.events.push(Event::Dropped {
-                session: session_key,
-                messages: dropped,
-            });
-        }
-        if let Some(closing) = session
-            .closing
-            .as_ref()
-            .filter(|_| for_good || session.conversation.is_quiet())
-        {
-            let reason = closing.disconnect_reason();
-            self.end_session(now, session_key, reason);
-            return;
-        }
-        if session.dialing.is_some() {
-            if !self.race_goes_on(now, session_key) {
-                self.after_dial(now, session_key, reason, end);
-            }
-        } else if end == LinkEnd::WithSession || said_normal(&reason) {
-            self.end_session(now, session_key, reason);
-        } else {
-            let deadline = now + self.config.timeouts.retention;
-            self.timers.set(
-                &mut session.timer,
-                TimeoutReason::Session(session_key),
-                deadline,
-            );
-            self.events.push(Event::Disconnected {
-                session: session_key,
-                reason,
-                retained: true,
-            });
-        }
-    }
-
-    fn after_dial(
+    /// The last of a client session's links has ended: it is dialled again, or ends.
+    pub(super) fn after_dial(
         &mut self,
         now: Instant,
         key: SessionKey,
@@ -378,87 +201,6 @@ impl Node {
         }
     }
 
-    /// Settles a promise. `false`: it has settled already.
-    pub(super) fn settle(
-        &mut self,
-        session_key: SessionKey,
-        number: u64,
-        outcome: Outcome,
-    ) -> bool {
-        let session = self.sessions.get_mut(session_key);
-        let Some(promise) = session.and_then(|s| s.conversation.settle(number)) else {
-            return false;
-        };
-        let key = PromiseKey {
-            session: session_key,
-            number,
-        };
-        self.report_settled(key, promise, outcome);
-        true
-    }
-
-    /// There is room for another promise then: callers look who waits for it, after all that settle at once.
-    /// Inlined, so that the event is made in its place.
-    #[inline(always)]
-    pub(super) fn report_settled(&mut self, promise: PromiseKey, entry: Timed, outcome: Outcome) {
-        if let Some(place) = &entry.timer {
-            let timers = &mut self.timers;
-            self.promise_deadlines
-                .cancel(place, |watch| timers.cancel(watch));
-        }
-        self.promises -= 1;
-        let after = self.age.saturating_sub(entry.made);
-        if matches!(outcome, Outcome::Acked | Outcome::Replied { .. }) {
-            self.metrics.latency.record(after);
-        }
-        if planted(Bug::SettleTwice) && matches!(outcome, Outcome::TimedOut) {
-            self.events.push(Event::Settled {
-                promise,
-                outcome: outcome.clone(),
-                after,
-            });
-        }
-        self.events.push(Event::Settled {
-            promise,
-            outcome,
-            after,
-        });
-    }
-
-    /// The peer need not answer any more.
-    pub(super) fn tell_cancelled(&mut self, promise: PromiseKey) {
-        let Some(session) = self.sessions.get_mut(promise.session) else {
-            return;
-        };
-        let conversation = &mut session.conversation;
-        let pending = conversation.promises.get(promise.number);
-        let written = pending.is_some_and(|pending| pending.seq.is_some());
-        if !written || planted(Bug::ForgetCancel) {
-            return;
-        }
-        let up = |link: &LinkKey| {
-            let entry = self.links.get(*link);
-            entry.is_some_and(|entry| entry.link.is_up())
-        };
-        let waiting = |link: &LinkKey| {
-            let entry = self.links.get(*link);
-            entry.map_or(0, |entry| entry.carrier.control_backlog())
-        };
-        match session.link.filter(up) {
-            // It is a hint, and others are worth more.
-            Some(link) if waiting(&link) >= CANCELS_WAITING_MAX => {}
-            Some(link) => {
-                conversation.cancels.told(promise.number);
-                self.send_cancel(link, promise.number);
-            }
-            None => conversation.cancels.later(promise.number),
-        }
-    }
-
-    pub(super) fn send_cancel(&mut self, link: LinkKey, promise: u64) {
-        self.send_control(link, Frame::Cancel(wire::Cancel { promise }));
-    }
-
     pub(super) fn session_timeout(&mut self, now: Instant, key: SessionKey) {
         let Some(session) = self.sessions.get(key) else {
             return;
@@ -478,12 +220,6 @@ impl Node {
         self.metrics.sessions_lost += 1;
         self.end_session(now, key, reason);
     }
-}
-
-/// Whether the peer's application has closed the session, in one step.
-fn said_normal(reason: &DisconnectReason) -> bool {
-    let normal = CloseCode::NORMAL;
-    matches!(reason, DisconnectReason::Peer { code, .. } if *code == normal)
 }
 
 /// Whether a server that ends a link so has made no session of a first hello on it.

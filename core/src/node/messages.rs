@@ -72,29 +72,15 @@ impl Node {
         self.promised(now, to, message, Awaits::Reply, timeout)
     }
 
-    fn promised(
-        &mut self,
-        now: Instant,
-        session: SessionKey,
-        message: Message,
-        awaits: Awaits,
-        timeout: Option<Duration>,
-    ) -> Result<PromiseKey, SendError<Message>> {
-        match self.enqueue(now, session, message, Some(awaits), timeout)? {
-            Some(number) => Ok(PromiseKey { session, number }),
-            // A promise was asked for, so there is one.
-            None => Ok(PromiseKey { session, number: 0 }),
-        }
-    }
-
-    fn enqueue(
+    /// Queues a message. Returns the number of its promise; 0: there is none.
+    pub(super) fn enqueue(
         &mut self,
         now: Instant,
         to: SessionKey,
         message: Message,
         awaits: Option<Awaits>,
         timeout: Option<Duration>,
-    ) -> Result<Option<u64>, SendError<Message>> {
+    ) -> Result<u64, SendError<Message>> {
         let bulk = awaits == Some(Awaits::Reply) && message.body.len() > wire::BULK_ABOVE;
         let lane = message
             .lane
@@ -112,7 +98,8 @@ impl Node {
             .then(|| now.checked_add(lasts))
             .flatten();
         let Some(session) = self.sessions.get_mut(to) else {
-            return Ok(None);
+            let error = CommandError::UnknownSession;
+            return Err(SendError { message, error });
         };
         let Message { tag, body, .. } = message;
         let number = session
@@ -143,7 +130,7 @@ impl Node {
         if let Some(link) = session.link {
             self.mark(link);
         }
-        Ok(number)
+        Ok(number.unwrap_or(0))
     }
 
     fn may_enqueue(
@@ -210,19 +197,6 @@ impl Node {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Settles a promise as [`Outcome::Cancelled`], and tells the peer to stop.
-    pub fn cancel(&mut self, now: Instant, promise: PromiseKey) -> Result<(), CommandError> {
-        self.enter(now, || Call::Cancel { promise });
-        self.tell_cancelled(promise);
-        if !self.settle(promise.session, promise.number, Outcome::Cancelled) {
-            return Err(CommandError::UnknownPromise);
-        }
-        self.metrics.promises_cancelled += 1;
-        self.mark_session(promise.session);
-        self.room_again(promise.session);
         Ok(())
     }
 

@@ -14,8 +14,9 @@ use crate::quic::Fault;
 use crate::tap::Call;
 use crate::timers::TimerSlot;
 
+use super::admission::Refusal;
 use super::closing::Closing;
-use super::welcome::{Refusal, milliseconds};
+use super::welcome::milliseconds;
 use super::{Event, Node, TimeoutReason};
 
 /// How often a peer may say on one link that it leaves: once is enough, and a few corrections are

@@ -1,6 +1,7 @@
 //! The node: the whole machine of one process. It applies what the machines below decide, and is
 //! the public face.
 
+mod admission;
 mod broadcast;
 mod by_client;
 mod closing;
@@ -38,6 +39,7 @@ mod wall;
 mod welcome;
 
 pub use crate::quic::{Said, ScriptEvent, ScriptStream};
+pub use admission::Refusal;
 pub use broadcast::{Audience, Broadcast};
 pub use commands::Dial;
 pub use drain::DrainPlan;
@@ -50,7 +52,6 @@ pub use scripted::ScriptedNode;
 pub use scripted::ScriptedRoles;
 pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
-pub use welcome::Refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

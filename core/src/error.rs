@@ -276,6 +276,22 @@ impl fmt::Display for DisconnectReason {
 
 impl std::error::Error for DisconnectReason {}
 
+/// What a peer did that a link does not survive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: String,
+}
+
+impl Fault {
+    pub(crate) fn new(code: CloseCode, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use trunkline_proto as wire;
 
 use super::PeerLimits;
-use crate::error::{CloseCode, from_peer};
+use crate::error::{CloseCode, Fault, from_peer};
 use crate::id::{ClientId, SessionId};
 use crate::steering::NAMING;
 
@@ -48,14 +48,11 @@ impl Wish {
     }
 }
 
-/// What is wrong with a hello or a welcome.
-pub(crate) type Refused = (CloseCode, String);
-
 impl ClientHello {
     /// Checks everything that can be checked without knowing any session.
-    pub(crate) fn check(hello: wire::Hello, number: u64) -> Result<Self, Refused> {
+    pub(crate) fn check(hello: wire::Hello, number: u64) -> Result<Self, Fault> {
         if hello.version != wire::VERSION {
-            return Err((
+            return Err(Fault::new(
                 CloseCode::VERSION_MISMATCH,
                 format!(
                     "this server speaks version {}, not {}",
@@ -65,7 +62,7 @@ impl ClientHello {
             ));
         }
         let client = ClientId::new(&hello.client_id)
-            .map_err(|error| (CloseCode::UNDECODABLE, error.to_string()))?;
+            .map_err(|error| Fault::new(CloseCode::UNDECODABLE, error.to_string()))?;
         let fresh = (
             SessionId(exactly(&hello.session_id, "session_id")?),
             exactly(&hello.token, "token")?,
@@ -80,8 +77,8 @@ impl ClientHello {
             }),
         };
         if resume.as_ref().is_some_and(|resume| resume.attempt == 0) {
-            let reason = "resume.attempt is 0: attempts are counted from 1".to_owned();
-            return Err((CloseCode::UNDECODABLE, reason));
+            let reason = "resume.attempt is 0: attempts are counted from 1";
+            return Err(Fault::new(CloseCode::UNDECODABLE, reason));
         }
         Ok(Self {
             number,
@@ -137,9 +134,9 @@ pub(crate) struct Asked {
 
 impl ServerWelcome {
     /// Checks that the welcome is one, and fits the hello.
-    pub(crate) fn check(welcome: wire::Welcome, asked: &Asked) -> Result<Self, Refused> {
+    pub(crate) fn check(welcome: wire::Welcome, asked: &Asked) -> Result<Self, Fault> {
         if welcome.version != wire::VERSION {
-            return Err((
+            return Err(Fault::new(
                 CloseCode::VERSION_MISMATCH,
                 format!(
                     "this client speaks version {}, not {}",
@@ -150,7 +147,7 @@ impl ServerWelcome {
         }
         let id = SessionId(exactly(&welcome.session_id, "session_id")?);
         let token = exactly(&welcome.token, "token")?;
-        let violation = |reason| Err((CloseCode::PROTOCOL_VIOLATION, reason));
+        let violation = |reason: String| Err(Fault::new(CloseCode::PROTOCOL_VIOLATION, reason));
         let (expected, last) = match (welcome.resumed, asked.in_place) {
             (true, Some(_)) => (asked.id, asked.epoch),
             (false, Some(in_place)) => (in_place, 0),
@@ -183,9 +180,9 @@ impl ServerWelcome {
     }
 }
 
-fn exactly<const LENGTH: usize>(bytes: &[u8], field: &str) -> Result<[u8; LENGTH], Refused> {
+fn exactly<const LENGTH: usize>(bytes: &[u8], field: &str) -> Result<[u8; LENGTH], Fault> {
     bytes.try_into().map_err(|_| {
-        (
+        Fault::new(
             CloseCode::UNDECODABLE,
             format!("{field} has {} bytes, not {LENGTH}", bytes.len()),
         )
@@ -212,7 +209,7 @@ mod tests {
         let code = |change: fn(&mut wire::Hello)| {
             let mut hello = hello();
             change(&mut hello);
-            ClientHello::check(hello, 1).unwrap_err().0
+            ClientHello::check(hello, 1).unwrap_err().code
         };
         assert_eq!(code(|h| h.version = 2), CloseCode::VERSION_MISMATCH);
         assert_eq!(code(|h| h.client_id.clear()), CloseCode::UNDECODABLE);
@@ -253,7 +250,8 @@ mod tests {
             in_place: Some(SessionId([2; 16])),
             ..first
         };
-        let code = |welcome, asked: &Asked| ServerWelcome::check(welcome, asked).err().map(|e| e.0);
+        let code =
+            |welcome, asked: &Asked| ServerWelcome::check(welcome, asked).err().map(|e| e.code);
         let violation = Some(CloseCode::PROTOCOL_VIOLATION);
         for (welcome, asked, expected) in [
             (welcome(1, 1, false), first, None),

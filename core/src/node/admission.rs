@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::error::{CloseCode, CommandError};
+use crate::error::{CloseCode, CommandError, Fault};
 use crate::heartbeat::Heartbeat;
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::hello::{ClientHello, Resume};
-use crate::quic::{Fault, certificate_names_client};
+use crate::quic::certificate_names_client;
 use crate::session::{Token, Tokens};
 use crate::tap::Call;
 
@@ -36,8 +36,7 @@ impl Node {
         hello: wire::Hello,
     ) -> Result<(), Fault> {
         self.hellos += 1;
-        let hello = ClientHello::check(hello, self.hellos)
-            .map_err(|(code, reason)| Fault::new(code, reason))?;
+        let hello = ClientHello::check(hello, self.hellos)?;
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };

@@ -7,10 +7,9 @@ use prost::Message as _;
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::error::CloseCode;
+use crate::error::{CloseCode, Fault};
 use crate::id::{DeliveryKey, LinkKey};
 use crate::link::Stage;
-use crate::quic::Fault;
 
 use super::{Event, Node};
 

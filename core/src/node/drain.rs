@@ -7,10 +7,9 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::backoff::HINT_MAX;
-use crate::error::{CloseCode, CommandError};
+use crate::error::{CloseCode, CommandError, Fault};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Stage;
-use crate::quic::Fault;
 use crate::tap::Call;
 use crate::timers::TimerSlot;
 

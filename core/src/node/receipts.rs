@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
-use crate::error::CloseCode;
+use crate::error::{CloseCode, Fault};
 use crate::id::{Lane, LinkKey, SessionKey};
 use crate::moments::Moments;
-use crate::quic::Fault;
 use crate::session::{Conversation, is_answers};
 
 use super::receive::known_lane;

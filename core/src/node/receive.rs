@@ -7,13 +7,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use trunkline_proto as wire;
 
-use crate::error::{CloseCode, DisconnectReason, Status, StatusCode, from_peer};
+use crate::error::{CloseCode, DisconnectReason, Fault, Status, StatusCode, from_peer};
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
-use crate::quic::{CarrierEvent, Fault, peer_streams};
+use crate::quic::{CarrierEvent, peer_streams};
 use crate::session::{Answer, Conversation, Owed, Stray, is_answers};
 
 use super::{Event, Node};
@@ -86,7 +86,7 @@ impl Node {
         let Some(entry) = self.links.get(key) else {
             return Ok(());
         };
-        let ended = fault.code == CloseCode::PROTOCOL_VIOLATION;
+        let ended = fault.ends_stream();
         if ended && let Stage::Refused(code) = entry.link.stage {
             return Err(Fault::new(code, "the client was turned away"));
         }

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use crate::config::SessionsFull;
-use crate::error::CloseCode;
+use crate::error::{CloseCode, Fault};
 use crate::id::SessionKey;
 use crate::link::hello::ClientHello;
-use crate::quic::Fault;
 
 use super::Node;
 

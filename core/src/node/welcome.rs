@@ -6,12 +6,12 @@ use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
 use crate::config::HEARTBEAT_RANGE;
+use crate::error::Fault;
 use crate::heartbeat::Heartbeat;
 use crate::id::{ClientId, LinkKey, SessionId, SessionKey};
 use crate::link::hello::{Asked, ServerWelcome};
 use crate::link::{PeerLimits, Stage};
 use crate::planted::{Bug, planted};
-use crate::quic::Fault;
 use crate::session::{Conversation, Token, Tokens};
 use crate::timers::TimerSlot;
 
@@ -133,8 +133,7 @@ impl Node {
                 .filter(|_| resuming),
         };
         // Nothing is lost or changed by a welcome that does not fit.
-        let welcome = ServerWelcome::check(welcome, &asked)
-            .map_err(|(code, reason)| Fault::new(code, reason))?;
+        let welcome = ServerWelcome::check(welcome, &asked)?;
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };

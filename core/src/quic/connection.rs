@@ -18,8 +18,8 @@ use super::endpoint::Endpoint;
 use super::reasons;
 use super::script::Script;
 use super::sign_of_life::SignOfLife;
-use super::streams::{Fault, stream_ended};
-use crate::error::{CloseCode, DisconnectReason};
+use super::streams::stream_ended;
+use crate::error::{CloseCode, DisconnectReason, Fault};
 
 /// How much is taken out of QUIC at a time, in bytes.
 const CHUNK: usize = 64 << 10;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::streams::Fault;
+use crate::error::Fault;
 use crate::id::LinkKey;
 use crate::tap::LinkNote;
 

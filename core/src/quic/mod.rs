@@ -32,5 +32,4 @@ pub use seeded::tls::{Identity, Roots};
 pub(crate) use seeded::{
     ClientCertificates, SignatureLog, SignatureTap, certificate_names_client, digest_of_signed,
 };
-pub(crate) use streams::Fault;
 pub(crate) use transport::peer_streams;

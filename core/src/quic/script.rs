@@ -10,8 +10,8 @@ use quinn_proto::{Dir, Side, StreamId, Transmit};
 use rustls_pki_types::CertificateDer;
 
 use super::connection::{ConnectionEvent, Taken};
-use super::streams::{Fault, stream_ended};
-use crate::error::{CloseCode, DisconnectReason};
+use super::streams::stream_ended;
+use crate::error::{CloseCode, DisconnectReason, Fault};
 use crate::id::LinkKey;
 use crate::link::heads::with_length;
 use crate::tap::{LinkNote, Marked, PEER_STREAMS_MAX};

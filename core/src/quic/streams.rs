@@ -5,25 +5,9 @@ use bytes::Bytes;
 use quinn_proto::StreamId;
 
 use super::connection::{Connection, Taken};
-use crate::error::CloseCode;
+use crate::error::{CloseCode, Fault};
 use crate::frame::{FrameError, FrameReader};
 use crate::id::Lane;
-
-/// What a peer did that a link does not survive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) code: CloseCode,
-    pub(crate) reason: String,
-}
-
-impl Fault {
-    pub(crate) fn new(code: CloseCode, reason: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
-        }
-    }
-}
 
 /// Bytes on their way into a stream that takes only so many at a time.
 #[derive(Debug)]
@@ -131,6 +115,13 @@ pub(crate) fn stream_ended(how: &str) -> Fault {
         CloseCode::PROTOCOL_VIOLATION,
         format!("a stream was {how}: streams stay open as long as their link"),
     )
+}
+
+impl Fault {
+    /// Whether it is that a stream has ended: none of a stream's other faults has that code.
+    pub(crate) fn ends_stream(&self) -> bool {
+        self.code == CloseCode::PROTOCOL_VIOLATION
+    }
 }
 
 fn frame_fault(error: &FrameError) -> Fault {

@@ -1,12 +1,12 @@
-//! Who has work, each once, in the order in which the work came up.
+//! Which links have work, each once, in the order in which the work came up.
 
-use crate::id::Key;
+use crate::id::{Key, LinkKey};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// A fair queue of the keys of one arena: first in, first out, each at most once. All operations
-/// take constant time.
+/// A fair queue of links: first in, first out, each at most once. All operations on one take constant
+/// time.
 ///
 /// Only live keys are to be marked: one slot holds one key, and a newer key of a slot throws an
 /// older one out. Memory is proportional to the highest slot that was ever marked.
@@ -45,17 +45,17 @@ impl DirtyQueue {
     }
 
     /// Puts a key at the end of the queue; `false` if it waits already, and keeps its place.
-    pub(crate) fn mark(&mut self, key: Key) -> bool {
-        let is_new = !self.contains(key);
+    pub(crate) fn mark(&mut self, link: LinkKey) -> bool {
+        let is_new = !self.contains(link);
         if is_new {
-            self.append(key);
+            self.append(link);
         }
         is_new
     }
 
     /// Apart, so that a key that waits already, as most do, costs no call.
     #[inline(never)]
-    fn append(&mut self, key: Key) {
+    fn append(&mut self, LinkKey(key): LinkKey) {
         let slot = key.slot as usize;
         if slot >= self.nodes.len() {
             self.nodes.resize(slot + 1, IDLE);
@@ -76,8 +76,8 @@ impl DirtyQueue {
         self.len += 1;
     }
 
-    /// Takes the key that has waited longest.
-    pub(crate) fn pop(&mut self) -> Option<Key> {
+    /// Takes the link that has waited longest.
+    pub(crate) fn pop(&mut self) -> Option<LinkKey> {
         let slot = self.head;
         let node = self.nodes.get(slot as usize)?;
         let key = Key {
@@ -85,15 +85,25 @@ impl DirtyQueue {
             generation: node.generation,
         };
         self.unlink(slot);
-        Some(key)
+        Some(LinkKey(key))
     }
 
-    fn contains(&self, key: Key) -> bool {
+    /// Puts all that wait here at the end of another queue, but for those that do not live any more: a link may
+    /// have gone while it waited, and another have its slot.
+    pub(crate) fn move_to(&mut self, other: &mut Self, lives: impl Fn(LinkKey) -> bool) {
+        while let Some(link) = self.pop() {
+            if lives(link) {
+                other.mark(link);
+            }
+        }
+    }
+
+    fn contains(&self, LinkKey(key): LinkKey) -> bool {
         let node = self.nodes.get(key.slot as usize);
         node.is_some_and(|node| node.queued && node.generation == key.generation)
     }
 
-    /// How many keys wait.
+    /// How many links wait.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -139,8 +149,8 @@ mod tests {
 
     use super::*;
 
-    fn key(slot: u32, generation: u32) -> Key {
-        Key { slot, generation }
+    fn key(slot: u32, generation: u32) -> LinkKey {
+        LinkKey(Key { slot, generation })
     }
 
     #[test]
@@ -184,9 +194,24 @@ mod tests {
         assert_eq!(queue.pop(), None);
     }
 
+    #[test]
+    fn who_lives_waits_on_in_another_queue() {
+        let (mut queue, mut other) = (DirtyQueue::new(), DirtyQueue::new());
+        for slot in [5, 1, 3] {
+            queue.mark(key(slot, 0));
+        }
+        other.mark(key(3, 0));
+        queue.move_to(&mut other, |link| link != key(5, 0));
+        assert!(queue.is_empty());
+        assert_eq!(
+            (other.pop(), other.pop(), other.pop()),
+            (Some(key(3, 0)), Some(key(1, 0)), None)
+        );
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
-        Mark(Key),
+        Mark(LinkKey),
         Pop,
     }
 
@@ -209,7 +234,7 @@ mod tests {
                         let fresh = !model.contains(&key);
                         prop_assert_eq!(queue.mark(key), fresh);
                         if fresh {
-                            model.retain(|other: &Key| other.slot != key.slot);
+                            model.retain(|other: &LinkKey| other.0.slot != key.0.slot);
                             model.push_back(key);
                         }
                     }

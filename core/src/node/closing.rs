@@ -253,7 +253,7 @@ impl Node {
             None => (close.code, close.disconnect_reason()),
         };
         entry.carrier.close(now, code, "");
-        self.sending.mark(key.0);
+        self.sending.mark(key);
         let serves = session.is_some_and(|session| session.dialing.is_none());
         let (true, Some(session_key)) = (serves, session_key) else {
             self.link_is_down(now, key, reason);

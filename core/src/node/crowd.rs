@@ -1,7 +1,7 @@
 //! Answers that peers do not take. What makes more of them is not read then: of one session that has too many
 //! ([`crate::Limits::outbox_bytes`]), and, once all together have too many, of those that have more than their share.
 
-use super::{LinkKey, Node};
+use super::Node;
 
 /// A share is at least as much, in bytes.
 const SHARE_MIN: usize = 64 << 10;
@@ -23,11 +23,7 @@ impl Node {
         if self.crowded_out.is_empty() || self.room.answer_bytes > few {
             return;
         }
-        while let Some(link) = self.crowded_out.pop() {
-            // A link may have gone while it waited, and another have its slot.
-            if self.links.get(LinkKey(link)).is_some() {
-                self.dirty.mark(link);
-            }
-        }
+        let lives = |link| self.links.get(link).is_some();
+        self.crowded_out.move_to(&mut self.dirty, lives);
     }
 }

@@ -199,11 +199,11 @@ impl Node {
                 break;
             };
             self.metrics.links_visited += 1;
-            self.visit(LinkKey(key));
+            self.visit(key);
             // Its timer was set before this, if at all.
-            let entry = self.links.get_mut(LinkKey(key));
+            let entry = self.links.get_mut(key);
             if entry.is_some_and(|entry| entry.is_due(now)) {
-                self.link_timeout(now, LinkKey(key));
+                self.link_timeout(now, key);
             }
         }
         while let Some(owner) = self.timers.pop_due(now) {

@@ -45,7 +45,7 @@ impl Node {
         };
         entry.carrier.close(now, code, wire::clip_reason(text));
         self.metrics.closed(code);
-        self.sending.mark(key.0);
+        self.sending.mark(key);
         self.link_is_down(now, key, reason);
     }
 

@@ -305,12 +305,8 @@ impl Node {
         loop {
             if self.events.release() {
                 if self.events.has_room() {
-                    while let Some(link) = self.starved.pop() {
-                        // A link may have gone while it waited, and another have its slot.
-                        if self.links.get(LinkKey(link)).is_some() {
-                            self.dirty.mark(link);
-                        }
-                    }
+                    let lives = |link| self.links.get(link).is_some();
+                    self.starved.move_to(&mut self.dirty, lives);
                 }
                 return self.events.pop();
             }
@@ -356,12 +352,12 @@ impl Node {
             return false;
         };
         self.metrics.links_visited += 1;
-        self.visit(LinkKey(key));
+        self.visit(key);
         true
     }
 
     fn mark(&mut self, link: LinkKey) {
-        self.dirty.mark(link.0);
+        self.dirty.mark(link);
     }
 
     fn mark_session(&mut self, session: SessionKey) {

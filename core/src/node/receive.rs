@@ -50,7 +50,7 @@ impl Node {
         if let Err(fault) = self.check_control_backlog(key) {
             self.link_fault(now, key, &fault);
         }
-        self.sending.mark(key.0);
+        self.sending.mark(key);
         self.watch(key);
     }
 
@@ -143,7 +143,7 @@ impl Node {
                 break;
             }
             if !self.events.has_room() {
-                self.starved.mark(key.0);
+                self.starved.mark(key);
                 break;
             }
             let crowd_at = self.answers_crowd_at();
@@ -177,7 +177,7 @@ impl Node {
                 Ok(Some(read)) => read,
                 Ok(None) => {
                     if crowded {
-                        self.crowded_out.mark(key.0);
+                        self.crowded_out.mark(key);
                     }
                     break;
                 }

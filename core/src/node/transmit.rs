@@ -85,21 +85,21 @@ impl Node {
             // Links that have more to say are visited first, so that it goes into one packet.
             while self.work_once() {}
             self.alike.forget();
-            let key = LinkKey(self.sending.pop()?);
+            let key = self.sending.pop()?;
             let Some(entry) = self.links.get_mut(key) else {
                 continue;
             };
             let start = buffer.len();
             if start == 0 {
                 if let Some(transmit) = entry.carrier.poll_transmit(now, max_segments, buffer) {
-                    self.sending.mark(key.0);
+                    self.sending.mark(key);
                     return Some(self.sent(transmit));
                 }
             } else {
                 let mut own = Vec::new();
                 if let Some(transmit) = entry.carrier.poll_transmit(now, max_segments, &mut own) {
                     buffer.extend_from_slice(&own);
-                    self.sending.mark(key.0);
+                    self.sending.mark(key);
                     return Some(self.sent(transmit));
                 }
             }
@@ -268,7 +268,7 @@ impl Node {
         encode_frame(&wire::Control { frame: Some(frame) }, &mut out);
         entry.carrier.write_control(out.freeze());
         self.metrics.frames_out += 1;
-        self.sending.mark(key.0);
+        self.sending.mark(key);
     }
 
     /// Sends a heartbeat; what the peer acknowledges next says that it lives.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::backoff::Backoff;
 use crate::config::Redial;
 use crate::error::{CloseCode, DisconnectReason};
-use crate::id::LinkKey;
+use crate::id::{LinkKey, SessionId};
 use crate::steering::NAMING;
 
 /// How a client session gets its links.
@@ -28,6 +28,8 @@ pub(crate) struct Dialing {
     pub(crate) backoff: Backoff,
     /// How many hellos were written for the present session: if any, the server may know it.
     pub(crate) hellos: u64,
+    /// The session that was offered with the last of them in case the one that it asks for is lost.
+    pub(crate) offered: Option<SessionId>,
     /// What the destination id of the next connection is to begin with, so that it reaches whoever
     /// may know the session; `None`: any will do.
     pub(crate) route: Option<[u8; NAMING]>,
@@ -62,6 +64,7 @@ impl Dialing {
             agent,
             backoff: Backoff::new(redial),
             hellos: 0,
+            offered: None,
             route: None,
             welcomed: false,
         }

@@ -16,7 +16,8 @@ pub(crate) struct ClientHello {
     /// Above those of all hellos that came to this node before.
     pub(crate) number: u64,
     pub(crate) client: ClientId,
-    pub(crate) fresh: (SessionId, [u8; wire::TOKEN_LEN]),
+    /// The session to make, with its token, if no earlier one is asked for or that is lost.
+    pub(crate) offered: (SessionId, [u8; wire::TOKEN_LEN]),
     pub(crate) resume: Option<Resume>,
     pub(crate) credentials: Bytes,
     pub(crate) limits: PeerLimits,
@@ -63,7 +64,7 @@ impl ClientHello {
         }
         let client = ClientId::new(&hello.client_id)
             .map_err(|error| Fault::new(CloseCode::UNDECODABLE, error.to_string()))?;
-        let fresh = (
+        let offered = (
             SessionId(exactly(&hello.session_id, "session_id")?),
             exactly(&hello.token, "token")?,
         );
@@ -83,7 +84,7 @@ impl ClientHello {
         Ok(Self {
             number,
             client,
-            fresh,
+            offered,
             resume,
             credentials: hello.credentials,
             limits: hello.limits.into(),
@@ -98,7 +99,7 @@ impl ClientHello {
                 attempt: resume.attempt,
             },
             None => Wish {
-                session: self.fresh.0,
+                session: self.offered.0,
                 attempt: 0,
             },
         }
@@ -129,7 +130,7 @@ pub(crate) struct Asked {
     /// The epoch of the last welcome; 0 if none came.
     pub(crate) epoch: u64,
     /// When it asks for a session of before: the one to make in its place if that is lost.
-    pub(crate) in_place: Option<SessionId>,
+    pub(crate) offered: Option<SessionId>,
 }
 
 impl ServerWelcome {
@@ -148,9 +149,9 @@ impl ServerWelcome {
         let id = SessionId(exactly(&welcome.session_id, "session_id")?);
         let token = exactly(&welcome.token, "token")?;
         let violation = |reason: String| Err(Fault::new(CloseCode::PROTOCOL_VIOLATION, reason));
-        let (expected, last) = match (welcome.resumed, asked.in_place) {
+        let (expected, last) = match (welcome.resumed, asked.offered) {
             (true, Some(_)) => (asked.id, asked.epoch),
-            (false, Some(in_place)) => (in_place, 0),
+            (false, Some(offered)) => (offered, 0),
             (false, None) => (asked.id, 0),
             (true, None) => {
                 return violation("Welcome resumes a session, and Hello asked for none".into());
@@ -243,11 +244,11 @@ mod tests {
         let first = Asked {
             id: SessionId([1; 16]),
             epoch: 0,
-            in_place: None,
+            offered: None,
         };
         let again = Asked {
             epoch: 4,
-            in_place: Some(SessionId([2; 16])),
+            offered: Some(SessionId([2; 16])),
             ..first
         };
         let code =

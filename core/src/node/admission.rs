@@ -267,7 +267,7 @@ impl Node {
         now: Instant,
         hello: &ClientHello,
     ) -> Result<SessionKey, Fault> {
-        let (id, token) = hello.fresh;
+        let (id, token) = hello.offered;
         if self.by_id.contains_key(&id) {
             return Err(Fault::new(
                 CloseCode::WRONG_TOKEN,

@@ -241,7 +241,7 @@ impl Node {
             return;
         }
         let own = session
-            .filter(|session| session.dialing.is_none())
+            .filter(|session| !session.is_dialled())
             .and_then(|session| session.closing.as_ref())
             .filter(|closing| closing.said);
         let (code, reason) = match own {
@@ -254,7 +254,7 @@ impl Node {
         };
         entry.carrier.close(now, code, "");
         self.sending.mark(key);
-        let serves = session.is_some_and(|session| session.dialing.is_none());
+        let serves = session.is_some_and(|session| !session.is_dialled());
         let (true, Some(session_key)) = (serves, session_key) else {
             self.link_is_down(now, key, reason);
             return;

@@ -101,7 +101,7 @@ impl Node {
         };
         self.enter(now, call);
         let entry = self.sessions.get(session);
-        if entry.ok_or(CommandError::UnknownSession)?.dialing.is_some() {
+        if entry.ok_or(CommandError::UnknownSession)?.is_dialled() {
             return Err(CommandError::NotOfAClient);
         }
         match self.groups.join(session, group) {

@@ -32,7 +32,7 @@ impl Node {
         // Whoever turns a first hello away has made no session for it, unless it has said something in its lanes;
         // of one that asks for a session again, the first may have.
         let first = session.tokens.epoch == 0
-            && session.next.is_none()
+            && dialing.offered.is_none()
             && !session.conversation.lanes.has_received();
         if end == LinkEnd::TurnedAway || first && turns_first_away(&reason) {
             dialing.hellos = 0;
@@ -80,9 +80,9 @@ impl Node {
         let tokens = self.new_tokens();
         if let Some(session) = self.sessions.get_mut(key) {
             session.tokens = tokens;
-            session.next = None;
             if let Some(dialing) = session.dialing.as_mut() {
                 dialing.hellos = 0;
+                dialing.offered = None;
             }
         }
     }
@@ -121,7 +121,7 @@ impl Node {
         }
         self.groups.leave_all(key);
         self.room.forget(key, &session.room);
-        if session.dialing.is_none() && !planted(Bug::LeakSessionSlot) {
+        if !session.is_dialled() && !planted(Bug::LeakSessionSlot) {
             self.by_id.remove(&session.tokens.id);
             self.sessions_of.remove(&session.client, key);
         }
@@ -159,7 +159,7 @@ impl Node {
             session: key,
             reason,
         });
-        if session.dialing.is_none() {
+        if !session.is_dialled() {
             self.one_has_left(finished);
         }
     }
@@ -205,11 +205,11 @@ impl Node {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        if session.dialing.is_some() && session.link.is_some() {
+        if session.is_dialled() && session.link.is_some() {
             self.dial_next_address(now, key);
             return;
         }
-        if session.dialing.is_some() {
+        if session.is_dialled() {
             if let Err(error) = self.dial(now, key) {
                 self.end_session(now, key, DisconnectReason::Transport(error.to_string()));
             }

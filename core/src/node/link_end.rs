@@ -141,7 +141,7 @@ impl Node {
             return;
         }
         // A server that drains lets nobody in again.
-        let for_good = self.draining.is_some() && session.dialing.is_none();
+        let for_good = self.draining.is_some() && !session.is_dialled();
         session.link = None;
         session.connected_since = None;
         session.receipt_due = false;
@@ -164,7 +164,7 @@ impl Node {
             self.end_session(now, session_key, reason);
             return;
         }
-        if session.dialing.is_some() {
+        if session.is_dialled() {
             if !self.race_goes_on(now, session_key) {
                 self.after_dial(now, session_key, reason, end);
             }

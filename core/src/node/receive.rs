@@ -324,7 +324,7 @@ impl Node {
         if let Some(inbox) = session.conversation.lanes.inbox_mut(lane) {
             inbox.owe(bytes);
         }
-        let draining = self.draining.is_some() && session.dialing.is_none();
+        let draining = self.draining.is_some() && !session.is_dialled();
         if draining && promise != 0 {
             // Whoever waits is told to ask again elsewhere; what nobody waits for is taken still.
             let reason = "the server is going away, and has not started";

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::dial::Dialing;
-use crate::id::{ClientId, LinkKey, SessionId};
+use crate::id::{ClientId, LinkKey};
 use crate::link::hello::Wish;
 use crate::link::{Link, PeerLimits};
 use crate::quic::Carrier;
-use crate::session::{Conversation, Token, Tokens};
+use crate::session::{Conversation, Tokens};
 use crate::timers::TimerSlot;
 
 use super::closing::Closing;
@@ -46,8 +46,6 @@ impl LinkEntry {
 pub(super) struct Session {
     pub(super) client: ClientId,
     pub(super) tokens: Tokens,
-    /// The new session that a resuming client offers in case the old one is lost.
-    pub(super) next: Option<(SessionId, Token)>,
     /// What the client wished that a server has made it for.
     pub(super) wish: Option<Wish>,
     /// Its client has said that it has it.
@@ -75,6 +73,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether this node is its client, and not its server.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.dialing.is_some()
+    }
+
     /// Whether it takes nothing more to send.
     pub(super) fn is_closed_to_sends(&self) -> bool {
         let idle = self.conversation.deliveries.len() == 0;

@@ -46,9 +46,9 @@ impl Node {
             return;
         };
         let resuming = dialing.hellos > 0;
-        let mut fresh = [[0; 16]; 2];
+        let mut offered = [[0; 16]; 2];
         let resume = if resuming {
-            fresh.iter_mut().for_each(|bytes| self.random.fill(bytes));
+            offered.iter_mut().for_each(|bytes| self.random.fill(bytes));
             Some(wire::Resume {
                 session_id: session.tokens.id.0.to_vec().into(),
                 token: session.tokens.current().bytes().to_vec().into(),
@@ -57,16 +57,16 @@ impl Node {
                 attempt: dialing.hellos,
             })
         } else {
-            fresh = [session.tokens.id.0, *session.tokens.current().bytes()];
+            offered = [session.tokens.id.0, *session.tokens.current().bytes()];
             None
         };
         dialing.hellos += 1;
-        session.next = resuming.then(|| (SessionId(fresh[0]), Token::new(fresh[1])));
+        dialing.offered = resuming.then_some(SessionId(offered[0]));
         let hello = wire::Hello {
             version: wire::VERSION,
             client_id: session.client.as_str().to_owned(),
-            session_id: fresh[0].to_vec().into(),
-            token: fresh[1].to_vec().into(),
+            session_id: offered[0].to_vec().into(),
+            token: offered[1].to_vec().into(),
             resume,
             credentials: dialing.credentials.clone(),
             limits: Some(limits),
@@ -88,7 +88,6 @@ impl Node {
         Session {
             client,
             tokens,
-            next: None,
             wish: None,
             taken_up: false,
             conversation: Conversation::new(&self.config.limits),
@@ -126,10 +125,10 @@ impl Node {
         let asked = Asked {
             id: session.tokens.id,
             epoch: session.tokens.epoch,
-            in_place: session
-                .next
+            offered: session
+                .dialing
                 .as_ref()
-                .map(|(id, _)| *id)
+                .and_then(|dialing| dialing.offered)
                 .filter(|_| resuming),
         };
         // Nothing is lost or changed by a welcome that does not fit.
@@ -157,11 +156,11 @@ impl Node {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
-        session.next = None;
         session.tokens = Tokens::new(welcome.id, welcome.epoch, Token::new(welcome.token));
         session.peer = welcome.limits;
         if let Some(dialing) = session.dialing.as_mut() {
             dialing.route = welcome.redial_id;
+            dialing.offered = None;
             dialing.welcomed = true;
             dialing.backoff.connected(now);
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::config::Limits;
 use crate::error::Status;
 use crate::id::Tag;
 use crate::planted::{Bug, planted};
@@ -47,16 +48,28 @@ impl Entry {
     }
 }
 
-/// How much was let go.
+/// What messages take up in outboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Released {
+pub(crate) struct Usage {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
 
-impl Released {
+impl Usage {
+    /// That of one message.
     pub(crate) fn one(bytes: usize) -> Self {
         Self { messages: 1, bytes }
+    }
+
+    /// Whether one more message of `bytes` bytes is too much.
+    pub(crate) fn is_full(self, bytes: usize, limits: &Limits) -> bool {
+        self.messages >= limits.outbox_messages || self.bytes + bytes > limits.outbox_bytes
+    }
+
+    /// So much was let go.
+    pub(crate) fn release(&mut self, released: Self) {
+        self.messages -= released.messages;
+        self.bytes -= released.bytes;
     }
 }
 
@@ -163,9 +176,9 @@ impl Outbox {
         self.abandoned_bytes = self.abandoned_bytes.saturating_sub(bytes);
     }
 
-    /// The peer's session holds everything below `next`.
-    pub(crate) fn received(&mut self, next: u64) -> Result<Released, BadReceipt> {
-        let mut released = Released::default();
+    /// The peer's session holds everything below `next`. Returns what is let go.
+    pub(crate) fn received(&mut self, next: u64) -> Result<Usage, BadReceipt> {
+        let mut released = Usage::default();
         if next > self.base + self.numbered as u64 {
             return Err(BadReceipt);
         }

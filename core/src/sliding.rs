@@ -79,6 +79,10 @@ impl<T> SlidingTable<T> {
         }
     }
 
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.get(number).is_some()
+    }
+
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         match self.index(number) {
             Some(index) => self.ring.get_mut(index)?.as_mut(),

@@ -179,7 +179,7 @@ impl Node {
         let own = conversation.promises.len() >= limits.promises;
         let shared = self.promises >= limits.promises_total;
         if awaits.is_some() && (own || shared) {
-            let oldest = conversation.promises.oldest();
+            let oldest = conversation.promises.first_number();
             match (self.config.promises_full, oldest) {
                 (PromisesFull::EvictOldest, Some(oldest)) => {
                     self.metrics.promises_evicted += 1;

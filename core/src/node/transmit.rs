@@ -320,7 +320,7 @@ fn write_lane(
         let mut batch = Batch::with_room(first, count);
         while batch.bytes() < BATCH && outbox.in_flight() < bounds.window {
             let wanted = |entry: &Entry| {
-                !is_own(entry) || entry.promise == 0 || promises.is_pending(entry.promise)
+                !is_own(entry) || entry.promise == 0 || promises.contains(entry.promise)
             };
             let fits = |entry: &Entry| entry.body.len() + ENVELOPE <= bounds.frame;
             let Some(writing) = outbox.write_next(wanted, fits) else {
@@ -329,7 +329,7 @@ fn write_lane(
             // Only the latest cancels are told again: of the others, the peer need not begin with what was cancelled.
             let given_up = !writing.first_time
                 && matches!(writing.entry.kind, Kind::Request)
-                && !promises.is_pending(writing.entry.promise);
+                && !promises.contains(writing.entry.promise);
             let deadline = if given_up {
                 Some(now)
             } else {

@@ -3,7 +3,7 @@
 use crate::config::Limits;
 use crate::id::Lane;
 use crate::inbox::Inbox;
-use crate::outbox::{BadReceipt, Entry, Outbox, Released};
+use crate::outbox::{BadReceipt, Entry, Outbox, Usage};
 
 #[derive(Debug, Default)]
 struct Pair {
@@ -11,28 +11,10 @@ struct Pair {
     inbox: Inbox,
 }
 
-/// What messages take up in outboxes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
-
-impl Usage {
-    /// Whether one more message of `bytes` bytes is too much.
-    pub(crate) fn is_full(self, bytes: usize, limits: &Limits) -> bool {
-        self.messages >= limits.outbox_messages || self.bytes + bytes > limits.outbox_bytes
-    }
-
-    fn release(&mut self, released: Released) {
-        self.messages -= released.messages;
-        self.bytes -= released.bytes;
-    }
-}
-
 /// The lanes of one session, the two answer lanes among them, and the best-effort inbox.
 #[derive(Debug)]
 pub(crate) struct Lanes {
+    /// Those of the answer lanes, then those of the application's.
     pairs: Vec<Pair>,
     best_effort: Inbox,
     /// Of the application's messages.
@@ -76,7 +58,7 @@ impl Lanes {
     /// written.
     pub(crate) fn answers_are_stuck(&self, limits: &Limits) -> bool {
         let full = self.answers.is_full(0, limits);
-        let outboxes = self.pairs.iter().rev().take(ANSWER_LANES);
+        let outboxes = self.pairs.iter().take(ANSWER_LANES);
         outboxes.map(|pair| &pair.outbox).any(|outbox| {
             let in_flight = outbox.in_flight();
             match outbox.unwritten() {
@@ -124,7 +106,7 @@ impl Lanes {
         wanted: impl FnMut(&Entry) -> bool,
     ) {
         let Some(slot) = self.slot(lane) else { return };
-        self.release(lane, Released::one(weight));
+        self.release(lane, Usage::one(weight));
         self.pairs[slot].outbox.abandon(weight, wanted);
     }
 
@@ -144,7 +126,7 @@ impl Lanes {
                 .take_waiting(|entry| fits(lane, entry));
             for entry in misfits {
                 if entry.promise == 0 || is_answers(lane) {
-                    self.release(lane, Released::one(entry.weight()));
+                    self.release(lane, Usage::one(entry.weight()));
                 }
                 taken.push((lane, entry));
             }
@@ -178,13 +160,13 @@ impl Lanes {
     /// and whether the peer may have them.
     pub(crate) fn into_entries(self) -> impl Iterator<Item = (Lane, Entry, bool)> {
         let Self {
-            mut pairs,
+            pairs,
             best_effort: _,
             usage: _,
             answers: _,
         } = self;
-        pairs.truncate(pairs.len().saturating_sub(ANSWER_LANES));
-        pairs.into_iter().zip(0u8..).flat_map(|(pair, number)| {
+        let own = pairs.into_iter().skip(ANSWER_LANES);
+        own.zip(0u8..).flat_map(|(pair, number)| {
             let lane = Lane::new(number).unwrap_or(Lane::DEFAULT);
             pair.outbox
                 .into_entries()
@@ -192,7 +174,7 @@ impl Lanes {
         })
     }
 
-    fn release(&mut self, lane: Lane, released: Released) {
+    fn release(&mut self, lane: Lane, released: Usage) {
         self.usage_of(lane).release(released);
     }
 
@@ -205,12 +187,12 @@ impl Lanes {
     }
 
     fn slot(&self, lane: Lane) -> Option<usize> {
-        let own = self.pairs.len() - ANSWER_LANES;
         match lane {
-            Lane::ANSWERS => Some(own),
-            Lane::BULK_ANSWERS => Some(own + 1),
+            Lane::ANSWERS => Some(0),
+            Lane::BULK_ANSWERS => Some(1),
             Lane::BEST_EFFORT => None,
-            lane => Some(usize::from(lane.number())).filter(|slot| *slot < own),
+            lane => Some(ANSWER_LANES + usize::from(lane.number()))
+                .filter(|slot| *slot < self.pairs.len()),
         }
     }
 }

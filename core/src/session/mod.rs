@@ -79,7 +79,7 @@ impl Conversation {
             pending_acks: _,
             cancels: _,
         } = old;
-        let lost = promises.take_all().collect();
+        let lost = promises.drain().collect();
         self.promises = promises;
         self.deliveries = deliveries.renewed();
         (lanes, lost)
@@ -108,7 +108,7 @@ impl Conversation {
             body,
         };
         let number = awaits.map(|awaits| {
-            self.promises.add(Promise {
+            self.promises.push(Promise {
                 awaits,
                 made,
                 lane,
@@ -136,19 +136,19 @@ impl Conversation {
         let (lane, seq) = (*lane, (*seq).filter(|_| !misfit)?);
         // The peer answered this message, so it holds it, and all before it in its lane.
         self.lanes.held_by_peer(lane, seq + 1).ok();
-        self.promises.take(number)
+        self.promises.remove(number)
     }
 
     /// Takes a promise out with an outcome that the peer did not decide. `None`: it has settled
     /// already.
     pub(crate) fn settle(&mut self, number: u64) -> Option<Timed> {
-        let promise = self.promises.take(number)?;
+        let promise = self.promises.remove(number)?;
         if promise.seq.is_some() {
             self.strays.expect();
         } else {
             let promises = &self.promises;
             self.lanes.abandon(promise.lane, promise.weight, |entry| {
-                entry.promise == 0 || promises.is_pending(entry.promise)
+                entry.promise == 0 || promises.contains(entry.promise)
             });
         }
         Some(promise)
@@ -228,7 +228,7 @@ impl Conversation {
 
     /// Whether nothing is under way in either direction, so that closing loses nothing.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.has_said_all() && self.promises.len() == 0 && self.deliveries.len() == 0
+        self.has_said_all() && self.promises.is_empty() && self.deliveries.len() == 0
     }
 
     fn release(&mut self, owed: &Owed) {

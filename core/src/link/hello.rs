@@ -6,6 +6,7 @@ use bytes::Bytes;
 use trunkline_proto as wire;
 
 use super::PeerLimits;
+use super::milliseconds::unless_zero;
 use crate::error::{CloseCode, Fault, from_peer};
 use crate::id::{ClientId, SessionId};
 use crate::steering::NAMING;
@@ -166,7 +167,6 @@ impl ServerWelcome {
                 "Welcome's epoch {epoch} is not above the last, {last}"
             ));
         }
-        let heartbeat = welcome.heartbeat_ms;
         Ok(Self {
             id,
             token,
@@ -176,7 +176,7 @@ impl ServerWelcome {
             limits: welcome.limits.into(),
             // Of any other length, it counts as none.
             redial_id: welcome.redial_id[..].try_into().ok(),
-            heartbeat: (heartbeat > 0).then(|| Duration::from_millis(u64::from(heartbeat))),
+            heartbeat: unless_zero(welcome.heartbeat_ms),
         })
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod alike;
 pub(crate) mod heads;
 pub(crate) mod hello;
 pub(crate) mod lanes;
+pub(crate) mod milliseconds;
 
 use std::time::{Duration, Instant};
 

@@ -10,12 +10,13 @@ use crate::heartbeat::Heartbeat;
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::hello::{ClientHello, Resume};
+use crate::link::milliseconds::milliseconds;
 use crate::quic::certificate_names_client;
 use crate::session::{Token, Tokens};
 use crate::tap::Call;
 
 use super::roles::Admission;
-use super::welcome::{held, milliseconds};
+use super::welcome::held;
 use super::{AdmissionRequest, Event, Node};
 
 /// Why a client is not let in.

@@ -7,11 +7,11 @@ use trunkline_proto::control::Frame;
 
 use crate::error::{CloseCode, CommandError, DisconnectReason, from_peer};
 use crate::id::{LinkKey, SessionKey};
+use crate::link::milliseconds::{milliseconds, unless_zero};
 use crate::link::{PeerClose, Stage};
 use crate::tap::Call;
 
 use super::tables::Session;
-use super::welcome::milliseconds;
 use super::{Node, TimeoutReason};
 
 /// A session that is to end once nothing is under way.
@@ -182,8 +182,7 @@ impl Node {
             entry.link.peer_close = Some(PeerClose {
                 code: CloseCode(code),
                 reason: from_peer(&reason, wire::REASON_MAX),
-                retry_after: (retry_after_ms > 0)
-                    .then(|| Duration::from_millis(u64::from(retry_after_ms))),
+                retry_after: unless_zero(retry_after_ms),
                 turns_away: proposed && session.as_ref().is_some_and(unheard),
                 by: now + self.config.timeouts.close,
             });

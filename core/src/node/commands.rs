@@ -14,6 +14,7 @@ use crate::quic::Endpoint;
 use crate::tap::{Body, Call};
 
 use super::Node;
+use super::race::check_dialable;
 use super::tables::Session;
 
 /// How to reach a server, and as whom.
@@ -66,9 +67,7 @@ impl Node {
             return Err(CommandError::Closing);
         }
         check_credentials(&credentials, &agent)?;
-        if address.port() == 0 || address.ip().is_unspecified() {
-            return Err(CommandError::UndialableAddress(address));
-        }
+        check_dialable(address)?;
         Endpoint::check_server_name(&server_name)?;
         let tokens = self.new_tokens();
         let dialing = Dialing::new(address, server_name, credentials, agent, self.config.redial);

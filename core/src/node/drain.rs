@@ -10,12 +10,12 @@ use crate::backoff::HINT_MAX;
 use crate::error::{CloseCode, CommandError, Fault};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Stage;
+use crate::link::milliseconds::{milliseconds, unless_zero};
 use crate::tap::Call;
 use crate::timers::TimerSlot;
 
 use super::admission::Refusal;
 use super::closing::Closing;
-use super::welcome::milliseconds;
 use super::{Event, Node, TimeoutReason};
 
 /// How often a peer may say on one link that it leaves: once is enough, and a few corrections are
@@ -156,8 +156,7 @@ impl Node {
             ));
         }
         entry.link.drains += 1;
-        let retry_after = (retry_after_ms > 0)
-            .then(|| Duration::from_millis(u64::from(retry_after_ms)).min(HINT_MAX));
+        let retry_after = unless_zero(retry_after_ms).map(|hint| hint.min(HINT_MAX));
         let dialing = self
             .sessions
             .get_mut(session)

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use crate::dial::Next;
 use crate::error::{CloseCode, DisconnectReason};
-use crate::id::{PromiseKey, SessionId, SessionKey};
+use crate::id::{Lane, PromiseKey, SessionId, SessionKey};
 use crate::message::{Message, Outcome, UndeliveredReason};
-use crate::outbox::Kind;
+use crate::outbox::{Entry, Kind};
 use crate::planted::{Bug, planted};
 use crate::session::{Lanes, Pending, Token, Tokens};
 
@@ -185,20 +185,32 @@ impl Node {
             // What a promise waited for was reported by it.
             let told = entry.promise == 0 && matches!(entry.kind, Kind::Message);
             if told && !planted(Bug::ForgetUndelivered) {
-                self.metrics.undelivered += 1;
-                let message = Message {
-                    lane: Some(lane),
-                    tag: entry.tag,
-                    body: entry.body,
-                };
-                self.events.push(Event::Undelivered {
-                    session: key,
-                    message,
-                    reason,
-                    maybe_delivered,
-                });
+                self.undelivered(key, lane, entry, reason, maybe_delivered);
             }
         }
+    }
+
+    /// Hands back a message that no promise tells of.
+    pub(super) fn undelivered(
+        &mut self,
+        session: SessionKey,
+        lane: Lane,
+        entry: Entry,
+        reason: UndeliveredReason,
+        maybe_delivered: bool,
+    ) {
+        self.metrics.undelivered += 1;
+        let message = Message {
+            lane: Some(lane),
+            tag: entry.tag,
+            body: entry.body,
+        };
+        self.events.push(Event::Undelivered {
+            session,
+            message,
+            reason,
+            maybe_delivered,
+        });
     }
 
     pub(super) fn session_timeout(&mut self, now: Instant, key: SessionKey) {

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use crate::error::{Status, StatusCode};
 use crate::id::{Lane, SessionKey, Tag};
-use crate::message::{Message, Outcome, UndeliveredReason};
+use crate::message::{Outcome, UndeliveredReason};
 use crate::outbox::{Entry, Kind};
 use crate::session::is_answers;
 
+use super::Node;
 use super::messages::ENVELOPE;
-use super::{Event, Node};
 
 impl Node {
     /// Gives back what waits and exceeds the limits that the peer has just announced. The peer
@@ -44,18 +44,7 @@ impl Node {
         }
         for (lane, entry) in messages {
             if entry.promise == 0 {
-                self.metrics.undelivered += 1;
-                let message = Message {
-                    lane: Some(lane),
-                    tag: entry.tag,
-                    body: entry.body,
-                };
-                self.events.push(Event::Undelivered {
-                    session: key,
-                    message,
-                    reason: UndeliveredReason::NotTaken,
-                    maybe_delivered: false,
-                });
+                self.undelivered(key, lane, entry, UndeliveredReason::NotTaken, false);
                 continue;
             }
             let reason = format!(

@@ -15,6 +15,14 @@ use super::{Node, TimeoutReason};
 /// How long an address has before the next is dialled beside it: RFC 8305, section 8.
 const DELAY: Duration = Duration::from_millis(250);
 
+/// Whether there can be a server.
+pub(super) fn check_dialable(address: SocketAddr) -> Result<(), CommandError> {
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err(CommandError::UndialableAddress(address));
+    }
+    Ok(())
+}
+
 impl Node {
     /// Another address of the server that a client session dials; at most
     /// [`ADDRESSES_MAX`](crate::ADDRESSES_MAX) with the first one.
@@ -31,9 +39,7 @@ impl Node {
         address: SocketAddr,
     ) -> Result<(), CommandError> {
         let now = self.enter(now, || Call::AddAddress { session, address });
-        if address.port() == 0 || address.ip().is_unspecified() {
-            return Err(CommandError::UndialableAddress(address));
-        }
+        check_dialable(address)?;
         let dialing = self.dialing_mut(session)?;
         dialing.race.add(dialing.address, address)?;
         self.time_next_address(now, session);
@@ -49,9 +55,7 @@ impl Node {
         address: SocketAddr,
     ) -> Result<(), CommandError> {
         self.enter(now, || Call::Redirect { session, address });
-        if address.port() == 0 || address.ip().is_unspecified() {
-            return Err(CommandError::UndialableAddress(address));
-        }
+        check_dialable(address)?;
         self.dialing_mut(session)?.aim(address);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! One visit of a link: what it has received is read, within a budget, and what its session has to
 //! say is written.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,6 +11,7 @@ use crate::error::{CloseCode, DisconnectReason, Fault, Status, StatusCode, from_
 use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
+use crate::link::milliseconds::unless_zero;
 use crate::message::{Delivery, Expects, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, peer_streams};
@@ -345,7 +346,7 @@ impl Node {
             (false, _) => Expects::Ack,
         };
         // Without a promise nobody waits, whatever stands there.
-        let timeout = Some(envelope.header.timeout_ms).filter(|time| *time > 0 && promise != 0);
+        let timeout = unless_zero(envelope.header.timeout_ms).filter(|_| promise != 0);
         self.events.push(Event::Message(Delivery {
             key: DeliveryKey {
                 session: session_key,
@@ -355,7 +356,7 @@ impl Node {
             tag: Tag(envelope.header.tag),
             body: envelope.body,
             expects,
-            timeout: timeout.map(|time| Duration::from_millis(time.into())),
+            timeout,
         }));
     }
 

@@ -1,6 +1,6 @@
 //! How a client's link comes up: hello and welcome. And what both sides do then.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
@@ -234,9 +234,4 @@ pub(super) fn held(conversation: &mut Conversation) -> Vec<wire::Receipt> {
         }
     }
     receipts
-}
-
-/// Whole milliseconds, at most what the wire holds.
-pub(super) fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Redial;
 use crate::planted::{Bug, planted};
+use crate::spans::{nanoseconds, part};
 
 /// The longest delay that a server's hint can ask for.
 pub(crate) const HINT_MAX: Duration = Duration::from_secs(600);
@@ -94,23 +95,12 @@ impl Backoff {
 
 fn doubled(first: Duration, times: u32) -> Duration {
     // 2^32 times the shortest delay is far above the longest cap.
-    let nanos = first.as_nanos() << times.min(32);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    nanoseconds(first.as_nanos() << times.min(32))
 }
 
-/// `span * jitter * random`, in whole nanoseconds. Integers only: what the standard library does
-/// with `Duration` and floats has rounded differently between releases.
+/// `span * jitter * random`.
 fn share(span: Duration, jitter: f64, random: f64) -> Duration {
-    let nanos = span.as_nanos() * u128::from(fixed_point(jitter));
-    let nanos = ((nanos >> 32) * u128::from(fixed_point(random))) >> 32;
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(span)
-}
-
-/// A number from 0 to 1 in units of 2^-32. The product is exact, the cast cuts off: the same
-/// everywhere.
-fn fixed_point(number: f64) -> u64 {
-    const ONE: u64 = 1 << 32;
-    ((number * ONE as f64) as u64).min(ONE)
+    part(part(span, jitter), random)
 }
 
 #[cfg(test)]

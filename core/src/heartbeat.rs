@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::planted::{Bug, planted};
+use crate::spans::{part, remainder};
 
 /// What a heartbeat's deadline calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(crate) enum HeartbeatAction {
 
 /// At how many moments of an interval the clients of one node beat: ten a second, with the usual
 /// interval.
-const MOMENTS: u32 = 150;
+const BEATS_PER_INTERVAL: u32 = 150;
 
 /// The liveness of one link. A client beats every interval, and the server's QUIC acknowledges: each
 /// counts the other as dead when it has heard nothing for `misses` intervals.
@@ -33,7 +34,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// A client's. Its first beat comes after a random part of the interval, for a draw from
     /// `0.0..1.0`, and the others an interval apart, so that clients that connected together do
-    /// not beat together; those that a node's `origin` is the same for share [`MOMENTS`] in which
+    /// not beat together; those that a node's `origin` is the same for share [`BEATS_PER_INTERVAL`] in which
     /// they beat, and with them wake-ups, at both ends.
     pub(crate) fn client(
         now: Instant,
@@ -43,7 +44,7 @@ impl Heartbeat {
         phase_random: f64,
     ) -> Self {
         let first = now + part(interval, phase_random);
-        let step = interval / MOMENTS;
+        let step = interval / BEATS_PER_INTERVAL;
         let past = remainder(first.saturating_duration_since(origin), step);
         Self {
             next_beat: Some(first + (step - past)),
@@ -104,21 +105,6 @@ impl Heartbeat {
         let misses = self.misses + u32::from(planted(Bug::MissByOne));
         self.last_heard + self.interval * misses
     }
-}
-
-/// A part of a span, in whole nanoseconds, with integers only: the same on every machine.
-fn part(span: Duration, of_one: f64) -> Duration {
-    const ONE: u64 = 1 << 32;
-    let of_one = ((of_one * ONE as f64) as u64).min(ONE);
-    nanoseconds((span.as_nanos() * u128::from(of_one)) >> 32)
-}
-
-fn remainder(span: Duration, of: Duration) -> Duration {
-    nanoseconds(span.as_nanos() % of.as_nanos().max(1))
-}
-
-fn nanoseconds(nanos: u128) -> Duration {
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -234,11 +220,11 @@ mod tests {
                 let random = f64::from(n.wrapping_mul(7_919) % 10_000) / 10_000.0;
                 let heartbeat = Heartbeat::client(now, origin, INTERVAL, 3, random);
                 let beat = heartbeat.next_deadline().unwrap();
-                assert!(beat > now && beat <= now + INTERVAL + INTERVAL / MOMENTS);
+                assert!(beat > now && beat <= now + INTERVAL + INTERVAL / BEATS_PER_INTERVAL);
                 remainder(beat - origin, INTERVAL)
             })
             .collect();
-        assert_eq!(moments.len(), MOMENTS as usize);
+        assert_eq!(moments.len(), BEATS_PER_INTERVAL as usize);
     }
 
     proptest! {

@@ -129,6 +129,7 @@ mod quic;
 mod seed;
 mod session;
 mod sliding;
+mod spans;
 mod steering;
 pub mod tap;
 mod timers;

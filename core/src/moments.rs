@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::spans::remainder;
+
 /// So far apart they are.
 const APART: Duration = Duration::from_millis(2);
 
@@ -20,8 +22,8 @@ impl Moments {
 
     /// The last one that is not after the deadline.
     pub(crate) fn last_by(self, deadline: Instant) -> Instant {
-        let since = deadline.saturating_duration_since(self.epoch).as_nanos();
-        let after = Duration::from_nanos((since % APART.as_nanos()) as u64);
+        let since = deadline.saturating_duration_since(self.epoch);
+        let after = remainder(since, APART);
         deadline.checked_sub(after).unwrap_or(deadline)
     }
 

@@ -25,6 +25,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
             "planted",
             "seed",
             "sliding",
+            "spans",
             "steering",
             "tap",
         ],

@@ -312,13 +312,17 @@ pub struct Transport {
     pub tls_resumption: bool,
 }
 
+/// The largest UDP payload that an Ethernet carries, in bytes.
+pub(crate) const ETHERNET_IPV4: u16 = 1_472;
+pub(crate) const ETHERNET_IPV6: u16 = 1_452;
+
 impl Default for Transport {
     fn default() -> Self {
         Self {
             stream_receive_window: 2 << 20,
             initial_rtt: Duration::from_millis(100),
             initial_mtu: 1_200,
-            max_mtu: 1_452,
+            max_mtu: ETHERNET_IPV6,
             mtu_discovery: true,
             copies_on_loss: true,
             congestion: Congestion::default(),
@@ -332,7 +336,7 @@ impl Default for Transport {
 impl Transport {
     /// The largest UDP payload that this node takes: at least what an Ethernet carries.
     pub(crate) fn largest_taken(&self) -> u16 {
-        self.max_mtu.max(1_472)
+        self.max_mtu.max(ETHERNET_IPV4)
     }
 }
 
@@ -517,7 +521,7 @@ impl Config {
             "1,200 to 9,188",
         )?;
         ensure(
-            (1_200..=1_472).contains(&transport.initial_mtu),
+            (1_200..=ETHERNET_IPV4).contains(&transport.initial_mtu),
             "transport.initial_mtu",
             transport.initial_mtu,
             "1,200 to 1,472",

@@ -18,6 +18,13 @@ pub(crate) enum Arrival {
 const FEW: u64 = 16;
 const FEW_BYTES: usize = 4 << 10;
 
+/// A report is urgent once this part of the sender's window, one in so many, is unreported, long before the
+/// window is full. That of best effort has no other reports.
+const WINDOW_PART: usize = 4;
+
+/// Or once so many envelopes are, however small: their sender keeps each of them until then.
+const MANY: u64 = 256;
+
 /// The receiving side of one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -55,7 +62,7 @@ impl Inbox {
 
     /// Whether so much is unreported that the peer's window may be waiting for it.
     pub(crate) fn report_is_urgent(&self, window: usize) -> bool {
-        self.unreported_bytes >= window / 4 || self.next - self.reported >= 256
+        self.unreported_bytes >= window / WINDOW_PART || self.next - self.reported >= MANY
     }
 
     /// Whether so little is unreported that the peer may well keep it for a while. Asked of lanes of answers

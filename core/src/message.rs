@@ -8,6 +8,10 @@ use bytes::Bytes;
 use crate::error::Status;
 use crate::id::{DeliveryKey, Lane, Tag};
 
+/// What a message counts for beside its body, in bytes: a share for its own memory, so that empty messages
+/// are not free.
+pub(crate) const OVERHEAD: usize = 64;
+
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {

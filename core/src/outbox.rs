@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::config::Limits;
 use crate::error::Status;
 use crate::id::Tag;
+use crate::message::OVERHEAD;
 use crate::planted::{Bug, planted};
 
 /// What an entry is on the wire.
@@ -32,9 +33,6 @@ pub(crate) struct Entry {
     pub(crate) deadline: Option<Instant>,
     pub(crate) body: Bytes,
 }
-
-/// A fixed share for an entry's own memory, so that empty messages are not free.
-const OVERHEAD: usize = 64;
 
 impl Entry {
     /// What the entry counts for in limits, in bytes.

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use crate::error::{CloseCode, CommandError, DisconnectReason, SendError};
 use crate::id::{GroupName, SessionKey};
 use crate::link::lanes::best_effort_frame;
-use crate::message::Message;
+use crate::message::{Message, OVERHEAD};
 use crate::planted::{Bug, in_random_order, planted};
-use crate::session::BestEffort;
 use crate::tap::{Call, Letter};
 
 use super::messages::ENVELOPE;
@@ -116,9 +115,7 @@ impl Node {
     ) -> Result<Bytes, SendError<Message>> {
         let limits = &self.config.limits;
         // What no queue takes, were it empty, must not push out or disconnect anybody.
-        let queue = limits
-            .best_effort_bytes
-            .saturating_sub(BestEffort::OVERHEAD);
+        let queue = limits.best_effort_bytes.saturating_sub(OVERHEAD);
         let limit = limit.min(limits.frame_bytes).min(queue);
         let size = message.body.len() + ENVELOPE;
         if size > limit {

@@ -6,6 +6,10 @@ use super::Node;
 /// A share is at least as much, in bytes.
 const SHARE_MIN: usize = 64 << 10;
 
+/// Reading goes on once all answers together take no more quarters of their room than that: it is not left
+/// again with the next answer.
+const FEW_QUARTERS: usize = 3;
+
 impl Node {
     /// From how much on, in bytes, a session has too much in answers because all together have; no limit, unless they
     /// do. Peers that take theirs need hardly any, so that those that do not keep nobody else from being served.
@@ -19,7 +23,7 @@ impl Node {
 
     /// Reads on where it was left because of others, once they have a good deal less.
     pub(super) fn read_the_crowd(&mut self) {
-        let few = self.config.limits.outbox_bytes_total / 4 * 3;
+        let few = self.config.limits.outbox_bytes_total / 4 * FEW_QUARTERS;
         if self.crowded_out.is_empty() || self.room.answer_bytes > few {
             return;
         }

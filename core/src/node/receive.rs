@@ -12,7 +12,7 @@ use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::link::milliseconds::unless_zero;
-use crate::message::{Delivery, Expects, Outcome};
+use crate::message::{Delivery, Expects, OVERHEAD, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, peer_streams};
 use crate::session::{Answer, Conversation, Owed, Stray, is_answers};
@@ -310,7 +310,7 @@ impl Node {
         };
         let is_request = envelope.header.kind == wire::Kind::Request;
         let promise = envelope.header.promise;
-        let bytes = envelope.body.len() + 64;
+        let bytes = envelope.body.len() + OVERHEAD;
         let owed = Owed {
             lane,
             promise,

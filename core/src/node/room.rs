@@ -30,6 +30,9 @@ pub(super) struct Room {
 /// So many are told at a time of what does not suffice for all, for it may be that one of them does not use it.
 const FEW: usize = 16;
 
+/// There is plenty for all while this part of everything is free, one in so many.
+const PLENTY_PART: usize = 16;
+
 /// For so long those have it to themselves.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -216,7 +219,7 @@ impl Node {
         let limits = &self.config.limits;
         let free = limits.promises_total.saturating_sub(self.promises);
         if !self.room.short_of_promises.waiting.is_empty() && free > 0 {
-            let plenty = limits.promises_total / 16;
+            let plenty = limits.promises_total / PLENTY_PART;
             let mut queue = std::mem::take(&mut self.room.short_of_promises);
             if free >= plenty {
                 told.append(&mut queue.waiting);
@@ -270,7 +273,7 @@ impl Node {
     fn plenty_of_bytes(&self) -> usize {
         let limits = &self.config.limits;
         let bytes = limits.outbox_bytes_total;
-        (bytes / 16).max(limits.frame_bytes).min(bytes / 2)
+        (bytes / PLENTY_PART).max(limits.frame_bytes).min(bytes / 2)
     }
 
     /// What a session wants and there is room for in its own tables. An outbox that was full counts when it is half

@@ -30,9 +30,11 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// The shortest round trip of this time counts, and of as much before it: a path may become longer.
 const SHORTEST_OF: Duration = Duration::from_secs(10);
 
-/// What may be in flight while a queue of our own empties, so that a round trip without it is seen: what
-/// anybody may send who knows nothing of the path (RFC 9002, section 7.2). Bytes.
-const DRAINED: u64 = 14_720;
+/// What anybody may have in flight who knows nothing of the path, in bytes (RFC 9002, section 7.2: ten packets).
+pub(super) const INITIAL_WINDOW: u64 = 14_720;
+
+/// What may be in flight while a queue of our own empties, so that a round trip without it is seen. Bytes.
+const DRAINED: u64 = INITIAL_WINDOW;
 
 /// Acks that are further apart than this, and than two round trips, are those of somebody who has little to
 /// say.
@@ -310,7 +312,7 @@ mod tests {
         // Nor once it has more to say.
         let sent = now + 15 * SECOND;
         now = sent + TRIP;
-        bound.acked(now, sent, 14_720);
+        bound.acked(now, sent, INITIAL_WINDOW);
         bound.measure(now, bytes, true, false);
         assert_eq!(bound.window(), bytes);
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::Transmit;
 
+use super::bounded::INITIAL_WINDOW;
 use crate::planted::{Bug, planted};
 
 /// Where a round trip is shorter, what is lost is there again soon enough.
@@ -33,9 +34,9 @@ const DELAY_PART: u32 = 32;
 const DELAY_MAX: Duration = Duration::from_millis(10);
 
 /// A link is thin while it and its copies send no more bytes in a round trip than anybody may in the
-/// first one, knowing nothing of the path (RFC 9002, section 7.2: ten packets), and while the
-/// congestion window leaves it room: one that is held back by that has no more to give.
-const THIN: usize = 14_720;
+/// first one, and while the congestion window leaves it room: one that is held back by that has no
+/// more to give.
+const THIN: usize = INITIAL_WINDOW as usize;
 
 /// A connection's copies.
 #[derive(Debug, Default)]

@@ -97,6 +97,11 @@ struct Scripts {
     said: Vec<(LinkKey, Said)>,
 }
 
+/// What QUIC may keep of datagrams that come for a connection before it is decided whether that begins, and
+/// for all of those together, in bytes. It is decided at once.
+const UNDECIDED: u64 = 64 << 10;
+const UNDECIDED_TOTAL: u64 = 16 << 20;
+
 /// Datagrams that wait to be sent outside of connections; beyond it they are not made (RFC 9000
 /// asks for none of them to be reliable).
 const RESPONSES_MAX: usize = 1_024;
@@ -126,8 +131,8 @@ impl Endpoint {
                     .time_source(Arc::new(wall.clone()))
                     .migration(config.transport.migration)
                     .max_incoming(config.limits.half_open)
-                    .incoming_buffer_size(64 << 10)
-                    .incoming_buffer_size_total(16 << 20)
+                    .incoming_buffer_size(UNDECIDED)
+                    .incoming_buffer_size_total(UNDECIDED_TOTAL)
                     .transport_config(server_transport(config));
                 Some(server)
             }

@@ -7,10 +7,7 @@ use quinn_proto::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::bounded::BoundedConfig;
-use crate::config::{Config, Congestion, Transport};
-
-/// The payload that an Ethernet carries over IPv6, in bytes.
-const ETHERNET: u16 = 1_452;
+use crate::config::{Config, Congestion, ETHERNET_IPV6, Transport};
 
 /// It is not looked for what is nearer than this, in bytes.
 const SMALLEST_STEP: u16 = 20;
@@ -86,7 +83,10 @@ fn transport(config: &Config) -> TransportConfig {
 /// takes to come up.
 fn mtu_discovery(transport: &Transport) -> MtuDiscoveryConfig {
     let mut search = MtuDiscoveryConfig::default();
-    let step = ETHERNET.saturating_sub(transport.initial_mtu).div_ceil(4) + 1;
+    let step = ETHERNET_IPV6
+        .saturating_sub(transport.initial_mtu)
+        .div_ceil(4)
+        + 1;
     search
         .upper_bound(transport.max_mtu)
         .minimum_change(step.max(SMALLEST_STEP));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
+use crate::message::OVERHEAD;
 
 /// What became of a message that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ struct Waiting {
 
 impl Waiting {
     fn weight(&self) -> usize {
-        BestEffort::OVERHEAD + self.frame.len()
+        OVERHEAD + self.frame.len()
     }
 }
 
@@ -65,14 +66,10 @@ pub(crate) struct BestEffort {
 }
 
 impl BestEffort {
-    /// What a message that waits counts for beside its frame, in bytes: its own memory, so that empty
-    /// messages are not free.
-    pub(crate) const OVERHEAD: usize = 64;
-
     /// What a message with that body takes of the queue about, in bytes.
     #[cfg(feature = "driver")]
     pub(crate) fn queued_bytes(body: &Bytes) -> usize {
-        body.len() + Self::OVERHEAD
+        body.len() + OVERHEAD
     }
 
     /// Queues an encoded frame within `limit` bytes, or does what the policy says.
@@ -235,7 +232,7 @@ mod tests {
             (SlowConsumer::Disconnect, vec![1, 2], false),
         ] {
             let mut queue = BestEffort::default();
-            let limit = 2 * (BestEffort::OVERHEAD + 10);
+            let limit = 2 * (OVERHEAD + 10);
             queue.offer(frame(1), Some(1), limit, policy);
             queue.offer(frame(2), Some(2), limit, policy);
             let offer = queue.offer(frame(3), Some(3), limit, policy);
@@ -290,7 +287,7 @@ mod tests {
             let mut queue = BestEffort::default();
             let mut model: Vec<(u64, usize, u8)> = Vec::new();
             let weight = |model: &[(u64, usize, u8)]| -> usize {
-                model.iter().map(|(_, size, _)| size + BestEffort::OVERHEAD).sum()
+                model.iter().map(|(_, size, _)| size + OVERHEAD).sum()
             };
             for ((key, size, takes), n) in steps.into_iter().zip((0..=u8::MAX).cycle()) {
                 let size = size + 1;
@@ -325,11 +322,11 @@ mod tests {
     #[test]
     fn the_latest_of_a_key_keeps_to_the_limit_when_it_is_longer_than_what_it_replaces() {
         let mut queue = BestEffort::default();
-        let limit = 3 * (BestEffort::OVERHEAD + 10);
+        let limit = 3 * (OVERHEAD + 10);
         for key in 0..3 {
             queue.offer(frame(1), Some(key), limit, SlowConsumer::KeepLatest);
         }
-        let longer = Bytes::from(vec![2; BestEffort::OVERHEAD + 20]);
+        let longer = Bytes::from(vec![2; OVERHEAD + 20]);
         let offer = queue.offer(longer, Some(1), limit, SlowConsumer::KeepLatest);
         let expected = Offer {
             queued: true,

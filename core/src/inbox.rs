@@ -86,7 +86,7 @@ impl Inbox {
     }
 
     /// The application has answered one.
-    pub(crate) fn settle(&mut self, bytes: usize) {
+    pub(crate) fn answered(&mut self, bytes: usize) {
         self.owed = self.owed.saturating_sub(1);
         self.owed_bytes = self.owed_bytes.saturating_sub(bytes);
     }
@@ -126,7 +126,7 @@ mod tests {
         inbox.owe(100);
         assert!(!inbox.has_room(1, 1_000));
         assert!(!inbox.has_room(10, 100));
-        inbox.settle(100);
+        inbox.answered(100);
         assert!(inbox.has_room(1, 1));
     }
 

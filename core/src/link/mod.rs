@@ -47,8 +47,8 @@ impl Stage {
 pub(crate) struct Link {
     pub(crate) stage: Stage,
     pub(crate) session: Option<SessionKey>,
-    /// When the link must be admitted; `None` once it is.
-    pub(crate) admission_deadline: Option<Instant>,
+    /// When the link must be admitted, or, if its client is refused, closed; `None` once it is up.
+    pub(crate) stage_deadline: Option<Instant>,
     pub(crate) heartbeat: Option<Heartbeat>,
     /// The peer has said Close.
     pub(crate) peer_close: Option<PeerClose>,
@@ -88,7 +88,7 @@ impl Link {
         Self {
             stage: Stage::Handshake,
             session,
-            admission_deadline: Some(now + admission),
+            stage_deadline: Some(now + admission),
             heartbeat: None,
             peer_close: None,
             drains: 0,
@@ -124,7 +124,7 @@ impl Link {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let beat = self.heartbeat.as_ref().and_then(Heartbeat::next_deadline);
         let close = self.peer_close.as_ref().map(|close| close.by);
-        [self.admission_deadline, beat, close]
+        [self.stage_deadline, beat, close]
             .into_iter()
             .flatten()
             .min()

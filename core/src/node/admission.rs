@@ -126,11 +126,11 @@ impl Node {
             // 0 would say that there is none.
             retry_after_ms: retry_after.map_or(0, |after| milliseconds(after).max(1)),
         };
-        // The client closes the connection on it; the admission deadline stands behind that.
+        // The client closes the connection on it; its deadline stands behind that.
         self.send_control(link, Frame::Close(close));
         if let Some(entry) = self.links.get_mut(link) {
             entry.link.stage = Stage::Refused(code);
-            entry.link.admission_deadline = Some(now + self.config.timeouts.close);
+            entry.link.stage_deadline = Some(now + self.config.timeouts.close);
         }
     }
 
@@ -171,7 +171,7 @@ impl Node {
         entry.carrier.admit(&self.endpoint);
         entry.link.session = Some(session_key);
         entry.link.stage = Stage::Up;
-        entry.link.admission_deadline = None;
+        entry.link.stage_deadline = None;
         entry.link.heartbeat = Some(Heartbeat::server(now, heartbeat.interval, heartbeat.misses));
         if let Some(network) = entry.half_open.take() {
             self.half_open.remove(&network);

@@ -247,7 +247,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
             return;
         };
-        if entry.link.admission_deadline.is_some_and(|at| at <= now) {
+        if entry.link.stage_deadline.is_some_and(|at| at <= now) {
             if let Stage::Refused(code) = entry.link.stage {
                 let text = "the client was turned away, and has not closed the connection";
                 self.end_link(now, key, code, text, DisconnectReason::local(code, text));

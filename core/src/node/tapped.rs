@@ -40,7 +40,7 @@ impl Node {
     }
 
     /// Tells `tap` of a node that has done nothing yet.
-    pub(crate) fn tell(&mut self, tap: Box<dyn Tap>) {
+    pub(crate) fn tap_with(&mut self, tap: Box<dyn Tap>) {
         self.tap = Some(Tapped::new(tap, Arc::default()));
     }
 

@@ -13,7 +13,7 @@ use crate::id::{Lane, LinkKey, SessionKey};
 use crate::link::lanes::{BATCH, Batch};
 use crate::outbox::{Entry, Kind};
 use crate::planted::{Bug, planted};
-use crate::quic::{QuicTransmit, Settled};
+use crate::quic::{QuicTransmit, Rest};
 use crate::session::Conversation;
 
 use super::messages::ENVELOPE;
@@ -103,7 +103,7 @@ impl Node {
                     return Some(self.sent(transmit));
                 }
             }
-            self.settle_link(key);
+            self.rest_link(key);
         }
     }
 
@@ -123,18 +123,18 @@ impl Node {
     }
 
     /// The link has said all: its deadline is set, or, if its connection is over, it is forgotten.
-    fn settle_link(&mut self, key: LinkKey) {
+    fn rest_link(&mut self, key: LinkKey) {
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };
-        let quic = match entry.carrier.settle(self.now, &mut self.endpoint) {
-            Settled::Rests(deadline) => deadline,
-            Settled::Event(event) => {
+        let quic = match entry.carrier.rest(self.now, &mut self.endpoint) {
+            Rest::Until(deadline) => deadline,
+            Rest::Event(event) => {
                 self.carrier_event(key, event);
                 self.mark(key);
                 return;
             }
-            Settled::Drained => {
+            Rest::Drained => {
                 self.forget_link(key);
                 return;
             }

@@ -78,7 +78,7 @@ impl Node {
             // A server that allows its application as long as this side does, and counts from before,
             // says first that nobody has decided: then nothing is lost.
             let timeouts = &self.config.timeouts;
-            entry.link.admission_deadline = Some(self.now + timeouts.admission + timeouts.close);
+            entry.link.stage_deadline = Some(self.now + timeouts.admission + timeouts.close);
         }
         self.send_control(key, Frame::Hello(hello));
     }
@@ -137,7 +137,7 @@ impl Node {
             return Ok(());
         };
         entry.link.stage = Stage::Up;
-        entry.link.admission_deadline = None;
+        entry.link.stage_deadline = None;
         let own = self.config.heartbeat;
         let asked = welcome.heartbeat.map_or(own.interval, |asked| {
             asked.clamp(HEARTBEAT_RANGE.0, HEARTBEAT_RANGE.1)

@@ -34,13 +34,13 @@ pub(crate) enum CarrierEvent {
 
 /// What there is of a connection that has no datagrams to send.
 #[derive(Debug)]
-pub(crate) enum Settled {
+pub(crate) enum Rest {
     /// Making them has brought something up: look at it before the link rests.
     Event(CarrierEvent),
     /// It is over, and may be forgotten.
     Drained,
-    /// When it wants its timeout.
-    Rests(Option<Instant>),
+    /// It rests until it wants its timeout.
+    Until(Option<Instant>),
 }
 
 /// One QUIC connection.
@@ -160,18 +160,18 @@ impl Carrier {
     }
 
     /// There are no datagrams to send: what there is besides.
-    pub(crate) fn settle(&mut self, now: Instant, endpoint: &mut Endpoint) -> Settled {
+    pub(crate) fn rest(&mut self, now: Instant, endpoint: &mut Endpoint) -> Rest {
         self.connection.exchange(self.handle, endpoint);
-        while let Some(event) = self.connection.settled_with() {
+        while let Some(event) = self.connection.brought_up() {
             if let Some(event) = self.take(event) {
                 self.notes.note(|| LinkNote::Late);
                 self.notes.note(|| note_of(&event));
-                return Settled::Event(event);
+                return Rest::Event(event);
             }
         }
         if self.connection.is_drained() {
             self.notes.note(|| LinkNote::Drained);
-            return Settled::Drained;
+            return Rest::Drained;
         }
         let deadline = if self.timers_rest() {
             None
@@ -180,7 +180,7 @@ impl Carrier {
         };
         self.notes
             .note(|| LinkNote::Rests(deadline.map(|at| nanoseconds(now, at))));
-        Settled::Rests(deadline)
+        Rest::Until(deadline)
     }
 
     /// Has the endpoint forget the connection before its time.

@@ -412,10 +412,10 @@ impl Connection {
     }
 
     /// What making datagrams has brought up.
-    pub(crate) fn settled_with(&mut self) -> Option<ConnectionEvent> {
+    pub(crate) fn brought_up(&mut self) -> Option<ConnectionEvent> {
         match self {
             Self::Quic { .. } => self.poll(),
-            Self::Scripted(script) => script.settled_with(),
+            Self::Scripted(script) => script.brought_up(),
         }
     }
 

@@ -18,7 +18,7 @@ mod sign_of_life;
 mod streams;
 mod transport;
 
-pub(crate) use carrier::{Carrier, CarrierEvent, Settled};
+pub(crate) use carrier::{Carrier, CarrierEvent, Rest};
 pub(crate) use endpoint::{Arrived, Endpoint, Keys, MayBegin, TurnedAway};
 #[cfg(feature = "fuzzing")]
 pub use foreign::{ForeignCrypto, use_foreign_crypto};

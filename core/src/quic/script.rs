@@ -73,7 +73,7 @@ pub(crate) struct Script {
     /// How many streams each side has opened, of either direction.
     peers: [u32; 2],
     own: [u32; 2],
-    incoming: BTreeMap<StreamId, VecDeque<Result<Arrived, Fault>>>,
+    incoming: BTreeMap<StreamId, VecDeque<Result<Unread, Fault>>>,
     stalled: bool,
     /// Whether an acknowledgement would be a sign of life.
     expects_sign_of_life: bool,
@@ -85,7 +85,7 @@ pub(crate) struct Script {
 }
 
 /// What waits in a stream to be read.
-enum Arrived {
+enum Unread {
     Bytes(Bytes),
     /// A frame without its body, which is made up when it is read, and not for as long as it waits.
     Bodiless(Bytes, Marked),
@@ -152,7 +152,7 @@ impl Script {
         }
         match event {
             ScriptEvent::Up => self.events.push_back(ConnectionEvent::Connected),
-            ScriptEvent::Bytes(stream, bytes) => self.arrive(stream, Ok(Arrived::Bytes(bytes))),
+            ScriptEvent::Bytes(stream, bytes) => self.arrive(stream, Ok(Unread::Bytes(bytes))),
             ScriptEvent::Finish(stream) => self.arrive(stream, Err(stream_ended("finished"))),
             ScriptEvent::Reset(stream, code) => {
                 let how = format!("reset (code {code})");
@@ -182,7 +182,7 @@ impl Script {
     }
 
     /// Something comes in a stream of the peer's, or in the peer's half of one.
-    fn arrive(&mut self, stream: ScriptStream, what: Result<Arrived, Fault>) {
+    fn arrive(&mut self, stream: ScriptStream, what: Result<Unread, Fault>) {
         let id = self.id(stream, !self.side);
         if id.initiator() != self.side {
             let beyond = u32::try_from(id.index() + 1).unwrap_or(u32::MAX);
@@ -229,7 +229,7 @@ impl Script {
                 return self.peer_opens(Dir::Uni, lanes.min(PEER_STREAMS_MAX));
             }
             LinkNote::Control(frame) => {
-                return self.arrive(control, Ok(Arrived::Bytes(with_length(frame))));
+                return self.arrive(control, Ok(Unread::Bytes(with_length(frame))));
             }
             LinkNote::Lane {
                 slot,
@@ -238,8 +238,8 @@ impl Script {
                 ..
             } => {
                 let arrived = match marked {
-                    None => Arrived::Bytes(with_length(frame)),
-                    Some(marked) => Arrived::Bodiless(frame.clone(), *marked),
+                    None => Unread::Bytes(with_length(frame)),
+                    Some(marked) => Unread::Bodiless(frame.clone(), *marked),
                 };
                 return self.arrive(ScriptStream::Lane(*slot), Ok(arrived));
             }
@@ -291,7 +291,7 @@ impl Script {
         })
     }
 
-    pub(crate) fn settled_with(&mut self) -> Option<ConnectionEvent> {
+    pub(crate) fn brought_up(&mut self) -> Option<ConnectionEvent> {
         let Some(dictated) = &mut self.dictated else {
             return self.events.pop_front();
         };
@@ -402,8 +402,8 @@ impl Script {
         let waiting = self.incoming.get_mut(&id);
         let next = waiting.and_then(VecDeque::pop_front).transpose()?;
         Ok(next.map(|arrived| match arrived {
-            Arrived::Bytes(bytes) => bytes,
-            Arrived::Bodiless(frame, marked) => with_length(&marked.made_up(&frame)),
+            Unread::Bytes(bytes) => bytes,
+            Unread::Bodiless(frame, marked) => with_length(&marked.made_up(&frame)),
         }))
     }
 

@@ -233,7 +233,7 @@ impl Conversation {
 
     fn release(&mut self, owed: &Owed) {
         if let Some(inbox) = self.lanes.inbox_mut(owed.lane) {
-            inbox.settle(owed.bytes);
+            inbox.answered(owed.bytes);
         }
     }
 }

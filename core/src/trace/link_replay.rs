@@ -61,7 +61,7 @@ impl<'a> LinkStage<'a> {
     ) -> Result<Self, ConfigError> {
         let mut node = Node::scripted(config, roles, random, now)?;
         let noted = Noted::default();
-        node.tell(Box::new(noted.clone()));
+        node.tap_with(Box::new(noted.clone()));
         Ok(Self {
             node,
             clock: Clock::new(now),

@@ -304,7 +304,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(mut node: Node, start: Instant, score: &'a Score) -> Self {
         let told = Stagehand::default();
-        node.tell(Box::new(told.clone()));
+        node.tap_with(Box::new(told.clone()));
         let parts = score.dialled.iter().chain(&score.accepted);
         let acts: usize = parts.map(|part| part.acts.len()).sum();
         let recorded = (score.cues.len() + acts) as u64;

@@ -13,7 +13,7 @@ use quinn_proto::{
 };
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
 
@@ -27,6 +27,8 @@ pub struct RawSettings {
     pub alpn: Vec<Vec<u8>>,
     /// The certificate that it shows. A server needs one.
     pub certificate: Option<Leaf>,
+    /// What it shows beside that.
+    pub intermediates: Vec<CertificateDer<'static>>,
     /// Whom it trusts; `None`: the world's authority.
     pub trusts: Option<Authority>,
     /// How many bytes of one stream its peer may send ahead of its reading.
@@ -40,6 +42,7 @@ impl Default for RawSettings {
         Self {
             alpn: vec![b"trunkline/1".to_vec()],
             certificate: None,
+            intermediates: Vec::new(),
             trusts: None,
             stream_window: 2 << 20,
             streams: 100,
@@ -59,7 +62,7 @@ impl RawSettings {
             .with_root_certificates(self.roots(roots)?);
         let mut tls = match self.certificate.clone() {
             None => tls.with_no_client_auth(),
-            Some(leaf) => tls.with_client_auth_cert(vec![leaf.certificate], leaf.key)?,
+            Some(leaf) => tls.with_client_auth_cert(self.chain(leaf.certificate), leaf.key)?,
         };
         tls.alpn_protocols = self.alpn.clone();
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
@@ -89,11 +92,15 @@ impl RawSettings {
         let mut tls = rustls::ServerConfig::builder_with_details(provider(), time(wall))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![leaf.certificate], leaf.key)?;
+            .with_single_cert(self.chain(leaf.certificate), leaf.key)?;
         tls.alpn_protocols = self.alpn.clone();
         let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
         config.transport_config(self.transport());
         Ok(config)
+    }
+
+    fn chain(&self, own: CertificateDer<'static>) -> Vec<CertificateDer<'static>> {
+        [&[own], &self.intermediates[..]].concat()
     }
 
     fn roots(&self, roots: &Authority) -> Result<RootCertStore, rustls::Error> {

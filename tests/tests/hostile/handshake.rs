@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use trunkline_core::{Admission, DisconnectReason, Event};
 use trunkline_proto::CloseCode;
 use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
 use trunkline_testkit::{Authority, NodeIndex, World};
 
 use crate::siege::Siege;
+use crate::victim::ends;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// QUIC carries a TLS alert as 0x100 plus its number (RFC 9001, section 4.8).
 const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 const BAD_CERTIFICATE: u64 = 0x100 + 42;
+const CERTIFICATE_UNKNOWN: u64 = 0x100 + 46;
 const UNKNOWN_CA: u64 = 0x100 + 48;
 const DECRYPT_ERROR: u64 = 0x100 + 51;
 const CERTIFICATE_REQUIRED: u64 = 0x100 + 116;
@@ -156,6 +159,83 @@ fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up() {
             panic!("{why:?}")
         };
         assert!(text.contains(says), "{text:?} does not say {says:?}");
+        assert_eq!(
+            siege.victim_metrics().certificates_refused,
+            before.certificates_refused + 1
+        );
+    }
+    siege.unharmed();
+}
+
+/// Authorities that a search for a way to a root would try one behind the other, in every order.
+fn maze(authorities: usize) -> Vec<CertificateDer<'static>> {
+    let certificate = |_| Authority::new().unwrap().certificate();
+    (0..authorities).map(certificate).collect()
+}
+
+/// What a stranger's chain is refused for before anybody searches it, and how large it is.
+fn mazes() -> [(Vec<CertificateDer<'static>>, &'static str); 3] {
+    let padding = || CertificateDer::from(vec![0; 4_096]);
+    [
+        (
+            maze(100),
+            "100 certificates came beside its own, and 6 are looked at",
+        ),
+        (
+            (0..4).map(|_| padding()).collect(),
+            "bytes, and 16384 are looked at",
+        ),
+        (maze(6), "a name in its chain has more than 2 keys"),
+    ]
+}
+
+#[test]
+fn a_client_whose_chain_is_a_maze_is_refused_before_anybody_walks_it() {
+    let mut siege = Siege::of(mutual_tls(27));
+    for (intermediates, says) in mazes() {
+        let before = siege.metrics();
+        let leaf = siege.world.authority().issue(&["raw"]).unwrap();
+        let peer = siege.raw(&RawSettings {
+            certificate: Some(leaf),
+            intermediates,
+            ..RawSettings::default()
+        });
+        let Some(Ended::Transport { code, reason }) = siege.link(peer).ended().cloned() else {
+            panic!("{:?}", siege.link(peer).ended())
+        };
+        assert_eq!(code, CERTIFICATE_UNKNOWN, "{reason}");
+        assert!(reason.contains(says), "{reason:?} does not say {says:?}");
+        let after = siege.metrics();
+        assert_eq!(after.certificates_refused, before.certificates_refused + 1);
+        assert_eq!(after.sessions, before.sessions);
+    }
+    // What is beside the way does no harm as long as it is little.
+    let certificate = Some(siege.world.authority().issue(&["raw-1"]).unwrap());
+    siege.admitted_with(&RawSettings {
+        certificate,
+        intermediates: maze(2),
+        ..RawSettings::default()
+    });
+    siege.unharmed();
+}
+
+#[test]
+fn a_server_whose_chain_is_a_maze_is_refused_before_anybody_walks_it() {
+    let mut siege = Siege::new(28);
+    for (intermediates, says) in mazes() {
+        let leaf = siege.world.authority().issue(&["localhost"]).unwrap();
+        let server = siege.world.raw_server(&RawSettings {
+            certificate: Some(leaf),
+            intermediates,
+            ..RawSettings::default()
+        });
+        let before = siege.victim_metrics();
+        let session = siege.victim(server);
+        siege.run(SECOND / 5);
+        ended_with(&mut siege, server, CERTIFICATE_UNKNOWN);
+        let why = ends(&siege, session).remove(0);
+        assert!(matches!(why, DisconnectReason::Certificate(_)), "{why}");
+        assert!(why.to_string().contains(says), "{why} does not say {says:?}");
         assert_eq!(
             siege.victim_metrics().certificates_refused,
             before.certificates_refused + 1

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use quinn_proto::crypto;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 
+use super::chain::Bounded;
 use super::session::{SeededClient, SeededServer};
 use super::signing::TappedKey;
 use super::tls::{Identity, Roots};
@@ -63,15 +65,15 @@ pub(super) fn server_tls(
     tickets: bool,
     sources: &Sources,
 ) -> Result<ServerConfig, TlsError> {
-    let verifier =
-        |roots: &Roots| WebPkiClientVerifier::builder_with_provider(roots.store(), provider());
+    let of = |roots: &Roots| WebPkiClientVerifier::builder_with_provider(roots.store(), provider());
     let verifier = match clients {
-        ClientCertificates::Ignored => WebPkiClientVerifier::no_client_auth(),
-        ClientCertificates::Optional(roots) => verifier(roots)
-            .allow_unauthenticated()
-            .build()
-            .map_err(rejected)?,
-        ClientCertificates::Required(roots) => verifier(roots).build().map_err(rejected)?,
+        ClientCertificates::Ignored => None,
+        ClientCertificates::Optional(roots) => Some(of(roots).allow_unauthenticated()),
+        ClientCertificates::Required(roots) => Some(of(roots)),
+    };
+    let verifier: Arc<dyn ClientCertVerifier> = match verifier {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(builder) => Arc::new(Bounded(builder.build().map_err(rejected)?)),
     };
     let mut config =
         ServerConfig::builder_with_details(provider(), Arc::new(sources.wall().clone()))
@@ -126,7 +128,8 @@ pub(super) fn client_tls(
     let builder = ClientConfig::builder_with_details(provider(), Arc::new(sources.wall().clone()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(rejected)?
-        .with_webpki_verifier(verifier);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Bounded(verifier)));
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(resolver(identity, sources)?),
         None => builder.with_no_client_auth(),

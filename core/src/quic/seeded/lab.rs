@@ -58,8 +58,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
+    pub(super) fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
     pub(super) fn roots(&self) -> Roots {
-        Roots::from_der(vec![self.0.der().clone()], "roots").unwrap()
+        Roots::from_der(vec![self.certificate()], "roots").unwrap()
     }
 
     pub(super) fn issue(&self, names: &[&str]) -> Leaf {

@@ -23,6 +23,7 @@
 //! stored in maps that are looked up and never iterated.
 
 mod build;
+mod chain;
 mod checked;
 mod compare;
 pub(crate) mod der;

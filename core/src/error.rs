@@ -245,6 +245,8 @@ pub enum DisconnectReason {
     Transport(String),
     /// The peer's certificate, or ours in its eyes, was not accepted.
     Certificate(String),
+    /// The same, and all that is wrong is its time: it has expired or is not valid yet, by the clock of whoever looked.
+    CertificateExpired(String),
     /// The peer speaks no `trunkline/1`.
     NoCommonProtocol,
 }
@@ -268,7 +270,9 @@ impl fmt::Display for DisconnectReason {
             Self::ConnectTimeout => f.write_str("the peer did not answer in time"),
             Self::Reset => f.write_str("the peer does not know the connection: it restarted"),
             Self::Transport(why) => write!(f, "QUIC failed: {why}"),
-            Self::Certificate(why) => write!(f, "certificate not accepted: {why}"),
+            Self::Certificate(why) | Self::CertificateExpired(why) => {
+                write!(f, "certificate not accepted: {why}")
+            }
             Self::NoCommonProtocol => f.write_str("the peer does not speak trunkline/1"),
         }
     }

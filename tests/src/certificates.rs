@@ -84,14 +84,29 @@ impl Authority {
         self.certify(names, &KeyPair::generate_for(&PKCS_ED25519)?)
     }
 
+    /// The same for one that expired long ago.
+    pub fn issue_expired(&self, names: &[&str]) -> Result<Leaf, rcgen::Error> {
+        let mut params = params(names)?;
+        params.not_after = rcgen::date_time_ymd(1980, 1, 1);
+        self.sign(params, &KeyPair::generate_for(&PKCS_ED25519)?)
+    }
+
     fn certify(&self, names: &[&str], key: &KeyPair) -> Result<Leaf, rcgen::Error> {
-        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let leaf = CertificateParams::new(names)?.signed_by(key, &self.0)?;
+        self.sign(params(names)?, key)
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> Result<Leaf, rcgen::Error> {
+        let leaf = params.signed_by(key, &self.0)?;
         Ok(Leaf {
             certificate: leaf.der().clone(),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         })
     }
+}
+
+fn params(names: &[&str]) -> Result<CertificateParams, rcgen::Error> {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    CertificateParams::new(names)
 }
 
 impl fmt::Debug for Authority {

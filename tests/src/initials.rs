@@ -36,17 +36,13 @@ pub struct Initials {
 const DESTINATION_AT: usize = 6;
 /// Where the packet number stands: after both ids, no token, and a length of two bytes.
 const NUMBER_AT: usize = DESTINATION_AT + DESTINATION + 1 + SOURCE.len() + 1 + 2;
-const PAYLOAD_AT: usize = NUMBER_AT + NUMBER;
 const PAYLOAD_END: usize = INITIAL_BYTES - TAG;
 
 impl Initials {
     /// Packets of clients that ask for this protocol (`trunkline/1` is the one that servers speak),
     /// with connection ids that follow from the seed.
     pub fn new(protocol: &str, seed: u64) -> Result<Self, Box<dyn Error>> {
-        let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256
-            .tls13()
-            .and_then(|suite| suite.quic_suite())
-            .ok_or("no cipher suite for Initial packets")?;
+        let suite = suite()?;
         let hello = hello(protocol)?;
         let mut plain = Vec::with_capacity(INITIAL_BYTES);
         // A long header, of an Initial; the length of the packet number, less one.
@@ -80,22 +76,61 @@ impl Initials {
         let destination = self.random.next_u64().to_be_bytes();
         datagram[DESTINATION_AT..DESTINATION_AT + DESTINATION].copy_from_slice(&destination);
         let keys = self.suite.keys(&destination, Side::Client, Version::V1);
-        protect(&keys.local, datagram)
+        protect(&keys.local, datagram, NUMBER_AT)
     }
 }
 
-/// Packet protection (RFC 9001, section 5), of packet number 0.
+/// An Initial packet that ends the connection which this first datagram of a client begins, with this error code of
+/// QUIC: what anybody can make who has seen that.
+pub fn forged_end(first: &[u8], code: u64) -> Result<Vec<u8>, Box<dyn Error>> {
+    let id = |at: usize| -> Option<&[u8]> {
+        let length = usize::from(*first.get(at)?);
+        first.get(at + 1..at + 1 + length)
+    };
+    let destination = id(DESTINATION_AT - 1).ok_or("no destination id")?;
+    let source = id(DESTINATION_AT + destination.len()).ok_or("no source id")?;
+    // A CONNECTION_CLOSE frame (RFC 9000, section 19.19) with a code of two bytes, about no frame, without a reason.
+    let mut payload = vec![0x1c];
+    payload.extend(two_bytes(usize::try_from(code)?));
+    payload.extend([0, 0]);
+    payload.resize(payload.len() + 16, 0);
+    let mut packet = vec![0xc0 | (NUMBER as u8 - 1)];
+    packet.extend(1_u32.to_be_bytes());
+    packet.push(source.len() as u8);
+    packet.extend(source);
+    packet.push(SOURCE.len() as u8);
+    packet.extend(SOURCE);
+    packet.push(0);
+    packet.extend(two_bytes(NUMBER + payload.len() + TAG));
+    let number_at = packet.len();
+    packet.extend([0; NUMBER]);
+    packet.extend(payload);
+    packet.extend([0; TAG]);
+    let keys = suite()?.keys(destination, Side::Server, Version::V1);
+    protect(&keys.local, &mut packet, number_at)?;
+    Ok(packet)
+}
+
+fn suite() -> Result<Suite, &'static str> {
+    let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    suite
+        .and_then(|suite| suite.quic_suite())
+        .ok_or("no cipher suite for Initial packets")
+}
+
+/// Packet protection (RFC 9001, section 5), of packet number 0, which stands there.
 fn protect(
     keys: &DirectionalKeys,
-    datagram: &mut [u8; INITIAL_BYTES],
+    packet: &mut [u8],
+    number_at: usize,
 ) -> Result<(), rustls::Error> {
-    let (header, payload) = datagram.split_at_mut(PAYLOAD_AT);
-    let (payload, tag) = payload.split_at_mut(PAYLOAD_END - PAYLOAD_AT);
+    let (header, payload) = packet.split_at_mut(number_at + NUMBER);
+    let (payload, tag) = payload.split_at_mut(payload.len() - TAG);
     let made = keys.packet.encrypt_in_place(0, header, payload)?;
     tag.copy_from_slice(made.as_ref());
     // The sample begins where the payload would with the longest of packet numbers.
     let sample = &payload[4 - NUMBER..][..keys.header.sample_len()];
-    let (first, number) = header.split_at_mut(NUMBER_AT);
+    let (first, number) = header.split_at_mut(number_at);
     keys.header.encrypt_in_place(sample, &mut first[0], number)
 }
 

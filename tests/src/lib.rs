@@ -84,7 +84,7 @@ mod world;
 
 pub use certificates::{Authority, Certificates, Leaf};
 pub use crowd::most_within;
-pub use initials::{INITIAL_BYTES, Initials};
+pub use initials::{INITIAL_BYTES, Initials, forged_end};
 pub use memory::{Counter, count_by};
 pub use network::{Observed, Traffic};
 pub use path::Path;

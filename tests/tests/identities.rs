@@ -80,7 +80,7 @@ fn new_connections_see_a_servers_new_certificate_and_old_links_go_on() {
         change(&mut world, "elsewhere");
         let refused = world.connect(meanwhile, server, "meanwhile");
         let promise = world.request(before, session, b"still there?");
-        world.run(SECOND, echo);
+        world.run(4 * SECOND, echo);
         let outcome = world.outcome(before, promise);
         assert_eq!(outcome.as_deref(), Some("Replied still there?"));
         let reason = closed(&world, meanwhile, refused);

@@ -16,6 +16,11 @@ use crate::error::{CloseCode, DisconnectReason};
 use crate::id::{LinkKey, SessionId};
 use crate::steering::NAMING;
 
+/// After so many dials in a row that were denied, a client that no server has welcomed yet gives up: about two seconds
+/// after the first of them. One denial proves nothing, for whoever sees a first packet can answer it in the server's
+/// place.
+const DENIALS: u32 = 3;
+
 /// How a client session gets its links.
 #[derive(Debug)]
 pub(crate) struct Dialing {
@@ -35,6 +40,8 @@ pub(crate) struct Dialing {
     pub(crate) route: Option<[u8; NAMING]>,
     /// A server has welcomed this client before, under this session or an earlier one.
     pub(crate) welcomed: bool,
+    /// How many dials in a row were denied, the last one included.
+    denials: u32,
 }
 
 /// What a client does after a link has ended.
@@ -67,6 +74,7 @@ impl Dialing {
             offered: None,
             route: None,
             welcomed: false,
+            denials: 0,
         }
     }
 
@@ -79,7 +87,8 @@ impl Dialing {
     /// A link ended. If it was a dial to one of several addresses, and a dial there makes no sense,
     /// that is what the others' silence will mean.
     pub(crate) fn link_ended(&mut self, link: LinkKey, reason: &DisconnectReason) {
-        if self.race.ended(link) && fate(reason, self.welcomed) == Fate::Final {
+        let useless = matches!(fate(reason, self.welcomed), Fate::Final | Fate::Denied);
+        if self.race.ended(link) && useless {
             self.race.judged(reason);
         }
     }
@@ -95,7 +104,11 @@ impl Dialing {
         {
             self.backoff.hint(*hint);
         }
-        if fate == Fate::Final {
+        self.denials = match fate {
+            Fate::Denied => self.denials + 1,
+            _ => 0,
+        };
+        if fate == Fate::Final || self.denials >= DENIALS {
             return Next::GiveUp;
         }
         match (self.backoff.next_delay(random), fate) {
@@ -110,6 +123,8 @@ impl Dialing {
 enum Fate {
     Retry,
     SessionGone,
+    /// The other side, or somebody in its place, cannot be what this client wants.
+    Denied,
     Final,
 }
 
@@ -129,11 +144,13 @@ fn fate(reason: &DisconnectReason, welcomed: bool) -> Fate {
                 Fate::Final
             }
         }
-        // Certificates get renewed while servers roll; but a first connect that fails so is a
+        // Certificates get renewed while servers roll; but a first connect that fails so again and again is a
         // mistake that a person has to mend.
         DisconnectReason::Certificate(_) | DisconnectReason::NoCommonProtocol if !welcomed => {
-            Fate::Final
+            Fate::Denied
         }
+        // Time heals a clock that was not set yet, and a certificate that is not valid yet; those that have expired get
+        // renewed.
         _ => Fate::Retry,
     }
 }
@@ -189,7 +206,32 @@ mod tests {
         assert_eq!(fate(&local(CloseCode::SLOW_CONSUMER), true), Fate::Retry);
         assert_eq!(fate(&DisconnectReason::Reset, false), Fate::Retry);
         let untrusted = DisconnectReason::Certificate(String::new());
-        assert_eq!(fate(&untrusted, false), Fate::Final);
+        assert_eq!(fate(&untrusted, false), Fate::Denied);
         assert_eq!(fate(&untrusted, true), Fate::Retry);
+        let expired = DisconnectReason::CertificateExpired(String::new());
+        assert_eq!(fate(&expired, false), Fate::Retry);
+    }
+
+    #[test]
+    fn what_anybody_can_forge_ends_a_client_only_in_a_row() {
+        let redial = Redial {
+            first: Duration::from_secs(1),
+            ..Redial::default()
+        };
+        let address = ([192, 0, 2, 1], 4433).into();
+        let mut dialing = Dialing::new(address, String::new(), "".into(), String::new(), redial);
+        let mut after = |reason| dialing.after(Instant::now(), &reason, 0.0);
+        let denied = || DisconnectReason::NoCommonProtocol;
+        let mistrusted = || DisconnectReason::Certificate(String::new());
+        for reason in [
+            denied(),
+            mistrusted(),
+            DisconnectReason::ConnectTimeout,
+            mistrusted(),
+            denied(),
+        ] {
+            assert!(matches!(after(reason), Next::Redial(_)));
+        }
+        assert_eq!(after(denied()), Next::GiveUp);
     }
 }

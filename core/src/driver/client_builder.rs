@@ -328,8 +328,9 @@ impl<P: Platform> IntoFuture for ClientBuilder<P> {
     type Output = Result<Client<P>, StartError>;
     type IntoFuture = Task<Self::Output>;
 
-    /// Connects: waits for the first link, a refusal, or the connect timeout. Cancel-safe:
-    /// dropped, the client closes.
+    /// Connects: waits for the first link, a refusal, or the connect timeout. A certificate that is not accepted, by
+    /// either side, is a refusal when that happened three times in a row, for anybody on the way can forge one; one that
+    /// has expired or is not valid yet never is. Cancel-safe: dropped, the client closes.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.connect())
     }

@@ -269,7 +269,9 @@ impl Metrics {
         match reason {
             DisconnectReason::Peer { code, .. } => self.closed(*code),
             DisconnectReason::NoCommonProtocol => self.protocol_mismatches += 1,
-            DisconnectReason::Certificate(_) => self.certificates_refused += 1,
+            DisconnectReason::Certificate(_) | DisconnectReason::CertificateExpired(_) => {
+                self.certificates_refused += 1;
+            }
             DisconnectReason::Transport(_) => self.transport_faults += 1,
             DisconnectReason::Local { .. }
             | DisconnectReason::HeartbeatTimeout

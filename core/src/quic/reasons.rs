@@ -61,11 +61,14 @@ fn by_code(
     if alert == Some(alert::NO_APPLICATION_PROTOCOL) {
         return DisconnectReason::NoCommonProtocol;
     }
-    match alert.and_then(about_certificates) {
-        Some(what) => {
-            DisconnectReason::Certificate(format!("{whose} {what} ({detail})", detail = detail()))
-        }
-        None => DisconnectReason::Transport(detail()),
+    let Some(what) = alert.and_then(about_certificates) else {
+        return DisconnectReason::Transport(detail());
+    };
+    let text = format!("{whose} {what} ({detail})", detail = detail());
+    if alert == Some(alert::CERTIFICATE_EXPIRED) {
+        DisconnectReason::CertificateExpired(text)
+    } else {
+        DisconnectReason::Certificate(text)
     }
 }
 
@@ -156,13 +159,18 @@ mod tests {
             text.starts_with("this side's certificate is signed by an authority"),
             "{text}"
         );
-        for number in [42, 43, 44, 45, 46, 51, 116] {
+        for number in [42, 43, 44, 46, 51, 116] {
             let reason = closed(number);
             assert!(
                 matches!(&reason, DisconnectReason::Certificate(text) if text.contains(": ")),
                 "{reason:?}"
             );
         }
+        let expired = closed(45);
+        assert!(
+            matches!(&expired, DisconnectReason::CertificateExpired(text) if text.contains(": ")),
+            "{expired:?}"
+        );
         assert_eq!(closed(120), DisconnectReason::NoCommonProtocol);
         assert!(matches!(closed(40), DisconnectReason::Transport(_)));
     }

@@ -1,21 +1,27 @@
 //! Handshakes that fail: another protocol, certificates that are not known or not the right ones.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use trunkline_core::{Admission, DisconnectReason, Event};
 use trunkline_proto::CloseCode;
 use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
-use trunkline_testkit::{Authority, NodeIndex, World};
+use trunkline_testkit::{Authority, NodeIndex, World, echo, forged_end};
 
 use crate::siege::Siege;
 use crate::victim::ends;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How often in a row a client that nobody has welcomed yet is denied before it gives up.
+const DENIALS: u64 = 3;
+
 /// QUIC carries a TLS alert as 0x100 plus its number (RFC 9001, section 4.8).
 const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 const BAD_CERTIFICATE: u64 = 0x100 + 42;
+const CERTIFICATE_EXPIRED: u64 = 0x100 + 45;
 const CERTIFICATE_UNKNOWN: u64 = 0x100 + 46;
 const UNKNOWN_CA: u64 = 0x100 + 48;
 const DECRYPT_ERROR: u64 = 0x100 + 51;
@@ -121,7 +127,7 @@ fn a_certificate_stands_for_the_ids_that_it_names_and_no_other() {
 }
 
 #[test]
-fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up() {
+fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up_in_seconds() {
     let mut siege = Siege::new(24);
     let issue = |authority: &Authority, name| authority.issue(&[name]).unwrap();
     let stranger = issue(&Authority::named("Somebody else").unwrap(), "localhost");
@@ -152,7 +158,7 @@ fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up() {
         });
         let before = siege.victim_metrics();
         let session = siege.victim(server);
-        siege.run(SECOND);
+        siege.run(4 * SECOND);
         ended_with(&mut siege, server, alert);
         let why = siege.closed_session(session);
         let DisconnectReason::Certificate(text) = &why else {
@@ -161,9 +167,36 @@ fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up() {
         assert!(text.contains(says), "{text:?} does not say {says:?}");
         assert_eq!(
             siege.victim_metrics().certificates_refused,
-            before.certificates_refused + 1
+            before.certificates_refused + DENIALS
         );
     }
+    siege.unharmed();
+}
+
+/// The clock may not be set yet, and then everything has expired or is not valid yet.
+#[test]
+fn a_client_goes_on_dialling_a_server_whose_certificate_has_expired() {
+    let mut siege = Siege::new(30);
+    let leaf = siege.world.authority().issue_expired(&["localhost"]);
+    let server = siege.world.raw_server(&RawSettings {
+        certificate: Some(leaf.unwrap()),
+        ..RawSettings::default()
+    });
+    let session = siege.victim(server);
+    siege.run(10 * SECOND);
+    ended_with(&mut siege, server, CERTIFICATE_EXPIRED);
+    let ends = ends(&siege, session);
+    assert!(ends.len() > DENIALS as usize, "{ends:?}");
+    for why in &ends {
+        assert!(
+            matches!(why, DisconnectReason::CertificateExpired(text) if text.contains("renew it")),
+            "{why:?}"
+        );
+    }
+    let refused = siege.victim_metrics().certificates_refused;
+    assert_eq!(refused, ends.len() as u64);
+    let log = siege.world.log(siege.victim_node());
+    assert!(!log.iter().any(|(_, event)| matches!(event, Event::Closed { .. })));
     siege.unharmed();
 }
 
@@ -254,14 +287,14 @@ fn a_server_that_speaks_something_else_is_given_up() {
     });
     let before = siege.victim_metrics();
     let session = siege.victim(server);
-    siege.run(SECOND);
+    siege.run(4 * SECOND);
     assert_eq!(
         siege.closed_session(session),
         DisconnectReason::NoCommonProtocol
     );
     assert_eq!(
         siege.victim_metrics().protocol_mismatches,
-        before.protocol_mismatches + 1
+        before.protocol_mismatches + DENIALS
     );
     siege.unharmed();
 }
@@ -297,4 +330,40 @@ fn a_client_of_before_outlasts_a_server_that_has_a_wrong_certificate_for_a_while
         "it has come back"
     );
     siege.unharmed();
+}
+
+/// Whoever sees a client's first packet knows the keys of the answer to it, and can be faster than the server.
+#[test]
+fn a_forged_end_of_a_first_handshake_ends_an_attempt_and_no_more() {
+    for alert in [NO_APPLICATION_PROTOCOL, UNKNOWN_CA, CERTIFICATE_REQUIRED] {
+        let mut world = World::new(29);
+        world.path.delay = SECOND / 10;
+        let server = world.server();
+        let client = world.client();
+        let seen = Rc::new(RefCell::new(None));
+        let first = seen.clone();
+        world.observe(move |observed| {
+            if observed.from == client {
+                first
+                    .borrow_mut()
+                    .get_or_insert_with(|| observed.payload.to_vec());
+            }
+        });
+        world.connect(client, server, "alice");
+        world.run(SECOND / 20, echo);
+        let forged = forged_end(&seen.take().unwrap(), alert).unwrap();
+        let address = world.address(server);
+        world.inject(address, client, &forged);
+        world.run(3 * SECOND, echo);
+        let now = world.now();
+        let metrics = world.node(client).metrics(now);
+        assert_eq!(
+            metrics.protocol_mismatches + metrics.certificates_refused,
+            1,
+            "the packet was taken for what it says"
+        );
+        let log = || world.log(client).iter().map(|(_, event)| event);
+        assert!(!log().any(|event| matches!(event, Event::Closed { .. })));
+        assert!(matches!(log().last(), Some(Event::Connected { .. })));
+    }
 }

@@ -100,6 +100,9 @@ pub(crate) fn explained(reason: &DisconnectReason) -> String {
             "{said}. Give the authority of the server's certificate with --ca, a name that it bears with \
              --server-name, and what the server wants to see of this client with --cert and --key"
         ),
+        DisconnectReason::CertificateExpired(_) => {
+            format!("{said}. It is tried again until that is mended")
+        }
         _ => said,
     }
 }

@@ -54,6 +54,7 @@ mod reason {
     pub(super) const TRANSPORT: u8 = 5;
     pub(super) const CERTIFICATE: u8 = 6;
     pub(super) const PROTOCOL: u8 = 7;
+    pub(super) const EXPIRED: u8 = 8;
 }
 
 /// Writes notes, and that they end.
@@ -278,6 +279,10 @@ fn encode_reason(why: &DisconnectReason, out: &mut Encoder<'_>) {
             out.text(why);
         }
         DisconnectReason::NoCommonProtocol => out.byte(reason::PROTOCOL),
+        DisconnectReason::CertificateExpired(why) => {
+            out.byte(reason::EXPIRED);
+            out.text(why);
+        }
     }
 }
 
@@ -414,6 +419,7 @@ fn decode_reason(from: &mut Decoder<'_>) -> Option<DisconnectReason> {
         reason::TRANSPORT => DisconnectReason::Transport(from.text()?.to_owned()),
         reason::CERTIFICATE => DisconnectReason::Certificate(from.text()?.to_owned()),
         reason::PROTOCOL => DisconnectReason::NoCommonProtocol,
+        reason::EXPIRED => DisconnectReason::CertificateExpired(from.text()?.to_owned()),
         _ => return None,
     })
 }

@@ -89,6 +89,7 @@ pub(super) fn notes() -> Vec<LinkNote> {
             DisconnectReason::Transport(reason()),
             DisconnectReason::Certificate(reason()),
             DisconnectReason::NoCommonProtocol,
+            DisconnectReason::CertificateExpired(reason()),
         ]
         .map(LinkNote::Down),
     );

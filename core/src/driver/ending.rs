@@ -154,7 +154,7 @@ impl<I: Io> Driver<I> {
 
     /// Nobody decides about these admissions any more: their clients are to try again.
     fn refuse_undecided(&mut self, now: Instant) {
-        for (link, (alarm, _)) in std::mem::take(&mut self.undecided) {
+        for (link, alarm) in self.undecided.take() {
             self.ledger.clear_alarm(Some(alarm));
             self.refuse_at_the_end(now, link);
         }

@@ -46,6 +46,7 @@ mod spool;
 pub mod system;
 mod tag;
 mod turn;
+mod undecided;
 mod waiter;
 mod wall;
 mod watch;

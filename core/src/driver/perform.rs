@@ -46,8 +46,8 @@ impl<I: Io> Driver<I> {
             Command::Abandon(session, waiter) => self.abandon(now, session, &waiter),
             Command::Answer(delivery, answer) => self.answer(now, delivery, answer),
             Command::Decide(link, decision) => {
-                let undecided = self.undecided.remove(&link);
-                self.ledger.clear_alarm(undecided.map(|(alarm, _)| alarm));
+                let alarm = self.undecided.remove(link);
+                self.ledger.clear_alarm(alarm);
                 // The link may be gone by now: then nobody waits for the decision.
                 let _ = match decision {
                     Ok(()) => self.node.admit(now, link),
@@ -119,7 +119,7 @@ impl<I: Io> Driver<I> {
             let (session, number) = match alarm {
                 Alarm::Blocked(session, number) => (session, number),
                 Alarm::Undecided(link) => {
-                    self.undecided.remove(&link);
+                    self.undecided.remove(link);
                     continue;
                 }
                 Alarm::Leave(session) => {

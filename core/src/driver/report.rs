@@ -48,13 +48,18 @@ impl<I: Io> Driver<I> {
             Event::Admission(request) if self.is_stopping() => {
                 self.refuse_at_the_end(now, request.link);
             }
+            // Who has gone before it was read of need not be decided about.
+            Event::Admission(request) if !self.node.awaits_admission(request.link) => {}
             Event::Admission(request) => match &self.ask {
                 Some(ask) => {
+                    for alarm in self.undecided.look(|link| self.node.awaits_admission(link)) {
+                        self.ledger.clear_alarm(Some(alarm));
+                    }
                     let link = request.link;
                     let patience = ask.decide(*request, &self.desk);
                     let over = now + self.timeouts.admission;
                     let alarm = self.ledger.set_alarm(over, Alarm::Undecided(link));
-                    self.undecided.insert(link, (alarm, patience));
+                    self.undecided.insert(link, alarm, patience);
                 }
                 None => tracing::warn!("nobody decides about admission"),
             },

@@ -1,14 +1,14 @@
 //! The driver: owns a node and its socket, and does one budgeted turn whenever it is polled.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::admission::{Ask, Patience};
+use super::admission::Ask;
 use super::command::Command;
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
@@ -21,13 +21,12 @@ use super::resolve::Resolver;
 use super::runtime::Io;
 use super::service::Serve;
 use super::shared::{Desk, Shared};
+use super::undecided::Undecided;
 use super::waiter::Ticket;
 use super::wall::WallChecks;
 use crate::session::BestEffort;
 use crate::sliding::SlidingTable;
-use crate::{
-    BusyPoll, ClientId, DisconnectReason, Input, LinkKey, Node, SessionKey, Timeouts, Transmit,
-};
+use crate::{BusyPoll, ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
 
 /// What one turn does at most of each kind, before other tasks get theirs.
 const COMMANDS: usize = 4_096;
@@ -69,9 +68,7 @@ pub struct Driver<I: Io> {
     pub(super) service: Option<Arc<dyn Serve>>,
     pub(super) hooks: Option<Arc<dyn Hooks>>,
     pub(super) ask: Option<Ask>,
-    /// Links about whose admission the application decides, and until when. One that ends before stays here until
-    /// then.
-    pub(super) undecided: BTreeMap<LinkKey, ((Instant, u64), Patience)>,
+    pub(super) undecided: Undecided,
     pub(super) resolver: Option<Resolver>,
     pub(super) wall_checks: WallChecks,
     pub(super) timeouts: Timeouts,
@@ -144,7 +141,7 @@ impl<I: Io> Driver<I> {
             service,
             hooks,
             ask,
-            undecided: BTreeMap::new(),
+            undecided: Undecided::default(),
             resolver,
             wall_checks: WallChecks::default(),
             timeouts,

@@ -77,6 +77,13 @@ impl Node {
         }
     }
 
+    /// Whether a link still waits for the application's answer to [`Event::Admission`]: `false` once it was given one, or
+    /// has ended.
+    pub fn awaits_admission(&self, link: LinkKey) -> bool {
+        let entry = self.links.get(link);
+        entry.is_some_and(|entry| matches!(entry.link.stage, Stage::AwaitsAdmission(_)))
+    }
+
     /// The application's answer to [`Event::Admission`]: yes. It comes in, if there is room for its session.
     pub fn admit(&mut self, now: Instant, link: LinkKey) -> Result<(), CommandError> {
         let now = self.enter(now, || Call::Admit { link });

@@ -9,6 +9,7 @@
     reason = "tests may"
 )]
 
+mod admission;
 mod closing;
 mod dialling;
 mod lab;

@@ -1,5 +1,6 @@
 //! Hello and Welcome: who a client is, which session it asks for, and what the answer says.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +9,11 @@ use trunkline_proto as wire;
 use super::PeerLimits;
 use super::milliseconds::unless_zero;
 use crate::error::{CloseCode, Fault, from_peer};
-use crate::id::{ClientId, SessionId};
+use crate::id::{ClientId, Hidden, SessionId};
 use crate::steering::NAMING;
 
 /// A client's hello, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ClientHello {
     /// Above those of all hellos that came to this node before.
     pub(crate) number: u64,
@@ -25,14 +26,40 @@ pub(crate) struct ClientHello {
     pub(crate) agent: String,
 }
 
+/// Without the secrets in it.
+impl fmt::Debug for ClientHello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHello")
+            .field("number", &self.number)
+            .field("client", &self.client)
+            .field("session", &self.offered.0)
+            .field("resume", &self.resume)
+            .field("credentials", &Hidden(self.credentials.len()))
+            .field("limits", &self.limits)
+            .field("agent", &self.agent)
+            .finish()
+    }
+}
+
 /// The earlier session that a client asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Resume {
     pub(crate) id: SessionId,
     pub(crate) token: [u8; wire::TOKEN_LEN],
     pub(crate) received: Vec<wire::Receipt>,
     /// Above 0.
     pub(crate) attempt: u64,
+}
+
+/// Without its token.
+impl fmt::Debug for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resume")
+            .field("id", &self.id)
+            .field("received", &self.received)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which session a client had in mind when it said hello, and how often it had asked for it before.
@@ -108,7 +135,7 @@ impl ClientHello {
 }
 
 /// A server's welcome, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ServerWelcome {
     pub(crate) id: SessionId,
     pub(crate) token: [u8; wire::TOKEN_LEN],
@@ -121,6 +148,21 @@ pub(crate) struct ServerWelcome {
     pub(crate) redial_id: Option<[u8; NAMING]>,
     /// How often the server wants to hear of the client, if it minds.
     pub(crate) heartbeat: Option<Duration>,
+}
+
+/// Without its token.
+impl fmt::Debug for ServerWelcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerWelcome")
+            .field("id", &self.id)
+            .field("epoch", &self.epoch)
+            .field("resumed", &self.resumed)
+            .field("received", &self.received)
+            .field("limits", &self.limits)
+            .field("redial_id", &self.redial_id)
+            .field("heartbeat", &self.heartbeat)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a client has said in its hello, as far as the welcome has to fit it.
@@ -226,6 +268,40 @@ mod tests {
             code(|h| h.resume = Some(wire::Resume::default())),
             CloseCode::UNDECODABLE
         );
+    }
+
+    #[test]
+    fn no_secret_shows_in_a_debug_text() {
+        let secret = *b"sixteensecretive";
+        let hidden = format!("{secret:?}");
+        let resume = wire::Resume {
+            session_id: vec![1; 16].into(),
+            token: secret.to_vec().into(),
+            attempt: 1,
+            ..wire::Resume::default()
+        };
+        let hello = wire::Hello {
+            token: secret.to_vec().into(),
+            credentials: secret.to_vec().into(),
+            resume: Some(resume),
+            ..hello()
+        };
+        let hello = ClientHello::check(hello, 1).unwrap();
+        let asked = Asked {
+            id: SessionId([1; 16]),
+            epoch: 0,
+            in_place: None,
+        };
+        let mut welcome = welcome(1, 1, false);
+        welcome.token = secret.to_vec().into();
+        let welcome = ServerWelcome::check(welcome, &asked).unwrap();
+        for shown in [format!("{hello:?}"), format!("{welcome:?}")] {
+            assert!(
+                !shown.contains("secret") && !shown.contains(&hidden),
+                "{shown}"
+            );
+        }
+        assert!(format!("{hello:?}").contains("<16 bytes>"));
     }
 
     fn welcome(id: u8, epoch: u64, resumed: bool) -> wire::Welcome {

@@ -1,5 +1,6 @@
 //! Commands about sessions: begin, group. None changes anything when it returns an error.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use trunkline_proto as wire;
 use crate::dial::Dialing;
 use crate::error::CommandError;
 use crate::groups::GroupsFull;
-use crate::id::{ClientId, GroupName, SessionKey};
+use crate::id::{ClientId, GroupName, Hidden, SessionKey};
 use crate::quic::Endpoint;
 use crate::tap::{Body, Call};
 
@@ -18,7 +19,7 @@ use super::race::check_dialable;
 use super::tables::Session;
 
 /// How to reach a server, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Dial {
     /// The server's address.
     pub address: SocketAddr,
@@ -32,6 +33,18 @@ pub struct Dial {
     pub agent: String,
 }
 
+/// Without the credentials.
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial")
+            .field("address", &self.address)
+            .field("server_name", &self.server_name)
+            .field("client", &self.client)
+            .field("credentials", &Hidden(self.credentials.len()))
+            .field("agent", &self.agent)
+            .finish()
+    }
+}
 /// Whether they fit into a Hello.
 pub(super) fn check_credentials(credentials: &[u8], agent: &str) -> Result<(), CommandError> {
     let size = credentials.len() + agent.len();

@@ -1,5 +1,6 @@
 //! What a node tells its application.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
 use crate::error::DisconnectReason;
-use crate::id::{ClientId, DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
+use crate::id::{ClientId, DeliveryKey, Hidden, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::{Delivery, Message, Outcome, UndeliveredReason};
 
 /// What a node tells its application. Every loss of what was sent reliably is an event. Best effort that finds no
@@ -171,7 +172,7 @@ impl Event {
 }
 
 /// Who asks to be let in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AdmissionRequest {
     /// The link to `admit` or `refuse`.
     pub link: LinkKey,
@@ -187,9 +188,44 @@ pub struct AdmissionRequest {
     pub agent: String,
 }
 
+/// Without what it showed.
+impl fmt::Debug for AdmissionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdmissionRequest")
+            .field("link", &self.link)
+            .field("client", &self.client)
+            .field("address", &self.address)
+            .field("credentials", &Hidden(self.credentials.len()))
+            .field("certificates", &self.certificates.len())
+            .field("agent", &self.agent)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_credentials_show_in_a_debug_text() {
+        let request = AdmissionRequest {
+            link: LinkKey(crate::id::Key {
+                slot: 0,
+                generation: 0,
+            }),
+            client: ClientId::new("alice").unwrap(),
+            address: ([127, 0, 0, 1], 4433).into(),
+            credentials: Bytes::from_static(b"open sesame"),
+            certificates: vec![CertificateDer::from(b"certificate".to_vec())],
+            agent: "testkit".to_owned(),
+        };
+        let shown = format!("{:?}", Event::Admission(Box::new(request)));
+        assert!(
+            shown.contains("credentials: <11 bytes>, certificates: 1"),
+            "{shown}"
+        );
+        assert!(!shown.contains("sesame"), "{shown}");
+    }
 
     /// Each message that arrives is moved about as an event several times.
     #[test]

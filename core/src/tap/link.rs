@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 /// Something that a link's connection answered, or was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkNote {
     /// The link began.
@@ -103,6 +103,13 @@ pub enum LinkNote {
     Drained,
     /// The node closed the connection.
     Closed(CloseCode, String),
+}
+
+/// In words, as it is displayed: frames hold tokens, credentials and bodies.
+impl fmt::Debug for LinkNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl LinkNote {

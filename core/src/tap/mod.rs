@@ -8,6 +8,7 @@ mod body_key;
 mod digest;
 mod link;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::error::{CloseCode, StatusCode};
-use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
+use crate::id::{DeliveryKey, Hidden, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::Message;
 
 pub(crate) use body_key::BodyKey;
@@ -225,7 +226,7 @@ impl<'a> Call<'a> {
 }
 
 /// A body that is lent, or what is left of one where it is not to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Body<'a> {
     /// All of it.
     Whole(&'a [u8]),
@@ -237,6 +238,16 @@ pub enum Body<'a> {
         /// it, and nothing else of them.
         hash: u64,
     },
+}
+
+/// Without what it says.
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => Hidden(bytes.len()).fmt(f),
+            Self::Marked { length, hash } => write!(f, "<{length} bytes, {hash:016x}>"),
+        }
+    }
 }
 
 impl Body<'_> {
@@ -330,4 +341,49 @@ pub enum Signature {
         /// `None`: the key failed.
         signature: Option<Vec<u8>>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_secret_shows_in_a_debug_text() {
+        let secret = b"open sesame";
+        let credentials = Body::Whole(secret);
+        let call = Call::Connect {
+            address: ([127, 0, 0, 1], 4433).into(),
+            server_name: "localhost",
+            client: "alice",
+            credentials,
+            agent: "testkit",
+        };
+        let session = SessionKey(crate::id::Key {
+            slot: 0,
+            generation: 0,
+        });
+        let message = Message::new(Tag(1), Bytes::from_static(secret));
+        let sent = Call::Send {
+            to: session,
+            message: Letter::from(&message),
+        };
+        let hello = trunkline_proto::Hello {
+            client_id: "alice".to_owned(),
+            token: secret.to_vec().into(),
+            credentials: secret.to_vec().into(),
+            ..trunkline_proto::Hello::default()
+        };
+        let frame = Some(trunkline_proto::control::Frame::Hello(hello));
+        let frame = prost::Message::encode_to_vec(&trunkline_proto::Control { frame });
+        let note = LinkNote::Control(frame.into());
+        for shown in [
+            format!("{call:?}"),
+            format!("{sent:?}"),
+            format!("{note:?}"),
+        ] {
+            assert!(!shown.contains("sesame"), "{shown}");
+            assert!(!shown.contains("111, 112, 101, 110"), "{shown}");
+        }
+        assert!(format!("{call:?}").contains("credentials: <11 bytes>"));
+    }
 }

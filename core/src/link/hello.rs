@@ -12,6 +12,10 @@ use crate::error::{CloseCode, Fault, from_peer};
 use crate::id::{ClientId, Hidden, SessionId};
 use crate::steering::NAMING;
 
+/// How many lanes a session has at most that are acknowledged: those of messages, and both of answers. What a client
+/// says of them is kept while it waits for its admission, and an entry that says nothing takes eight times its bytes.
+const LANES: usize = wire::LANES_MAX as usize + 2;
+
 /// A client's hello, checked.
 #[derive(Clone)]
 pub(crate) struct ClientHello {
@@ -105,6 +109,13 @@ impl ClientHello {
                 attempt: resume.attempt,
             }),
         };
+        let receipts = resume.as_ref().map_or(0, |resume| resume.received.len());
+        if receipts > LANES {
+            let reason = format!(
+                "resume.received has {receipts} entries, and there are {LANES} lanes at most"
+            );
+            return Err((CloseCode::UNDECODABLE, reason));
+        }
         if resume.as_ref().is_some_and(|resume| resume.attempt == 0) {
             let reason = "resume.attempt is 0: attempts are counted from 1";
             return Err(Fault::new(CloseCode::UNDECODABLE, reason));
@@ -268,6 +279,25 @@ mod tests {
             code(|h| h.resume = Some(wire::Resume::default())),
             CloseCode::UNDECODABLE
         );
+    }
+
+    #[test]
+    fn a_client_has_one_receipt_a_lane() {
+        let with = |receipts| {
+            let resume = wire::Resume {
+                session_id: vec![1; 16].into(),
+                token: vec![2; 16].into(),
+                attempt: 1,
+                received: vec![wire::Receipt::default(); receipts],
+                ..wire::Resume::default()
+            };
+            let resume = Some(resume);
+            ClientHello::check(wire::Hello { resume, ..hello() }, 1)
+        };
+        assert!(with(64).is_ok());
+        let (code, reason) = with(65).unwrap_err();
+        assert_eq!(code, CloseCode::UNDECODABLE);
+        assert!(reason.contains("65 entries"), "{reason}");
     }
 
     #[test]

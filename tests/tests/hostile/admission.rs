@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_core::{Admission, Event, Refusal};
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::Envelope;
-use trunkline_proto::{Cancel, Close, CloseCode, Drain, Heartbeat, Hello, Ready, Receipts, Resume};
+use trunkline_proto::{Cancel, Close, CloseCode, Drain, Heartbeat, Hello, Ready, Receipt, Receipts, Resume};
 use trunkline_testkit::raw_peer::{RawSettings, control, frame, hello, length};
 use trunkline_testkit::{INITIAL_BYTES, Initials, NodeIndex, World};
 
@@ -89,6 +89,21 @@ fn a_hello_that_is_wrong_has_its_number() {
             },
             code: CloseCode::UNDECODABLE,
             says: "resume.attempt is 0: attempts are counted from 1",
+        },
+        Fault {
+            name: "a resume with more receipts than lanes",
+            act: |link| {
+                let resume = Resume {
+                    session_id: vec![1; 16].into(),
+                    token: vec![1; 16].into(),
+                    attempt: 1,
+                    received: vec![Receipt::default(); 1_900],
+                    ..Resume::default()
+                };
+                link.send_control(changed(|hello| hello.resume = Some(resume)));
+            },
+            code: CloseCode::UNDECODABLE,
+            says: "resume.received has 1900 entries, and there are 64 lanes at most",
         },
         Fault {
             name: "a hello of more than 4 KiB",

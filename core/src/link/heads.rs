@@ -14,22 +14,46 @@ use crate::tap::{Digest, Marked};
 /// Protobuf's key of an envelope's body: field 15, with a length.
 const BODY: u8 = (15 << 3) | 2;
 
-/// A control frame with zeros for credentials, if it has any.
+/// A control frame as a node reads it, with zeros for credentials, if it has any. Fields that are not known, or that
+/// later ones replace, are not in it: they may hold anything.
 pub(crate) fn without_credentials(frame: &Bytes) -> Bytes {
-    let Ok(wire::Control {
-        frame: Some(Frame::Hello(mut hello)),
-    }) = wire::Control::decode(frame.clone())
-    else {
+    let Ok(mut control) = wire::Control::decode(frame.clone()) else {
         return frame.clone();
     };
-    if hello.credentials.is_empty() {
+    if let Some(Frame::Hello(hello)) = &mut control.frame {
+        hello.credentials = zeros(&hello.credentials);
+    }
+    control.encode_to_vec().into()
+}
+
+/// The first frame of a lane's stream as a node reads it, for the same reason. One that is no `LaneOpen` ends the link
+/// with what is wrong about it; of an envelope in its place, the body is zeros.
+pub(crate) fn without_unknown_fields(frame: &Bytes) -> Bytes {
+    if let Ok(open) = wire::LaneOpen::decode(frame.clone()) {
+        return open.encode_to_vec().into();
+    }
+    let body = wire::body_range(frame);
+    let mut frame = frame.to_vec();
+    if let Some(body) = body.and_then(|body| frame.get_mut(body)) {
+        body.fill(0);
+    }
+    frame.into()
+}
+
+/// An envelope as a node reads it, in writers' order, for the same reason; what is none stays as it is.
+pub(crate) fn in_order(frame: &Bytes) -> Bytes {
+    if wire::body_in_order(frame).is_some() {
         return frame.clone();
     }
-    hello.credentials = zeros(&hello.credentials);
-    let control = wire::Control {
-        frame: Some(Frame::Hello(hello)),
+    let Ok(fields) = wire::generated::Envelope::decode(frame.clone()) else {
+        return frame.clone();
     };
-    control.encode_to_vec().into()
+    let ordered = Bytes::from(fields.encode_to_vec());
+    let read = |frame: &Bytes| wire::Envelope::decode(frame.clone()).ok();
+    match read(&ordered) {
+        Some(envelope) if read(frame).as_ref() == Some(&envelope) => ordered,
+        _ => frame.clone(),
+    }
 }
 
 fn zeros(instead_of: &Bytes) -> Bytes {
@@ -324,6 +348,44 @@ mod tests {
         framed.slice(length.prefix..)
     }
 
+    fn tells(frame: &[u8]) -> bool {
+        frame.windows(6).any(|window| window == b"secret")
+    }
+
+    /// Whoever forgets `LaneOpen` begins with an envelope, which reads as one.
+    #[test]
+    fn the_first_frame_of_a_stream_is_what_a_node_reads_of_it() {
+        let open = wire::LaneOpen { lane: 3, next: 9 };
+        let frame = Bytes::from(open.encode_to_vec());
+        assert_eq!(without_unknown_fields(&frame), frame);
+        let message = lane_frame(b"secret");
+        let kept = without_unknown_fields(&message);
+        assert!(!tells(&kept), "{kept:?}");
+        let read = |frame: &Bytes| wire::LaneOpen::decode(frame.clone());
+        assert_eq!(read(&kept), read(&message));
+        // One that cannot be read stays as wrong as it is.
+        let request = [&message[..], &[0x08]].concat().into();
+        let kept = without_unknown_fields(&request);
+        assert_eq!(read(&kept), read(&request));
+        assert!(read(&kept).is_err());
+    }
+
+    #[test]
+    fn an_envelope_has_one_body() {
+        let frame = lane_frame(b"others");
+        assert_eq!(in_order(&frame), frame);
+        let secret = [&[BODY, 6][..], b"secret"].concat();
+        let unknown = [&[0x7a + 8, 1, 6][..], b"secret"].concat();
+        for before in [secret, unknown] {
+            let twice = Bytes::from([&before[..], &frame].concat());
+            let kept = in_order(&twice);
+            assert!(tells(&twice) && !tells(&kept), "{kept:?}");
+            let read = |frame| wire::Envelope::decode(frame).unwrap();
+            let (kept, read) = (read(kept), read(twice));
+            assert_eq!((kept.header, kept.body), (read.header, read.body));
+        }
+    }
+
     #[test]
     fn credentials_are_gone_and_as_long_as_they_were() {
         let hello = |credentials: &'static [u8]| {
@@ -337,6 +399,18 @@ mod tests {
         };
         assert_eq!(without_credentials(&hello(b"secret")), hello(&[0; 6]));
         assert_eq!(without_credentials(&hello(b"")), hello(b""));
+        // The last of several counts, and what is not known of a frame counts for nothing.
+        let twice = [&hello(b"secret")[..], &hello(b"")].concat();
+        let unknown = [&[0x7a, 6][..], b"secret"].concat();
+        for frame in [[&twice[..], &unknown].concat(), unknown] {
+            let frame = Bytes::from(frame);
+            let kept = without_credentials(&frame);
+            assert!(!tells(&kept), "{kept:?}");
+            let read = wire::Control::decode(frame).unwrap();
+            if read.frame.is_none() {
+                assert!(kept.is_empty());
+            }
+        }
         let digest = |credentials| control_digest(&with_length(&hello(credentials)));
         assert_eq!(digest(b"secret"), digest(b"others"));
         assert_ne!(digest(b"secret"), digest(b"short"));

@@ -171,13 +171,18 @@ fn encode_lane(
     marked: Option<Marked>,
     out: &mut Encoder<'_>,
 ) {
-    let key = out.key_of_bodies().filter(|_| !opening);
-    match (marked, key) {
+    match (marked, out.key_of_bodies()) {
         (None, None) => encode_whole(slot, opening, frame, out),
-        (None, Some(key)) => match trunkline_proto::body_range(frame) {
-            None => encode_whole(slot, opening, frame, out),
-            Some(body) => encode_taken_out(slot, frame, body, key, out),
-        },
+        (None, Some(_)) if opening => {
+            encode_whole(slot, opening, &heads::without_unknown_fields(frame), out);
+        }
+        (None, Some(key)) => {
+            let frame = heads::in_order(frame);
+            match trunkline_proto::body_range(&frame) {
+                None => encode_whole(slot, opening, &frame, out),
+                Some(body) => encode_taken_out(slot, &frame, body, key, out),
+            }
+        }
         (Some(marked), None) => encode_bodiless(slot, marked, marked.around(frame), out),
         (Some(marked), Some(key)) => match body_elsewhere(frame, &marked) {
             None => {

@@ -41,7 +41,7 @@ async fn what_is_rejected_and_nobody_hears_of_stands_out_in_the_log_once() {
     let server = authority.server().admission(Admit::open());
     let server = server.service(Service::new(()).on(fails)).await.unwrap();
     let connect = |id: &str| authority.client(server.local_addr(), id).into_future();
-    for id in ["anna", "otto"] {
+    for id in ["anna", "otto address=10.0.0.1:443"] {
         let client = soon(connect(id)).await.unwrap();
         for number in 0..3 {
             soon(client.send(&Note { number }).into_future())
@@ -55,10 +55,13 @@ async fn what_is_rejected_and_nobody_hears_of_stands_out_in_the_log_once() {
         assert!(matches!(told, Err(PromiseError::Rejected(_))), "{told:?}");
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for id in ["anna", "otto"] {
+    // What a client wrote is quoted.
+    for id in ["anna", "otto address=10.0.0.1:443"] {
+        let connected = format!("client=\"{id}\" address=127.0.0.1:");
+        assert!(log.contains(&connected), "{log}");
         let lines = |level: &str| {
             let of = |line: &&str| {
-                line.contains("does not wait") && line.contains(&format!("client={id} "))
+                line.contains("does not wait") && line.contains(&format!("client=\"{id}\" "))
             };
             log.lines()
                 .filter(of)

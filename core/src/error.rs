@@ -165,10 +165,14 @@ pub enum CommandError {
 }
 
 /// A text that a peer has sent, fit for a terminal or a log: at most `longest` bytes, without
-/// control characters.
+/// control characters, and without what breaks lines or turns the order of characters about.
 pub(crate) fn from_peer(text: &str, longest: usize) -> String {
     let text = &text[..text.floor_char_boundary(longest)];
-    let clear = |c: char| if c.is_control() { ' ' } else { c };
+    let deceives = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let clear = |c: char| if deceives(c) { ' ' } else { c };
     text.chars().map(clear).collect()
 }
 
@@ -305,5 +309,6 @@ mod tests {
         assert_eq!(from_peer("gone \u{1b}[2J\nbye", 256), "gone  [2J bye");
         assert_eq!(from_peer("caf\u{e9}", 4), "caf");
         assert_eq!(from_peer("\u{85}\u{7f}", 256), "  ");
+        assert_eq!(from_peer("\u{202e}dlo\u{2069}\u{2028}.", 256), " dlo  .");
     }
 }

@@ -33,7 +33,10 @@ pub(crate) fn note(message: &str) {
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        // The latter break lines, or turn the order of characters about.
+        if character.is_control()
+            || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);

@@ -366,13 +366,21 @@ impl Peer {
     /// A message of this peer was rejected, and it does not wait to hear of it. The first time stands out in
     /// the log; a peer that sends many shall not fill it.
     pub(crate) fn rejected_unheard(&self, tag: Option<Tag>, status: &Status) {
-        let (session, client) = (self.session(), self.client_id());
+        // As strings, which stand in quotes: a client's name could pass for further fields otherwise.
+        let (session, client) = (self.session(), self.client_id().as_str());
+        let status = &*status.to_string();
         let tag = tag.map(tracing::field::display);
         let text = "a message was rejected, and its sender does not wait to hear of it";
         if self.0.unheard.swap(true, Ordering::Relaxed) {
-            tracing::debug!(?session, %client, tag, %status, "{text}");
+            tracing::debug!(?session, client, tag, status, "{text}");
         } else {
-            tracing::warn!(?session, %client, tag, %status, "{text}; others of it at debug level");
+            tracing::warn!(
+                ?session,
+                client,
+                tag,
+                status,
+                "{text}; others of it at debug level"
+            );
         }
     }
 

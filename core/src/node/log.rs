@@ -1,5 +1,6 @@
 //! The structured log: a line for each turn of a session's life; messages that go their way
-//! leave none.
+//! leave none. What a peer wrote is given as a string, which stands in quotes in a log of text: otherwise it could pass for
+//! further fields.
 
 use crate::error::DisconnectReason;
 
@@ -15,7 +16,8 @@ pub(super) fn log(event: &Event) {
             epoch,
             resumed,
         } => {
-            tracing::info!(?session, %client, %address, epoch, resumed, "connected");
+            let client = client.as_str();
+            tracing::info!(?session, client, %address, epoch, resumed, "connected");
         }
         Event::Disconnected {
             session,
@@ -23,15 +25,15 @@ pub(super) fn log(event: &Event) {
             retained,
             ..
         } => {
-            let code = code_of(reason);
-            tracing::info!(?session, %reason, code, retained, "disconnected");
+            let (code, reason) = (code_of(reason), reason.to_string());
+            tracing::info!(?session, reason, code, retained, "disconnected");
         }
         Event::SessionLost { session, .. } => tracing::info!(?session, "the session is lost"),
         Event::Closed {
             session, reason, ..
         } => {
-            let code = code_of(reason);
-            tracing::info!(?session, %reason, code, "closed");
+            let (code, reason) = (code_of(reason), reason.to_string());
+            tracing::info!(?session, reason, code, "closed");
         }
         Event::HeartbeatTimeout { session, .. } => tracing::debug!(?session, "heartbeat timeout"),
         Event::Reconnecting {

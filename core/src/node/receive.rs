@@ -100,7 +100,7 @@ impl Node {
 
     /// The peer did what no link survives: it is told, and its other links go on.
     pub(super) fn link_fault(&mut self, now: Instant, key: LinkKey, fault: &Fault) {
-        tracing::debug!(link = ?key, code = %fault.code, reason = %fault.reason, "link fault");
+        tracing::debug!(link = ?key, code = %fault.code, reason = &*fault.reason, "link fault");
         let said = self.said_close(key);
         let fault = said.as_ref().unwrap_or(fault);
         let reason = DisconnectReason::local(fault.code, fault.reason.clone());

@@ -85,7 +85,9 @@ fn about_certificates(alert: u64) -> Option<&'static str> {
         alert::CERTIFICATE_EXPIRED => {
             "has expired or is not valid yet: renew it, or check both clocks"
         }
-        alert::CERTIFICATE_UNKNOWN => "was not accepted: the reason stands here, or in the other side's log",
+        alert::CERTIFICATE_UNKNOWN => {
+            "was not accepted: the reason stands here, or in the other side's log"
+        }
         alert::UNKNOWN_CA => {
             "is signed by an authority that is not trusted: give its root certificate to whoever \
              checks it"

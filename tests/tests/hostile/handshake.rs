@@ -196,7 +196,10 @@ fn a_client_goes_on_dialling_a_server_whose_certificate_has_expired() {
     let refused = siege.victim_metrics().certificates_refused;
     assert_eq!(refused, ends.len() as u64);
     let log = siege.world.log(siege.victim_node());
-    assert!(!log.iter().any(|(_, event)| matches!(event, Event::Closed { .. })));
+    assert!(
+        !log.iter()
+            .any(|(_, event)| matches!(event, Event::Closed { .. }))
+    );
     siege.unharmed();
 }
 
@@ -268,7 +271,10 @@ fn a_server_whose_chain_is_a_maze_is_refused_before_anybody_walks_it() {
         ended_with(&mut siege, server, CERTIFICATE_UNKNOWN);
         let why = ends(&siege, session).remove(0);
         assert!(matches!(why, DisconnectReason::Certificate(_)), "{why}");
-        assert!(why.to_string().contains(says), "{why} does not say {says:?}");
+        assert!(
+            why.to_string().contains(says),
+            "{why} does not say {says:?}"
+        );
         assert_eq!(
             siege.victim_metrics().certificates_refused,
             before.certificates_refused + 1

@@ -42,6 +42,9 @@
 //! sessions of its own, and stays one server to its clients and to whoever holds its handles:
 //! [`.shards(n)`](ServerBuilder::shards).
 //!
+//! What happens is told to [`tracing`](https://docs.rs/tracing). In production, keep QUIC's own lines to errors
+//! (`quinn_proto=error` in a filter): it warns of each packet with a wrong token, and those anybody can make.
+//!
 //! This crate is a socket, a clock and `spawn`; all else is [`trunkline_core::driver`], where
 //! every name here comes from.
 

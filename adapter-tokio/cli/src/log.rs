@@ -6,7 +6,8 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-const DEFAULT: &str = "warn";
+/// QUIC warns of each packet that anybody can make whose token is wrong: a stranger would decide how much is written.
+const DEFAULT: &str = "warn,quinn_proto=error";
 
 /// Which log lines are written, and how.
 #[derive(Debug, Args)]
@@ -87,6 +88,19 @@ mod tests {
         ] {
             assert_eq!(filter(good).as_deref(), Ok(good));
         }
+    }
+
+    #[test]
+    fn a_stranger_writes_no_line_a_packet() {
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(DEFAULT))
+            .with_writer(std::io::sink)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!tracing::enabled!(target: "quinn_proto::connection", tracing::Level::WARN));
+            assert!(tracing::enabled!(target: "quinn_proto::connection", tracing::Level::ERROR));
+            assert!(tracing::enabled!(target: "trunkline_core", tracing::Level::WARN));
+        });
     }
 
     #[test]

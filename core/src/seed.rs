@@ -35,12 +35,12 @@ impl Seed {
     ///
     /// Labels hold no zero byte. Consumers that use different labels or indices are independent:
     /// one that draws more, or one that is added, never shifts what another one gets.
-    pub(crate) fn derive(&self, label: &str, index: u64) -> [u8; 32] {
+    pub(crate) fn derive(&self, label: &str, index: u64) -> Zeroizing<[u8; 32]> {
         debug_assert!(
             !label.contains('\0'),
             "a label with a zero byte may equal another one"
         );
-        let extracted = Zeroizing::new(mac(SALT, &[&*self.0]));
+        let extracted = mac(SALT, &[&*self.0]);
         // A single block of HKDF-Expand is exactly as long as what is wanted, and, other than the
         // general form, cannot fail.
         mac(
@@ -52,7 +52,14 @@ impl Seed {
     /// A generator of its own for the consumer named `label` and its `index`-th use, see
     /// [`Seed::derive`].
     pub(crate) fn rng(&self, label: &str, index: u64) -> SeededRng {
-        SeededRng(ChaCha20Rng::from_seed(self.derive(label, index)))
+        SeededRng(ChaCha20Rng::from_seed(*self.derive(label, index)))
+    }
+}
+
+/// A seed of these bytes, of which no copy is left.
+impl From<Zeroizing<[u8; 32]>> for Seed {
+    fn from(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
     }
 }
 
@@ -88,12 +95,12 @@ impl fmt::Debug for Seed {
     }
 }
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+fn mac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
     for part in parts {
         context.update(part);
     }
-    let mut out = [0; 32];
+    let mut out = Zeroizing::new([0; 32]);
     out.copy_from_slice(context.sign().as_ref());
     out
 }
@@ -144,7 +151,7 @@ mod tests {
             .expand(&[b"label", &[0], &258_u64.to_be_bytes()], hkdf::HKDF_SHA256)
             .and_then(|material| material.fill(&mut expected))
             .unwrap();
-        assert_eq!(seed.derive("label", 258), expected);
+        assert_eq!(*seed.derive("label", 258), expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use trunkline_tokio::{Identity, Roots};
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
@@ -76,7 +77,12 @@ pub(crate) fn roots(file: &Path) -> Result<Roots, Failure> {
 /// A certificate chain and its key, from PEM files.
 pub(crate) fn identity(certificate: &Path, key: &Path) -> Result<Identity, Failure> {
     let what = format!("{} with {}", certificate.display(), key.display());
-    Identity::from_pem(&read(certificate)?, &read(key)?, &what).map_err(Failure::usage)
+    Identity::from_pem(&read(certificate)?, &read_secret(key)?, &what).map_err(Failure::usage)
+}
+
+/// The file of a private key, overwritten with zeros once it is not needed any more.
+pub(crate) fn read_secret(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    read(file).map(Zeroizing::new)
 }
 
 /// A file, or which one it is that cannot be read.

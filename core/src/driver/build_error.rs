@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::service::ServiceError;
 use crate::{CommandError, ConfigError, DisconnectReason, Identity, InvalidName, Roots, TlsError};
 
@@ -134,11 +136,8 @@ fn so_far(looked_up: bool, last_reason: Option<&DisconnectReason>) -> String {
 /// Reads a certificate chain and its key from PEM files.
 pub(crate) fn identity_from(certificates: &Path, key: &Path) -> Result<Identity, StartError> {
     let what = format!("{} with {}", certificates.display(), key.display());
-    Ok(Identity::from_pem(
-        &read(certificates)?,
-        &read(key)?,
-        &what,
-    )?)
+    let (certificates, key) = (read(certificates)?, Zeroizing::new(read(key)?));
+    Ok(Identity::from_pem(&certificates, &key, &what)?)
 }
 
 /// Reads trusted certificates from a PEM file.

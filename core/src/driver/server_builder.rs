@@ -220,7 +220,7 @@ impl<P: Platform> ServerBuilder<P> {
                 now,
                 wall,
                 // No two nodes may have the same.
-                seed: Seed::new(seed.derive("shard", number.into())),
+                seed: Seed::from(seed.derive("shard", number.into())),
                 keys: Some(keys.clone()),
             };
             let recording = recording.as_ref().map(|all| all.of_shard(number));

@@ -119,7 +119,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
                 roles: Box::new(roles.clone()),
             },
             Level::Link => Recorded::Link {
-                draws: Some(Draws(DrawKey::new(seed.derive(RANDOM, 0)))),
+                draws: Some(Draws(DrawKey::new(*seed.derive(RANDOM, 0)))),
                 roles: ScriptedRoles {
                     admission: roles.server.as_ref().map(|server| server.admission),
                     client: roles.client.is_some(),
@@ -128,7 +128,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
             },
         };
         let redacts = self.level == Level::Link && !self.bodies;
-        let key = redacts.then(|| BodyKey::new(seed.derive(BODY_KEY, 0)));
+        let key = redacts.then(|| BodyKey::new(*seed.derive(BODY_KEY, 0)));
         let header = Header {
             build: Build::own(),
             config: config.clone(),

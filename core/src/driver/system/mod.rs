@@ -21,6 +21,8 @@ pub use quinn_udp::UdpSockRef;
 pub use shards::bind_shards;
 pub use udp::{Direction, Reactor, UdpIo};
 
+use zeroize::Zeroizing;
+
 use crate::{BusyPoll, Seed};
 
 /// The addresses of `host:port`. Blocks while it looks them up.
@@ -42,8 +44,8 @@ pub fn default_busy_poll() -> BusyPoll {
 
 /// 256 bits of randomness from the operating system.
 pub fn random_seed() -> io::Result<Seed> {
-    let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes)
+    let mut bytes = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(&mut *bytes)
         .map_err(|_| io::Error::other("the system gave no randomness"))?;
-    Ok(Seed::new(bytes))
+    Ok(Seed::from(bytes))
 }

@@ -39,7 +39,10 @@ impl PersistentKeys {
     /// Keys that follow from this seed. To keep them, keep a seed of their own for them: a node's
     /// own seed must not be used twice.
     pub fn from_seed(seed: &Seed) -> Self {
-        Self::new(seed.derive("reset key", 0), seed.derive("token key", 0))
+        Self {
+            reset: seed.derive("reset key", 0),
+            token: seed.derive("token key", 0),
+        }
     }
 
     /// Both, for a recording: `reset`, then `token`.
@@ -63,7 +66,7 @@ impl PersistentKeys {
     /// How datagrams are distributed among so many nodes that have these keys ([`crate::Shard`]).
     /// Servers have 1 to 256 of them; 0 counts as 1, and more than 256 as 256.
     pub fn steering(&self, shards: u16) -> Steering {
-        let key = Zeroizing::new(Seed::new(*self.reset).derive("steering", 0));
+        let key = Seed::from(self.reset.clone()).derive("steering", 0);
         let (half, _) = key.split_at(16);
         let mut key = Zeroizing::new([0; 16]);
         key.copy_from_slice(half);

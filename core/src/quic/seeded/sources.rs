@@ -46,7 +46,7 @@ impl Sources {
 
     /// What `Endpoint::new` takes as its last argument.
     pub(crate) fn endpoint_seed(&self) -> [u8; 32] {
-        self.seed.derive("endpoint", 0)
+        *self.seed.derive("endpoint", 0)
     }
 
     pub(super) fn tap(&self) -> Option<&Arc<dyn SignatureTap>> {
@@ -63,7 +63,8 @@ impl Sources {
     }
 
     pub(super) fn destination(&self) -> [u8; 32] {
-        self.seed
+        *self
+            .seed
             .derive("first destination", next(&self.used.destinations))
     }
 }

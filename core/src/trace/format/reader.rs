@@ -132,6 +132,9 @@ struct Place {
     offset: u64,
 }
 
+/// How much room is made for a block before any of it was read, at most: more than a header takes.
+const RESERVED: u64 = 64 << 10;
+
 enum Framed {
     Whole,
     Nothing,
@@ -374,6 +377,8 @@ fn framed(
     if check[0] != length_check(place.block, length) {
         return Err(damaged);
     }
+    // At once, for what is read in growing steps leaves copies of its beginning, and a header holds secrets.
+    body.reserve(usize::try_from(length.min(RESERVED)).unwrap_or_default());
     // What the length says is believed as far as there are bytes.
     place.offset += input.take(length).read_to_end(body)? as u64;
     let mut sum = [0; 4];

@@ -17,8 +17,14 @@ use crate::steering::Steering;
 /// given none derives them from its seed; a new seed then means new keys, and its peers find out
 /// by missing heartbeats.
 ///
+/// **One running server has them, and nobody else at the same time**; its shards share them. A server that is shown a
+/// packet of a connection which it does not have answers with the stateless reset that ends it, so one of two servers
+/// with the same reset key can be asked for the resets of the other's connections (RFC 9000, sections 10.3.2 and 21.11).
+/// Servers behind one address, or machines of one certificate, have keys of their own each.
+///
 /// Keep them as secret as a private key: who knows the reset key can end every connection, who
-/// knows the token key can have packets sent to addresses that never asked. They are overwritten
+/// knows the token key can have packets sent to addresses that never asked. An old key ends no connection that was made
+/// under a new one: to change it costs no more than that the next restart is noticed by silence. They are overwritten
 /// with zeros when dropped, and their `Debug` output is redacted.
 #[derive(Clone)]
 pub struct PersistentKeys {

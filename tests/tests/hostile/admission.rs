@@ -5,7 +5,9 @@ use std::time::Duration;
 use trunkline_core::{Admission, Event, Refusal};
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::Envelope;
-use trunkline_proto::{Cancel, Close, CloseCode, Drain, Heartbeat, Hello, Ready, Receipt, Receipts, Resume};
+use trunkline_proto::{
+    Cancel, Close, CloseCode, Drain, Heartbeat, Hello, Ready, Receipt, Receipts, Resume,
+};
 use trunkline_testkit::raw_peer::{RawSettings, control, frame, hello, length};
 use trunkline_testkit::{INITIAL_BYTES, Initials, NodeIndex, World};
 

@@ -45,6 +45,7 @@ impl fmt::Debug for Dial {
             .finish()
     }
 }
+
 /// Whether they fit into a Hello.
 pub(super) fn check_credentials(credentials: &[u8], agent: &str) -> Result<(), CommandError> {
     let size = credentials.len() + agent.len();

@@ -29,8 +29,8 @@
 //!
 //! Messages and requests are kept until the peer holds them, and survive reconnects: each arrives
 //! once, and in order in its lane, as long as the session lives. `send(..).await` means that the
-//! message is on its way to the outbox: what comes of it is told by
-//! [`Hooks::undelivered`] alone. `send(..).acked().await` means that the peer's handler has accepted
+//! message is on its way to the outbox: should it not arrive, [`Hooks::undelivered`] and events tell, and a
+//! handler that rejects it says so in its own log alone. `send(..).acked().await` means that the peer's handler has accepted
 //! it. A broadcast is best effort. Nothing survives the process.
 //!
 //! Each server or client is one task of smol's global executor, or of an executor that it is

@@ -80,7 +80,7 @@ async fn admission_is_the_applications_say() {
     let let_in = authority
         .client(server.local_addr(), "anna")
         .credentials("sesame");
-    soon(let_in.into_future()).await.unwrap();
+    drop(soon(let_in.into_future()).await.unwrap());
     let kept_out = soon(
         authority
             .client(server.local_addr(), "otto")
@@ -152,9 +152,9 @@ async fn open_admission_may_want_certificates_to_be_good() {
     let open = Admit::open().with_client_roots(authority.roots());
     let server = authority.server().admission(open).await.unwrap();
     let connect = |id: &str| authority.client(server.local_addr(), id);
-    soon(connect("without").into_future()).await.unwrap();
+    drop(soon(connect("without").into_future()).await.unwrap());
     let good = connect("good").identity(authority.identity("anna"));
-    soon(good.into_future()).await.unwrap();
+    drop(soon(good.into_future()).await.unwrap());
     let bad = connect("bad").identity(other.identity("anna"));
     let error = soon(bad.into_future()).await.unwrap_err();
     assert!(
@@ -177,7 +177,7 @@ async fn mutual_tls_binds_the_client_id_to_the_certificate() {
     let anna = authority
         .client(server.local_addr(), "anna")
         .identity(authority.identity("anna"));
-    soon(anna.into_future()).await.unwrap();
+    drop(soon(anna.into_future()).await.unwrap());
     let otto = authority
         .client(server.local_addr(), "otto")
         .identity(authority.identity("anna"));

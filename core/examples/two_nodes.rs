@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use mio::{Interest, Poll, Token, net::UdpSocket};
 use trunkline_core::{
     Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
-    Node, Origin, Roles, Roots, Seed, ServerRole, Tag,
+    Node, Origin, Roles, Roots, Seed, ServerRole, Status, StatusCode, Tag,
 };
 
 /// How often the ball is hit.
@@ -95,8 +95,13 @@ impl Player {
         while let Some(event) = self.node.poll_event() {
             match event {
                 Event::Message(ball) => {
-                    let hits = u64::from_be_bytes(ball.body[..].try_into()?);
-                    self.node.ack(now, ball.key)?;
+                    // What a peer sends is no reason to end the loop, whatever it is.
+                    let Ok(hits) = ball.body[..].try_into().map(u64::from_be_bytes) else {
+                        let status = Status::new(StatusCode::INVALID_ARGUMENT, "no ball");
+                        let _ = self.node.reject(now, ball.key, status);
+                        continue;
+                    };
+                    let _ = self.node.ack(now, ball.key);
                     if hits < HITS {
                         let back = Message::new(ball.tag, (hits + 1).to_be_bytes().to_vec());
                         self.node.send(now, ball.key.session, back)?;

@@ -53,6 +53,7 @@ impl Default for Shard {
 /// When a peer counts as dead: after `misses` intervals without a sign of life, which is a frame, or, to a
 /// client, QUIC's acknowledgement after a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Heartbeat {
     /// Time between two heartbeats of a client (15 s). A server tells its clients, who clamp what
     /// they are told to 100 ms … 5 min and never beat less often than they were configured to.
@@ -73,6 +74,7 @@ impl Default for Heartbeat {
 
 /// How a client comes back after its link broke: 1 s, 2 s, 4 s … 60 s.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Redial {
     /// The first delay (1 s). It doubles with each failed attempt.
     pub first: Duration,
@@ -101,6 +103,7 @@ impl Default for Redial {
 
 /// How much of everything may exist. Counts are per session or per node as they say; sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The largest frame, with its envelope (1 MiB, the protocol's maximum). A larger message is
     /// refused before it is queued.
@@ -189,6 +192,7 @@ impl Default for Limits {
 
 /// What happens to a best-effort message that finds [`Limits::best_effort_bytes`] waiting already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SlowConsumer {
     /// The new message is dropped.
     DropNewest,
@@ -205,6 +209,7 @@ pub enum SlowConsumer {
 
 /// What happens to a new promise when [`Limits::promises`] exist already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PromisesFull {
     /// The message is given back to the caller.
     #[default]
@@ -217,6 +222,7 @@ pub enum PromisesFull {
 /// without, or the server has [`Limits::sessions`], some of them its client's. A device that starts again leaves
 /// its last session behind, for as long as that takes to be found dead and [`Timeouts::retention`] more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SessionsFull {
     /// Its client is told [`crate::CloseCode::TOO_MANY_SESSIONS`], and tries again later.
     #[default]
@@ -237,6 +243,7 @@ pub enum SessionsFull {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// From the first packet to admission (10 s): handshake, hello, the application's answer. A client
     /// allows as much for the handshake, and then, from its hello on, as much and `close` more, so that
@@ -274,6 +281,7 @@ impl Default for Timeouts {
 
 /// QUIC's own settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Transport {
     /// Bytes that the peer may send ahead on one stream (2 MiB).
     pub stream_receive_window: u32,
@@ -345,6 +353,7 @@ impl Transport {
 /// delivered and its shortest round trip, or 512 KiB, if that is more: what goes beyond would wait in a queue,
 /// and make small messages wait that come after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Congestion {
     /// RFC 9438.
     #[default]

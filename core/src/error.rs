@@ -177,13 +177,12 @@ pub(crate) fn from_peer(text: &str, longest: usize) -> String {
 }
 
 /// A message that was not taken, and why: nothing is lost.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError<M> {
     /// The message, as it was given.
     pub message: M,
-    /// Why it was not taken.
-    #[source]
+    /// Why it was not taken. It is what this says of itself, and so not its source as well.
     pub error: CommandError,
 }
 

@@ -14,10 +14,13 @@
 //! 3. After either, drain [`Node::poll_transmit`] and [`Node::poll_event`], in any order, until
 //!    both say `None`.
 //! 4. [`Node::poll_timeout`] says when to call `handle_input` with [`Input::Timeout`]. It is O(1).
-//! 5. Every [`Event::Message`] owes one answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`].
+//! 5. Every [`Event::Admission`] owes a decision: [`Node::admit`] or [`Node::refuse`]; and every
+//!    [`Event::Message`] an answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`].
 //!    Until it is given, the message counts against its lane's window, and the peer's sending is
 //!    held back by it.
-//! 6. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
+//! 6. The time of day is told when the node is made, and goes on with `now`. Tell it again
+//!    ([`Node::set_wall`]) now and then, and when a machine has slept: certificates are judged by it.
+//! 7. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
 //!    silently. Best effort to a session without a link is counted alone ([`MetricsSnapshot`]).
 //!
 //! # Both ends in one program
@@ -118,6 +121,7 @@ mod heartbeat;
 mod id;
 mod inbox;
 mod link;
+mod logged;
 mod message;
 mod metrics;
 mod moments;

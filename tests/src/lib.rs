@@ -90,4 +90,4 @@ pub use network::{Observed, Traffic};
 pub use path::Path;
 pub use random::Random;
 pub use recordings::{Recording, assert_replays};
-pub use world::{Happened, NodeIndex, World, drain_within, echo, silent};
+pub use world::{Happened, NodeIndex, World, echo, silent};

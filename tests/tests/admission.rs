@@ -10,7 +10,7 @@ use trunkline_core::{
 use trunkline_proto::Close;
 use trunkline_proto::control::Frame;
 use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
-use trunkline_testkit::{NodeIndex, World, drain_within, echo};
+use trunkline_testkit::{NodeIndex, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -361,7 +361,7 @@ fn a_drain_waits_for_whom_it_sends_away_also_where_only_absent_clients_had_sessi
     world.connect(client, server, "alice");
     let _ = world.asked();
     let now = world.now();
-    let plan = drain_within(10 * SECOND);
+    let plan = DrainPlan::within(10 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     let is_drained = |event: &Event| matches!(event, Event::Drained { .. });
     let drained = std::iter::from_fn(|| world.node(server).poll_event());

@@ -9,7 +9,7 @@ use trunkline_core::{
     Tag,
 };
 use trunkline_proto::ALTERNATIVE_MAX;
-use trunkline_testkit::{NodeIndex, World, drain_within, echo, silent};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,7 +73,7 @@ fn who_still_works_for_a_client_can_send_to_it_while_its_server_drains() {
     let _ = world.connect(client, server, "idle");
     let (promise, open) = working(&mut world, client, server);
     let now = world.now();
-    let plan = drain_within(10 * SECOND);
+    let plan = DrainPlan::within(10 * SECOND);
     let mut others = world.node(server).sessions().map(|info| info.session);
     let idle = others.find(|key| *key != open.session).unwrap();
     drop(others);
@@ -118,7 +118,7 @@ fn a_drain_leaves_a_session_that_is_being_closed_as_it_is() {
         let node = world.node(server);
         let banned = CloseCode(1_001);
         node.close(now, open.session, banned, "banned").unwrap();
-        let plan = drain_within(deadline);
+        let plan = DrainPlan::within(deadline);
         node.drain(now, plan).unwrap();
         let refused = node.send(now, open.session, message("more"));
         assert_eq!(refused.unwrap_err().error, CommandError::Closing);
@@ -156,7 +156,7 @@ fn a_drain_does_not_wait_for_a_closing_session_that_nobody_comes_back_to() {
         let node = world.node(server);
         let banned = CloseCode(1_001);
         node.close(now, open.session, banned, "banned").unwrap();
-        let plan = drain_within(300 * SECOND);
+        let plan = DrainPlan::within(300 * SECOND);
         node.drain(now, plan).unwrap();
         world.run(4 * SECOND, silent);
         let local = DisconnectReason::Local {
@@ -209,7 +209,7 @@ fn who_is_closed_while_a_drain_waits_for_its_work_is_sent_nothing_more() {
     let (_, open) = working(&mut world, client, server);
     let now = world.now();
     let node = world.node(server);
-    let plan = drain_within(10 * SECOND);
+    let plan = DrainPlan::within(10 * SECOND);
     node.drain(now, plan).unwrap();
     let best_effort = message("as it goes");
     node.send_best_effort(now, open.session, best_effort, None)
@@ -279,7 +279,7 @@ fn what_comes_to_a_draining_server_is_rejected_where_somebody_waits_and_taken_wh
     world.request(client, session, b"work");
     world.run(SECOND, silent);
     let now = world.now();
-    let plan = drain_within(10 * SECOND);
+    let plan = DrainPlan::within(10 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     world.run(SECOND, silent);
     let (before, now) = (world.log(server).len(), world.now());

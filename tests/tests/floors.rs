@@ -20,6 +20,7 @@ fn floors() -> BTreeMap<&'static str, u8> {
             "id",
             "config",
             "error",
+            "logged",
             "message",
             "moments",
             "planted",

@@ -33,7 +33,7 @@ impl Sender {
             let refused = if n % 3 == 0 {
                 node.send(now, session, message).err()
             } else {
-                let timeout = Some(Duration::ZERO);
+                let timeout = Some(Duration::MAX);
                 node.send_acked(now, session, message, timeout).err()
             };
             let Some(refused) = refused else { continue };

@@ -178,6 +178,6 @@ fn an_address_is_bound_once_and_free_again_when_its_process_is_killed() {
         let taken = bind().await.unwrap_err();
         assert!(taken.to_string().contains("127.0.0.1:4433"), "{taken}");
         first.kill();
-        bind().await.unwrap();
+        drop(bind().await.unwrap());
     });
 }

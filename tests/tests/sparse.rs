@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use trunkline_core::{CloseCode, Config, Event, PromiseKey, SessionKey};
-use trunkline_testkit::{NodeIndex, World, drain_within, echo, silent};
+use trunkline_core::{CloseCode, Config, DrainPlan, Event, PromiseKey, SessionKey};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ fn who_drains_does_not_either_whatever_is_answered_meanwhile() {
     let open = world.request(client, session, b"takes its time");
     world.run(100 * MILLISECOND, silent);
     let now = world.now();
-    let plan = drain_within(10 * SECOND);
+    let plan = DrainPlan::within(10 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     world.run(SECOND, silent);
     assert_eq!(world.node(server).sessions().count(), 1);

@@ -102,7 +102,7 @@ impl Conversation {
         let body = body(self.numbers, size);
         let message = Message::new(tag_of(self.numbers), body.clone()).on(lane);
         let (now, session) = (self.world.now(), self.sessions[at]);
-        let forever = Some(Duration::ZERO);
+        let forever = Some(Duration::MAX);
         let node = self.world.node(self.nodes[at]);
         let waits = match how % 3 {
             0 => {

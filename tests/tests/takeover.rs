@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Admission, CloseCode, DisconnectReason, Event, LinkState, Message, SessionId, SessionsFull, Tag,
+    Admission, CloseCode, DisconnectReason, DrainPlan, Event, LinkState, Message, SessionId,
+    SessionsFull, Tag,
 };
-use trunkline_testkit::{NodeIndex, World, drain_within, silent};
+use trunkline_testkit::{NodeIndex, World, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -246,7 +247,7 @@ fn a_server_that_drains_ends_nobody_for_a_newcomer() {
     world.request(first, asks.session, b"?");
     let open = world.unanswered();
     let now = world.now();
-    let plan = drain_within(60 * SECOND);
+    let plan = DrainPlan::within(60 * SECOND);
     world.node(server).drain(now, plan).unwrap();
     let second = device(&mut world, server, "twin");
     assert_eq!(session(&mut world, second), None);

@@ -27,7 +27,7 @@ pub(crate) struct RecordingOptions {
 impl RecordingOptions {
     /// What they ask for.
     pub(crate) fn recording(&self) -> Option<Recording> {
-        let wire = self.record_wire.as_ref().map(Recording::to);
+        let wire = self.record_wire.as_ref().map(Recording::wire);
         self.record.as_ref().map(Recording::link).or(wire)
     }
 }

@@ -37,7 +37,7 @@ type Level = fn(PathBuf) -> Recording;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_while_it_records_every_datagram_leaves_what_replays_identical() {
     let own = "a_server_killed_while_it_records_every_datagram_leaves_what_replays_identical";
-    killed(own, Recording::to).await;
+    killed(own, Recording::wire).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -186,7 +186,7 @@ fn all_replay_identical(directory: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorded_conversation_on_a_bad_network_replays_identical_in_another_process() {
     let directory = tempfile::tempdir().expect("a directory");
-    conversation(directory.path(), Recording::to).await;
+    conversation(directory.path(), Recording::wire).await;
     all_replay_identical(directory.path());
     let server = directory.path().join("server.tlt");
     looks_inside(&server);
@@ -462,7 +462,7 @@ async fn a_recording_overwrites_nothing_and_leaves_nothing_behind_when_nothing_s
     let saver = Saver::default();
     for recording in [
         Recording::from(&*fresh),
-        Recording::to(&fresh).last(Duration::from_secs(60), &saver),
+        Recording::wire(&fresh).last(Duration::from_secs(60), &saver),
     ] {
         let error = server(recording).await.expect_err("refused").to_string();
         assert!(error.contains("cannot bind"), "{error}");

@@ -1,6 +1,7 @@
 //! Who is let in: the application's say.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -77,6 +78,16 @@ impl Admit {
             Policy::Open(_) => Policy::Open(Some(roots)),
             Policy::MutualTls(_) => Policy::MutualTls(roots),
             Policy::Ask(ask, _) => Policy::Ask(ask, Some(roots)),
+        })
+    }
+}
+
+impl fmt::Debug for Admit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Policy::Open(_) => "Admit::open",
+            Policy::MutualTls(_) => "Admit::mutual_tls",
+            Policy::Ask(..) => "Admit::ask",
         })
     }
 }

@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::client_builder::ClientBuilder;
-use super::command::Command;
+use super::command::{Command, Drained};
 use super::events::Events;
 use super::peer::{Peer, State};
 use super::runtime::Platform;
@@ -19,6 +20,7 @@ use crate::{CloseCode, DisconnectReason, MetricsSnapshot};
 /// dropped, it closes.
 ///
 /// It dereferences to the [`Peer`] that the server is: `send`, `request`, `state` stand there.
+#[must_use = "dropping the last handle of a client closes it"]
 pub struct Client<P> {
     peer: Peer,
     address: SocketAddr,
@@ -78,6 +80,16 @@ impl<P> Client<P> {
     /// What the node has counted and measured. Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
         self.peer.0.desk.ask(|node, now| node.metrics(now)).await
+    }
+
+    /// Goes away gracefully, as a worker does that is told to end: tells the server, which hears of it as
+    /// [`Event::Draining`](crate::Event::Draining), rejects what it still asks as
+    /// [`crate::StatusCode::UNAVAILABLE`], has handlers finish what they have begun, and their answers arrive, within
+    /// the deadline; then the session is closed. As long as a handler works, this side can send; afterwards
+    /// that fails with [`CommandError::Closing`](crate::CommandError::Closing). [`close`](Self::close) cuts it short.
+    /// Cancel-safe: dropped after its first poll, the drain goes on.
+    pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
+        self.peer.server().drain(deadline).await
     }
 
     /// Closes it, as [`Peer::close_session`] does, and waits until its socket is closed too.

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::iter::Sum;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::peer::Peer;
 use super::resolve::Redirect;
+use super::server::Place;
 use super::slot::Filler;
 use super::waiter::{Ticket, Waiter};
 use crate::{
@@ -111,6 +113,8 @@ pub(crate) struct Announcement {
     pub(crate) message: Message,
     pub(crate) key: Option<u64>,
     pub(crate) filler: Filler<Result<Broadcast, SendError<Message>>>,
+    /// Kept until it is sent by all drivers, or given up.
+    pub(crate) place: Arc<Place>,
 }
 
 /// A look at the node, or a change to it.

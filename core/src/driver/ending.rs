@@ -1,6 +1,7 @@
 //! How sessions, and in the end the driver, come to an end: nothing that was taken is left behind,
 //! and nobody waits longer than was said.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::runtime::Io;
 use super::shared::Shared;
 use super::slot::Filler;
 use super::turn::Driver;
+use crate::logged::logged;
 use crate::sliding::SlidingTable;
 use crate::{
     CloseCode, CommandError, DisconnectReason, DrainPlan, Event, Input, LinkKey, Refusal,
@@ -253,13 +255,14 @@ impl<I: Io> Drop for Driver<I> {
             drop(lodger.backlog.take_waiting());
         }
         let now = self.io.now();
-        // After a panic of its own the node cannot be trusted.
-        let panicking = std::thread::panicking();
+        // After a panic of its own the node cannot be trusted. One of somebody else's is no reason, and an executor may
+        // drop this after it has caught its own.
+        let mut broken = self.in_turn;
         for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
             let (peer, message) = match command {
                 // It comes back with the session's end, behind what was sent before.
                 Command::SendUnwaited { peer, message }
-                    if !panicking && self.lodger(peer.session()).is_some() =>
+                    if !broken && self.lodger(peer.session()).is_some() =>
                 {
                     self.hold_back(now, peer.session(), Submission::unwaited(peer, message));
                     continue;
@@ -271,10 +274,13 @@ impl<I: Io> Drop for Driver<I> {
             let error = CommandError::UnknownSession;
             self.give_back(&peer, SendError { message, error });
         }
-        if panicking {
-            tracing::error!("a driver has ended by a panic, and its sessions with it");
-        } else {
-            self.give_up(now);
+        if !broken {
+            let given_up = catch_unwind(AssertUnwindSafe(|| self.give_up(now)));
+            broken = given_up.is_err();
+        }
+        if broken {
+            logged(|| tracing::error!("a driver has ended by a panic, and its sessions with it"));
+            self.node.break_tap();
         }
         let reason = DisconnectReason::Local {
             code: CloseCode::GOING_AWAY,
@@ -282,6 +288,11 @@ impl<I: Io> Drop for Driver<I> {
         };
         for session in self.sessions() {
             self.return_backlog(session, CommandError::UnknownSession);
+            let closed = Event::Closed {
+                session,
+                reason: reason.clone(),
+            };
+            self.tell(&closed);
             self.evict(session, &reason);
         }
         self.ledger.wake();

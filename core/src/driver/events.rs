@@ -36,6 +36,7 @@ pub enum Notice {
 /// }
 /// # }
 /// ```
+#[must_use = "what happens is only seen by reading it"]
 #[derive(Debug)]
 pub struct Events {
     subscription: Arc<Subscription>,

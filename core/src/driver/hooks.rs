@@ -1,5 +1,6 @@
 //! Functions of the application that the driver calls as things happen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::peer::Peer;
@@ -10,7 +11,9 @@ use crate::{DisconnectReason, Lane, Message, Tag, UndeliveredReason};
 ///
 /// They run on the driver's task and hold up everything while they do: count, log, or pass on
 /// ([`Peer::try_send`] is fine), and be quick. For anything slower there is
-/// [`super::Events`]. One that panics is logged, and harms nothing else.
+/// [`super::Events`]. One that panics is logged, and harms nothing else. An application that wants to look at its
+/// own later on gives an [`Arc`] of it.
+// Each function stands in `forwarded` too.
 #[expect(unused_variables, reason = "the names are the documentation")]
 pub trait Hooks: Send + Sync + 'static {
     /// A new session has its first link.
@@ -31,9 +34,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// The server has lost the session, and what was under way; a new one follows.
     fn session_lost(&self, peer: &Peer) {}
 
-    /// The server goes away within `deadline`: requests and acked messages that are sent to it meanwhile
+    /// The peer goes away within `deadline`: requests and acked messages that are sent to it meanwhile
     /// are rejected as [`crate::StatusCode::UNAVAILABLE`], other messages still taken. `alternative`: where
-    /// this client dials instead.
+    /// this client dials instead, if it is the server that goes.
     fn draining(&self, peer: &Peer, deadline: Duration, alternative: Option<&str>) {}
 
     /// The session is gone for good.
@@ -67,4 +70,31 @@ pub trait Hooks: Send + Sync + 'static {
         maybe_delivered: bool,
     ) {
     }
+}
+
+macro_rules! forwarded {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        /// So that the application keeps a handle of its own.
+        impl<H: Hooks + ?Sized> Hooks for Arc<H> {
+            $(fn $name(&self, peer: &Peer $(, $argument: $type)*) {
+                H::$name(self, peer $(, $argument)*);
+            })*
+        }
+    };
+}
+
+forwarded! {
+    connected();
+    resumed();
+    disconnected(reason: &DisconnectReason, retained: bool);
+    heartbeat_timeout();
+    reconnecting(attempt: u32, delay: Duration);
+    session_lost();
+    draining(deadline: Duration, alternative: Option<&str>);
+    closed(reason: &DisconnectReason);
+    message_sent(lane: Lane, tag: Tag);
+    message_received(lane: Lane, tag: Tag, size: usize);
+    slow_consumer(queued_bytes: usize);
+    dropped(messages: u64);
+    undelivered(message: &Message, reason: UndeliveredReason, maybe_delivered: bool);
 }

@@ -21,6 +21,7 @@ mod events;
 mod gathering;
 mod glance;
 mod hooks;
+mod into_status;
 mod ledger;
 mod mailbox;
 mod peer;
@@ -65,7 +66,7 @@ pub use peer::{GroupError, Peer, State};
 pub use promise_error::PromiseError;
 pub use recording::Recording;
 pub use runtime::{Io, Platform, Runtime, Sharded, Task};
-pub use send::{Acked, BestEffort, Outgoing, Request};
+pub use send::{Acked, BestEffort, Outgoing, RawRequest, Request};
 pub use sending::{Acking, Asking, Raw, Reading, Sent, Typed};
 pub use server::{BroadcastError, Broadcasting, DrainError, Group, Server, ServerHandle};
 pub use server_builder::ServerBuilder;
@@ -78,8 +79,8 @@ pub mod exports {
     pub use super::{
         Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting,
         ChangeError, Context, DrainError, Drained, Events, Group, GroupError, Hooks, IntoAck,
-        Notice, Outgoing, Peer, PromiseError, Raw, Reading, Recording, Request, Sent, ServerHandle,
-        Service, ServiceError, StartError, State, Stopped, Typed,
+        Notice, Outgoing, Peer, PromiseError, Raw, RawRequest, Reading, Recording, Request, Sent,
+        ServerHandle, Service, ServiceError, StartError, State, Stopped, Typed,
     };
     pub use crate::trace::Saver;
     pub use crate::{

@@ -1,6 +1,7 @@
 //! A handle of one session: whom messages are sent to.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,12 +12,13 @@ use prost::{Message as Encode, Name};
 use super::cancel::Cancellations;
 use super::command::Command;
 use super::queue::{CLOSED, JobQueue};
-use super::send::{Outgoing, Request};
+use super::send::{Outgoing, RawRequest, Request};
 use super::server::ServerHandle;
 use super::shared::{Desk, Shared};
 use super::slot::Stopped;
 use super::tag::tag_of;
 use super::watch::Watch;
+use crate::logged::logged;
 use crate::{
     ClientId, CloseCode, CommandError, DisconnectReason, GroupName, Message, SendError,
     SessionInfo, SessionKey, Status, Tag,
@@ -91,7 +93,7 @@ pub(crate) struct Inner {
     pub(crate) cancellations: Cancellations,
 }
 
-/// Messages that were taken on behalf of the outbox and have not reached it.
+/// Messages that wait for a driver to look at them, and that nobody need wait for.
 #[derive(Default)]
 pub(crate) struct Front {
     messages: AtomicUsize,
@@ -104,11 +106,16 @@ impl Front {
     const BYTES: usize = 1 << 20;
 
     fn has_room(&self) -> bool {
-        self.messages.load(Ordering::Relaxed) < Self::MESSAGES
-            && self.bytes.load(Ordering::Relaxed) < Self::BYTES
+        self.is_below(Self::MESSAGES, Self::BYTES)
     }
 
-    fn add(&self, bytes: usize) {
+    /// Whether there are fewer messages and bytes.
+    pub(crate) fn is_below(&self, messages: usize, bytes: usize) -> bool {
+        self.messages.load(Ordering::Relaxed) < messages
+            && self.bytes.load(Ordering::Relaxed) < bytes
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -187,8 +194,8 @@ impl Peer {
 
     /// Sends a message. Awaited as it is, it waits for room and returns once the message is on its way to
     /// the outbox: from then on it arrives, once and in order, unless the session is lost or closed, or the
-    /// peer takes no such lane or size, which gives it back as [`crate::Event::Undelivered`]. With
-    /// [`acked`](Outgoing::acked) it waits until the peer's application has accepted it.
+    /// peer takes no such lane or size, which gives it back as [`crate::Event::Undelivered`]. Whether the peer's
+    /// application accepts it this side is not told; with [`acked`](Outgoing::acked) it waits for that.
     ///
     /// Nothing is sent before the value is awaited. Cancel-safe while it waits for room
     /// ([`Sent`](super::Sent)), but not with `acked` ([`Acking`](super::Acking)).
@@ -237,6 +244,11 @@ impl Peer {
         question: &(impl Name + 'static),
     ) -> Request<R> {
         Request::new(self.clone(), self.message(question))
+    }
+
+    /// As [`Peer::request`], for a message that is encoded already; it gives the reply's tag and body as they came.
+    pub fn request_raw(&self, message: Message) -> RawRequest {
+        RawRequest::new(self.clone(), message)
     }
 
     /// Puts a client's session into a group that broadcasts can go to. Groups outlive links, not
@@ -374,13 +386,15 @@ impl Peer {
         if self.0.unheard.swap(true, Ordering::Relaxed) {
             tracing::debug!(?session, client, tag, status, "{text}");
         } else {
-            tracing::warn!(
-                ?session,
-                client,
-                tag,
-                status,
-                "{text}; others of it at debug level"
-            );
+            logged(|| {
+                tracing::warn!(
+                    ?session,
+                    client,
+                    tag,
+                    status,
+                    "{text}; others of it at debug level"
+                );
+            });
         }
     }
 
@@ -390,6 +404,21 @@ impl Peer {
         self.0.state.set(State::Closed(reason));
         self.0.jobs.drop_below(CLOSED);
         self.0.cancellations.cancel_below(u64::MAX);
+    }
+}
+
+/// Handles of one session are the same peer.
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Peer {}
+
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.session.hash(state);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the driver does with commands.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::command::{Announcement, Answer, Command, Sender, Submission, Wanted};
 use super::ledger::{Alarm, Blocked};
@@ -14,9 +14,6 @@ use crate::{
     CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError, SessionKey, Status,
     StatusCode, UndeliveredReason,
 };
-
-/// The shortest time that a promise is given.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 impl<I: Io> Driver<I> {
     pub(super) fn perform(&mut self, now: Instant, command: Command) {
@@ -69,6 +66,7 @@ impl<I: Io> Driver<I> {
             message,
             key,
             filler,
+            place,
         } = announcement;
         let bytes = BestEffort::queued_bytes(&message.body);
         let sent = self.node.broadcast(now, &audience, message, key);
@@ -79,6 +77,7 @@ impl<I: Io> Driver<I> {
                 self.gathering.end();
             }
         }
+        drop(place);
         filler.fill(sent);
     }
 
@@ -203,18 +202,13 @@ impl<I: Io> Driver<I> {
             sender,
         } = submission;
         let size = message.body.len();
-        // To the node, no time at all means no deadline.
-        let some = |timeout: Option<Duration>| timeout.map(|timeout| timeout.max(SHORTEST));
         let taken = match wanted {
             Wanted::Room => self.node.send(now, session, message).map(|()| None),
             Wanted::Ack(timeout) => self
                 .node
-                .send_acked(now, session, message, some(timeout))
+                .send_acked(now, session, message, timeout)
                 .map(Some),
-            Wanted::Reply(timeout) => self
-                .node
-                .request(now, session, message, some(timeout))
-                .map(Some),
+            Wanted::Reply(timeout) => self.node.request(now, session, message, timeout).map(Some),
         };
         match (taken, sender) {
             (Ok(Some(promise)), Sender::Waits(ticket)) => {
@@ -245,12 +239,14 @@ impl<I: Io> Driver<I> {
         let Redirect {
             session,
             round,
+            to_alternative,
             addresses,
         } = redirect;
-        let resolver = self.resolver.as_ref();
-        if resolver.is_none_or(|resolver| !resolver.is_latest(round)) {
+        let resolver = self.resolver.as_mut();
+        let Some(resolver) = resolver.filter(|resolver| resolver.is_latest(round)) else {
             return;
-        }
+        };
+        resolver.redirected(to_alternative);
         for (place, address) in addresses.into_iter().enumerate() {
             let done = match place {
                 0 => self.node.redirect(now, session, address),

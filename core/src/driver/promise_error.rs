@@ -4,7 +4,7 @@ use super::slot::Stopped;
 use crate::{Message, SendError, Status, Tag};
 
 /// Why a promise was not kept.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromiseError {
     /// The peer's application, or the peer on its behalf, did not take the message.
@@ -39,4 +39,20 @@ pub enum PromiseError {
     /// The driver has ended; whether the message left is unknown.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+impl PromiseError {
+    /// Whether the peer may have done what it was asked, or may still do it. Where it has not, sending the message
+    /// once more cannot have it done twice.
+    pub fn maybe_delivered(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::Refused(_) => false,
+            Self::Lost { maybe_delivered } => *maybe_delivered,
+            Self::TimedOut
+            | Self::Cancelled
+            | Self::Evicted
+            | Self::Undecodable { .. }
+            | Self::Stopped(_) => true,
+        }
+    }
 }

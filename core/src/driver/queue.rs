@@ -123,6 +123,16 @@ impl JobQueue {
         (any, below)
     }
 
+    /// The worker has ended, and the session has not: the next job starts another one. Returns the jobs that it leaves.
+    pub(crate) fn without_worker(&self) -> VecDeque<Job> {
+        let mut inner = lock(&self.inner);
+        let worker = std::mem::take(&mut inner.worker);
+        let jobs = std::mem::take(&mut inner.jobs);
+        drop(inner);
+        drop(worker);
+        jobs
+    }
+
     /// The session is lost, and what has waited in it is nobody's any more: all deliveries below this
     /// number. With [`CLOSED`], nothing else follows.
     pub(crate) fn drop_below(&self, number: u64) {

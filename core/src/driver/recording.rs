@@ -13,7 +13,7 @@ use crate::trace::{self, Recorder, Saver};
 use crate::{Config, Node, Origin, Roles};
 
 /// Where a server or a client is recorded to, and how much at most: see
-/// [`super::ServerBuilder::record`]. A path alone is one as well.
+/// [`super::ServerBuilder::record`]. A path alone is one as well, of what goes above QUIC ([`Recording::link`]).
 #[derive(Clone, Debug)]
 pub struct Recording {
     path: PathBuf,
@@ -43,7 +43,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 impl Recording {
     /// A recording of every datagram to a new file, which only its owner can read. A file that is
     /// there already is not overwritten. **Who has it can decrypt everything that it recorded.**
-    pub fn to(path: impl Into<PathBuf>) -> Self {
+    pub fn wire(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             limit: LIMIT,
@@ -60,7 +60,7 @@ impl Recording {
     pub fn link(path: impl Into<PathBuf>) -> Self {
         Self {
             what: What::Link { bodies: false },
-            ..Self::to(path)
+            ..Self::wire(path)
         }
     }
 
@@ -181,25 +181,25 @@ impl Recording {
 
 impl From<PathBuf> for Recording {
     fn from(path: PathBuf) -> Self {
-        Self::to(path)
+        Self::link(path)
     }
 }
 
 impl From<&Path> for Recording {
     fn from(path: &Path) -> Self {
-        Self::to(path)
+        Self::link(path)
     }
 }
 
 impl From<&str> for Recording {
     fn from(path: &str) -> Self {
-        Self::to(path)
+        Self::link(path)
     }
 }
 
 impl From<String> for Recording {
     fn from(path: String) -> Self {
-        Self::to(path)
+        Self::link(path)
     }
 }
 
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn each_shard_has_a_file_of_its_own() {
-        let name = |path: &str| Recording::to(path).of_shard(3).path;
+        let name = |path: &str| Recording::wire(path).of_shard(3).path;
         assert_eq!(
             name("traces/server.tlt"),
             PathBuf::from("traces/server.3.tlt")

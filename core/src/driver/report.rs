@@ -14,6 +14,7 @@ use super::service::{Serve, unimplemented};
 use super::turn::Driver;
 use super::waiter::Settlement;
 use super::worker::Worker;
+use crate::logged::logged;
 use crate::{CommandError, Delivery, DisconnectReason, Event, Expects, SessionKey};
 
 impl<I: Io> Driver<I> {
@@ -61,7 +62,7 @@ impl<I: Io> Driver<I> {
                     let alarm = self.ledger.set_alarm(over, Alarm::Undecided(link));
                     self.undecided.insert(link, alarm, patience);
                 }
-                None => tracing::warn!("nobody decides about admission"),
+                None => logged(|| tracing::warn!("nobody decides about admission")),
             },
             Event::Closed {
                 session,
@@ -135,7 +136,7 @@ impl<I: Io> Driver<I> {
                 // The machine may have slept meanwhile.
                 self.check_wall(now);
                 if let Some(resolver) = &mut self.resolver {
-                    resolver.redials(*session, &self.desk);
+                    resolver.redial(*session, &self.desk);
                 }
             }
             Event::Draining {
@@ -212,7 +213,7 @@ impl<I: Io> Driver<I> {
             // What a hook leaves half done is its own; everything else goes on.
             let called = catch_unwind(AssertUnwindSafe(|| call_hook(&**hooks, peer, event)));
             if called.is_err() {
-                tracing::error!("a hook panicked");
+                logged(|| tracing::error!("a hook panicked"));
             }
         }
         self.shared.subscribers.publish(event);

@@ -1,9 +1,8 @@
 //! Where a client dials next: its server's name is looked up before each dial, for it may move.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::command::Command;
 use super::runtime::Task;
@@ -22,10 +21,12 @@ pub(crate) struct Resolver {
     ipv6: bool,
     /// Where there was a link last: the session is there.
     home: Option<SocketAddr>,
+    /// Whether the alternative is what the session dials.
+    dials_alternative: bool,
     /// Redials since there was a link.
     redials: u32,
-    /// A name is being looked up in this round.
-    looking: Arc<AtomicBool>,
+    /// Each look-up that goes on has a share in it.
+    looking: Arc<()>,
     /// Counted on with all that makes what is being looked up for another time.
     round: u64,
 }
@@ -36,6 +37,9 @@ const LOYAL_ATTEMPTS: u32 = 3;
 /// So many go to where the session is before others have their turn, which do not have it.
 const HOME_ATTEMPTS: u32 = 2;
 
+/// So many look-ups of a client may go on at a time: one may take very long, and be for nothing by then.
+const LOOKUPS_MAX: usize = 2;
+
 impl Resolver {
     pub(crate) fn new(target: String, lookup: Lookup, ipv6: bool) -> Self {
         Self {
@@ -44,6 +48,7 @@ impl Resolver {
             lookup,
             ipv6,
             home: None,
+            dials_alternative: false,
             redials: 0,
             looking: Arc::default(),
             round: 0,
@@ -68,13 +73,21 @@ impl Resolver {
     /// There is a link.
     pub(crate) fn reached(&mut self, address: SocketAddr) {
         self.home = Some(address);
+        if !self.dials_alternative {
+            // The server is back that had sent the client away, and has its session.
+            self.alternative = None;
+        }
         self.begin_round();
     }
 
     fn begin_round(&mut self) {
         self.round += 1;
         self.redials = 0;
-        self.looking = Arc::default();
+    }
+
+    /// The session dials what was found of the alternative from now on, or of the server's own name.
+    pub(crate) fn redirected(&mut self, to_alternative: bool) {
+        self.dials_alternative = to_alternative;
     }
 
     /// There is no session any more to be found anywhere.
@@ -88,15 +101,17 @@ impl Resolver {
     }
 
     /// Looks the server up beside the driver, and redirects the session to what is found.
-    pub(crate) fn redials(&mut self, session: SessionKey, desk: &Arc<Desk>) {
+    pub(crate) fn redial(&mut self, session: SessionKey, desk: &Arc<Desk>) {
         self.redials = self.redials.saturating_add(1);
         self.find(session, self.redials, desk);
     }
 
     fn find(&self, session: SessionKey, attempt: u32, desk: &Arc<Desk>) {
-        let target = match &self.alternative {
-            Some(alternative) if attempt <= LOYAL_ATTEMPTS || attempt % 2 == 1 => alternative,
-            _ => &self.target,
+        let (target, to_alternative) = match &self.alternative {
+            Some(alternative) if attempt <= LOYAL_ATTEMPTS || attempt % 2 == 1 => {
+                (alternative, true)
+            }
+            _ => (&self.target, false),
         };
         if attempt == 1 && self.round == 0 {
             // An address may have answered, and have made the session: that is dialled again.
@@ -114,6 +129,7 @@ impl Resolver {
             let redirect = Redirect {
                 session,
                 round,
+                to_alternative,
                 addresses,
             };
             // If the driver has ended, nobody dials any more.
@@ -122,11 +138,11 @@ impl Resolver {
         if let Ok(address) = target.parse() {
             return redirect(&[address]);
         }
-        // One at a time: where names cannot be looked up, that takes longer than the next redial does.
-        if self.looking.swap(true, Ordering::Relaxed) {
+        // Where names cannot be looked up, that takes longer than the next redial does.
+        if Arc::strong_count(&self.looking) > LOOKUPS_MAX {
             return;
         }
-        let looking = Looking(self.looking.clone());
+        let looking = self.looking.clone();
         let (lookup, target) = ((self.lookup)(target), target.clone());
         desk.runtime.spawn(Box::pin(async move {
             let found = lookup.await;
@@ -139,21 +155,14 @@ impl Resolver {
     }
 }
 
-/// A look-up that goes on.
-struct Looking(Arc<AtomicBool>);
-
-impl Drop for Looking {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
 /// Where a session is to be dialled from now on.
 #[derive(Debug)]
 pub(crate) struct Redirect {
     pub(crate) session: SessionKey,
     /// See [`Resolver::is_latest`].
     pub(crate) round: u64,
+    /// See [`Resolver::redirected`].
+    pub(crate) to_alternative: bool,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
@@ -172,7 +181,8 @@ fn all_in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
         own => Some(*own),
     };
     let reached = found.iter().filter_map(named);
-    let dialable = reached.filter(|a| a.port() != 0 && !a.ip().to_canonical().is_unspecified());
+    let of_nobody = |ip: IpAddr| ip.is_unspecified() || ip.is_multicast();
+    let dialable = reached.filter(|a| a.port() != 0 && !of_nobody(a.ip().to_canonical()));
     let is_ipv6 = |address: &SocketAddr| !address.ip().to_canonical().is_ipv4();
     let (mut one, mut other): (Vec<_>, Vec<_>) = dialable.partition(is_ipv6);
     if found.first().is_some_and(|first| !is_ipv6(first)) {
@@ -256,6 +266,8 @@ mod tests {
             "[::4]:4",
             "1.1.1.1:5",
             "0.0.0.0:6",
+            "239.1.1.1:7",
+            "[ff02::1]:8",
         ];
         let found = found.map(|address| address.parse().unwrap());
         let ports = |found: &[SocketAddr]| -> Vec<u16> {

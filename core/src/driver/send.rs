@@ -4,13 +4,14 @@ use std::future::{IntoFuture, Ready, ready};
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::{Message as Encode, Name};
 
 use super::command::{Command, Wanted};
 use super::peer::Peer;
 use super::promise_error::PromiseError;
 use super::sending::{Acking, Asking, Pending, Raw, Sent, Typed};
-use crate::{Lane, Message, SendError};
+use crate::{Lane, Message, SendError, Tag};
 
 /// A message that waits to be awaited; see [`Peer::send`].
 #[must_use = "nothing is sent before this is awaited"]
@@ -33,6 +34,9 @@ impl Outgoing {
 
     /// Waits until the peer's application has accepted the message: its handler returned `Ok`. Not
     /// cancel-safe: dropped, the promise is cancelled ([`Acking`]).
+    ///
+    /// It waits for [`crate::Timeouts::promise`] (30 s), which an outage may outlast, and withdraws the message
+    /// then: see [`Acked::timeout`].
     pub fn acked(self) -> Acked {
         Acked {
             outgoing: self,
@@ -75,8 +79,9 @@ impl Acked {
         self
     }
 
-    /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`]. With
-    /// no time at all it is over at once.
+    /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`] (30 s). With
+    /// no time at all it is over at once; with [`Duration::MAX`] it waits for as long as the session lasts,
+    /// outages of up to [`crate::Timeouts::retention`] included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -117,9 +122,9 @@ impl<R> Request<R> {
         self
     }
 
-    /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`]. The
+    /// How long to wait, room in the outbox included; otherwise [`crate::Timeouts::promise`] (30 s). The
     /// peer learns how much of it is left, and does not start work that comes too late. With no time
-    /// at all it is over at once.
+    /// at all it is over at once; with [`Duration::MAX`] it waits for as long as the session lasts.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -142,6 +147,31 @@ impl<R: Encode + Name + Default + 'static> IntoFuture for Request<R> {
 
     fn into_future(self) -> Asking<Typed<R>> {
         self.asking()
+    }
+}
+
+/// A request that is encoded already; see [`Peer::request_raw`].
+#[must_use = "nothing is sent before this is awaited"]
+#[derive(Debug)]
+pub struct RawRequest(Request<()>);
+
+impl RawRequest {
+    pub(crate) fn new(peer: Peer, message: Message) -> Self {
+        Self(Request::new(peer, message))
+    }
+
+    /// How long to wait; see [`Request::timeout`].
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
+    }
+}
+
+impl IntoFuture for RawRequest {
+    type Output = Result<(Tag, Bytes), PromiseError>;
+    type IntoFuture = Asking<Raw>;
+
+    fn into_future(self) -> Asking<Raw> {
+        self.0.raw()
     }
 }
 

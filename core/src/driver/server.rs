@@ -27,6 +27,7 @@ use crate::{
 ///
 /// What handlers too can do with a server (look at clients, broadcast, groups) stands at
 /// [`ServerHandle`], which this dereferences to.
+#[must_use = "dropping the last handle of a server closes it"]
 pub struct Server<P> {
     handle: ServerHandle,
     address: SocketAddr,
@@ -203,12 +204,7 @@ impl ServerHandle {
     /// first one's end.
     /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
-        self.leave(DrainPlan {
-            deadline,
-            retry_after: None,
-            alternative: None,
-        })
-        .await
+        self.leave(DrainPlan::within(deadline)).await
     }
 
     /// As [`drain`](Self::drain), telling clients when and where to go. Cancel-safe likewise.
@@ -300,6 +296,13 @@ impl Group {
         Ok(self.shared.ask_each(look).await?.concat())
     }
 
+    /// The same, as peers to send something to. Cancel-safe.
+    pub async fn peers(&self) -> Result<Vec<Peer>, Stopped> {
+        let members = self.members().await?;
+        let peer = |member: SessionInfo| self.shared.peer(member.session);
+        Ok(members.into_iter().filter_map(peer).collect())
+    }
+
     /// Sends a message to its sessions, best effort; see [`ServerHandle::broadcast`].
     pub fn broadcast<M: Encode + Name + 'static>(&self, message: &M) -> Broadcasting {
         self.broadcast_raw(Message::new(tag_of::<M>(), message.encode_to_vec()))
@@ -323,7 +326,8 @@ impl fmt::Debug for Group {
 }
 
 /// A broadcast that waits to be awaited. Cancel-safe: dropped after its first poll, it is sent all
-/// the same.
+/// the same. So that what nobody waits for is bounded, 16,384 or 64 MiB of all can wait for a driver; then one comes
+/// back as [`CommandError::OutboxFull`].
 #[must_use = "nothing is sent before this is awaited"]
 pub struct Broadcasting {
     shared: Arc<Shared>,
@@ -347,6 +351,11 @@ impl Broadcasting {
             message,
             key,
         } = self;
+        let Some(place) = Place::taken(&shared, message.body.len()) else {
+            let error = CommandError::OutboxFull;
+            return Err(SendError { message, error }.into());
+        };
+        let place = Arc::new(place);
         let send = |desk: &Desk| {
             let (filler, filled) = slot();
             let announcement = Announcement {
@@ -354,6 +363,7 @@ impl Broadcasting {
                 message: message.clone(),
                 key,
                 filler,
+                place: place.clone(),
             };
             let command = Command::Broadcast(Box::new(announcement));
             desk.mailbox.post(command).map_err(|_| Stopped)?;
@@ -382,6 +392,36 @@ impl fmt::Debug for Broadcasting {
     }
 }
 
+/// A place among the broadcasts that wait for their driver.
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Place {
+    /// With so much waiting, somebody does not wait for what it broadcasts.
+    const MESSAGES: usize = 16_384;
+    const BYTES: usize = 64 << 20;
+
+    /// None, if there is no room.
+    fn taken(shared: &Arc<Shared>, bytes: usize) -> Option<Self> {
+        let announced = &shared.announced;
+        announced.is_below(Self::MESSAGES, Self::BYTES).then(|| {
+            announced.add(bytes);
+            Self {
+                shared: shared.clone(),
+                bytes,
+            }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.announced.remove(self.bytes);
+    }
+}
+
 /// Why a server did not drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -395,7 +435,7 @@ pub enum DrainError {
 }
 
 /// Why a broadcast was not sent.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BroadcastError {
     /// The node did not take the message, and gives it back.

@@ -136,10 +136,10 @@ impl<P: Platform> ServerBuilder<P> {
     /// Records everything that happens to it into a new file, to be replayed with
     /// `trunkline replay` or [`crate::trace::replay`]: a path, or a [`Recording`].
     ///
-    /// By a path alone, every datagram: **who has the file can decrypt everything that it recorded**,
-    /// and reads credentials and messages in it; the private key is not in it. With
-    /// [`Recording::link`], what comes and goes above QUIC, and nothing decrypts by it; but tokens of
-    /// sessions stand in it, so keep it to yourself until those are over. Only its owner can read the
+    /// By a path alone, what comes and goes above QUIC, as [`Recording::link`] says: nothing decrypts by it; but
+    /// tokens of sessions stand in it, so keep it to yourself until those are over. With [`Recording::wire`], every
+    /// datagram: **who has that file can decrypt everything that it recorded**, and reads credentials and messages
+    /// in it; the private key is not in it. Only its owner can read the
     /// file. A disk that is too slow, or full, ends the recording, with a warning in the log, and
     /// nothing else.
     pub fn record(mut self, recording: impl Into<Recording>) -> Self {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::future::Future;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
@@ -52,8 +53,10 @@ use crate::{Delivery, Expects, Message, Status, StatusCode, Tag};
 /// let service = Service::new(Room::default()).on(said).on_request(count);
 /// ```
 ///
-/// Handlers run as tasks: one that awaits does not hold up the connection, but one that blocks its thread
-/// does, on a runtime of one thread and on a shard. The one-way messages of one lane are
+/// Handlers run as tasks: one that awaits does not hold up the connection, but one that blocks its thread does, or
+/// computes for long: on a runtime of one thread, on a shard, and on any runtime if it has just sent something,
+/// for what it woke then is the next to run on its thread. Such work belongs elsewhere (tokio's `spawn_blocking`,
+/// smol's `unblock`). The one-way messages of one lane are
 /// handled one at a time, in order; requests concurrently. How many run is bounded, a session and
 /// in all; what comes beyond waits, and in the end the sender is held back.
 ///
@@ -157,12 +160,65 @@ impl<S: Send + Sync + 'static> Service<S> {
             });
             Ok(task)
         };
-        self.add::<Q>(Route {
-            name: Q::full_name(),
-            order: Order::Concurrent,
-            replies: true,
-            start: Box::new(start),
-        })
+        self.add(
+            tag_of::<Q>(),
+            Route {
+                name: Q::full_name(),
+                order: Order::Concurrent,
+                replies: true,
+                start: Box::new(start),
+            },
+        )
+    }
+
+    /// As [`Service::on`], for messages of that tag as they come: bodies that are no protobuf, or that are decoded
+    /// elsewhere.
+    pub fn on_raw<F, R>(self, tag: Tag, handler: F) -> Self
+    where
+        F: Fn(Context<S>, Message) -> R + Send + Sync + 'static,
+        R: Future<Output: IntoAck> + Send + 'static,
+    {
+        let start = move |context: Context<S>, message: Message| {
+            let work = handler(context, message);
+            let task: Task<Result<Answer, Status>> =
+                Box::pin(async move { work.await.into_ack().map(|()| Answer::Ack) });
+            Ok(task)
+        };
+        self.add(
+            tag,
+            Route {
+                name: format!("tag {tag}"),
+                order: Order::Ordered,
+                replies: false,
+                start: Box::new(start),
+            },
+        )
+    }
+
+    /// As [`Service::on_request`], for requests of that tag as they come; the handler gives the reply's tag and body.
+    pub fn on_request_raw<E, F, R>(self, tag: Tag, handler: F) -> Self
+    where
+        E: Into<Status>,
+        F: Fn(Context<S>, Message) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(Tag, Bytes), E>> + Send + 'static,
+    {
+        let start = move |context: Context<S>, message: Message| {
+            let work = handler(context, message);
+            let task: Task<Result<Answer, Status>> = Box::pin(async move {
+                let (tag, body) = work.await.map_err(Into::into)?;
+                Ok(Answer::Reply(tag, body))
+            });
+            Ok(task)
+        };
+        self.add(
+            tag,
+            Route {
+                name: format!("tag {tag}"),
+                order: Order::Concurrent,
+                replies: true,
+                start: Box::new(start),
+            },
+        )
     }
 
     /// Handles whatever no other handler does, concurrently and undecoded. A request wants
@@ -180,7 +236,7 @@ impl<S: Send + Sync + 'static> Service<S> {
 
     /// Runs each request (and each concurrent one-way message) as a task of its own, so that those
     /// of one session too run on several threads. Worth its price, a task a message, where handlers
-    /// compute for more than some microseconds.
+    /// compute for more than some microseconds. It does not make blocking harmless.
     pub fn parallel(mut self) -> Self {
         self.parallel = true;
         self
@@ -231,16 +287,18 @@ impl<S: Send + Sync + 'static> Service<S> {
                 Box::pin(async move { work.await.into_ack().map(|()| Answer::Ack) });
             Ok(task)
         };
-        self.add::<M>(Route {
-            name: M::full_name(),
-            order,
-            replies: false,
-            start: Box::new(start),
-        })
+        self.add(
+            tag_of::<M>(),
+            Route {
+                name: M::full_name(),
+                order,
+                replies: false,
+                start: Box::new(start),
+            },
+        )
     }
 
-    fn add<M: Name + 'static>(mut self, route: Route<S>) -> Self {
-        let tag = tag_of::<M>();
+    fn add(mut self, tag: Tag, route: Route<S>) -> Self {
         match self.routes.entry(tag) {
             Entry::Vacant(place) => {
                 place.insert(route);
@@ -256,6 +314,17 @@ impl<S: Send + Sync + 'static> Service<S> {
             }
         }
         self
+    }
+}
+
+impl<S> fmt::Debug for Service<S> {
+    #[expect(clippy::disallowed_methods, reason = "it is sorted then")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut handled: Vec<_> = self.routes.values().map(|route| &route.name).collect();
+        handled.sort();
+        f.debug_struct("Service")
+            .field("handled", &handled)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@ use super::command::Command;
 use super::crossing::Crossing;
 use super::events::{Events, Subscribers};
 use super::mailbox::Mailbox;
-use super::peer::Peer;
+use super::peer::{Front, Peer};
 use super::roster::Roster;
 use super::runtime::Runtime;
 use super::slot::{Filled, Stopped, slot};
@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) subscribers: Subscribers,
     roster: Mutex<Roster>,
+    /// Broadcasts that wait for their driver.
+    pub(crate) announced: Front,
     /// How many peers there have been.
     order: AtomicU64,
     /// Where shards leave datagrams for each other, if there are several.
@@ -86,6 +88,7 @@ impl Shared {
             limits,
             subscribers: Subscribers::default(),
             roster: Mutex::default(),
+            announced: Front::default(),
             order: AtomicU64::new(0),
             crossing,
             ended: Watch::new(false),

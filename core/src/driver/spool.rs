@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::logged::logged;
+
 /// With so many, or after so long, they are written.
 const BATCH: usize = 128 << 10;
 const LINGER: Duration = Duration::from_millis(100);
@@ -81,7 +83,7 @@ impl Drop for Spool {
         state.closed = true;
         self.shared.changed.notify_all();
         if let Some(error) = state.failed.take() {
-            tracing::warn!(%error, "{UNWRITTEN}");
+            logged(|| tracing::warn!(%error, "{UNWRITTEN}"));
         }
     }
 }
@@ -148,7 +150,7 @@ impl Drop for Writing {
                 .wait_timeout_while(self.files.lock(), self.patience, unwritten);
         let (unwritten, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if *unwritten > 0 {
-            tracing::warn!("the end of the recording is still being written");
+            logged(|| tracing::warn!("the end of the recording is still being written"));
         }
     }
 }
@@ -169,7 +171,9 @@ impl Shared {
                 let mut state = self.lock();
                 match written {
                     // Nobody asks any more.
-                    Err(error) if state.closed => tracing::warn!(%error, "{UNWRITTEN}"),
+                    Err(error) if state.closed => {
+                        logged(|| tracing::warn!(%error, "{UNWRITTEN}"));
+                    }
                     other => state.failed = other.err(),
                 }
                 state.done = true;

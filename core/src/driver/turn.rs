@@ -87,6 +87,8 @@ pub struct Driver<I: Io> {
     busy_poll: BusyPoll,
     /// Whether others that could run have run since the last turn.
     stepped_aside: bool,
+    /// Set while it has a turn, and so for good once one has ended by a panic.
+    pub(super) in_turn: bool,
     pub(super) gathering: Gathering,
     pub(super) draining: Draining,
     pub(super) ending: Ending,
@@ -156,6 +158,7 @@ impl<I: Io> Driver<I> {
             portion: Portion::default(),
             busy_poll,
             stepped_aside: false,
+            in_turn: false,
             gathering,
             draining: Draining::default(),
             ending: Ending::default(),
@@ -485,7 +488,10 @@ impl<I: Io> Future for Driver<I> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.turn(cx)
+        self.in_turn = true;
+        let ended = self.turn(cx);
+        self.in_turn = false;
+        ended
     }
 }
 

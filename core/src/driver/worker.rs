@@ -19,6 +19,7 @@ use super::queue::{CLOSED, Job, KEPT, drop_below, trim};
 use super::runtime::Task;
 use super::service::{Order, Serve};
 use super::slot::slot;
+use crate::logged::logged;
 use crate::{DeliveryKey, Expects, Lane, Message, Status, StatusCode};
 
 /// So many handlers are started or finished before other tasks get their turn.
@@ -40,6 +41,10 @@ pub(crate) struct Worker {
     applicant: Applicant,
     glance: Glance,
     answers: Vec<Command>,
+    /// What is being started.
+    starting: Option<DeliveryKey>,
+    /// Its session is closed, and all is done.
+    over: bool,
 }
 
 /// The ordered messages of one lane.
@@ -63,6 +68,8 @@ impl Worker {
             applicant,
             glance: Glance::new(),
             answers: Vec::new(),
+            starting: None,
+            over: false,
         }
     }
 
@@ -129,6 +136,7 @@ impl Worker {
             ordered: (order == Order::Ordered).then_some(lane),
             expects,
         };
+        self.starting = Some(key);
         if let Some(refusal) = self.comes_too_late(key, deadline) {
             self.done_with(permit);
             return self.finish(errand, Answer::Reject(refusal));
@@ -166,6 +174,7 @@ impl Worker {
                 if let Some(lane) = errand.ordered {
                     self.line(lane).busy = true;
                 }
+                self.starting = None;
                 self.running.push(Running {
                     errand,
                     task,
@@ -230,6 +239,7 @@ impl Worker {
 
     fn finish(&mut self, errand: Errand, answer: Answer) {
         self.answers.push(Command::Answer(errand.key, answer));
+        self.starting = None;
         if let Some(lane) = errand.ordered {
             let line = self.line(lane);
             line.busy = false;
@@ -239,9 +249,16 @@ impl Worker {
         }
     }
 
-    /// Finishes and starts what it can; says whether there may be more to do at once.
-    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
-        for _ in 0..BUDGET {
+    /// Finishes and starts what it can, and leaves the answers; says whether there may be more to do at once.
+    fn advance(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> bool {
+        let more = self.work(cx, budget);
+        self.peer.0.desk.mailbox.post_all(&mut self.answers);
+        more
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> bool {
+        while let Some(left) = budget.checked_sub(1) {
+            *budget = left;
             if let Poll::Ready(Some((errand, result))) = self.running.poll_next_unpin(cx) {
                 self.done(errand, result);
                 continue;
@@ -269,8 +286,8 @@ impl Future for Worker {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         this.glance = Glance::new();
-        let mut more = true;
-        let mut closed = false;
+        let (mut more, mut closed) = (true, false);
+        let mut budget = BUDGET;
         // Until the queue says that it will wake us; or the budget is used up.
         while more && !closed {
             let (news, below) = this.peer.0.jobs.take(&mut this.jobs, cx);
@@ -279,7 +296,7 @@ impl Future for Worker {
                 this.below = below;
                 this.drop_below(below);
             }
-            more = this.advance(cx);
+            more = this.advance(cx, &mut budget);
             if more {
                 cx.waker().wake_by_ref();
                 break;
@@ -287,13 +304,37 @@ impl Future for Worker {
             more = news;
         }
         this.applicant.give_back();
-        this.peer.0.desk.mailbox.post_all(&mut this.answers);
         this.answers.shrink_to(KEPT);
-        if closed && this.running.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        this.over = closed && this.running.is_empty();
+        match this.over {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
+    }
+}
+
+/// A worker that ends before its session does, by a panic or with its runtime, leaves nobody waiting: what it had is
+/// rejected, and the next message starts another one.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let jobs = &self.peer.0.jobs;
+        self.jobs.append(&mut jobs.without_worker());
+        let waiting = self.lanes.iter().flat_map(|line| &line.waiting);
+        let unbegun = self.jobs.iter().chain(waiting);
+        let begun = self.running.iter().map(|running| running.errand.key);
+        let owed = unbegun.map(|job| job.delivery.key).chain(begun);
+        let rejected = owed.chain(self.starting).map(|key| {
+            let reason = "what ran the handlers of this session has ended";
+            Command::Answer(
+                key,
+                Answer::Reject(Status::new(StatusCode::INTERNAL, reason)),
+            )
+        });
+        self.answers.extend(rejected);
+        self.peer.0.desk.mailbox.post_all(&mut self.answers);
     }
 }
 
@@ -351,10 +392,12 @@ fn guarded(
 
 fn panicked(key: DeliveryKey) -> Status {
     let (session, delivery) = (key.session, key.number);
-    tracing::error!(
-        ?session,
-        delivery,
-        "a handler panicked; its message is rejected"
-    );
+    logged(|| {
+        tracing::error!(
+            ?session,
+            delivery,
+            "a handler panicked; its message is rejected"
+        );
+    });
     Status::new(StatusCode::INTERNAL, "the handler panicked")
 }

@@ -114,7 +114,7 @@ impl ClientHello {
             let reason = format!(
                 "resume.received has {receipts} entries, and there are {LANES} lanes at most"
             );
-            return Err((CloseCode::UNDECODABLE, reason));
+            return Err(Fault::new(CloseCode::UNDECODABLE, reason));
         }
         if resume.as_ref().is_some_and(|resume| resume.attempt == 0) {
             let reason = "resume.attempt is 0: attempts are counted from 1";
@@ -295,9 +295,9 @@ mod tests {
             ClientHello::check(wire::Hello { resume, ..hello() }, 1)
         };
         assert!(with(64).is_ok());
-        let (code, reason) = with(65).unwrap_err();
-        assert_eq!(code, CloseCode::UNDECODABLE);
-        assert!(reason.contains("65 entries"), "{reason}");
+        let fault = with(65).unwrap_err();
+        assert_eq!(fault.code, CloseCode::UNDECODABLE);
+        assert!(fault.reason.contains("65 entries"), "{fault:?}");
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         let asked = Asked {
             id: SessionId([1; 16]),
             epoch: 0,
-            in_place: None,
+            offered: None,
         };
         let mut welcome = welcome(1, 1, false);
         welcome.token = secret.to_vec().into();

@@ -206,16 +206,7 @@ impl Node {
             },
             redial_id: self.endpoint.redial_id(),
         };
-        let leaves = session
-            .closing
-            .as_ref()
-            .is_some_and(|closing| closing.draining);
         self.send_control(key, Frame::Welcome(welcome));
-        if let Some(draining) = self.draining.as_ref().filter(|_| leaves) {
-            // It was told on a link that it did not have any more.
-            let frame = draining.frame(now);
-            self.send_control(key, frame);
-        }
         self.metrics.sessions_unknown += u64::from(hello.resume.is_some() && !resumed);
         if resumed && let Some(resume) = &hello.resume {
             self.peer_holds(session_key, &resume.received)?;

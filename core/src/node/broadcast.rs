@@ -17,6 +17,7 @@ use super::{Event, Node};
 
 /// Whom a broadcast is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Audience {
     /// Every session of the node.
     Everyone,

@@ -96,12 +96,13 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        // A draining server lets nobody in again: without a link there is nobody to finish with. And
-        // a client whom no server has welcomed yet has nobody to take leave of.
+        // A draining server lets nobody in again: without a link there is nobody to finish with, where a
+        // client dials again. And a client whom no server has welcomed yet has nobody to take leave of.
         let unknown = session.dialing.as_ref().is_some_and(|d| !d.welcomed);
         let alone = session.link.is_none();
         let quiet = session.conversation.is_quiet();
-        if alone && closing.draining || quiet && (alone || unknown) {
+        let abandoned = alone && closing.draining && session.dialing.is_none();
+        if abandoned || quiet && (alone || unknown) {
             self.end_session(now, key, closing.disconnect_reason());
             return;
         }

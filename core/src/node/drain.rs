@@ -38,6 +38,15 @@ pub struct DrainPlan {
 }
 
 impl DrainPlan {
+    /// What is in flight finishes within that time. Clients try again by their own rules, at the same address.
+    pub fn within(deadline: Duration) -> Self {
+        Self {
+            deadline,
+            retry_after: None,
+            alternative: None,
+        }
+    }
+
     /// Whether clients can follow it.
     pub(crate) fn check(&self) -> Result<(), CommandError> {
         match &self.alternative {
@@ -75,11 +84,14 @@ impl Draining {
 }
 
 impl Node {
-    /// Goes away as a server: nothing new is accepted, clients are told, what is in flight is
+    /// Goes away: nothing new is accepted, clients are told, what is in flight is
     /// finished, and what is not by the deadline comes back. What comes meanwhile and somebody waits
     /// for is rejected as [`crate::StatusCode::UNAVAILABLE`]. A session whose deliveries are not all
     /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. One that is being closed
     /// already goes on as it was told, by the deadline at the latest. Ends with [`crate::Event::Drained`].
+    ///
+    /// A server drains the sessions of its clients, and keeps those that it dialled itself, for handlers may need them
+    /// to finish. A node that is no server drains those: its servers are told, and finish what they have of it.
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
         let call = || Call::Drain {
             deadline: plan.deadline,
@@ -114,16 +126,17 @@ impl Node {
         };
         let frame = draining.frame(now);
         self.draining = Some(draining);
-        for key in self.served_sessions() {
+        for key in self.leaving_sessions() {
             if self.hurries(now, key, now + deadline) {
                 continue;
             }
             if let Some(link) = self.sessions.get(key).and_then(|s| s.link) {
                 self.send_control(link, frame.clone());
             }
+            let (code, reason) = self.leave_taking();
             let closing = Closing {
-                code: CloseCode::GOING_AWAY,
-                reason: "the server is going away".into(),
+                code,
+                reason: reason.into(),
                 retry_after,
                 said: false,
                 draining: true,
@@ -217,7 +230,7 @@ impl Node {
         self.report_drain();
     }
 
-    /// A client's session has ended, with all done that was under way or not.
+    /// A session that a drain is about has ended, with all done that was under way or not.
     pub(super) fn one_has_left(&mut self, finished: bool) {
         let Some(draining) = &mut self.draining else {
             return;
@@ -233,15 +246,38 @@ impl Node {
         if let Some(draining) = &mut self.draining {
             draining.sent_away = 0;
         }
-        for key in self.served_sessions() {
+        for key in self.leaving_sessions() {
             self.close_timeout(now, key);
         }
         self.report_drain();
     }
 
-    /// The sessions of its clients.
-    pub(super) fn served_sessions(&self) -> Vec<SessionKey> {
-        self.by_id.values().copied().collect()
+    /// Whether a drain is about the sessions that were dialled: so it is where there is no server. Otherwise it is
+    /// about those of the server's clients. `None`: there is no drain.
+    pub(super) fn drains_dialled(&self) -> Option<bool> {
+        self.draining.as_ref().map(|_| !self.serves())
+    }
+
+    fn serves(&self) -> bool {
+        self.admission.is_some()
+    }
+
+    /// The sessions that a drain is about.
+    pub(super) fn leaving_sessions(&self) -> Vec<SessionKey> {
+        if self.serves() {
+            self.by_id.values().copied().collect()
+        } else {
+            self.sessions.iter().map(|(key, _)| key).collect()
+        }
+    }
+
+    /// With what code and reason they are closed.
+    pub(super) fn leave_taking(&self) -> (CloseCode, &'static str) {
+        if self.serves() {
+            (CloseCode::GOING_AWAY, "the server is going away")
+        } else {
+            (CloseCode::NORMAL, "the client is going away")
+        }
     }
 
     /// Has a session that is being closed already end by then; `false`: it is not. While this node drains, nobody
@@ -266,7 +302,8 @@ impl Node {
     }
 
     pub(super) fn report_drain(&mut self) {
-        let left = !self.by_id.is_empty();
+        let left =
+            !self.by_id.is_empty() || !self.serves() && self.sessions.iter().next().is_some();
         let over = |d: &&mut Draining| !left && d.sent_away == 0 && !d.reported;
         if let Some(draining) = self.draining.as_mut().filter(over) {
             draining.reported = true;

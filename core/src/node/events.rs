@@ -11,7 +11,8 @@ use crate::error::DisconnectReason;
 use crate::id::{ClientId, DeliveryKey, Hidden, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::{Delivery, Message, Outcome, UndeliveredReason};
 
-/// What a node tells its application. Every loss of what was sent reliably is an event. Best effort that finds no
+/// What a node tells its application. Every loss of what was sent reliably is an event; that the peer's application
+/// rejects a message is one only where a promise waits. Best effort that finds no
 /// link is counted ([`crate::Broadcast::away`], [`crate::MetricsSnapshot`]), and what a slow consumer misses is
 /// told by [`Event::Dropped`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -159,7 +159,7 @@ impl Node {
             session: key,
             reason,
         });
-        if !session.is_dialled() {
+        if self.drains_dialled() == Some(session.is_dialled()) {
             self.one_has_left(finished);
         }
     }

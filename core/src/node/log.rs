@@ -3,6 +3,7 @@
 //! further fields.
 
 use crate::error::DisconnectReason;
+use crate::logged::logged;
 
 use super::events::Event;
 
@@ -17,7 +18,7 @@ pub(super) fn log(event: &Event) {
             resumed,
         } => {
             let client = client.as_str();
-            tracing::info!(?session, client, %address, epoch, resumed, "connected");
+            logged(|| tracing::info!(?session, client, %address, epoch, resumed, "connected"));
         }
         Event::Disconnected {
             session,
@@ -26,14 +27,16 @@ pub(super) fn log(event: &Event) {
             ..
         } => {
             let (code, reason) = (code_of(reason), reason.to_string());
-            tracing::info!(?session, reason, code, retained, "disconnected");
+            logged(|| tracing::info!(?session, reason, code, retained, "disconnected"));
         }
-        Event::SessionLost { session, .. } => tracing::info!(?session, "the session is lost"),
+        Event::SessionLost { session, .. } => {
+            logged(|| tracing::info!(?session, "the session is lost"));
+        }
         Event::Closed {
             session, reason, ..
         } => {
             let (code, reason) = (code_of(reason), reason.to_string());
-            tracing::info!(?session, reason, code, "closed");
+            logged(|| tracing::info!(?session, reason, code, "closed"));
         }
         Event::HeartbeatTimeout { session, .. } => tracing::debug!(?session, "heartbeat timeout"),
         Event::Reconnecting {

@@ -16,6 +16,13 @@ use crate::tap::{Body, Call, Letter};
 
 use super::{Node, TimeoutReason};
 
+/// The shortest time that a promise is given.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Who gives a promise so much time or more, some 585 years, gives it no deadline. It is as much as a recording can
+/// tell.
+const FOREVER: Duration = Duration::from_nanos(u64::MAX);
+
 /// An envelope's fields, its body aside, take at most so many bytes.
 pub(super) const ENVELOPE: usize = wire::ENVELOPE_OVERHEAD_MAX;
 
@@ -37,7 +44,8 @@ impl Node {
     }
 
     /// Sends a message reliably and waits for the peer's application to accept it, for `timeout`
-    /// or, if that is `None`, for [`crate::Timeouts::promise`].
+    /// or, if that is `None`, for [`crate::Timeouts::promise`]. With a millisecond or less, no time at all included,
+    /// it is over a millisecond later; with [`Duration::MAX`] it waits for as long as the session lasts.
     pub fn send_acked(
         &mut self,
         now: Instant,
@@ -55,7 +63,7 @@ impl Node {
     }
 
     /// Sends a request and waits for the reply, for `timeout` or, if that is `None`, for
-    /// [`crate::Timeouts::promise`].
+    /// [`crate::Timeouts::promise`]; as [`Node::send_acked`] does.
     pub fn request(
         &mut self,
         now: Instant,
@@ -88,13 +96,16 @@ impl Node {
         if let Err(error) = self.may_enqueue(to, lane, message.body.len(), awaits) {
             return Err(SendError { message, error });
         }
-        let timeout = timeout.unwrap_or(self.config.timeouts.promise);
+        let timeout = match timeout {
+            Some(timeout) => timeout.max(SHORTEST),
+            None => self.config.timeouts.promise,
+        };
         let lasts = if planted(Bug::TimeOutAtOnce) {
             Duration::ZERO
         } else {
             timeout
         };
-        let deadline = (awaits.is_some() && !timeout.is_zero())
+        let deadline = (awaits.is_some() && !timeout.is_zero() && timeout < FOREVER)
             .then(|| now.checked_add(lasts))
             .flatten();
         let Some(session) = self.sessions.get_mut(to) else {

@@ -134,6 +134,7 @@ pub struct Node {
 
 /// Whom a deadline belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TimeoutReason {
     /// QUIC, heartbeat or admission of a link.
     Link(LinkKey),

@@ -305,6 +305,7 @@ impl Node {
         lane: Lane,
         envelope: wire::Envelope,
     ) {
+        let drains_dialled = self.drains_dialled();
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
@@ -325,10 +326,9 @@ impl Node {
         if let Some(inbox) = session.conversation.lanes.inbox_mut(lane) {
             inbox.owe(bytes);
         }
-        let draining = self.draining.is_some() && !session.is_dialled();
-        if draining && promise != 0 {
+        if promise != 0 && drains_dialled == Some(session.is_dialled()) {
             // Whoever waits is told to ask again elsewhere; what nobody waits for is taken still.
-            let reason = "the server is going away, and has not started";
+            let reason = "this side is going away, and has not started";
             let status = Status::new(StatusCode::UNAVAILABLE, reason);
             session.conversation.answer(number, Answer::Reject(status));
             self.metrics.rejects_sent += 1;

@@ -61,6 +61,14 @@ impl Node {
         }
     }
 
+    /// The node has panicked, which its owner has caught: the tap is told so, and nothing more.
+    #[cfg(feature = "driver")]
+    pub(crate) fn break_tap(&mut self) {
+        if let Some(tapped) = &mut self.tap {
+            tapped.tap.broken();
+        }
+    }
+
     /// Removes the tap: it is told nothing more.
     pub fn untap(&mut self) {
         if let Some(mut tapped) = self.tap.take() {

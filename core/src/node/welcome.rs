@@ -181,6 +181,7 @@ impl Node {
             // Close went down with the old link: it is said again.
             closing.said = false;
         }
+        let leaves = session.closing.as_ref().is_some_and(|c| c.draining);
         let cancels = session.conversation.cancels.take();
         let (client, epoch) = (session.client.clone(), session.tokens.epoch);
         let Some(link) = session.link else {
@@ -202,6 +203,11 @@ impl Node {
         });
         for promise in cancels {
             self.send_cancel(link, promise);
+        }
+        if let Some(draining) = self.draining.as_ref().filter(|_| leaves) {
+            // The peer was told on a link that it did not have any more.
+            let frame = draining.frame(now);
+            self.send_control(link, frame);
         }
     }
 

@@ -41,6 +41,9 @@ pub trait Tap: Send {
     /// The private key was used since the last call of another function.
     fn signature(&mut self, signature: Signature);
 
+    /// The node has panicked, and whoever drives it has caught that: what it still says counts for nothing.
+    fn broken(&mut self) {}
+
     /// What it is told of; asked once, when the node is made.
     fn level(&self) -> Level {
         Level::Wire

@@ -297,6 +297,10 @@ impl<W: Write + Send> Tap for Recording<W> {
         });
     }
 
+    fn broken(&mut self) {
+        self.end(None);
+    }
+
     fn level(&self) -> Level {
         self.level
     }

@@ -1,6 +1,5 @@
 //! Closing and draining: nothing that was sent is lost, nobody waits for ever.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,10 +9,10 @@ use futures_util::future::{join, join_all};
 use trunkline_core::driver::{
     Admit, Context, Drained, Notice, Platform, PromiseError, Service, State,
 };
-use trunkline_core::{Config, Event, Message, Tag};
+use trunkline_core::{Config, Event, Message, Status, StatusCode, Tag};
 
 use super::lab::{Lab, Looking, within};
-use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, Server, config};
+use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, config};
 
 type Numbers = Arc<Mutex<Vec<u64>>>;
 
@@ -29,7 +28,7 @@ fn book() -> (Numbers, Service<Numbers>) {
 /// Never answers.
 fn silent() -> Service<()> {
     Service::new(()).on_request(async |_: Context<()>, _: Ask| {
-        std::future::pending::<Result<Answer, trunkline_core::Status>>().await
+        std::future::pending::<Result<Answer, Status>>().await
     })
 }
 
@@ -222,14 +221,46 @@ fn a_server_that_is_dropped_is_dialled_again() {
         while lab.is_bound(address) {
             lab.pass(MILLISECOND).await;
         }
-        let _server = at(&certificate, address).await;
+        let _server = certificate.server_at(address).await.unwrap();
         assert_eq!(client.connected().await, Ok(()));
     });
 }
 
-async fn at(certificate: &Certificate, address: SocketAddr) -> Server {
-    let server = Server::bind(address).identity(certificate.identity.clone());
-    server.admission(Admit::open()).await.unwrap()
+#[test]
+fn a_worker_that_drains_finishes_what_it_has_begun_and_is_given_no_more() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let work = async |context: Context<Lab>, ask: Ask| {
+            context.state().pass(10 * SECOND).await;
+            Ok::<_, Status>(Answer { number: ask.number })
+        };
+        let client = certificate.client(server.local_addr(), "worker");
+        let client = client.service(Service::new(lab.clone()).on_request(work));
+        let client = client.await.unwrap();
+        let peer = server.client(client.client_id()).unwrap();
+        let ask = |number| peer.request::<Answer>(&Ask { number }).into_future();
+        let late = async {
+            lab.pass(5 * SECOND).await;
+            ask(2).await
+        };
+        let draining = async {
+            lab.pass(SECOND).await;
+            client.drain(60 * SECOND).await
+        };
+        let start = lab.now();
+        let (begun, (late, drained)) = join(ask(1), join(late, draining)).await;
+        assert_eq!(begun, Ok(Answer { number: 1 }));
+        let Err(PromiseError::Rejected(status)) = late else {
+            panic!("{late:?}");
+        };
+        assert_eq!(status.code, StatusCode::UNAVAILABLE);
+        assert_eq!(drained.map(|drained| drained.finished), Ok(1));
+        assert!(lab.now() - start < 12 * SECOND);
+        let gone = within(&lab, SECOND, client.close()).await;
+        assert!(gone.is_some());
+        assert!(matches!(peer.state(), State::Closed(_)));
+    });
 }
 
 #[test]

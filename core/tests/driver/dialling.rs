@@ -128,3 +128,36 @@ fn a_client_of_a_name_with_several_addresses_comes_back_to_its_session() {
         assert_eq!(home.metrics().await.unwrap().sessions_resumed, 1);
     });
 }
+
+/// The session is there, and not where the client was once sent to.
+#[test]
+fn a_client_that_has_come_back_from_where_it_was_sent_stays() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let [old, elsewhere] =
+            [certificate.server().await, certificate.server().await].map(Result::unwrap);
+        let home = old.local_addr();
+        let client = certificate.client_of(&home.to_string()).await.unwrap();
+        let mut plan = DrainPlan::within(SECOND);
+        plan.alternative = Some(elsewhere.local_addr().to_string());
+        old.drain_with(plan).await.unwrap();
+        old.close().await;
+        client.wait_for(|state| !state.is_connected()).await;
+        client.connected().await.unwrap();
+        assert_eq!(client.address(), Some(elsewhere.local_addr()));
+
+        let server = certificate.server_at(home).await.unwrap();
+        lab.socket(elsewhere.local_addr(), |socket| socket.cut = true);
+        client.wait_for(|state| !state.is_connected()).await;
+        client.connected().await.unwrap();
+        assert_eq!(client.address(), Some(home));
+
+        lab.socket(elsewhere.local_addr(), |socket| socket.cut = false);
+        lab.socket(client.local_addr(), |socket| socket.cut = true);
+        client.wait_for(|state| !state.is_connected()).await;
+        lab.socket(client.local_addr(), |socket| socket.cut = false);
+        client.connected().await.unwrap();
+        assert_eq!(client.address(), Some(home));
+        assert_eq!(server.metrics().await.unwrap().sessions_resumed, 1);
+    });
+}

@@ -14,6 +14,7 @@ mod closing;
 mod dialling;
 mod lab;
 mod looking;
+mod panicking;
 mod sending;
 mod shards;
 mod sleeping;
@@ -57,7 +58,11 @@ impl Certificate {
 
     /// A server that lets everybody in.
     fn server(&self) -> ServerBuilder {
-        Server::bind("127.0.0.1:0".parse().unwrap())
+        self.server_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    fn server_at(&self, address: SocketAddr) -> ServerBuilder {
+        Server::bind(address)
             .identity(self.identity.clone())
             .admission(Admit::open())
     }

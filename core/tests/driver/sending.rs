@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use trunkline_core::driver::{Asking, Context, PromiseError, Service, Typed};
 use trunkline_core::{CommandError, Lane, Message, Status, Tag};
 
@@ -226,3 +227,42 @@ fn a_message_that_waits_for_room_and_is_given_up_is_not_sent() {
         assert!(!pair.noted().contains(&last.number));
     });
 }
+
+#[test]
+fn bodies_as_they_are_have_handlers_by_their_tag_and_keep_their_order() {
+    Lab::run(async |_| {
+        let certificate = Certificate::new();
+        let lines = Arc::<Mutex<Vec<_>>>::default();
+        let service = Service::new(lines.clone())
+            .on_raw(LINE, async |book: Context<Lines>, message: Message| {
+                book.state().lock().unwrap().push(message.body);
+            })
+            .on_request_raw(SUM, async |book: Context<Lines>, _| {
+                let lines = book.state().lock().unwrap().len();
+                Ok::<_, Status>((SUM, lines.to_string().into()))
+            });
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let bodies: Vec<_> = (0..100).map(|number: u32| number.to_string()).collect();
+        let sent = bodies.iter().map(|body| {
+            let message = Message::new(LINE, body.clone());
+            client.send_raw(message).acked().into_future()
+        });
+        for outcome in join_all(sent).await {
+            assert_eq!(outcome, Ok(()));
+        }
+        assert_eq!(*lines.lock().unwrap(), bodies);
+        let asked = client.request_raw(Message::new(SUM, "")).await;
+        assert_eq!(asked, Ok((SUM, "100".into())));
+        let twice = Service::new(())
+            .on_raw(LINE, async |_, _| ())
+            .on_raw(LINE, async |_, _| ());
+        let refused = certificate.server().service(twice).await;
+        assert!(refused.unwrap_err().to_string().contains("two handlers"));
+    });
+}
+
+type Lines = Arc<Mutex<Vec<Bytes>>>;
+const LINE: Tag = Tag(7);
+const SUM: Tag = Tag(8);

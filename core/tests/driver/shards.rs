@@ -328,7 +328,7 @@ fn if_one_shard_ends_the_others_go_on_and_take_its_clients() {
 
 #[test]
 fn each_shard_is_recorded_into_a_file_of_its_own_and_replays() {
-    recorded_and_replayed("wire", Recording::to);
+    recorded_and_replayed("wire", Recording::wire);
     recorded_and_replayed("link", Recording::link);
 }
 

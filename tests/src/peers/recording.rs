@@ -11,7 +11,7 @@ pub fn recording(name: &str) -> Result<Option<Recording>> {
     };
     Ok(Some(match asked.split_once(':') {
         Some(("link", file)) => Recording::link(format!("{file}.{name}")).limit(u64::MAX),
-        Some(("wire", file)) => Recording::to(format!("{file}.{name}")).limit(u64::MAX),
+        Some(("wire", file)) => Recording::wire(format!("{file}.{name}")).limit(u64::MAX),
         _ => bail!("PEERS_RECORD is {asked:?}: give link:FILE or wire:FILE"),
     }))
 }

@@ -17,6 +17,12 @@ use super::plan::Kind;
 use super::pressure::Refused;
 use super::run::Run;
 
+/// The shortest time that a promise is given.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// With so much time a promise has no deadline.
+const FOREVER: Duration = Duration::from_nanos(u64::MAX);
+
 /// An address at which nobody is.
 fn nowhere() -> SocketAddr {
     ([192, 0, 2, 1], 4433).into()
@@ -142,9 +148,9 @@ impl Run<'_> {
         if let (Ok(_), Some([own, in_all])) = (&sent, promises) {
             self.pressure.evicted(own, in_all, &config.limits);
         }
-        let lasts = |timeout: Option<Duration>| {
-            let timeout = timeout.unwrap_or(config.timeouts.promise);
-            Some(timeout).filter(|timeout| !timeout.is_zero())
+        let lasts = |timeout: Option<Duration>| match timeout {
+            Some(timeout) => Some(timeout.max(SHORTEST)).filter(|time| *time < FOREVER),
+            None => Some(config.timeouts.promise).filter(|timeout| !timeout.is_zero()),
         };
         let mut hall = self.hall.borrow_mut();
         match sent {

@@ -25,7 +25,7 @@ struct Held {
 impl Run<'_> {
     /// Each session carries each kind of message, both ways, and keeps its link.
     pub(super) fn conversations(&mut self) -> bool {
-        let forever = Some(Duration::ZERO);
+        let forever = Some(Duration::MAX);
         let kinds = [Kind::Acked(forever), Kind::Asked(forever), Kind::Told];
         // With the first round, sessions whose links have gone unnoticed find that out, and such as have no
         // retention may be lost by that. From then on there is no excuse.

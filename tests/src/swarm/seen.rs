@@ -66,7 +66,7 @@ impl Seen {
                     pressure.count("limits.best_effort_bytes, oldest dropped", 1);
                 }
                 // The latest takes the place of another where there is room, too.
-                SlowConsumer::KeepLatest | SlowConsumer::Disconnect => {}
+                _ => {}
             },
             Event::Disconnected {
                 reason:

@@ -3,7 +3,7 @@
 mod adversity;
 mod shortcuts;
 
-pub use shortcuts::{drain_within, echo, silent};
+pub use shortcuts::{echo, silent};
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};

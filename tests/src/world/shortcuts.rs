@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::{
-    ClientId, CommandError, DeliveryKey, Dial, DisconnectReason, DrainPlan, Event, Expects,
-    LinkKey, Message, Node, Outcome, PromiseKey, SessionKey, Tag,
+    ClientId, CommandError, DeliveryKey, Dial, DisconnectReason, Event, Expects, LinkKey, Message,
+    Node, Outcome, PromiseKey, SessionKey, Tag,
 };
 
 use super::{Happened, NodeIndex, World};
@@ -24,15 +24,6 @@ pub fn echo(node: &mut Node, now: Instant, event: &Event) {
 
 /// Answers nothing.
 pub fn silent(_: &mut Node, _: Instant, _: &Event) {}
-
-/// A drain that takes so long at most, and sends clients nowhere.
-pub fn drain_within(deadline: Duration) -> DrainPlan {
-    DrainPlan {
-        deadline,
-        retry_after: None,
-        alternative: None,
-    }
-}
 
 impl World {
     /// A world of a server and a client that follows from the seed.
@@ -118,7 +109,7 @@ impl World {
         let message = Message::new(Tag::of("test.Ping"), Bytes::copy_from_slice(body));
         let now = self.now;
         self.node(from)
-            .request(now, to, message, Some(Duration::ZERO))
+            .request(now, to, message, Some(Duration::MAX))
             .expect("there is room")
     }
 
@@ -128,7 +119,7 @@ impl World {
         let message = Message::new(Tag::of("test.Said"), Bytes::copy_from_slice(body));
         let now = self.now;
         self.node(from)
-            .send_acked(now, to, message, Some(Duration::ZERO))
+            .send_acked(now, to, message, Some(Duration::MAX))
             .expect("there is room")
     }
 

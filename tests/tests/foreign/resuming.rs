@@ -7,7 +7,7 @@ use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{Hello, Limits, Ready, Resume};
 use trunkline_testkit::raw_peer::{Ended, RawSettings, hello};
-use trunkline_testkit::{NodeIndex, World, drain_within, echo, silent};
+use trunkline_testkit::{NodeIndex, World, echo, silent};
 
 use super::{ACKS, TICK, first_link, message, receipts, welcome};
 
@@ -141,7 +141,7 @@ fn a_client_that_resumes_while_the_server_drains_is_told_where_to_go() {
     let now = world.now();
     let plan = DrainPlan {
         alternative: Some("elsewhere:4433".into()),
-        ..drain_within(Duration::from_secs(60))
+        ..DrainPlan::within(Duration::from_secs(60))
     };
     world.node(server).drain(now, plan).unwrap();
     world.run(TICK, silent);

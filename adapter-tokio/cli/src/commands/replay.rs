@@ -15,8 +15,8 @@ use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
 
 const EXAMPLES: &str = "\
-A server or client records itself with .record(\"file.tlt\"), every datagram, or with
-.record(Recording::link(\"file.tlt\")), what goes above QUIC. Replaying needs no network, no time and no
+A server or client records itself with .record(\"file.tlt\"), what goes above QUIC, or with
+.record(Recording::wire(\"file.tlt\")), every datagram. Replaying needs no network, no time and no
 private key. Exit status: 0 identical, 1 different, 2 the file cannot be used, or ends within a record:
 a killed process leaves such a file, but so does damage to a record's length, and what follows was not
 looked at. With --cut-short, that is no failure.

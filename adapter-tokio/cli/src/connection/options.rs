@@ -128,8 +128,8 @@ impl ConnectionOptions {
     }
 }
 
-/// A client of that server. A client's socket has one address family, and many systems have an IPv6
-/// address first for `localhost`, where a server in development does not commonly listen.
+/// A client of that server. Many systems have an IPv6 address first for `localhost`, where a server in development
+/// does not commonly listen, and each dial of it there takes a moment longer.
 fn dial(server: &str) -> ClientBuilder {
     match server.strip_prefix("localhost:") {
         Some(port) => Client::connect(format!("127.0.0.1:{port}")).server_name("localhost"),

@@ -92,16 +92,16 @@ impl Plan {
 
     /// When a silent peer counts as dead: what is shown of the default, 15 s.
     pub(crate) fn heartbeat(&self) -> Heartbeat {
-        Heartbeat {
-            interval: Duration::from_millis(300) + self.round_trip() / 2 + self.repairs(),
-            misses: 3,
-        }
+        let mut heartbeat = Heartbeat::default();
+        heartbeat.interval = Duration::from_millis(300) + self.round_trip() / 2 + self.repairs();
+        heartbeat.misses = 3;
+        heartbeat
     }
 
     /// How long a peer has to be silent until its link is given up.
     pub(crate) fn silence(&self) -> Duration {
-        let Heartbeat { interval, misses } = self.heartbeat();
-        interval * misses
+        let heartbeat = self.heartbeat();
+        heartbeat.interval * heartbeat.misses
     }
 
     /// How long an ack or a reply may take: the cut, and plenty.

@@ -272,7 +272,7 @@ impl Stage {
         let message = || Message::new(Tag::of("fuzz.v1.Told"), vec![1; size]);
         let now = self.nodes.now;
         let node = self.nodes.node();
-        let timeout = [None, Some(Duration::ZERO), Some(Duration::from_secs(1))];
+        let timeout = [None, Some(Duration::MAX), Some(Duration::from_secs(1))];
         let timeout = timeout[usize::from(how >> 4 & 3) % 3];
         for _ in 0..=(how >> 2 & 3) {
             let told = match how & 3 {

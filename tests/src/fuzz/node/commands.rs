@@ -94,8 +94,11 @@ impl Stage {
             };
             sent.map_err(|refused| refused.error)
         });
-        let lasts = timeout.unwrap_or(self.parties[at].config.timeouts.promise);
-        let lasts = Some(lasts).filter(|lasts| !lasts.is_zero());
+        let lasts = match timeout {
+            Some(Duration::MAX) => None,
+            Some(timeout) => Some(timeout.max(Duration::from_millis(1))),
+            None => Some(self.parties[at].config.timeouts.promise).filter(|time| !time.is_zero()),
+        };
         let usual = match kind {
             act::REQUEST if body.len() > BULK => Lane::BULK,
             _ => Lane::DEFAULT,

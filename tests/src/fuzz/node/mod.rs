@@ -178,11 +178,11 @@ const WAITS: [u64; 12] = [
 const SIZES: [usize; 8] = [0, 8, 100, 1_500, 4_000, 20_000, 70_000, 1 << 20];
 const TIMEOUTS: [Option<Duration>; 6] = [
     None,
-    Some(Duration::ZERO),
+    Some(Duration::MAX),
     Some(Duration::from_millis(1)),
     Some(Duration::from_secs(1)),
     Some(Duration::from_secs(86_400)),
-    Some(Duration::MAX),
+    Some(Duration::ZERO),
 ];
 const NO: StatusCode = StatusCode(1_000);
 /// In which everything is settled in the end.

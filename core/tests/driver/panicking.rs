@@ -1,0 +1,139 @@
+//! What panics in somebody else's code, and what is left of a driver that panics itself.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll};
+
+use futures_util::future::join_all;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Level, Metadata, Subscriber};
+use trunkline_core::driver::{Answer as Answered, Hooks, Peer, PromiseError, Service, State};
+use trunkline_core::trace::{self, Ending};
+use trunkline_core::{DisconnectReason, Message, Status, StatusCode, Tag};
+
+use super::lab::Lab;
+use super::{Certificate, MILLISECOND, Note};
+
+/// A log that cannot be written, and panics for it.
+struct Unwritable;
+
+impl Subscriber for Unwritable {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("nobody reads the log");
+    }
+}
+
+#[test]
+fn a_log_that_panics_ends_nothing() {
+    tracing::subscriber::with_default(Unwritable, || {
+        Lab::run(async |lab| {
+            let certificate = Certificate::new();
+            let server = certificate.server().await.unwrap();
+            let client = certificate.client(server.local_addr(), "anna");
+            let client = client.await.unwrap();
+            // Nobody handles it, which is a warning.
+            client.send(&Note { number: 1 }).await.unwrap();
+            client.close().await;
+            server.close().await;
+            assert_eq!(lab.panics(), 0);
+        });
+    });
+}
+
+#[derive(Clone, Default)]
+struct Ends(Arc<Mutex<Vec<DisconnectReason>>>);
+
+impl Hooks for Ends {
+    fn closed(&self, _: &Peer, reason: &DisconnectReason) {
+        self.0.lock().unwrap().push(reason.clone());
+    }
+}
+
+#[test]
+fn a_driver_that_panics_tells_of_its_sessions_ends_and_leaves_its_recording_open() {
+    let file = std::env::temp_dir().join(format!("trunkline-panic-{}.tlt", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let ends = Ends::default();
+        let server = certificate.server().hooks(ends.clone()).record(&*file);
+        let server = server.await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let peer = server.client(client.client_id()).unwrap();
+        lab.socket(server.local_addr(), |socket| socket.broken = true);
+        while lab.panics() == 0 {
+            lab.pass(MILLISECOND).await;
+        }
+        assert!(matches!(peer.state(), State::Closed(_)));
+        assert_eq!(ends.0.lock().unwrap().len(), 1);
+        server.closed().await;
+    });
+    let trace = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let report = trace::replay(&trace[..], std::time::Instant::now()).unwrap();
+    assert!(report.is_identical(), "{report}");
+    assert_eq!(report.ending, Some(Ending::Open));
+}
+
+/// Is done at once, and may panic when it is dropped.
+struct Done {
+    clumsy: bool,
+}
+
+impl Future for Done {
+    type Output = Result<Answered, Status>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(Answered::Ack))
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        assert!(!self.clumsy, "on purpose");
+    }
+}
+
+#[test]
+fn a_session_whose_handlers_end_by_a_panic_gets_others() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let clumsy = |message: Message| &message.body[..] == b"clumsy";
+        let service = Service::new(()).otherwise(move |_, message| Done {
+            clumsy: clumsy(message),
+        });
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let send = |body: &'static str| client.send_raw(Message::new(Tag(1), body)).acked();
+        let sent = join_all(["clumsy", "next", "last"].map(|body| send(body).into_future()));
+        let sent = sent.await;
+        assert_eq!(lab.panics(), 1);
+        assert_eq!(sent[0], Ok(()), "it was done");
+        for outcome in &sent[1..] {
+            // What waited behind it is rejected, or was in time for the next worker.
+            let Err(PromiseError::Rejected(status)) = outcome else {
+                assert_eq!(*outcome, Ok(()));
+                continue;
+            };
+            assert_eq!(status.code, StatusCode::INTERNAL);
+        }
+        send("afterwards").await.unwrap();
+        assert_eq!(lab.panics(), 1);
+    });
+}

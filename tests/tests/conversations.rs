@@ -138,6 +138,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             server: trunkline_core::Config::default(),
             client: trunkline_core::Config::default(),
             asks,
+            converses: true,
             steps,
         }
     })

@@ -150,6 +150,7 @@ fn decode(data: &[u8]) -> (Plan, Vec<u8>) {
         server,
         client,
         asks: seed.is_multiple_of(5),
+        converses: true,
         steps,
     };
     (plan, fates)

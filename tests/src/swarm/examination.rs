@@ -20,7 +20,7 @@ impl Run<'_> {
     pub(super) fn examine(&mut self) -> bool {
         self.heal();
         self.settle()
-            && self.conversations()
+            && (!self.plan.converses || self.conversations())
             && self.room()
             && self.cancels()
             && self.broadcasts()

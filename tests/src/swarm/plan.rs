@@ -25,6 +25,8 @@ pub struct Plan {
     pub client: Config,
     /// Servers ask their application whom to let in.
     pub asks: bool,
+    /// At the end, sessions carry messages of each kind, and rest.
+    pub converses: bool,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -210,6 +212,7 @@ impl Plan {
             server,
             client,
             asks,
+            converses: true,
             steps,
         }
     }
@@ -253,6 +256,7 @@ impl Plan {
             server,
             client,
             asks,
+            converses: true,
             steps,
         }
     }
@@ -265,10 +269,16 @@ impl Plan {
             servers,
             clients,
             asks,
+            converses,
             ..
         } = self;
         let [server, client] = [&self.server, &self.client].map(differences);
-        let nodes = format!("  {servers} servers, {clients} clients, asks: {asks}\n");
+        let silent = if *converses {
+            ""
+        } else {
+            ", silent at the end"
+        };
+        let nodes = format!("  {servers} servers, {clients} clients, asks: {asks}{silent}\n");
         if server == client {
             return format!("{nodes}  configuration: {server}\n");
         }

@@ -31,6 +31,8 @@ impl Failure {
             // Each run is dear as long as they are there.
             shrinking.nodes();
         }
+        // Most of a run's length, and of little use but to what is about links that rest.
+        shrinking.conversations();
         // A node may turn out to be of no use when a setting has gone.
         loop {
             let before = size(&shrinking.best.plan);
@@ -57,6 +59,14 @@ impl Shrinking<'_> {
         };
         self.best = failure;
         true
+    }
+
+    fn conversations(&mut self) {
+        let plan = Plan {
+            converses: false,
+            ..self.best.plan.clone()
+        };
+        self.accept(plan);
     }
 
     /// Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",

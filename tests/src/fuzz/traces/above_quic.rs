@@ -204,12 +204,11 @@ fn control_lengths(record: &Record<'_>) -> impl Iterator<Item = usize> {
 
 /// A record in words, without the hashes of bodies.
 fn without_hashes(record: &Record<'_>) -> String {
-    const HASH: &str = "hash: ";
     let words = format!("{record:?}");
-    let mut parts = words.split(HASH);
+    let mut parts = words.split(" bytes, ");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
     }
     out
 }

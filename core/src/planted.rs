@@ -39,12 +39,14 @@ pub enum Bug {
     CopyHandshakes,
     /// A broadcast goes to sessions in the order of a map of random order.
     IterateAtRandom,
+    /// A session's retention runs on when it is resumed, and in time ends the link that has come back.
+    FlapLinks,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SkipDedupe,
         Self::DropAck,
         Self::MissByOne,
@@ -68,6 +70,7 @@ impl Bug {
         Self::TimeOutAtOnce,
         Self::CopyHandshakes,
         Self::IterateAtRandom,
+        Self::FlapLinks,
     ];
 }
 

@@ -11,6 +11,7 @@ use crate::id::{LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::hello::{ClientHello, Resume};
 use crate::link::milliseconds::milliseconds;
+use crate::planted::{Bug, planted};
 use crate::quic::certificate_names_client;
 use crate::session::{Token, Tokens};
 use crate::tap::Call;
@@ -254,7 +255,9 @@ impl Node {
         let dropped = session.conversation.link_lost();
         session.dropped += dropped;
         self.metrics.best_effort_dropped += dropped;
-        self.timers.cancel(&mut session.timer);
+        if !planted(Bug::FlapLinks) {
+            self.timers.cancel(&mut session.timer);
+        }
         if let Some(old) = old {
             self.supersede(now, old);
         }

@@ -227,6 +227,13 @@ impl Node {
             }
             return;
         }
+        if planted(Bug::FlapLinks)
+            && let Some(link) = session.link
+        {
+            let (code, text) = (CloseCode::HEARTBEAT_TIMEOUT, "the client is not back");
+            self.end_link(now, link, code, text, DisconnectReason::HeartbeatTimeout);
+            return;
+        }
         let text = "the client did not come back in time";
         let reason = DisconnectReason::local(CloseCode::NORMAL, text);
         self.metrics.sessions_lost += 1;

@@ -279,6 +279,11 @@ impl RawLink {
             .collect()
     }
 
+    /// Whether it is over for so long that its endpoint has forgotten it.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.connection.is_drained()
+    }
+
     pub(super) fn is(&self, handle: ConnectionHandle) -> bool {
         self.handle == handle
     }

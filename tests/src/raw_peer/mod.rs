@@ -107,6 +107,14 @@ impl RawPeer {
         self.links.last_mut().expect("there is a connection")
     }
 
+    /// Forgets connections that are over and that nothing comes for any more, the newest aside, so that many of
+    /// them do not fill the test's own memory.
+    pub fn forget_ended(&mut self) {
+        let newest = self.links.pop();
+        self.links.retain(|link| !link.is_forgotten());
+        self.links.extend(newest);
+    }
+
     /// Takes the datagrams that it would send now, so that they can be damaged and
     /// [injected](crate::World::inject); they are not sent.
     pub fn take_datagrams(&mut self, now: Instant) -> Vec<Vec<u8>> {

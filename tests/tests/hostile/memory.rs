@@ -2,14 +2,14 @@
 //! does and does not do. Measured as what the allocator has given out and not got back, the raw
 //! peer's own memory included.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use trunkline_core::MetricsSnapshot;
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
 use trunkline_proto::{Cancel, CloseCode, Heartbeat, Receipt, Receipts};
-use trunkline_testkit::raw_peer::{
-    Ended, RawSettings, StreamId, control as control_frame, envelope,
-};
+use trunkline_testkit::raw_peer::{RawSettings, StreamId, control as control_frame, envelope};
 use trunkline_testkit::{NodeIndex, World};
 
 use crate::siege::Siege;
@@ -17,59 +17,123 @@ use crate::siege::Siege;
 const TICK: Duration = Duration::from_millis(50);
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
+const OUTBOX_BYTES: usize = 1 << 20;
 
 /// A server with limits that a test can fill quickly.
 fn small(seed: u64) -> Siege {
+    Siege::of(small_world(seed))
+}
+
+/// The same, which keeps no session without a link.
+fn forgetful(seed: u64) -> Siege {
+    let mut world = small_world(seed);
+    world.config().timeouts.retention = Duration::ZERO;
+    Siege::of(world)
+}
+
+fn small_world(seed: u64) -> World {
     let mut world = World::new(seed);
     let config = world.config();
-    config.limits.outbox_bytes = 1 << 20;
+    config.limits.outbox_bytes = OUTBOX_BYTES;
     config.limits.lane_window_bytes = 256 << 10;
     config.limits.deliveries = 256;
     config.limits.delivery_bytes = 256 << 10;
     config.transport.stream_receive_window = 64 << 10;
-    Siege::of(world)
+    world
 }
 
-/// How much more memory is in use after the attack than before. The attack ends early when the
-/// peer's link does; then it must have been told that it went too far.
-fn growth(
+/// What came of an attack.
+struct Attack {
+    /// How much more memory is in use after it than before.
+    grown: i64,
+    before: MetricsSnapshot,
+    after: MetricsSnapshot,
+}
+
+impl Attack {
+    /// How much of something the server has counted meanwhile.
+    fn counted(&self, of: impl Fn(&MetricsSnapshot) -> u64) -> u64 {
+        of(&self.after) - of(&self.before)
+    }
+
+    #[track_caller]
+    fn grew_less_than(&self, most: i64, by: impl Display) {
+        assert!(self.grown < most, "{} bytes for {by}", self.grown);
+    }
+}
+
+/// Whoever is not read any more is alive all the same.
+fn beat(siege: &mut Siege, peer: NodeIndex) {
+    let beat = Frame::Heartbeat(Heartbeat::default());
+    let control = siege.link(peer).control_stream();
+    siege.link(peer).write(control, &control_frame(beat));
+}
+
+/// What the server holds of answers is all that it may.
+#[track_caller]
+fn filled(attack: &Attack) {
+    let held = attack.after.answer_bytes;
+    assert!(held >= OUTBOX_BYTES, "{held} bytes of answers");
+}
+
+fn measured(siege: &mut Siege, attack: impl FnOnce(&mut Siege)) -> Attack {
+    siege.paces(Duration::from_secs(5));
+    let before = siege.metrics();
+    let used = allocation_counter::measure(|| attack(siege));
+    Attack {
+        grown: used.bytes_current,
+        before,
+        after: siege.metrics(),
+    }
+}
+
+/// An attack of so many rounds, all of which the peer's link outlives: what it does is allowed.
+fn allowed(
     siege: &mut Siege,
     peer: NodeIndex,
     rounds: u32,
-    attack: impl FnMut(&mut Siege, u32),
-) -> i64 {
-    let mut attack = attack;
+    mut attack: impl FnMut(&mut Siege, u32),
+) -> Attack {
     let server = siege.server;
-    siege.paces(Duration::from_secs(5));
-    let used = allocation_counter::measure(|| {
+    measured(siege, |siege| {
         for round in 0..rounds {
-            if siege.link(peer).ended().is_some() {
-                break;
-            }
             if round % 100 == 0 {
-                // Whoever is not read any more is to be alive all the same.
-                let beat = Frame::Heartbeat(Heartbeat::default());
-                let control = siege.link(peer).control_stream();
-                siege.link(peer).write(control, &control_frame(beat));
+                beat(siege, peer);
             }
             attack(siege, round);
             siege.run(TICK);
             siege.world.clear_log(server);
+            let ended = siege.link(peer).ended();
+            assert_eq!(ended, None, "in round {round} of {rounds}");
         }
+    })
+}
+
+/// An attack that ends each link at once, with that code, and goes on over further links of further sessions.
+fn punished(
+    siege: &mut Siege,
+    peer: NodeIndex,
+    links: u32,
+    code: CloseCode,
+    mut attack: impl FnMut(&mut Siege),
+) -> Attack {
+    let server = siege.server;
+    let before = siege.count(code);
+    let came = measured(siege, |siege| {
+        for _ in 0..links {
+            attack(siege);
+            siege.run(TICK);
+            siege.closed(peer, code);
+            siege.admitted_again(peer);
+            siege.world.raw(peer).forget_ended();
+            siege.world.clear_log(server);
+        }
+        // In which both sides forget the last ones.
+        siege.run(Duration::from_secs(4));
+        siege.world.raw(peer).forget_ended();
     });
-    if let Some(ended) = siege.link(peer).ended() {
-        let codes = [
-            CloseCode::FLOODED,
-            CloseCode::SLOW_CONSUMER,
-            CloseCode::PROTOCOL_VIOLATION,
-        ];
-        let told = codes.map(|code| u64::from(code.0));
-        assert!(
-            matches!(ended, Ended::Application { code, .. } if told.contains(code)),
-            "{ended:?}"
-        );
-    }
-    used.bytes_current
+    assert_eq!(siege.count(code) - before, u64::from(links));
+    came
 }
 
 /// An admitted peer that lets its streams fill up: `window` bytes each.
@@ -158,34 +222,42 @@ fn heartbeats_do_not_pile_up() {
         })
         .collect();
     let mut sent = 0;
-    let grown = growth(&mut siege, peer, 200, |siege, _| {
+    let attack = allowed(&mut siege, peer, 200, |siege, _| {
         sent += siege.link(peer).write(control, &beats);
     });
-    assert!(
-        grown < 512 * KIB,
-        "{grown} bytes for {sent} bytes of heartbeats"
-    );
+    let read = attack.counted(|metrics| metrics.frames_in);
+    attack.grew_less_than(512 * KIB, format_args!("{read} heartbeats"));
     assert!(sent > 640 << 10, "{sent} bytes: they were not read");
+    assert!(read > 100_000, "{read} of {sent} bytes were read");
     siege.unharmed();
 }
 
 #[test]
 fn receipts_that_nobody_reads_do_not_pile_up() {
-    let mut siege = small(82);
+    let mut siege = forgetful(82);
     let peer = reads_nothing(&mut siege, 1_024);
-    let mut feed = Feed::new(&mut siege, peer, 0);
-    // One message after another, each with a receipt of its own: twenty-five minutes of them.
-    let grown = growth(&mut siege, peer, 30_000, |siege, _| {
-        feed.write(siege, peer, 1, |seq| Envelope {
-            seq,
-            ..Envelope::default()
-        });
+    let server = siege.server;
+    // One message after another, each with a receipt of its own, until that is too much: twenty-five
+    // minutes of them.
+    let links = 27;
+    let attack = punished(&mut siege, peer, links, CloseCode::FLOODED, |siege| {
+        siege.link(peer).set_reads(false);
+        let mut feed = Feed::new(siege, peer, 0);
+        while siege.link(peer).ended().is_none() && feed.next < 2_000 {
+            if feed.next.is_multiple_of(100) {
+                beat(siege, peer);
+            }
+            feed.write(siege, peer, 1, |seq| Envelope {
+                seq,
+                ..Envelope::default()
+            });
+            siege.run(TICK);
+            siege.world.clear_log(server);
+        }
     });
-    assert!(
-        grown < 512 * KIB,
-        "{grown} bytes for {} messages",
-        feed.next
-    );
+    let taken = attack.counted(|metrics| metrics.messages_received);
+    attack.grew_less_than(512 * KIB, format_args!("{taken} messages"));
+    assert!(taken >= 30_000, "{taken}");
     siege.unharmed();
 }
 
@@ -196,14 +268,15 @@ fn replies_that_nobody_takes_do_not_pile_up() {
         let peer = siege.admitted();
         siege.link(peer).set_reads(reads);
         let mut feed = Feed::new(&mut siege, peer, 0);
-        let before = siege.metrics().requests_received;
-        let grown = growth(&mut siege, peer, 400, |siege, _| {
+        let attack = allowed(&mut siege, peer, 400, |siege, _| {
             feed.write(siege, peer, 60, |seq| request(seq, 1_000));
             discard(siege, peer);
         });
-        let taken = siege.metrics().requests_received - before;
+        let taken = attack.counted(|metrics| metrics.requests_received);
         // The outbox's own limit, what is under way, and what the peer may send ahead.
-        assert!(grown < 4 * MIB, "{grown} bytes for {taken} requests");
+        attack.grew_less_than(4 * MIB, format_args!("{taken} requests"));
+        filled(&attack);
+        assert!(taken >= 1_000, "{taken}");
         siege.unharmed();
     }
 }
@@ -213,27 +286,42 @@ fn acks_that_nobody_takes_do_not_pile_up() {
     let mut siege = small(84);
     let peer = siege.admitted();
     let mut feed = Feed::new(&mut siege, peer, 0);
-    let grown = growth(&mut siege, peer, 1_000, |siege, _| {
+    let attack = allowed(&mut siege, peer, 1_000, |siege, _| {
         feed.write(siege, peer, 500, acked_message);
         discard(siege, peer);
     });
-    assert!(grown < 2 * MIB, "{grown} bytes for {} messages", feed.next);
+    let acked = attack.counted(|metrics| metrics.acks_sent);
+    attack.grew_less_than(2 * MIB, format_args!("{acked} acks"));
+    filled(&attack);
+    assert!(acked > 100_000, "{acked}");
     siege.unharmed();
 }
 
 #[test]
 fn streams_that_come_and_go_leave_nothing_behind() {
-    let mut siege = small(85);
+    let links = 200;
+    let mut siege = forgetful(85);
     let peer = siege.admitted();
     let mut opened = 0;
-    let grown = growth(&mut siege, peer, 2_000, |siege, _| {
-        let link = siege.link(peer);
-        while let Some(stream) = link.open_unidirectional() {
-            link.finish(stream);
-            opened += 1;
-        }
-    });
-    assert!(grown < 256 * KIB, "{grown} bytes for {opened} streams");
+    let attack = punished(
+        &mut siege,
+        peer,
+        links,
+        CloseCode::PROTOCOL_VIOLATION,
+        |siege| {
+            let link = siege.link(peer);
+            while let Some(stream) = link.open_unidirectional() {
+                link.finish(stream);
+                opened += 1;
+            }
+        },
+    );
+    attack.grew_less_than(256 * KIB, format_args!("{opened} streams"));
+    assert!(opened >= 5 * links, "{opened}");
+    assert_eq!(
+        attack.counted(|metrics| metrics.sessions_closed),
+        u64::from(links)
+    );
     siege.unharmed();
 }
 
@@ -245,15 +333,17 @@ fn messages_that_nobody_answers_are_held_within_their_limits() {
     let mut feeds: Vec<_> = (0..4)
         .map(|lane| Feed::new(&mut siege, peer, lane))
         .collect();
-    let grown = growth(&mut siege, peer, 200, |siege, _| {
+    let attack = allowed(&mut siege, peer, 200, |siege, _| {
         for feed in &mut feeds {
             feed.write(siege, peer, 2_000, |seq| request(seq, 1));
         }
     });
     let sent: u64 = feeds.iter().map(|feed| feed.next).sum();
-    assert_eq!(siege.link(peer).ended(), None, "it is only held back");
+    let handed = attack.counted(|metrics| metrics.requests_received);
     // Four lanes of 64 KiB that are not read, and as many deliveries as may be owed.
-    assert!(grown < 2 * MIB, "{grown} bytes for {sent} requests");
+    attack.grew_less_than(2 * MIB, format_args!("{sent} requests"));
+    assert!(handed >= 4 * 256, "{handed} were handed over");
+    assert!(sent > 20_000, "{sent} fill no window");
     siege.unharmed();
 }
 
@@ -264,7 +354,7 @@ fn half_a_million_small_messages_leave_nothing_behind() {
     let mut feeds: Vec<_> = (0..4)
         .map(|lane| Feed::new(&mut siege, peer, lane))
         .collect();
-    let grown = growth(&mut siege, peer, 125, |siege, _| {
+    let attack = allowed(&mut siege, peer, 125, |siege, _| {
         for feed in &mut feeds {
             feed.write(siege, peer, 1_000, |seq| Envelope {
                 seq,
@@ -274,9 +364,9 @@ fn half_a_million_small_messages_leave_nothing_behind() {
         discard(siege, peer);
     });
     let sent: u64 = feeds.iter().map(|feed| feed.next).sum();
-    assert_eq!(siege.link(peer).ended(), None);
-    assert!(sent >= 500_000, "{sent}");
-    assert!(grown < 256 * KIB, "{grown} bytes for {sent} messages");
+    let taken = attack.counted(|metrics| metrics.messages_received);
+    attack.grew_less_than(256 * KIB, format_args!("{taken} messages"));
+    assert!(taken >= 500_000, "{taken} of {sent}");
     siege.unharmed();
 }
 
@@ -288,7 +378,7 @@ fn promises_that_are_made_and_cancelled_leave_nothing_behind() {
         let mut feed = Feed::new(&mut siege, peer, 0);
         let mut answers = None;
         let mut taken = 0;
-        let grown = growth(&mut siege, peer, 500, |siege, _| {
+        let attack = allowed(&mut siege, peer, 500, |siege, _| {
             let promises = feed.next + 1..feed.next + 201;
             if !ahead {
                 feed.write(siege, peer, 200, |seq| request(seq, 10));
@@ -315,12 +405,12 @@ fn promises_that_are_made_and_cancelled_leave_nothing_behind() {
                 receipt(siege, peer, 64, taken - 1);
             }
         });
-        assert_eq!(siege.link(peer).ended(), None);
-        assert!(
-            grown < 256 * KIB,
-            "{grown} bytes for {} requests",
-            feed.next
-        );
+        let handed = attack.counted(|metrics| metrics.requests_received);
+        let early = attack.counted(|metrics| metrics.cancelled_early);
+        attack.grew_less_than(256 * KIB, format_args!("{} requests", feed.next));
+        assert_eq!(feed.next, 100_000);
+        assert!(handed + early >= 100_000, "{handed} and {early}");
+        assert!(early > 0 && taken > 0, "{early} and {taken}");
         siege.unharmed();
     }
 }

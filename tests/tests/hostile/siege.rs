@@ -113,6 +113,18 @@ impl Siege {
 
     pub(crate) fn admitted_with(&mut self, settings: &RawSettings) -> NodeIndex {
         let peer = self.raw(settings);
+        self.greet(peer);
+        peer
+    }
+
+    /// Another link of a raw client, that was admitted to another new session.
+    pub(crate) fn admitted_again(&mut self, peer: NodeIndex) {
+        self.world.redial(peer, self.server);
+        self.run(Duration::from_millis(100));
+        self.greet(peer);
+    }
+
+    fn greet(&mut self, peer: NodeIndex) {
         self.raw += 1;
         let hello = hello(&format!("raw-{}", self.raw), self.raw);
         self.world.raw(peer).link().hello(&hello);
@@ -120,7 +132,6 @@ impl Siege {
         let control = self.link(peer).control();
         let welcomed = matches!(control.first(), Some(Frame::Welcome(welcome)) if !welcome.resumed);
         assert!(welcomed, "{control:?}, {:?}", self.link(peer).ended());
-        peer
     }
 
     /// The raw peer's newest link.

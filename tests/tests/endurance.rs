@@ -51,7 +51,11 @@ fn messages_outlive_their_links_on_both_servers() {
             (&report["acked"], &report["handled"]),
             (&600.into(), &600.into())
         );
-        assert!(report["links_resumed"].as_u64() >= Some(6), "{report}");
+        // Each cut has killed each link.
+        let count = |what: &str| report[what].as_u64().unwrap();
+        assert_eq!((count("cuts"), count("links_killed")), (2, 6), "{report}");
+        assert!(count("links_resumed") >= 6, "{report}");
+        assert!(count("server_links_resumed") >= 6, "{report}");
     }
 }
 
@@ -156,6 +160,28 @@ fn clients_that_stop_reading_are_found_slow_on_tokio_too() {
     stopped_are_found_slow("tokio");
 }
 
+/// Memory is another matter: so few connections pay for what a process takes by itself.
+#[test]
+fn datagrams_get_lost_between_clients_and_a_server_that_stay() {
+    let lossy = |loss, minutes| {
+        let connections = ["s1", "--connections", "200"];
+        run(&[&connections[..], &["--loss", loss, "--minutes", minutes]].concat())
+    };
+    let output = lossy("0.4", "0.1");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |what: &str| report[what].as_u64().unwrap();
+    // Two of five clients beat in six seconds; each beat is heard of.
+    assert!(count("datagrams") >= 100, "{report}");
+    assert!(count("datagrams_lost") >= 10, "{report}");
+    assert_eq!((count("false_timeouts"), count("connected")), (0, 200));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("datagrams_lost"), "{said}");
+    // What was to be lost and was not is missed, whatever else holds.
+    let said = lossy("0", "0.01").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("datagrams_lost is 0, not 1 to"), "{said}");
+}
+
 #[test]
 fn a_figure_that_is_missed_fails() {
     // What a process takes by itself is more than a few connections may.
@@ -179,6 +205,8 @@ fn a_bad_command_line_is_told() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("--minutes") && said.contains("0.5"), "{said}");
+    let output = run(&["s2", "--cuts", "0"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     let output = run(&["s6", "--connections", "5", "--stopped", "5"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -35,6 +35,11 @@ impl BadPath {
         self.count(fate)
     }
 
+    /// Datagrams that have come to it, both ways.
+    pub(super) fn met(&self) -> u64 {
+        self.incoming.sent + self.outgoing.sent
+    }
+
     fn count(&mut self, fate: Fate) -> bool {
         let lost = matches!(fate, Fate::Dropped(_));
         self.lost += u64::from(lost);
@@ -59,6 +64,7 @@ mod tests {
             let both: Vec<_> = (0..50_000)
                 .map(|_| (path.loses_incoming(now, 100), path.loses_outgoing(now, 100)))
                 .collect();
+            assert_eq!(path.met(), 100_000);
             (both, path.lost)
         };
         let (both, lost) = fates(1);

@@ -100,6 +100,11 @@ impl Endpoint {
         self.bad_path.as_ref().map_or(0, |path| path.lost)
     }
 
+    /// How many datagrams have met what [`Endpoint::impair`] and [`Endpoint::cut`] do, lost or not.
+    pub fn met(&self) -> u64 {
+        self.bad_path.as_ref().map_or(0, BadPath::met)
+    }
+
     /// Where it is.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.socket.local_address()

@@ -115,7 +115,7 @@ pub(crate) struct Reconnects {
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) count: u64,
     /// How often the path is cut until every link is dead.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) cuts: u32,
     /// Messages in flight on each connection.
     #[arg(long, default_value_t = 64)]

@@ -49,11 +49,16 @@ impl Clients {
         eprintln!("{connections} connected in {:.1} s", took.as_secs_f64());
         Ok(Self { endpoints, places })
     }
+}
 
-    /// Datagrams that the path has lost.
-    pub(crate) fn datagrams_lost(&self) -> u64 {
-        self.endpoints.iter().map(Endpoint::lost).sum()
-    }
+/// Datagrams that the paths of these endpoints have lost.
+pub(crate) fn datagrams_lost(endpoints: &[Endpoint]) -> u64 {
+    endpoints.iter().map(Endpoint::lost).sum()
+}
+
+/// All datagrams that have come to these paths.
+pub(crate) fn datagrams(endpoints: &[Endpoint]) -> u64 {
+    endpoints.iter().map(Endpoint::met).sum()
 }
 
 /// A session's first message.

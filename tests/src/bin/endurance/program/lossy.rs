@@ -1,6 +1,7 @@
 //! S1: many connections over a path that loses datagrams in bursts.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use trunkline_testkit::peers::bare::{Application, Moment, rest, run as drive};
 use trunkline_testkit::peers::{Snapshot, resident_kib};
 
 use super::arguments::{Engine, Lossy};
-use super::clients::{Clients, standing};
+use super::clients::{Clients, datagrams, datagrams_lost, standing};
 use super::server_process::{ServerProcess, Start};
 use super::verdict::{Verdict, rounded};
 
@@ -19,6 +20,10 @@ use super::verdict::{Verdict, rounded};
 const KIB_MOST: f64 = 30.0;
 /// How much the server may grow once a fifth of the time is over.
 const GROWTH_MOST_KIB: i64 = 1_024;
+/// How many datagrams get lost in a row, on average.
+const BURST: f64 = 3.0;
+/// How many standard deviations chance is allowed.
+const SIGMAS: f64 = 5.0;
 /// How often memory is looked at.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// What was left behind by the setting up is over by then.
@@ -34,7 +39,7 @@ pub(crate) fn run(options: &Lossy) -> Result<Verdict> {
 
     let path = Path {
         loss: options.loss,
-        burst: Some(3.0),
+        burst: Some(BURST),
         ..Path::default()
     };
     for (number, endpoint) in clients.endpoints.iter_mut().enumerate() {
@@ -54,12 +59,17 @@ pub(crate) fn run(options: &Lossy) -> Result<Verdict> {
     let (settled, most, last) = watch.memory(options.minutes / 5);
     let kib = (most as f64 - kib_before as f64) / f64::from(connections);
     let growth = last as i64 - settled as i64;
+    let (met, lost) = (
+        datagrams(&clients.endpoints),
+        datagrams_lost(&clients.endpoints),
+    );
+    let due = losses(met, options.loss);
     Ok(Verdict::new("S1")
         .with("engine", engine.name())
         .with("connections", connections)
         .with("minutes", options.minutes.as_secs_f64() / 60.0)
         .with("loss", options.loss)
-        .with("datagrams_lost", clients.datagrams_lost())
+        .with("datagrams", met)
         .with("seed", options.seed)
         .count("false_timeouts", false_timeouts, 0)
         .with("broken", json!(watch.broken))
@@ -76,10 +86,30 @@ pub(crate) fn run(options: &Lossy) -> Result<Verdict> {
             growth < GROWTH_MOST_KIB,
             "under 1024 over the last four fifths",
         )
+        .check(
+            "datagrams_lost",
+            lost,
+            due.contains(&lost),
+            &format!("{} to {}", due.start(), due.end()),
+        )
         .with(
             "server_cpu_share",
             rounded(used.server.total / used.time.as_secs_f64()),
         ))
+}
+
+/// How many of so many datagrams may have got lost: the share that is due, more or less by chance, which bursts
+/// make larger. At least one in any case, or nobody has seen a loss.
+fn losses(datagrams: u64, loss: f64) -> RangeInclusive<u64> {
+    let due = datagrams as f64 * loss;
+    // Whether one is lost goes with whether the one before it was, less so with those further away.
+    let worsens = loss / (BURST * (1.0 - loss));
+    let goes_with = (1.0 - 1.0 / BURST - worsens).clamp(0.0, 1.0);
+    let variance = due * (1.0 - loss) * (1.0 + goes_with) / (1.0 - goes_with);
+    // Each path begins without a loss, and a burst more or less is no finding.
+    let slack = SIGMAS * variance.sqrt() + BURST;
+    let least = (due - slack).floor().max(1.0) as u64;
+    least..=(due + slack).ceil() as u64
 }
 
 /// Sees what breaks, and how large the server is.
@@ -156,6 +186,20 @@ impl Application for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_datagrams_get_lost_as_are_to() {
+        let due = losses(1_000_000, 0.02);
+        assert!((18_000..19_500).contains(due.start()), "{due:?}");
+        assert!((20_500..22_000).contains(due.end()), "{due:?}");
+        assert!(!due.contains(&0));
+        // Of few, it may be any number but none.
+        assert_eq!(*losses(100, 0.02).start(), 1);
+        assert!(!losses(100, 0.02).contains(&50));
+        assert!(losses(0, 0.02).start() > &0, "nothing was lost of nothing");
+        // Whoever asks for no losses has none.
+        assert!(!losses(1_000_000, 0.0).contains(&0));
+    }
 
     #[test]
     fn memory_is_that_of_the_right_moments() {

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use prost::Message as _;
-use trunkline_core::{CommandError, Config, Event, Message, Node, Outcome, SendError, SessionKey};
+use trunkline_core::{
+    CommandError, Config, DisconnectReason, Event, Message, Node, Outcome, SendError, SessionKey,
+};
 use trunkline_testkit::peers::bare::{Application, Endpoint, Moment, Place, run as drive};
 
 use super::arguments::{Engine, Reconnects};
-use super::clients::{Clients, standing};
+use super::clients::{Clients, datagrams_lost, standing};
 use super::messages::{Numbered, tag};
 use super::server_process::{ServerProcess, Start};
 use super::verdict::{Verdict, rounded};
@@ -39,6 +41,8 @@ pub(crate) fn run(options: &Reconnects) -> Result<Verdict> {
 
     let begin = Instant::now();
     let mut sending = Sending::new(&places, options);
+    // Cuts in which every link died of silence, and the links of all.
+    let (mut cuts, mut killed) = (0, 0);
     let steps = u64::from(options.cuts) + 1;
     for step in 1..=steps {
         sending.allow(step, steps, options.window);
@@ -48,23 +52,38 @@ pub(crate) fn run(options: &Reconnects) -> Result<Verdict> {
         if step == steps {
             break;
         }
+        // A link that is down by itself is none that the cut could kill.
+        sending.until(&mut endpoints, Goal::Linked(places.len()))?;
+        let lost = datagrams_lost(&endpoints);
         cut(&mut endpoints, true);
+        sending.silenced = 0;
         sending.until(&mut endpoints, Goal::Linked(0))?;
         cut(&mut endpoints, false);
+        let lost = datagrams_lost(&endpoints) - lost;
+        let all = sending.silenced == u64::from(connections);
+        cuts += u64::from(all && lost > 0);
+        killed += sending.silenced;
         sending.until(&mut endpoints, Goal::Linked(places.len()))?;
-        sending.cuts += 1;
     }
+    let links = u64::from(options.cuts) * u64::from(connections);
     let took = Instant::now() - begin;
     let standing = standing(server.address)?;
     Ok(Verdict::new("S2")
         .with("engine", engine.name())
         .with("connections", connections)
         .with("seconds", rounded(took.as_secs_f64()))
-        .count("cuts", sending.cuts, u64::from(options.cuts))
+        .count("cuts", cuts, u64::from(options.cuts))
+        .count("links_killed", killed, links)
         .check(
             "links_resumed",
             sending.resumed,
-            sending.resumed >= u64::from(options.cuts) * u64::from(connections),
+            sending.resumed >= links,
+            "at least one a cut and connection",
+        )
+        .check(
+            "server_links_resumed",
+            standing.sessions_resumed,
+            standing.sessions_resumed >= links,
             "at least one a cut and connection",
         )
         .count("sent", sending.sent, options.count)
@@ -114,7 +133,8 @@ struct Sending {
     deadline: Instant,
     late: bool,
     linked: usize,
-    cuts: u64,
+    /// Links of this cut that ended for nothing but their peer's silence.
+    silenced: u64,
     sent: u64,
     acked: u64,
     resumed: u64,
@@ -151,7 +171,7 @@ impl Sending {
             deadline: Instant::now(),
             late: false,
             linked: places.len(),
-            cuts: 0,
+            silenced: 0,
             sent: 0,
             acked: 0,
             resumed: 0,
@@ -187,6 +207,16 @@ impl Sending {
         self.lines.get_mut(endpoint)?.get_mut(index)
     }
 
+    /// A link has ended, or a dial.
+    fn ended(&mut self, endpoint: usize, session: SessionKey, reason: &DisconnectReason) {
+        if let Some(line) = self.line(endpoint, session)
+            && std::mem::take(&mut line.linked)
+        {
+            self.linked -= 1;
+            self.silenced += u64::from(*reason == DisconnectReason::HeartbeatTimeout);
+        }
+    }
+
     fn reached(&self) -> bool {
         match self.goal {
             Goal::Acked(count) => self.acked >= count,
@@ -219,13 +249,9 @@ impl Application for Sending {
                     self.linked += 1;
                 }
             }
-            Event::Disconnected { session, .. } => {
-                if let Some(line) = self.line(number, session)
-                    && std::mem::take(&mut line.linked)
-                {
-                    self.linked -= 1;
-                }
-            }
+            Event::Disconnected {
+                session, reason, ..
+            } => self.ended(number, session, &reason),
             Event::SessionLost { .. } => self.sessions_lost += 1,
             _ => {}
         }
@@ -263,5 +289,43 @@ impl Application for Sending {
 
     fn is_done(&self) -> bool {
         self.late || self.reached()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use trunkline_core::Key;
+
+    use super::super::arguments::{Arguments, Figure};
+    use super::*;
+
+    #[test]
+    fn a_cut_has_killed_the_links_that_died_of_silence_and_no_others() {
+        let arguments = Arguments::parse_from(["endurance", "s2", "--count", "10"]);
+        let Figure::S2(options) = arguments.figure else {
+            panic!("{arguments:?}");
+        };
+        let sessions = [0, 1, 2].map(|slot| {
+            SessionKey(Key {
+                slot,
+                generation: 0,
+            })
+        });
+        let places = sessions.map(|session| Place {
+            endpoint: 0,
+            session,
+        });
+        let mut sending = Sending::new(&places, &options);
+        let silence = DisconnectReason::HeartbeatTimeout;
+        sending.ended(0, sessions[0], &silence);
+        sending.ended(0, sessions[1], &DisconnectReason::Reset);
+        assert_eq!((sending.linked, sending.silenced), (1, 1));
+        // What follows are dials.
+        sending.ended(0, sessions[0], &silence);
+        sending.ended(0, sessions[1], &silence);
+        assert_eq!((sending.linked, sending.silenced), (1, 1));
+        sending.ended(0, sessions[2], &silence);
+        assert_eq!((sending.linked, sending.silenced), (0, 2));
     }
 }

@@ -362,6 +362,9 @@ pub enum Congestion {
     NewReno,
 }
 
+/// How many addresses a session has to dial at most.
+pub const ADDRESSES_MAX: usize = 8;
+
 /// Shortest and longest heartbeat interval, whoever asks for it.
 pub(crate) const HEARTBEAT_RANGE: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(300));

@@ -138,7 +138,7 @@ pub enum CommandError {
     /// A session has so many addresses already.
     #[error(
         "a session has at most {} addresses to dial: leave out the others",
-        crate::ADDRESSES_MAX
+        crate::config::ADDRESSES_MAX
     )]
     TooManyAddresses,
     /// The server's name is neither a DNS name nor an address.

@@ -141,7 +141,6 @@ pub mod trace;
 
 pub use busy_poll::BusyPoll;
 pub use config::*;
-pub use dial::ADDRESSES_MAX;
 pub use error::*;
 pub use id::*;
 pub use message::*;

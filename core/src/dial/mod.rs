@@ -2,7 +2,6 @@
 
 mod race;
 
-pub use race::ADDRESSES_MAX;
 pub(crate) use race::Race;
 
 use std::net::SocketAddr;

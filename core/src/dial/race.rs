@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 
+use crate::config::ADDRESSES_MAX;
 use crate::error::{CommandError, DisconnectReason};
 use crate::id::LinkKey;
 use crate::steering::NAMING;
-
-/// How many addresses a session has to dial at most.
-pub const ADDRESSES_MAX: usize = 8;
 
 /// The addresses of a session's server, and a dial's links to them.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    CloseCode, Config, ConfigError, Congestion, Event, LinkState, Node, PromisesFull, SessionsFull,
-    SlowConsumer,
+    CloseCode, Config, ConfigError, Congestion, Event, LinkState, Message, PromiseKey,
+    PromisesFull, SessionKey, SessionsFull, SlowConsumer, Tag,
 };
 
 use crate::world::{NodeIndex, World, echo};
@@ -26,9 +26,11 @@ pub(super) const FLOOR: &[&str] = &[
 
 /// A configuration of any values.
 ///
-/// Either it is refused, in words that name the field; or a server and a client with it carry a
-/// request, are broken apart, come back, and take their leave, and keep the laws of their contract
-/// all along.
+/// Either it is refused, in words that name the field; or a server and a client with it work: the
+/// client is connected, a message is acked and a request answered; after a cut it is back in the time
+/// that its settings say, and all that goes again; also after the server has crashed, which it is told
+/// of; and when they take their leave, nothing is left of it. They keep the laws of their contract all
+/// along.
 ///
 /// The input: for each field that is not as usual, its number and its value.
 pub fn configuration(data: &[u8]) -> Reached {
@@ -53,7 +55,7 @@ pub fn configuration(data: &[u8]) -> Reached {
     if config.shard.of > 1 {
         reached.insert("one shard of several");
     }
-    converse(config, sides, &mut reached);
+    converse(&config, sides, &mut reached);
     reached
 }
 
@@ -90,9 +92,11 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 
 /// How many fields [`set`] knows.
 const FIELDS: u8 = 48;
-/// In which a request is answered, and who was broken apart is back.
+/// In which all is done that no setting delays.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
+/// How seldom a pair is looked at that has to wait for long.
+const STEP_MOST: Duration = Duration::from_secs(60);
 
 fn set(config: &mut Config, input: &mut Input<'_>) {
     let field = input.byte() % FIELDS;
@@ -165,74 +169,240 @@ fn set(config: &mut Config, input: &mut Input<'_>) {
     }
 }
 
-/// `sides` says which of the two has it: 1 and 2 for one alone, else both.
-fn converse(config: Config, sides: u8, reached: &mut Reached) {
-    let mut world = null_world(7);
-    let usual = |sides_without: bool| {
-        let mut usual = Config::default();
-        without_discovery(&mut usual);
-        if sides_without { usual } else { config.clone() }
-    };
-    *world.config() = usual(sides & 3 == 1);
-    let server = world.server();
-    *world.config() = usual(sides & 3 == 2);
-    let client = world.client();
-    let session = world.connect(client, server, "alice");
-    world.run(PATIENCE, echo);
-    // Who is not let in in time, or holds its peer dead within a round trip, gets nowhere.
-    let usable = config.timeouts.admission >= SECOND && config.transport.initial_rtt <= SECOND;
-    let up = |world: &mut World| {
-        let info = world.node(client).session_info(session);
-        info.is_some_and(|info| info.state == LinkState::Connected)
-    };
-    assert!(
-        up(&mut world) || !usable,
-        "nobody is connected with {config:?}"
-    );
-    if up(&mut world) {
-        let asked = world.request(client, session, b"1");
-        world.run(PATIENCE, echo);
-        let answer = world.outcome(client, asked);
-        assert_eq!(answer.as_deref(), Some("Replied 1"), "with {config:?}");
-        best_effort(&mut world, server);
-        // The server crashes under it, twice, and notices that it is not known any more.
-        for _ in 0..2 {
-            world.kill(server);
-            world.start_process(server);
-            world.run(PATIENCE, echo);
-        }
-        world.path.cut = true;
-        world.run(PATIENCE * 4, echo);
-        world.path.cut = false;
-        world.run(PATIENCE * 4, echo);
+/// What a server and a client do with it; `sides` says which of them has it: 1 and 2 for one alone, else both.
+fn converse(config: &Config, sides: u8, reached: &mut Reached) {
+    let mut pair = Pair::new(config, sides);
+    pair.until(PATIENCE, "the client is connected", Pair::is_up);
+    pair.talks();
+    pair.best_effort();
+    pair.is_cut_until_it_shows();
+    for _ in 0..2 {
+        pair.crashes();
     }
-    let now = world.now();
-    for node in [client, server] {
-        let sessions: Vec<_> = world.node(node).sessions().map(|i| i.session).collect();
-        for session in sessions {
-            let closed = world.node(node).close(now, session, CloseCode::NORMAL, "");
-            // It may be closing already.
-            closed.ok();
-        }
-    }
-    world.run(PATIENCE, echo);
-    for node in [client, server] {
-        let log = world.log(node).iter();
+    pair.is_cut_for_a_while();
+    pair.ends();
+    for node in [pair.client, pair.server] {
+        let log = pair.world.log(node).iter();
         reached.extend(log.filter_map(|(_, event)| told(event)));
     }
 }
 
-fn best_effort(world: &mut World, server: NodeIndex) {
-    let now = world.now();
-    let sessions: Vec<_> = world.node(server).sessions().map(|i| i.session).collect();
-    for session in sessions {
-        let message = trunkline_core::Message::new(trunkline_core::Tag::of("fuzz.v1.News"), "news");
-        let sent = world
-            .node(server)
-            .send_best_effort(now, session, message, None);
-        assert!(sent.is_ok(), "{sent:?}");
+/// A server, and a client with a session there.
+struct Pair {
+    world: World,
+    server: NodeIndex,
+    client: NodeIndex,
+    session: SessionKey,
+    /// The server's configuration and the client's.
+    configs: [Config; 2],
+}
+
+impl Pair {
+    fn new(config: &Config, sides: u8) -> Self {
+        let configs = [1, 2].map(|without| {
+            let mut usual = Config::default();
+            without_discovery(&mut usual);
+            if sides & 3 == without {
+                usual
+            } else {
+                config.clone()
+            }
+        });
+        let mut world = null_world(7);
+        if configs.iter().any(|c| c.timeouts.admission < SECOND) {
+            // Whoever is to be let in so soon is nearer.
+            world.path.delay = Duration::from_micros(20);
+        }
+        *world.config() = configs[0].clone();
+        let server = world.server();
+        *world.config() = configs[1].clone();
+        let client = world.client();
+        let session = world.connect(client, server, "alice");
+        // For the processes that are to come.
+        *world.config() = configs[0].clone();
+        Self {
+            world,
+            server,
+            client,
+            session,
+            configs,
+        }
     }
-    world.run(SECOND, |node: &mut Node, now, event: &Event| {
-        echo(node, now, event)
-    });
+
+    /// Lets time pass until something holds, within that time.
+    #[track_caller]
+    fn until(&mut self, within: Duration, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let (mut waited, mut step) = (Duration::ZERO, SECOND / 10);
+        while !holds(self) {
+            assert!(
+                waited < within,
+                "not within {within:?}: {what}, with {:#?}",
+                self.configs
+            );
+            let time = step.min(within - waited);
+            self.world.run(time, echo);
+            waited += time;
+            step = (step * 2).min(STEP_MOST);
+        }
+    }
+
+    fn is_up(&mut self) -> bool {
+        let info = self.world.node(self.client).session_info(self.session);
+        info.is_some_and(|info| info.state == LinkState::Connected)
+    }
+
+    /// The client is connected, or has given up, as it is to.
+    fn is_done(&mut self) -> bool {
+        let gives_up = self.configs[1].redial.max_attempts.is_some();
+        let closed = |event: &Event| matches!(event, Event::Closed { .. });
+        self.is_up() || gives_up && self.world.count(self.client, closed) > 0
+    }
+
+    /// Links that live may be found dead: the least silence is too long.
+    fn is_shaky(&self) -> bool {
+        self.configs.iter().any(|c| c.heartbeat.misses == 1)
+    }
+
+    /// In which the client finds a silent server dead.
+    fn silence(&self) -> Duration {
+        let [server, client] = self.configs.each_ref().map(|c| c.heartbeat);
+        server.interval.min(client.interval) * client.misses
+    }
+
+    /// The longest delay before so many redials, none of which has failed.
+    fn delay(&self, redials: u32) -> Duration {
+        let redial = self.configs[1].redial;
+        redial.first.saturating_mul(1 << redials).min(redial.cap)
+    }
+
+    /// The client sends an acked message, as soon as there is room.
+    fn sends(&mut self) -> PromiseKey {
+        let mut promise = None;
+        self.until(PATIENCE, "there is room for a message", |pair| {
+            let message = Message::new(Tag::of("fuzz.v1.Said"), "said");
+            let (now, forever) = (pair.world.now(), Some(Duration::ZERO));
+            let node = pair.world.node(pair.client);
+            promise = node.send_acked(now, pair.session, message, forever).ok();
+            promise.is_some()
+        });
+        promise.expect("it was sent")
+    }
+
+    fn settles(&mut self, within: Duration, promise: PromiseKey) -> String {
+        let outcome = |pair: &Self| pair.world.outcome(pair.client, promise);
+        self.until(within, "a promise settles", |pair| outcome(pair).is_some());
+        outcome(self).expect("it has settled")
+    }
+
+    /// A message goes and is acked, and a request, and is answered.
+    fn talks(&mut self) {
+        let handed = |event: &Event| matches!(event, Event::Message(_));
+        let before = self.world.count(self.server, handed);
+        let said = self.sends();
+        assert_eq!(self.settles(PATIENCE, said), "Acked");
+        let asked = self.world.request(self.client, self.session, b"1");
+        assert_eq!(self.settles(PATIENCE, asked), "Replied 1");
+        assert_eq!(self.world.count(self.server, handed), before + 2);
+    }
+
+    fn best_effort(&mut self) {
+        let now = self.world.now();
+        let sessions: Vec<_> = self.sessions(self.server);
+        for session in sessions {
+            let message = Message::new(Tag::of("fuzz.v1.News"), "news");
+            let node = self.world.node(self.server);
+            let sent = node.send_best_effort(now, session, message, None);
+            assert!(sent.is_ok(), "{sent:?}");
+        }
+        self.world.run(SECOND, echo);
+    }
+
+    /// The path is cut until the client notices, in time, and not a moment longer: the first dial brings
+    /// it back.
+    fn is_cut_until_it_shows(&mut self) {
+        self.world.path.cut = true;
+        // What is under way arrives.
+        self.world.run(SECOND / 100, echo);
+        let info = self.world.node(self.client).session_info(self.session);
+        let heard = info.and_then(|info| info.last_heard);
+        let dead = heard.unwrap_or(self.world.now()) + self.silence();
+        while self.is_up() {
+            let due = self.world.node(self.client).poll_timeout();
+            let due = due.filter(|due| *due <= dead);
+            let due = due.unwrap_or_else(|| panic!("the dead live, with {:#?}", self.configs));
+            self.world.run(due - self.world.now(), echo);
+        }
+        self.world.path.cut = false;
+        if self.is_shaky() {
+            let within = self.delay(8) + self.silence() + PATIENCE;
+            self.until(within, "the client is back", Self::is_done);
+        } else {
+            let within = self.delay(0) + PATIENCE;
+            self.until(within, "the client is back", Self::is_up);
+            self.talks();
+        }
+    }
+
+    /// The server crashes and is there again. What is sent finds out; it is lost, with its session and
+    /// a word of that.
+    fn crashes(&mut self) {
+        if !self.is_up() {
+            return;
+        }
+        let lost = |event: &Event| matches!(event, Event::SessionLost { .. });
+        let before = self.world.count(self.client, lost);
+        let said = self.sends();
+        self.world.kill(self.server);
+        self.world.start_process(self.server);
+        let within = self.silence() + self.delay(3) + PATIENCE;
+        let settled = self.settles(within, said);
+        assert!(settled.starts_with("Lost"), "{settled}");
+        self.until(PATIENCE, "the client is back", Self::is_done);
+        if self.is_up() {
+            assert_eq!(self.world.count(self.client, lost), before + 1);
+            self.talks();
+        }
+    }
+
+    /// The path is cut for a while that has nothing to do with what is configured.
+    fn is_cut_for_a_while(&mut self) {
+        self.world.path.cut = true;
+        self.world.run(PATIENCE * 4, echo);
+        self.world.path.cut = false;
+        // A packet of a dial that was lost in the cut is sent again in time, or the dial is over and
+        // another follows.
+        let within = self.silence() + self.delay(16) * 2 + PATIENCE * 16;
+        self.until(within, "the client is back", Self::is_done);
+        if self.is_up() && !self.is_shaky() {
+            self.talks();
+        }
+    }
+
+    /// Both take their leave, and nothing is left.
+    fn ends(&mut self) {
+        let now = self.world.now();
+        for node in [self.client, self.server] {
+            for session in self.sessions(node) {
+                let closed = self
+                    .world
+                    .node(node)
+                    .close(now, session, CloseCode::NORMAL, "");
+                // It may be closing already.
+                closed.ok();
+            }
+        }
+        let [server, client] = &self.configs;
+        let silence = server.heartbeat.interval * server.heartbeat.misses;
+        let closing = server.timeouts.close.max(client.timeouts.close) * 2;
+        let within = silence + server.timeouts.retention + closing + PATIENCE;
+        self.until(within, "no session is left", |pair| {
+            let both = [pair.client, pair.server];
+            both.into_iter().all(|node| pair.sessions(node).is_empty())
+        });
+    }
+
+    fn sessions(&mut self, node: NodeIndex) -> Vec<SessionKey> {
+        let sessions = self.world.node(node).sessions();
+        sessions.map(|info| info.session).collect()
+    }
 }

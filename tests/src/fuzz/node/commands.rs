@@ -56,8 +56,9 @@ impl Stage {
         let Ok(client) = ClientId::new(names[usize::from(how >> 4 & 1)]) else {
             return;
         };
+        let address = self.address(at, how);
         let dial = Dial {
-            address: self.address(at, how),
+            address,
             server_name: if how & 0x40 == 0 { "localhost" } else { "-" }.to_owned(),
             client: client.clone(),
             credentials: vec![0; if how & 0x20 == 0 { 10 } else { 2_049 }].into(),
@@ -66,7 +67,9 @@ impl Stage {
         let dialled = self.command(at, |node, now| node.connect(now, dial));
         if let Ok(session) = dialled {
             self.oracle.connects(self.now, at, session, &client);
-            self.parties[at].sessions.push(session);
+            let party = &mut self.parties[at];
+            party.sessions.push(session);
+            party.aims.insert(session, address);
         }
         self.settle(at);
     }
@@ -112,7 +115,9 @@ impl Stage {
                 };
                 let lane = lane.unwrap_or(usual);
                 self.oracle.sent(self.now, at, session, lane, &body, waits);
-                self.parties[at].open.extend(promise);
+                let party = &mut self.parties[at];
+                party.tally.promised += u64::from(promise.is_some());
+                party.open.extend(promise);
             }
             Err(error) => self.oracle.refused(at, session, &error),
         }
@@ -287,6 +292,7 @@ impl Stage {
         let done = self.command(at, |node, now| node.redirect(now, session, address));
         if done.is_ok() {
             self.oracle.redirects(at, session);
+            self.parties[at].aims.insert(session, address);
         }
         self.settle(at);
     }

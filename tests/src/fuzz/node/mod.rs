@@ -1,9 +1,10 @@
 //! A node under whatever an application, a network and a clock may do to it: see [`node`].
 
 mod commands;
+mod end;
 mod party;
+mod tally;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use trunkline_core::{Admission, Datagram, Event, Input as NodeInput, Node, Statu
 use crate::Random;
 use crate::oracle::Oracle;
 
-use self::party::{Party, answer, configuration, echo};
+use self::party::{Party, configuration, echo};
 use super::input::Input;
 use super::two_nodes::told;
 use super::{Reached, laws, use_null_crypto};
@@ -58,7 +59,9 @@ pub(super) const FLOOR: &[&str] = &[
 /// A command that fails changes nothing. Of keys, whether they are good is known: an answer is taken
 /// once and of the right kind, and a promise is cancelled until it settles. The nodes keep the laws
 /// of their contract at every step, and the [oracle](crate::oracle) is the model of everything that
-/// their applications see. In the end everything is delivered and has to be settled.
+/// their applications see. In the end everything is delivered: then who finds its server is connected, at
+/// both ends, and nothing is open there; it stays so, without a word, while others dial; what was told is
+/// what was counted; and when all sessions are closed, nothing is left of them, not even a timer.
 ///
 /// The input: two bytes for the configuration, one for how applications behave, and then what
 /// happens, as `act` names it; the highest bit says on which node.
@@ -70,9 +73,7 @@ pub fn node(data: &[u8]) -> Reached {
             break;
         }
         stage.act(&mut input);
-        if let Some(violation) = stage.oracle.violations().first() {
-            panic!("{violation}");
-        }
+        stage.is_well();
     }
     stage.finish()
 }
@@ -185,8 +186,6 @@ const TIMEOUTS: [Option<Duration>; 6] = [
     Some(Duration::ZERO),
 ];
 const NO: StatusCode = StatusCode(1_000);
-/// In which everything is settled in the end.
-const PATIENCE: u32 = 120;
 /// How long a datagram takes that is delivered by itself.
 const DELAY: Duration = Duration::from_millis(2);
 struct Stage {
@@ -291,6 +290,22 @@ impl Stage {
         }
     }
 
+    /// Nothing was found so far, and promises are open to nodes that are to applications.
+    fn is_well(&self) {
+        if let Some(violation) = self.oracle.violations().first() {
+            panic!("{violation}");
+        }
+        for (at, party) in self.parties.iter().enumerate() {
+            let held: usize = party.node.sessions().map(|info| info.promises).sum();
+            let open = &party.open;
+            assert_eq!(
+                held,
+                open.len(),
+                "promises of node {at}, which made {open:?}"
+            );
+        }
+    }
+
     /// Takes out what a node has to give.
     fn settle(&mut self, at: usize) {
         let (now, answers) = (self.now, self.answers);
@@ -316,11 +331,13 @@ impl Stage {
             answered,
             cancelled,
             asking,
+            tally,
             ..
         } = party;
         let mut on_event = |node: &mut Node, now: Instant, event: &Event| {
             oracle.event(now, at, event);
             reached.extend(told(event));
+            tally.told(event);
             match event {
                 Event::Connected { session, .. } if !sessions.contains(session) => {
                     sessions.push(*session);
@@ -410,54 +427,15 @@ impl Stage {
                 let now = self.now;
                 self.parties[at].node.handle_input(now, NodeInput::Timeout);
                 self.settle(at);
-                let again = self.parties[at].node.poll_timeout();
-                let spins =
-                    again.is_some_and(|due| due <= now) && self.parties[at].coming.is_empty();
+                let node = &self.parties[at].node;
+                let spins = node.poll_timeout().is_some_and(|due| due <= now);
                 assert!(
-                    !spins || self.answers,
-                    "a node wants a timeout just after one"
+                    !spins,
+                    "node {at} wants a timeout just after one: {:?}",
+                    node.timeout_reason()
                 );
             }
         }
         self.now = end;
-    }
-
-    /// Everything is delivered and answered: everything settles.
-    fn finish(mut self) -> Reached {
-        self.answers = true;
-        for _ in 0..PATIENCE {
-            for at in 0..2 {
-                while !self.parties[at].asking.is_empty() {
-                    self.admit(at, 0);
-                }
-                for (key, expects, body) in std::mem::take(&mut self.parties[at].owed) {
-                    let delivery = (key, expects, body);
-                    let now = self.now;
-                    let answer = answer(&mut self.parties[at].node, now, &delivery);
-                    if let Some(answer) = answer {
-                        self.oracle.answered(at, key, answer);
-                    }
-                }
-                self.settle(at);
-            }
-            self.pass(Duration::from_secs(1));
-            if self.oracle.pending() == 0 {
-                break;
-            }
-        }
-        if let Some(violation) = self.oracle.violations().first() {
-            panic!("{violation}");
-        }
-        let mut reached = self.reached;
-        for party in &self.parties {
-            // A session whose server is gone for good keeps what has no deadline.
-            let metrics = party.node.metrics(self.now);
-            if metrics.clock_ran_back > 0 {
-                reached.insert("a clock that ran back");
-            }
-            let numbers: BTreeSet<_> = party.open.iter().collect();
-            assert_eq!(numbers.len(), party.open.len(), "a promise was given twice");
-        }
-        reached
     }
 }

@@ -1,6 +1,6 @@
 //! A node, and what its application knows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +15,8 @@ use crate::Certificates;
 use crate::oracle::{Answer, number_of, tag_of};
 
 use crate::fuzz::two_nodes::{certificates, without_discovery};
+
+use super::tally::Tally;
 
 /// A node, and what its application knows.
 pub(super) struct Party {
@@ -32,6 +34,9 @@ pub(super) struct Party {
     pub(super) cancelled: Vec<DeliveryKey>,
     pub(super) asking: Vec<(LinkKey, ClientId)>,
     pub(super) drained: bool,
+    /// Where its own sessions dial.
+    pub(super) aims: BTreeMap<SessionKey, SocketAddr>,
+    pub(super) tally: Tally,
     /// What is under way to it.
     pub(super) coming: VecDeque<(Instant, BytesMut)>,
 }
@@ -78,6 +83,8 @@ impl Party {
             cancelled: Vec::new(),
             asking: Vec::new(),
             drained: false,
+            aims: BTreeMap::new(),
+            tally: Tally::default(),
             coming: VecDeque::new(),
         }
     }

@@ -120,6 +120,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings = settings(&arguments)?;
     let description = settings.impairments.to_string();
     let seed = settings.seed;
+    // Before anybody is told that there is something to stop.
+    let stopped = signals::stop_requested();
     let proxy = Handle::start(settings).map_err(|error| cannot_listen(arguments.listen, &error))?;
     output::note(&format!(
         "listening on {}, to {}, seed {seed}: {description}",
@@ -135,7 +137,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let shown = tokio::select! {
         () = finished => Ok(()),
-        () = signals::stop_requested() => Ok(()),
+        () = stopped => Ok(()),
         error = show_progress(&proxy) => Err(error),
         error = take_orders(&proxy), if arguments.stdin => Err(error),
     };

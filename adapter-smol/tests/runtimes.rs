@@ -7,6 +7,10 @@
     reason = "tests end by panicking"
 )]
 
+#[cfg(unix)]
+#[path = "../../adapter-tokio/tests/common/ports.rs"]
+mod ports;
+
 use std::future::{Future, IntoFuture, poll_fn};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
@@ -97,6 +101,17 @@ async fn pair_with(
     change_server: impl FnOnce(ServerBuilder) -> ServerBuilder,
     change_client: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> (Server, Client) {
+    // A name, so that the look-up is tried too; it may be of either family.
+    let address = ("localhost", 0).to_socket_addrs().unwrap().next().unwrap();
+    pair_at(address, runtime, change_server, change_client).await
+}
+
+async fn pair_at(
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+    change_server: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    change_client: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> (Server, Client) {
     watch_for_panics();
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
@@ -104,8 +119,6 @@ async fn pair_with(
     let key = key.serialize_pem();
     let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes(), "server").unwrap();
     let roots = Roots::from_pem(certificate.as_bytes(), "roots").unwrap();
-    // A name, so that the look-up is tried too; it may be of either family.
-    let address = ("localhost", 0).to_socket_addrs().unwrap().next().unwrap();
     let mut server = Server::bind(address)
         .identity(identity)
         .admission(Admit::open())
@@ -218,7 +231,8 @@ fn shards_run_on_threads_of_their_own() {
     let service = Service::new(()).on_request(name);
     block_on(async {
         let sharded = |server: ServerBuilder| server.service(service).shards(2);
-        let (server, client) = pair_with(None, sharded, |client| client).await;
+        let address = ports::free_address();
+        let (server, client) = pair_at(address, None, sharded, |client| client).await;
         let shard = server.peers()[0].session().shard();
         let thread = soon(double(&client, 1)).await.unwrap();
         assert_eq!(usize::try_from(thread), Ok(shard));

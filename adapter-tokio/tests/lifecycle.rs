@@ -122,8 +122,9 @@ async fn a_server_that_closes_sends_those_away_whom_it_has_not_decided_about() {
         asked.send(()).unwrap();
         std::future::pending()
     });
-    let first = authority.server().admission(undecided).await.unwrap();
-    let address = first.local_addr();
+    let address = common::ports::free_address();
+    let first = authority.server_at(address).admission(undecided);
+    let first = first.await.unwrap();
     let client = soon(authority.client(address, "anna").start())
         .await
         .unwrap();

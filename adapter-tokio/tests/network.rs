@@ -85,8 +85,8 @@ async fn what_is_sent_while_the_path_is_cut_arrives_once_and_in_order_both_ways(
 #[tokio::test]
 async fn a_client_of_a_name_finds_its_server_after_a_restart() {
     let authority = Authority::new();
-    let first = doubling(&authority, common::loopback()).await;
-    let address = first.local_addr();
+    let address = common::ports::free_address();
+    let first = doubling(&authority, address).await;
     let client = trunkline_tokio::Client::connect(format!("localhost:{}", address.port()))
         .roots(authority.roots())
         .client_id("anna")

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::ports::free_address;
 use common::relay::Relay;
 use common::{Authority, Double, Doubled, Note, quick, soon};
 use tokio::runtime::Builder;
 use trunkline_tokio::{
-    Admit, Client, ClientId, Context, Event, Notice, Server, Service, State, Status, Stopped,
+    Admit, Client, ClientId, Config, Context, Event, Notice, Server, Service, State, Status,
+    Stopped,
 };
 
 const SHARDS: usize = 3;
@@ -43,15 +45,19 @@ fn service(seen: &Arc<Seen>) -> Service<Arc<Seen>> {
 }
 
 async fn server(authority: &Authority, seen: &Arc<Seen>) -> Server {
-    let server = authority.server().admission(Admit::open()).shards(SHARDS);
+    let server = authority.server_at(free_address());
+    let server = server.admission(Admit::open()).shards(SHARDS);
     server.service(service(seen)).await.unwrap()
 }
 
-async fn clients(authority: &Authority, address: std::net::SocketAddr) -> Vec<Client> {
+async fn clients(
+    authority: &Authority,
+    address: std::net::SocketAddr,
+    config: Config,
+) -> Vec<Client> {
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
-        let mut config = quick();
-        config.heartbeat.interval = Duration::from_millis(200);
+        let config = config.clone();
         let client = authority.client(address, &format!("client-{number}"));
         let client = soon(client.config(config).into_future()).await;
         clients.push(client.unwrap());
@@ -64,7 +70,7 @@ async fn each_shard_is_a_thread_and_the_kernel_steers() {
     let authority = Authority::new();
     let seen = Arc::<Seen>::default();
     let server = server(&authority, &seen).await;
-    let clients = clients(&authority, server.local_addr()).await;
+    let clients = clients(&authority, server.local_addr(), quick()).await;
     for client in &clients {
         for number in 0..20 {
             let doubled: Doubled = soon(client.request(&Double { number }).into_future())
@@ -112,7 +118,10 @@ async fn a_client_finds_its_session_from_another_address() {
     let seen = Arc::<Seen>::default();
     let server = server(&authority, &seen).await;
     let relay = Relay::to(server.local_addr()).await;
-    let clients = clients(&authority, relay.address).await;
+    let mut config = quick();
+    // Long enough for a busy machine not to be silent so long, and short enough to be waited for.
+    config.heartbeat.interval = Duration::from_secs(2);
+    let clients = clients(&authority, relay.address, config).await;
     let peer = |client: &Client| server.client(client.client_id()).unwrap();
     let homes: Vec<_> = clients
         .iter()

@@ -10,7 +10,7 @@ mod support;
 
 use std::io::Write;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use program::{Certificates, Program, free_address};
 use serde_json::Value;
@@ -113,20 +113,17 @@ fn a_server_that_stops_for_a_while_loses_nothing() {
 fn a_path_that_is_cut_until_the_link_is_dead_costs_nothing() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&["--heartbeat", "300ms"]);
-    // Cut from second 3 to 5, 8 to 10 …: dead after 0.9 s of it.
-    let mut impair = Program::start(&[
-        "impair",
-        "--listen",
-        "127.0.0.1:0",
-        "--to",
-        &address,
-        "--blackout",
-        "2s@5s",
-    ]);
+    let options = ["impair", "--listen", "127.0.0.1:0", "--to", &address];
+    let mut impair = Program::start_with(&[&options[..], &["--stdin"]].concat(), Stdio::piped());
     let path = impair.address();
+    let mut orders = impair.child().stdin.take().expect("piped");
     let client_options = ["hello", "--rate", "50/s", "--json"];
     let mut client = certificates.client("request", &path, &client_options);
+    server.line(&["request 20 "]);
+    orders.write_all(b"cut\n").expect("written");
+    impair.line(&["the path is cut"]);
     client.line(&["disconnected", "heartbeat timeout"]);
+    orders.write_all(b"heal\n").expect("written");
     client.line(&["the session is resumed"]);
     server.line(&["resumed from"]);
     client.signal("INT");
@@ -147,9 +144,11 @@ fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_t
     let options = ["hello", "--rate", "100/s", "--json"];
     let mut client = certificates.client("request", &address, &options);
     server.line(&["request 20 "]);
+    let told = Instant::now();
     server.signal("TERM");
     server.line(&["going away"]);
     client.line(&["the server goes away"]);
+    let told = Instant::now() - told;
     let ended = server.end();
     assert!(ended.status.success(), "{ended:?}");
     assert!(ended.results.contains("cut off at the end"), "{ended:?}");
@@ -163,14 +162,18 @@ fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_t
     // What it had, it finished; what was on its way when it said so, it rejected; and what came
     // later was sent to the next one.
     assert_eq!(summary["lost"], 0, "{summary}");
-    let rejected = summary["rejected"].as_u64();
-    assert!(rejected.is_some_and(|count| count <= 10), "{summary}");
+    let on_its_way = 10.0 + told.as_secs_f64() * 100.0;
+    let rejected = summary["rejected"].as_f64();
+    assert!(
+        rejected.is_some_and(|count| count <= on_its_way),
+        "{told:?}: {summary}"
+    );
 }
 
 #[test]
 fn what_is_sent_without_an_ack_while_the_path_is_gone_arrives_all_the_same() {
     let certificates = Certificates::new(&[]);
-    let (mut server, address) = certificates.server(&["--heartbeat", "300ms"]);
+    let (mut server, address) = certificates.server(&["--heartbeat", "1s"]);
     let directory = certificates.directory();
     let mut client = Program::start_with(
         &["send", &address, "--dev", directory, "--stdin", "--json"],

@@ -52,6 +52,15 @@ fn proxy(server: &UdpSocket, options: &[&str]) -> (Child, String) {
     (child, address)
 }
 
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(killed.success());
+}
+
 fn summary(child: Child) -> Value {
     let output = child.wait_with_output().expect("ended");
     assert!(
@@ -62,10 +71,11 @@ fn summary(child: Child) -> Value {
     serde_json::from_slice(&output.stdout).expect("one object and nothing else")
 }
 
+#[cfg(unix)]
 #[test]
 fn packets_pass_both_ways_and_are_counted() {
     let server = socket();
-    let (child, address) = proxy(&server, &["--for", "1s", "--json", "--seed", "42"]);
+    let (child, address) = proxy(&server, &["--json", "--seed", "42"]);
     let client = socket();
     client.send_to(b"hello", &address).expect("sent");
     let (data, from) = receive(&server);
@@ -73,6 +83,7 @@ fn packets_pass_both_ways_and_are_counted() {
     server.send_to(b"hello yourself", from).expect("sent");
     assert_eq!(receive(&client).0, b"hello yourself");
 
+    interrupt(&child);
     let summary = summary(child);
     assert_eq!(summary["seed"], 42);
     assert_eq!(summary["listen"], address);
@@ -85,6 +96,15 @@ fn packets_pass_both_ways_and_are_counted() {
         (&summary["down"]["packets"], &summary["down"]["delivered"]),
         (&1.into(), &1.into())
     );
+}
+
+#[test]
+fn it_ends_with_a_summary_when_its_time_is_up() {
+    let server = socket();
+    let (child, address) = proxy(&server, &["--for", "1s", "--json", "--seed", "42"]);
+    let summary = summary(child);
+    assert_eq!(summary["seed"], 42);
+    assert_eq!(summary["listen"], address);
     assert!(summary["seconds"].as_f64() >= Some(1.0), "{summary}");
 }
 
@@ -122,11 +142,7 @@ fn an_interrupt_ends_it_with_a_summary() {
     let (child, address) = proxy(&server, &["--delay", "1ms"]);
     socket().send_to(b"hello", &address).expect("sent");
     receive(&server);
-    let killed = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill");
-    assert!(killed.success());
+    interrupt(&child);
     let output = child.wait_with_output().expect("ended");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");

@@ -7,6 +7,7 @@
     reason = "each test file uses a part"
 )]
 
+pub mod ports;
 pub mod relay;
 
 use std::future::Future;
@@ -47,7 +48,11 @@ impl Authority {
 
     /// A server on any free port, without an admission yet.
     pub fn server(&self) -> ServerBuilder {
-        Server::bind(loopback())
+        self.server_at(loopback())
+    }
+
+    pub fn server_at(&self, address: SocketAddr) -> ServerBuilder {
+        Server::bind(address)
             .identity(self.identity("localhost"))
             .config(quick())
     }

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[path = "../../../tests/common/ports.rs"]
+mod ports;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -253,8 +256,7 @@ impl Certificates {
     }
 }
 
-/// A port that is free, and stays so unless somebody else takes just this one.
+/// An address that is free, and stays so.
 pub(crate) fn free_address() -> String {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("an address").to_string()
+    ports::free_address().to_string()
 }

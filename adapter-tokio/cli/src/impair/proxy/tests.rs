@@ -1,5 +1,8 @@
 //! The proxy on loopback sockets. Nothing here sleeps: each test waits for what is to happen.
 
+#[path = "../../../../tests/common/ports.rs"]
+mod ports;
+
 use std::collections::BTreeSet;
 
 use super::super::settings::{Directions, Share};
@@ -240,8 +243,8 @@ async fn clients_are_bounded_and_make_room_when_they_are_silent() {
 
 #[tokio::test]
 async fn a_server_that_was_away_is_reached_when_it_is_back() {
-    let server = socket().await;
-    let address = server.local_addr().expect("an address");
+    let address = ports::free_address();
+    let server = UdpSocket::bind(address).await.expect("a socket");
     let proxy = start(&server, |_| {});
     let client = socket().await;
     drop(server);
@@ -266,8 +269,9 @@ async fn a_server_that_was_away_is_reached_when_it_is_back() {
 #[tokio::test]
 async fn a_stopped_proxy_gives_its_address_back_and_a_taken_one_is_refused() {
     let server = socket().await;
-    let proxy = start(&server, |_| {});
-    let address = proxy.address();
+    let address = ports::free_address();
+    let proxy = start(&server, |settings| settings.listen = address);
+    assert_eq!(proxy.address(), address);
     let mut again = settings(server.local_addr().expect("an address"));
     again.listen = address;
     let refused = Handle::start(again).expect_err("the address is taken");

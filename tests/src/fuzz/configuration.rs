@@ -280,7 +280,7 @@ impl Pair {
         let mut promise = None;
         self.until(PATIENCE, "there is room for a message", |pair| {
             let message = Message::new(Tag::of("fuzz.v1.Said"), "said");
-            let (now, forever) = (pair.world.now(), Some(Duration::ZERO));
+            let (now, forever) = (pair.world.now(), Some(Duration::MAX));
             let node = pair.world.node(pair.client);
             promise = node.send_acked(now, pair.session, message, forever).ok();
             promise.is_some()

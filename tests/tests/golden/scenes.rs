@@ -233,6 +233,7 @@ fn cut(scene: &mut Scene, time: Duration) {
 fn resume() -> Traces {
     let (mut scene, session) = Scene::connected(10, |world| {
         world.config().heartbeat.interval = 2 * SECOND;
+        world.config().timeouts.retention = 15 * SECOND;
     });
     scene.tell(true, |node, now| {
         node.send(now, session, said(b"held")).unwrap();
@@ -255,6 +256,8 @@ fn resume() -> Traces {
         assert!(scene.happened(client, died) && scene.happened(client, resumed));
     }
     assert_eq!(scene.world.bodies(scene.server).len(), 4, "none twice");
+    // Beyond the retention that was begun by the cut.
+    scene.run(16 * SECOND);
     scene.end()
 }
 

@@ -205,12 +205,15 @@ fn control_lengths(record: &Record<'_>) -> impl Iterator<Item = usize> {
 /// A record in words, without the hashes of bodies.
 fn without_hashes(record: &Record<'_>) -> String {
     let words = format!("{record:?}");
-    let mut parts = words.split(" bytes, ");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
-    }
-    out
+    ["(body ", " bytes, "].iter().fold(words, |words, before| {
+        let mut parts = words.split(before);
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            out.push_str(before);
+            out.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+        }
+        out
+    })
 }
 
 /// A trace that was cut down shows the same difference.

@@ -1,4 +1,5 @@
-//! Ports that are free twice: for servers that come back, and where nobody is to be found.
+//! Ports that nobody else is given: for servers that come back, for several sockets at one address, and where nobody is
+//! to be found.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -43,7 +43,7 @@ impl Admit {
 
     /// Whom the function lets in, looking at what the client showed. It runs as a task and may
     /// take its time, at most [`crate::Timeouts::admission`]: it is dropped then, and may be dropped before that when
-    /// the client has gone, so that there are never more than twice [`crate::Limits::half_open`] of them. If it panics,
+    /// the client has gone, so that there are never more than twice [`crate::Limits::half_open`] of them, or 64. If it panics,
     /// the client is refused, and tries again after 5 s.
     ///
     /// It is asked each time that a client connects, and a [`Refusal`] without `retry_after` ends the client, with

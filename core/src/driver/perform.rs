@@ -246,7 +246,7 @@ impl<I: Io> Driver<I> {
         let Some(resolver) = resolver.filter(|resolver| resolver.is_latest(round)) else {
             return;
         };
-        resolver.redirected(to_alternative);
+        resolver.redirected(&addresses, to_alternative);
         for (place, address) in addresses.into_iter().enumerate() {
             let done = match place {
                 0 => self.node.redirect(now, session, address),

@@ -1,7 +1,7 @@
 //! Why a promise was not kept.
 
 use super::slot::Stopped;
-use crate::{Message, SendError, Status, Tag};
+use crate::{Message, SendError, Status, StatusCode, Tag};
 
 /// Why a promise was not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +43,20 @@ pub enum PromiseError {
 
 impl PromiseError {
     /// Whether the peer may have done what it was asked, or may still do it. Where it has not, sending the message
-    /// once more cannot have it done twice.
+    /// once more cannot have it done twice. Of rejections those leave it open that say so little:
+    /// [`CANCELLED`](StatusCode::CANCELLED), [`UNKNOWN`](StatusCode::UNKNOWN),
+    /// [`DEADLINE_EXCEEDED`](StatusCode::DEADLINE_EXCEEDED), [`INTERNAL`](StatusCode::INTERNAL); a handler that has
+    /// done something, and rejects the message for all that, does so with one of them or a code of the application's.
     pub fn maybe_delivered(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::Refused(_) => false,
+            Self::Rejected(status) => matches!(
+                status.code,
+                StatusCode::CANCELLED
+                    | StatusCode::UNKNOWN
+                    | StatusCode::DEADLINE_EXCEEDED
+                    | StatusCode::INTERNAL
+            ),
+            Self::Refused(_) => false,
             Self::Lost { maybe_delivered } => *maybe_delivered,
             Self::TimedOut
             | Self::Cancelled

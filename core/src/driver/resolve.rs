@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::command::Command;
 use super::runtime::Task;
 use super::shared::Desk;
+use crate::logged::logged;
 use crate::{ADDRESSES_MAX, SessionKey};
 
 pub(crate) type Lookup = Arc<dyn Fn(&str) -> Task<io::Result<Vec<SocketAddr>>> + Send + Sync>;
@@ -21,8 +22,8 @@ pub(crate) struct Resolver {
     ipv6: bool,
     /// Where there was a link last: the session is there.
     home: Option<SocketAddr>,
-    /// Whether the alternative is what the session dials.
-    dials_alternative: bool,
+    /// Where the session was to be dialled that is the alternative's.
+    alternative_at: Vec<SocketAddr>,
     /// Redials since there was a link.
     redials: u32,
     /// Each look-up that goes on has a share in it.
@@ -48,7 +49,7 @@ impl Resolver {
             lookup,
             ipv6,
             home: None,
-            dials_alternative: false,
+            alternative_at: Vec::new(),
             redials: 0,
             looking: Arc::default(),
             round: 0,
@@ -73,7 +74,7 @@ impl Resolver {
     /// There is a link.
     pub(crate) fn reached(&mut self, address: SocketAddr) {
         self.home = Some(address);
-        if !self.dials_alternative {
+        if !self.alternative_at.contains(&address) {
             // The server is back that had sent the client away, and has its session.
             self.alternative = None;
         }
@@ -85,9 +86,11 @@ impl Resolver {
         self.redials = 0;
     }
 
-    /// The session dials what was found of the alternative from now on, or of the server's own name.
-    pub(crate) fn redirected(&mut self, to_alternative: bool) {
-        self.dials_alternative = to_alternative;
+    /// The session dials these addresses from now on: the alternative's, or those of the server's own name.
+    pub(crate) fn redirected(&mut self, addresses: &[SocketAddr], to_alternative: bool) {
+        if to_alternative {
+            self.alternative_at = addresses.to_vec();
+        }
     }
 
     /// There is no session any more to be found anywhere.
@@ -123,7 +126,9 @@ impl Resolver {
             let addresses = in_turn(found, ipv6, home, attempt);
             if addresses.is_empty() {
                 let socket = if ipv6 { "IPv6" } else { "IPv4" };
-                tracing::warn!(target = %name, ?found, socket, "no address can be dialled from this socket");
+                logged(|| {
+                    tracing::warn!(target = %name, ?found, socket, "no address can be dialled from this socket");
+                });
                 return;
             }
             let redirect = Redirect {

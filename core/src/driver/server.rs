@@ -356,7 +356,8 @@ impl Broadcasting {
             return Err(SendError { message, error }.into());
         };
         let place = Arc::new(place);
-        let send = |desk: &Desk| {
+        // It keeps the place until all drivers have theirs.
+        let send = move |desk: &Desk| {
             let (filler, filled) = slot();
             let announcement = Announcement {
                 audience: audience.clone(),

@@ -103,6 +103,7 @@ impl Shared {
     ) -> Result<Vec<T>, Stopped> {
         // All are asked before any answer is waited for.
         let asked: Vec<_> = self.desks.iter().map(|desk| put(desk)).collect();
+        drop(put);
         let mut answers = Vec::with_capacity(asked.len());
         for filled in asked.into_iter().flatten() {
             answers.extend(filled.await.ok());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::runtime::Io;
 use super::turn::Driver;
 use crate::Node;
+use crate::logged::logged;
 
 /// So often it is looked at.
 const EVERY: Duration = Duration::from_secs(60);
@@ -40,7 +41,7 @@ pub(super) fn correct(node: &mut Node, now: Instant, wall: SystemTime) {
         .duration_since(counted)
         .unwrap_or_else(|e| e.duration());
     if off > TOLERANCE {
-        tracing::info!(?off, "the time of day is another one than was counted");
+        logged(|| tracing::info!(?off, "the time of day is another one than was counted"));
         node.set_wall(now, wall);
     }
 }

@@ -41,8 +41,8 @@ pub(crate) struct Worker {
     applicant: Applicant,
     glance: Glance,
     answers: Vec<Command>,
-    /// What is being started.
-    starting: Option<DeliveryKey>,
+    /// What is being started or finished.
+    current: Option<DeliveryKey>,
     /// Its session is closed, and all is done.
     over: bool,
 }
@@ -68,7 +68,7 @@ impl Worker {
             applicant,
             glance: Glance::new(),
             answers: Vec::new(),
-            starting: None,
+            current: None,
             over: false,
         }
     }
@@ -136,7 +136,7 @@ impl Worker {
             ordered: (order == Order::Ordered).then_some(lane),
             expects,
         };
-        self.starting = Some(key);
+        self.current = Some(key);
         if let Some(refusal) = self.comes_too_late(key, deadline) {
             self.done_with(permit);
             return self.finish(errand, Answer::Reject(refusal));
@@ -174,7 +174,7 @@ impl Worker {
                 if let Some(lane) = errand.ordered {
                     self.line(lane).busy = true;
                 }
-                self.starting = None;
+                self.current = None;
                 self.running.push(Running {
                     errand,
                     task,
@@ -239,7 +239,7 @@ impl Worker {
 
     fn finish(&mut self, errand: Errand, answer: Answer) {
         self.answers.push(Command::Answer(errand.key, answer));
-        self.starting = None;
+        self.current = None;
         if let Some(lane) = errand.ordered {
             let line = self.line(lane);
             line.busy = false;
@@ -260,6 +260,7 @@ impl Worker {
         while let Some(left) = budget.checked_sub(1) {
             *budget = left;
             if let Poll::Ready(Some((errand, result))) = self.running.poll_next_unpin(cx) {
+                self.current = Some(errand.key);
                 self.done(errand, result);
                 continue;
             }
@@ -322,11 +323,19 @@ impl Drop for Worker {
         }
         let jobs = &self.peer.0.jobs;
         self.jobs.append(&mut jobs.without_worker());
+        let gone = Status::new(
+            StatusCode::INTERNAL,
+            "what ran the handlers of this session has ended",
+        );
         let waiting = self.lanes.iter().flat_map(|line| &line.waiting);
         let unbegun = self.jobs.iter().chain(waiting);
+        let unawaited = |job: &&Job| job.delivery.expects == Expects::Nothing;
+        if unbegun.clone().any(|job| unawaited(&job)) {
+            self.peer.rejected_unheard(None, &gone);
+        }
         let begun = self.running.iter().map(|running| running.errand.key);
         let owed = unbegun.map(|job| job.delivery.key).chain(begun);
-        let rejected = owed.chain(self.starting).map(|key| {
+        let rejected = owed.chain(self.current).map(|key| {
             let reason = "what ran the handlers of this session has ended";
             Command::Answer(
                 key,

@@ -26,6 +26,8 @@ pub(super) struct Closing {
     pub(super) draining: bool,
     /// Its application may send as long as it works on what the peer has sent.
     pub(super) takes_sends: bool,
+    /// Its server has lost it since, with what was under way.
+    pub(super) lost: bool,
 }
 
 impl Closing {
@@ -66,6 +68,7 @@ impl Node {
                     said: false,
                     draining: false,
                     takes_sends: false,
+                    lost: false,
                 };
                 self.begin_close(now, session, closing, patience);
                 Ok(())
@@ -101,7 +104,7 @@ impl Node {
         let unknown = session.dialing.as_ref().is_some_and(|d| !d.welcomed);
         let alone = session.link.is_none();
         let quiet = session.conversation.is_quiet();
-        let abandoned = alone && closing.draining && session.dialing.is_none();
+        let abandoned = alone && closing.draining && !session.is_dialled();
         if abandoned || quiet && (alone || unknown) {
             self.end_session(now, key, closing.disconnect_reason());
             return;

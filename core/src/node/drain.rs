@@ -130,17 +130,22 @@ impl Node {
             if self.hurries(now, key, now + deadline) {
                 continue;
             }
-            if let Some(link) = self.sessions.get(key).and_then(|s| s.link) {
+            let link = self.sessions.get(key).and_then(|session| session.link);
+            // One that is coming up hears of it once it is up.
+            let is_up = |link: &LinkKey| self.links.get(*link).is_some_and(|e| e.link.is_up());
+            if let Some(link) = link.filter(is_up) {
                 self.send_control(link, frame.clone());
             }
             let (code, reason) = self.leave_taking();
             let closing = Closing {
                 code,
                 reason: reason.into(),
-                retry_after,
+                // Only who is told to go elsewhere is told when to come back.
+                retry_after: retry_after.filter(|_| code == CloseCode::GOING_AWAY),
                 said: false,
                 draining: true,
                 takes_sends: true,
+                lost: false,
             };
             self.begin_close(now, key, closing, deadline);
         }
@@ -280,7 +285,7 @@ impl Node {
         }
     }
 
-    /// Has a session that is being closed already end by then; `false`: it is not. While this node drains, nobody
+    /// Has a session that is being closed already end by then; `false`: it is not. While a server drains, nobody
     /// comes back to one that has no link.
     pub(super) fn hurries(&mut self, now: Instant, key: SessionKey, by: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(key) else {
@@ -289,7 +294,7 @@ impl Node {
         let Some(closing) = &session.closing else {
             return false;
         };
-        if session.link.is_none() {
+        if session.link.is_none() && !session.is_dialled() {
             let reason = closing.disconnect_reason();
             self.end_session(now, key, reason);
             return true;
@@ -302,8 +307,10 @@ impl Node {
     }
 
     pub(super) fn report_drain(&mut self) {
-        let left =
-            !self.by_id.is_empty() || !self.serves() && self.sessions.iter().next().is_some();
+        let left = match self.serves() {
+            true => !self.by_id.is_empty(),
+            false => self.sessions.len() > 0,
+        };
         let over = |d: &&mut Draining| !left && d.sent_away == 0 && !d.reported;
         if let Some(draining) = self.draining.as_mut().filter(over) {
             draining.reported = true;

@@ -1,4 +1,4 @@
-//! What becomes of a session that has no link: redial, retention, loss, its end.
+//! What becomes of a session: redial, retention, loss, its end.
 
 use std::time::Instant;
 
@@ -100,6 +100,9 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
+        if let Some(closing) = &mut session.closing {
+            closing.lost |= !session.conversation.is_quiet();
+        }
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         self.metrics.sessions_lost += 1;
         self.events.push(Event::SessionLost { session: key });
@@ -143,7 +146,8 @@ impl Node {
                 messages,
             });
         }
-        let finished = session.conversation.is_quiet();
+        let lost = session.closing.as_ref().is_some_and(|closing| closing.lost);
+        let finished = session.conversation.is_quiet() && !lost;
         let (lanes, promises) = session.conversation.renew(&self.config.limits);
         let over = UndeliveredReason::SessionOver;
         self.give_back(key, lanes, promises, over);

@@ -19,7 +19,7 @@ use super::{Node, TimeoutReason};
 /// The shortest time that a promise is given.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Who gives a promise so much time or more, some 585 years, gives it no deadline. It is as much as a recording can
+/// Who gives a promise so much time or more, 584 years, gives it no deadline. It is as much as a recording can
 /// tell.
 const FOREVER: Duration = Duration::from_nanos(u64::MAX);
 

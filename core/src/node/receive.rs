@@ -14,7 +14,7 @@ use crate::link::Stage;
 use crate::link::milliseconds::unless_zero;
 use crate::message::{Delivery, Expects, OVERHEAD, Outcome};
 use crate::metrics::Metrics;
-use crate::quic::{CarrierEvent, peer_streams};
+use crate::quic::{CarrierEvent, is_stream_end, peer_streams};
 use crate::session::{Answer, Conversation, Owed, Stray, is_answers};
 
 use super::{Event, Node};
@@ -87,7 +87,7 @@ impl Node {
         let Some(entry) = self.links.get(key) else {
             return Ok(());
         };
-        let ended = fault.ends_stream();
+        let ended = is_stream_end(&fault);
         if ended && let Stage::Refused(code) = entry.link.stage {
             return Err(Fault::new(code, "the client was turned away"));
         }

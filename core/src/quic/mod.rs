@@ -32,4 +32,5 @@ pub use seeded::tls::{Identity, Roots};
 pub(crate) use seeded::{
     ClientCertificates, SignatureLog, SignatureTap, certificate_names_client, digest_of_signed,
 };
+pub(crate) use streams::is_stream_end;
 pub(crate) use transport::peer_streams;

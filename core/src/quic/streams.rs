@@ -117,11 +117,9 @@ pub(crate) fn stream_ended(how: &str) -> Fault {
     )
 }
 
-impl Fault {
-    /// Whether it is that a stream has ended: none of a stream's other faults has that code.
-    pub(crate) fn ends_stream(&self) -> bool {
-        self.code == CloseCode::PROTOCOL_VIOLATION
-    }
+/// Whether a fault that reading a stream gave is that the stream has ended: none of the others has that code.
+pub(crate) fn is_stream_end(fault: &Fault) -> bool {
+    fault.code == CloseCode::PROTOCOL_VIOLATION
 }
 
 fn frame_fault(error: &FrameError) -> Fault {

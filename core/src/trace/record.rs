@@ -9,6 +9,7 @@ use super::ring::{Outputs, Ring, Saver};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
+use crate::logged::logged;
 use crate::node::{Node, Origin, RANDOM, Roles, ScriptedRoles};
 use crate::seed::DrawKey;
 use crate::tap::{BodyKey, Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
@@ -225,11 +226,11 @@ impl<W: Write> Recording<W> {
             Ok(true) => {}
             Ok(false) => {
                 let size = writer.written();
-                tracing::warn!(size, "the recording has reached its limit and ends");
+                logged(|| tracing::warn!(size, "the recording has reached its limit and ends"));
                 self.end(Some(End::Full));
             }
             Err(error) => {
-                tracing::warn!(%error, "the recording cannot be written and ends");
+                logged(|| tracing::warn!(%error, "the recording cannot be written and ends"));
                 self.over = true;
             }
         }
@@ -245,7 +246,7 @@ impl<W: Write> Recording<W> {
             Sink::File(writer) => {
                 let written = end.map_or(Ok(()), |end| writer.write(&Record::End(end)));
                 if let Err(error) = written.and_then(|()| writer.flush()) {
-                    tracing::warn!(%error, "the recording's end cannot be written");
+                    logged(|| tracing::warn!(%error, "the recording's end cannot be written"));
                 }
             }
         }

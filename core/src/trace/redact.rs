@@ -18,8 +18,9 @@ pub struct Redacted {
     pub ending: Ending,
 }
 
-/// Copies a trace without what bodies and credentials hold. It replays as the whole one does. `key` is 32 bytes that nobody can guess, from the operating system, and
-/// that are kept nowhere: by it, equal bodies get equal hashes, of which nothing else can be learned.
+/// Copies a trace without what bodies and credentials hold. It replays as the whole one does, unless a peer wrote fields
+/// that nobody here knows: they go too, and its frames get shorter. `key` is 32 bytes that nobody can guess, from the
+/// operating system, and that are kept nowhere: by it, equal bodies get equal hashes, of which nothing else can be learned.
 /// Hashes that stand in the trace already get others, too, so that it cannot be compared with them.
 ///
 /// **Tokens of sessions stay in it**, and what the node draws them from, for a replay needs them: hand

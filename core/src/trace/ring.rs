@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::format::{Beginning, End, Header, Record, Writer};
 use super::record::BUFFER;
+use crate::logged::logged;
 use crate::tap::{BodyKey, Level};
 
 /// Asks a recording that keeps only its last seconds to write them down, from any thread.
@@ -111,7 +112,7 @@ impl<W: Write> Ring<W> {
         let number = self.saved;
         self.saved += 1;
         if let Err(error) = self.write(number, end) {
-            tracing::warn!(%error, "the recording cannot be written");
+            logged(|| tracing::warn!(%error, "the recording cannot be written"));
         }
     }
 

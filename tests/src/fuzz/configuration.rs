@@ -32,7 +32,8 @@ pub(super) const FLOOR: &[&str] = &[
 /// of; and when they take their leave, nothing is left of it. They keep the laws of their contract all
 /// along.
 ///
-/// The input: for each field that is not as usual, its number and its value.
+/// The input: a byte for which side is configured so, then, for each field that is not as usual, its number and its
+/// value.
 pub fn configuration(data: &[u8]) -> Reached {
     let mut reached = Reached::new();
     let mut input = Input::new(data);
@@ -175,11 +176,11 @@ fn converse(config: &Config, sides: u8, reached: &mut Reached) {
     pair.until(PATIENCE, "the client is connected", Pair::is_up);
     pair.talks();
     pair.best_effort();
-    pair.is_cut_until_it_shows();
+    pair.cut_until_noticed();
     for _ in 0..2 {
         pair.crashes();
     }
-    pair.is_cut_for_a_while();
+    pair.cut_for_a_while();
     pair.ends();
     for node in [pair.client, pair.server] {
         let log = pair.world.log(node).iter();
@@ -319,7 +320,8 @@ impl Pair {
 
     /// The path is cut until the client notices, in time, and not a moment longer: the first dial brings
     /// it back.
-    fn is_cut_until_it_shows(&mut self) {
+    fn cut_until_noticed(&mut self) {
+        assert!(self.is_up() || self.is_shaky(), "it was up a moment ago");
         self.world.path.cut = true;
         // What is under way arrives.
         self.world.run(SECOND / 100, echo);
@@ -365,7 +367,7 @@ impl Pair {
     }
 
     /// The path is cut for a while that has nothing to do with what is configured.
-    fn is_cut_for_a_while(&mut self) {
+    fn cut_for_a_while(&mut self) {
         self.world.path.cut = true;
         self.world.run(PATIENCE * 4, echo);
         self.world.path.cut = false;

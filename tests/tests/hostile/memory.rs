@@ -410,7 +410,7 @@ fn promises_that_are_made_and_cancelled_leave_nothing_behind() {
         attack.grew_less_than(256 * KIB, format_args!("{} requests", feed.next));
         assert_eq!(feed.next, 100_000);
         assert!(handed + early >= 100_000, "{handed} and {early}");
-        assert!(early > 0 && taken > 0, "{early} and {taken}");
+        assert!(early > 0 && taken > 1, "{early} and {taken}");
         siege.unharmed();
     }
 }

@@ -29,16 +29,16 @@ impl Stage {
         for _ in 0..SETTLING {
             self.tend();
         }
-        self.is_settled();
-        self.is_quiet();
-        self.is_given_up();
+        self.assert_settled();
+        self.assert_quiet();
+        self.close_all();
         let mut reached = self.reached;
         for party in &self.parties {
             let metrics = party.node.metrics(self.now);
             if metrics.clock_ran_back > 0 {
                 reached.insert("a clock that ran back");
             }
-            party.tally.is_that_of(&metrics);
+            party.tally.assert_counted(&metrics);
         }
         reached
     }
@@ -60,12 +60,12 @@ impl Stage {
             self.settle(at);
         }
         self.pass(TURN);
-        self.is_well();
+        self.assert_well();
     }
 
     /// Who can be connected is, at both ends, and nothing is under way there. What is open waits for a
     /// server that nobody finds.
-    fn is_settled(&self) {
+    fn assert_settled(&self) {
         let [one, other] = [0, 1].map(|at| self.linked(at));
         assert_eq!(one, other, "links that one side has");
         for (at, party) in self.parties.iter().enumerate() {
@@ -92,7 +92,7 @@ impl Stage {
     }
 
     /// Links stay, and nothing is told of their sessions. Of the others, that they dial.
-    fn is_quiet(&mut self) {
+    fn assert_quiet(&mut self) {
         type Told = Vec<(SessionInfo, u64)>;
         let look = |stage: &Self| {
             stage.parties.each_ref().map(|party| {
@@ -127,7 +127,7 @@ impl Stage {
     }
 
     /// All sessions are closed: no trace is left of them.
-    fn is_given_up(&mut self) {
+    fn close_all(&mut self) {
         for at in 0..2 {
             let sessions = self.parties[at].node.sessions();
             let sessions: Vec<SessionKey> = sessions.map(|info| info.session).collect();
@@ -142,7 +142,7 @@ impl Stage {
         }
         self.pass(FORGETTING);
         self.oracle.finish(self.now);
-        self.is_well();
+        self.assert_well();
         for (at, party) in self.parties.iter().enumerate() {
             let metrics = party.node.metrics(self.now);
             let left = (

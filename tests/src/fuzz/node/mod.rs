@@ -73,7 +73,7 @@ pub fn node(data: &[u8]) -> Reached {
             break;
         }
         stage.act(&mut input);
-        stage.is_well();
+        stage.assert_well();
     }
     stage.finish()
 }
@@ -291,7 +291,7 @@ impl Stage {
     }
 
     /// Nothing was found so far, and promises are open to nodes that are to applications.
-    fn is_well(&self) {
+    fn assert_well(&self) {
         if let Some(violation) = self.oracle.violations().first() {
             panic!("{violation}");
         }

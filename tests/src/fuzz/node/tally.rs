@@ -73,7 +73,7 @@ impl Tally {
     }
 
     /// All sessions are over: what was told is what was counted.
-    pub(super) fn is_that_of(&self, counted: &MetricsSnapshot) {
+    pub(super) fn assert_counted(&self, counted: &MetricsSnapshot) {
         let handed =
             counted.messages_received + counted.requests_received + counted.best_effort_received;
         for (what, told, counted) in [

@@ -1,9 +1,7 @@
 //! Guests enter rooms, and what one says in a room everybody there hears.
 
 use async_channel::{Sender, unbounded};
-use trunkline::{
-    Admit, Client, Context, GroupError, GroupName, Server, Service, Status, StatusCode,
-};
+use trunkline::{Admit, Client, Context, GroupName, Server, Service, Status};
 
 use crate::common::{Failure, throwaway_certificate};
 
@@ -14,29 +12,18 @@ messages! {
     message Said { string room = "1"; string guest = "2"; string text = "3"; }
 }
 
-/// The name of a room, if it is one.
-fn room(name: &str) -> Result<GroupName, Status> {
-    GroupName::new(name)
-        .map_err(|error| Status::new(StatusCode::INVALID_ARGUMENT, error.to_string()))
-}
-
 /// On the server: a guest enters a room, and stays there for as long as its session lives.
-async fn enter(chat: Context<()>, Enter { room: name }: Enter) -> Result<(), Status> {
-    let entered = chat.peer().join(&room(&name)?).await;
-    entered
-        .map_err(|error: GroupError| Status::new(StatusCode::RESOURCE_EXHAUSTED, error.to_string()))
+async fn enter(chat: Context<()>, Enter { room }: Enter) -> Result<(), Status> {
+    chat.peer().join(&GroupName::new(&room)?).await?;
+    Ok(())
 }
 
 /// On the server: what a guest says goes to everybody in the room. A broadcast is best effort: it
 /// waits for nobody, and who is away or too slow misses it.
-async fn say(chat: Context<()>, Say { room: name, text }: Say) -> Result<(), Status> {
-    let said = Said {
-        room: name.clone(),
-        guest: chat.client_id().to_string(),
-        text,
-    };
-    let sent = chat.server().group(&room(&name)?).broadcast(&said).await;
-    sent.map_err(|error| Status::new(StatusCode::INTERNAL, error.to_string()))?;
+async fn say(chat: Context<()>, Say { room, text }: Say) -> Result<(), Status> {
+    let group = chat.server().group(&GroupName::new(&room)?);
+    let guest = chat.client_id().to_string();
+    group.broadcast(&Said { room, guest, text }).await?;
     Ok(()) // This is the ack: the guest knows that the server has passed it on.
 }
 

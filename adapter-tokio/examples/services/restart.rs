@@ -79,11 +79,8 @@ async fn place_orders(client: &Client) -> Result<(), Failure> {
 
 /// What a service does when it is told to end (tokio::signal, async-signal), and then its next process.
 async fn restart(server: Server, identity: Identity, books: Books) -> Result<Server, Failure> {
-    let plan = DrainPlan {
-        deadline: Duration::from_secs(10),
-        retry_after: Some(Duration::from_millis(100)),
-        alternative: None,
-    };
+    let mut plan = DrainPlan::within(Duration::from_secs(10));
+    plan.retry_after = Some(Duration::from_millis(100));
     println!("{:?}", server.drain_with(plan).await?);
     server.close().await;
     start(server.local_addr(), identity, books).await

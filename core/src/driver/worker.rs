@@ -331,17 +331,12 @@ impl Drop for Worker {
         let unbegun = self.jobs.iter().chain(waiting);
         let unawaited = |job: &&Job| job.delivery.expects == Expects::Nothing;
         if unbegun.clone().any(|job| unawaited(&job)) {
-            self.peer.rejected_unheard(None, &gone);
+            logged(|| self.peer.rejected_unheard(None, &gone));
         }
         let begun = self.running.iter().map(|running| running.errand.key);
         let owed = unbegun.map(|job| job.delivery.key).chain(begun);
-        let rejected = owed.chain(self.current).map(|key| {
-            let reason = "what ran the handlers of this session has ended";
-            Command::Answer(
-                key,
-                Answer::Reject(Status::new(StatusCode::INTERNAL, reason)),
-            )
-        });
+        let reject = |key| Command::Answer(key, Answer::Reject(gone.clone()));
+        let rejected = owed.chain(self.current).map(reject);
         self.answers.extend(rejected);
         self.peer.0.desk.mailbox.post_all(&mut self.answers);
     }

@@ -128,7 +128,8 @@ impl<S: Send + Sync + 'static> Service<S> {
         F: Fn(Context<S>, M) -> R + Send + Sync + 'static,
         R: Future<Output: IntoAck> + Send + 'static,
     {
-        self.one_way(Order::Ordered, handler)
+        let begin = move |context, message: Message| Ok(handler(context, decode(message.body)?));
+        self.takes(tag_of::<M>(), M::full_name(), Order::Ordered, begin)
     }
 
     /// As [`Service::on`], without the order: messages of this type are handled as they come,
@@ -139,7 +140,8 @@ impl<S: Send + Sync + 'static> Service<S> {
         F: Fn(Context<S>, M) -> R + Send + Sync + 'static,
         R: Future<Output: IntoAck> + Send + 'static,
     {
-        self.one_way(Order::Concurrent, handler)
+        let begin = move |context, message: Message| Ok(handler(context, decode(message.body)?));
+        self.takes(tag_of::<M>(), M::full_name(), Order::Concurrent, begin)
     }
 
     /// Handles requests of type `Q`, concurrently. A message of this type that is not a request is
@@ -152,23 +154,14 @@ impl<S: Send + Sync + 'static> Service<S> {
         F: Fn(Context<S>, Q) -> R + Send + Sync + 'static,
         R: Future<Output = Result<A, E>> + Send + 'static,
     {
-        let start = move |context: Context<S>, message: Message| {
+        let begin = move |context, message: Message| {
             let work = handler(context, decode::<Q>(message.body)?);
-            let task: Task<Result<Answer, Status>> = Box::pin(async move {
-                let reply = work.await.map_err(Into::into)?;
-                Ok(Answer::Reply(tag_of::<A>(), reply.encode_to_vec().into()))
-            });
-            Ok(task)
+            Ok(async move {
+                let reply = work.await?;
+                Ok::<_, E>((tag_of::<A>(), reply.encode_to_vec().into()))
+            })
         };
-        self.add(
-            tag_of::<Q>(),
-            Route {
-                name: Q::full_name(),
-                order: Order::Concurrent,
-                replies: true,
-                start: Box::new(start),
-            },
-        )
+        self.answers(tag_of::<Q>(), Q::full_name(), begin)
     }
 
     /// As [`Service::on`], for messages of that tag as they come: bodies that are no protobuf, or that are decoded
@@ -178,21 +171,8 @@ impl<S: Send + Sync + 'static> Service<S> {
         F: Fn(Context<S>, Message) -> R + Send + Sync + 'static,
         R: Future<Output: IntoAck> + Send + 'static,
     {
-        let start = move |context: Context<S>, message: Message| {
-            let work = handler(context, message);
-            let task: Task<Result<Answer, Status>> =
-                Box::pin(async move { work.await.into_ack().map(|()| Answer::Ack) });
-            Ok(task)
-        };
-        self.add(
-            tag,
-            Route {
-                name: format!("tag {tag}"),
-                order: Order::Ordered,
-                replies: false,
-                start: Box::new(start),
-            },
-        )
+        let begin = move |context, message| Ok(handler(context, message));
+        self.takes(tag, format!("tag {tag}"), Order::Ordered, begin)
     }
 
     /// As [`Service::on_request`], for requests of that tag as they come; the handler gives the reply's tag and body.
@@ -202,23 +182,8 @@ impl<S: Send + Sync + 'static> Service<S> {
         F: Fn(Context<S>, Message) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(Tag, Bytes), E>> + Send + 'static,
     {
-        let start = move |context: Context<S>, message: Message| {
-            let work = handler(context, message);
-            let task: Task<Result<Answer, Status>> = Box::pin(async move {
-                let (tag, body) = work.await.map_err(Into::into)?;
-                Ok(Answer::Reply(tag, body))
-            });
-            Ok(task)
-        };
-        self.add(
-            tag,
-            Route {
-                name: format!("tag {tag}"),
-                order: Order::Concurrent,
-                replies: true,
-                start: Box::new(start),
-            },
-        )
+        let begin = move |context, message| Ok(handler(context, message));
+        self.answers(tag, format!("tag {tag}"), begin)
     }
 
     /// Handles whatever no other handler does, concurrently and undecoded. A request wants
@@ -275,27 +240,49 @@ impl<S: Send + Sync + 'static> Service<S> {
         }))
     }
 
-    fn one_way<M, F, R>(self, order: Order, handler: F) -> Self
+    /// Adds a handler of one-way messages, which says what it begins with one.
+    fn takes<F, R>(self, tag: Tag, name: String, order: Order, begin: F) -> Self
     where
-        M: Encode + Name + Default + 'static,
-        F: Fn(Context<S>, M) -> R + Send + Sync + 'static,
+        F: Fn(Context<S>, Message) -> Result<R, Status> + Send + Sync + 'static,
         R: Future<Output: IntoAck> + Send + 'static,
     {
         let start = move |context: Context<S>, message: Message| {
-            let work = handler(context, decode::<M>(message.body)?);
+            let work = begin(context, message)?;
             let task: Task<Result<Answer, Status>> =
                 Box::pin(async move { work.await.into_ack().map(|()| Answer::Ack) });
             Ok(task)
         };
-        self.add(
-            tag_of::<M>(),
-            Route {
-                name: M::full_name(),
-                order,
-                replies: false,
-                start: Box::new(start),
-            },
-        )
+        let route = Route {
+            name,
+            order,
+            replies: false,
+            start: Box::new(start),
+        };
+        self.add(tag, route)
+    }
+
+    /// Adds a handler of requests, which says what it begins with one.
+    fn answers<E, F, R>(self, tag: Tag, name: String, begin: F) -> Self
+    where
+        E: Into<Status>,
+        F: Fn(Context<S>, Message) -> Result<R, Status> + Send + Sync + 'static,
+        R: Future<Output = Result<(Tag, Bytes), E>> + Send + 'static,
+    {
+        let start = move |context: Context<S>, message: Message| {
+            let work = begin(context, message)?;
+            let task: Task<Result<Answer, Status>> = Box::pin(async move {
+                let (tag, body) = work.await.map_err(Into::into)?;
+                Ok(Answer::Reply(tag, body))
+            });
+            Ok(task)
+        };
+        let route = Route {
+            name,
+            order: Order::Concurrent,
+            replies: true,
+            start: Box::new(start),
+        };
+        self.add(tag, route)
     }
 
     fn add(mut self, tag: Tag, route: Route<S>) -> Self {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::{Authority, Double, Doubled, Note, loopback, soon};
 use tokio::sync::mpsc;
 use trunkline_tokio::{
-    AdmissionRequest, Admit, Context, DisconnectReason, Event, GroupName, Hooks, Notice, Peer,
-    PromiseError, Refusal, Server, Service, ServiceError, StartError, State, Status,
+    Admit, Context, DisconnectReason, Event, GroupName, Hooks, Notice, Peer, PromiseError, Server,
+    Service, ServiceError, StartError, State, Status,
 };
 
 #[tokio::test]
@@ -58,134 +58,6 @@ async fn two_handlers_of_one_type_are_an_error_that_names_it() {
         matches!(&error, StartError::Service(ServiceError::Twice(name)) if name == "test.v1.Note"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn admission_is_the_applications_say() {
-    async fn admit(request: AdmissionRequest) -> Result<(), Refusal> {
-        if request.credentials == "sesame" {
-            return Ok(());
-        }
-        Err(Refusal {
-            reason: "wrong word".into(),
-            retry_after: None,
-        })
-    }
-    let authority = Authority::new();
-    let server = authority
-        .server()
-        .admission(Admit::ask(admit))
-        .await
-        .unwrap();
-    let let_in = authority
-        .client(server.local_addr(), "anna")
-        .credentials("sesame");
-    drop(soon(let_in.into_future()).await.unwrap());
-    let kept_out = soon(
-        authority
-            .client(server.local_addr(), "otto")
-            .credentials("please")
-            .into_future(),
-    )
-    .await;
-    match kept_out {
-        Err(StartError::Refused(DisconnectReason::Peer { reason, .. })) => {
-            assert_eq!(reason, "wrong word")
-        }
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_function_that_panics_keeps_nobody_out_for_good() {
-    async fn admit(_: AdmissionRequest) -> Result<(), Refusal> {
-        panic!("no database")
-    }
-    let authority = Authority::new();
-    let server = authority
-        .server()
-        .admission(Admit::ask(admit))
-        .await
-        .unwrap();
-    let client = authority.client(server.local_addr(), "anna");
-    let client = soon(client.start()).await.unwrap();
-    let refused = |state: &State| matches!(state, State::Reconnecting { .. } | State::Closed(_));
-    let state = soon(client.wait_for(refused)).await;
-    assert!(matches!(state, State::Reconnecting { .. }), "{state:?}");
-}
-
-#[tokio::test]
-async fn a_server_that_closes_sends_those_away_whom_it_has_not_decided_about() {
-    let authority = Authority::new();
-    let (asked, mut asks) = mpsc::unbounded_channel();
-    let undecided = Admit::ask(move |_| {
-        asked.send(()).unwrap();
-        std::future::pending()
-    });
-    let address = common::ports::free_address();
-    let first = authority.server_at(address).admission(undecided);
-    let first = first.await.unwrap();
-    let client = soon(authority.client(address, "anna").start())
-        .await
-        .unwrap();
-    let request = client.request::<Doubled>(&Double { number: 4 });
-    let request = tokio::spawn(request.into_future());
-    soon(asks.recv()).await.unwrap();
-    soon(first.close()).await;
-    let away = |state: &State| matches!(state, State::Reconnecting { reason, .. } if reason.to_string().contains("the server closes"));
-    soon(client.wait_for(away)).await;
-    let service = Service::new(()).on_request(async |_: Context<()>, question: Double| {
-        Ok::<_, Status>(Doubled {
-            number: question.number * 2,
-        })
-    });
-    let second = Server::bind(address)
-        .identity(authority.identity("localhost"))
-        .admission(Admit::open())
-        .service(service);
-    let _second = second.await.unwrap();
-    assert_eq!(soon(request).await.unwrap().unwrap().number, 8);
-}
-
-#[tokio::test]
-async fn open_admission_may_want_certificates_to_be_good() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let open = Admit::open().with_client_roots(authority.roots());
-    let server = authority.server().admission(open).await.unwrap();
-    let connect = |id: &str| authority.client(server.local_addr(), id);
-    drop(soon(connect("without").into_future()).await.unwrap());
-    let good = connect("good").identity(authority.identity("anna"));
-    drop(soon(good.into_future()).await.unwrap());
-    let bad = connect("bad").identity(other.identity("anna"));
-    let error = soon(bad.into_future()).await.unwrap_err();
-    assert!(
-        matches!(
-            &error,
-            StartError::Refused(DisconnectReason::Certificate(_))
-        ),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn mutual_tls_binds_the_client_id_to_the_certificate() {
-    let authority = Authority::new();
-    let server = authority
-        .server()
-        .admission(Admit::mutual_tls(authority.roots()))
-        .await
-        .unwrap();
-    let anna = authority
-        .client(server.local_addr(), "anna")
-        .identity(authority.identity("anna"));
-    drop(soon(anna.into_future()).await.unwrap());
-    let otto = authority
-        .client(server.local_addr(), "otto")
-        .identity(authority.identity("anna"));
-    let error = soon(otto.connect_timeout(Duration::from_secs(5)).into_future())
-        .await
-        .unwrap_err();
-    assert!(matches!(error, StartError::Refused(_)), "{error}");
 }
 
 #[tokio::test]

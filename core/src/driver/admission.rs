@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use super::command::Command;
+use super::finding::Finding;
 use super::runtime::Task;
 use super::shared::Desk;
 use super::slot::{Filler, slot};
@@ -50,24 +51,48 @@ impl Admit {
     /// a session that it may have, for good. Give a time where the fault is not the client's: a database that
     /// cannot be asked now.
     ///
-    /// ```
-    /// use trunkline_core::{AdmissionRequest, Refusal, driver::Admit};
+    /// What it returns as `Ok`, a user or whatever else it has found out, is there for handlers
+    /// ([`Context::admitted`](super::Context::admitted)) and hooks ([`Peer::admitted`](super::Peer::admitted)) as long as the
+    /// session lives, or until the function has let the client in again: what comes over the new link finds what it
+    /// returned then. Nothing of it is recorded. With nothing to tell, return `Ok(())`.
     ///
-    /// async fn admit(request: AdmissionRequest) -> Result<(), Refusal> {
-    ///     if request.credentials == "open sesame" {
-    ///         return Ok(());
-    ///     }
-    ///     Err(Refusal { reason: "unknown password".into(), retry_after: None })
+    /// ```
+    /// use trunkline_core::driver::{Admit, Context, Service};
+    /// use trunkline_core::{AdmissionRequest, Refusal, Status, StatusCode};
+    /// # #[derive(Clone, PartialEq, prost::Message)] struct Erase {}
+    /// # impl prost::Name for Erase { const NAME: &'static str = "Erase"; const PACKAGE: &'static str = "disk.v1"; }
+    ///
+    /// struct User {
+    ///     is_admin: bool,
     /// }
     ///
-    /// let admission = Admit::ask(admit);
+    /// async fn admit(request: AdmissionRequest) -> Result<User, Refusal> {
+    ///     match &request.credentials[..] {
+    ///         b"open sesame" => Ok(User { is_admin: false }),
+    ///         b"open, I said" => Ok(User { is_admin: true }),
+    ///         _ => Err(Refusal { reason: "unknown password".into(), retry_after: None }),
+    ///     }
+    /// }
+    ///
+    /// async fn erase(context: Context<()>, _: Erase) -> Result<(), Status> {
+    ///     if context.admitted::<User>().is_none_or(|user| !user.is_admin) {
+    ///         return Err(Status::new(StatusCode::PERMISSION_DENIED, "for administrators alone"));
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let (admission, service) = (Admit::ask(admit), Service::new(()).on(erase));
     /// ```
-    pub fn ask<F, R>(function: F) -> Self
+    pub fn ask<T, F, R>(function: F) -> Self
     where
+        T: Send + Sync + 'static,
         F: Fn(AdmissionRequest) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), Refusal>> + Send + 'static,
+        R: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let boxed = move |request| -> Task<Result<(), Refusal>> { Box::pin(function(request)) };
+        let boxed = move |request| -> Task<Decision> {
+            let decision = function(request);
+            Box::pin(async move { decision.await.map(Finding::new) })
+        };
         Self(Policy::Ask(Ask(Arc::new(boxed)), None))
     }
 
@@ -92,9 +117,12 @@ impl fmt::Debug for Admit {
     }
 }
 
+/// Whether a client is let in.
+type Decision = Result<Finding, Refusal>;
+
 /// The application's function that decides.
 #[derive(Clone)]
-pub(crate) struct Ask(Arc<dyn Fn(AdmissionRequest) -> Task<Result<(), Refusal>> + Send + Sync>);
+pub(crate) struct Ask(Arc<dyn Fn(AdmissionRequest) -> Task<Decision> + Send + Sync>);
 
 /// Drop it, and the function decides no more.
 pub(crate) type Patience = Filler<Infallible>;

@@ -274,7 +274,7 @@ impl<P: Platform> ClientBuilder<P> {
         };
         let mut driver = Driver::new(node, io, parts);
         driver.end_with_last_session();
-        let peer = driver.lodge(session, &client, State::Connecting);
+        let peer = driver.lodge(session, &client, State::Connecting, None);
         fresh.keep();
         platform.spawn(Box::pin(driver));
         Ok(Client::new(peer, bound))

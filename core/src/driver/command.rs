@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::finding::Finding;
 use super::peer::Peer;
 use super::resolve::Redirect;
 use super::server::Place;
@@ -38,8 +39,8 @@ pub(crate) enum Command {
     Abandon(SessionKey, Waiter),
     /// What a delivery owed.
     Answer(DeliveryKey, Answer),
-    /// What the application decided about a link.
-    Decide(LinkKey, Result<(), Refusal>),
+    /// What the application decided about a link, and has found out about its client.
+    Decide(LinkKey, Result<Finding, Refusal>),
     /// Where the next dial of a client goes first, and other addresses of that server.
     Redirect(Redirect),
     /// Queue a best-effort message for many.

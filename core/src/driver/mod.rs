@@ -18,6 +18,7 @@ mod crossing;
 mod crowd;
 mod ending;
 mod events;
+mod finding;
 mod gathering;
 mod glance;
 mod hooks;

@@ -11,6 +11,7 @@ use prost::{Message as Encode, Name};
 
 use super::cancel::Cancellations;
 use super::command::Command;
+use super::finding::{Finding, Latest};
 use super::queue::{CLOSED, JobQueue};
 use super::send::{Outgoing, RawRequest, Request};
 use super::server::ServerHandle;
@@ -91,6 +92,8 @@ pub(crate) struct Inner {
     /// A rejection that its sender does not hear of was told loudly.
     unheard: AtomicBool,
     pub(crate) cancellations: Cancellations,
+    /// Of a client's admission, on a server.
+    pub(crate) finding: Latest,
 }
 
 /// Messages that wait for a driver to look at them, and that nobody need wait for.
@@ -134,6 +137,7 @@ impl Peer {
         client: ClientId,
         order: u64,
         state: State,
+        finding: Option<Finding>,
     ) -> Self {
         Self(Arc::new(Inner {
             shared,
@@ -147,6 +151,7 @@ impl Peer {
             jobs: JobQueue::default(),
             unheard: AtomicBool::new(false),
             cancellations: Cancellations::default(),
+            finding: Latest::new(finding),
         }))
     }
 
@@ -168,6 +173,30 @@ impl Peer {
     /// Whose session it is; on a client, its own id.
     pub fn client_id(&self) -> &ClientId {
         &self.0.client
+    }
+
+    /// What the server's admission has found out about this client: the `Ok` of the function of
+    /// [`Admit::ask`](super::Admit::ask), as it was for the session's latest link. It is there before hooks hear that
+    /// the session is connected.
+    ///
+    /// `None` if that was no `T`; if nothing was asked, with [`Admit::open`](super::Admit::open) and
+    /// [`Admit::mutual_tls`](super::Admit::mutual_tls); at a client, whose peer is the server; and once the session is
+    /// over and the last of its handlers is done.
+    ///
+    /// ```
+    /// # use trunkline_core::driver::ServerHandle;
+    /// struct User {
+    ///     is_admin: bool,
+    /// }
+    ///
+    /// # fn count(server: ServerHandle) -> usize {
+    /// let is_admin = |user: &User| user.is_admin;
+    /// let peers = server.peers().into_iter();
+    /// peers.filter(|peer| peer.admitted::<User>().as_deref().is_some_and(is_admin)).count()
+    /// # }
+    /// ```
+    pub fn admitted<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.finding.get()
     }
 
     /// What the connection is doing.
@@ -401,6 +430,10 @@ impl Peer {
     /// Marks it closed for handles; the driver has forgotten it.
     pub(crate) fn end(&self, reason: DisconnectReason) {
         self.0.closed.store(true, Ordering::Release);
+        // Handlers that are under way may still ask for it: then their worker forgets it.
+        if !self.0.jobs.has_worker() {
+            self.0.finding.replace(None);
+        }
         self.0.state.set(State::Closed(reason));
         self.0.jobs.drop_below(CLOSED);
         self.0.cancellations.cancel_below(u64::MAX);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::command::{Announcement, Answer, Command, Sender, Submission, Wanted};
+use super::finding::Finding;
 use super::ledger::{Alarm, Blocked};
 use super::peer::Peer;
 use super::resolve::Redirect;
@@ -11,8 +12,8 @@ use super::turn::{Driver, find};
 use super::waiter::{Place, Settlement, Ticket, Waiter};
 use crate::session::BestEffort;
 use crate::{
-    CommandError, DeliveryKey, Event, Message, Outcome, PromiseKey, SendError, SessionKey, Status,
-    StatusCode, UndeliveredReason,
+    CommandError, DeliveryKey, Event, LinkKey, Message, Outcome, PromiseKey, SendError, SessionKey,
+    Status, StatusCode, UndeliveredReason,
 };
 
 impl<I: Io> Driver<I> {
@@ -46,10 +47,10 @@ impl<I: Io> Driver<I> {
                 let alarm = self.undecided.remove(link);
                 self.ledger.clear_alarm(alarm);
                 // The link may be gone by now: then nobody waits for the decision.
-                let _ = match decision {
-                    Ok(()) => self.node.admit(now, link),
-                    Err(refusal) => self.node.refuse(now, link, refusal),
-                };
+                match decision {
+                    Ok(finding) => self.admit(now, link, finding),
+                    Err(refusal) => drop(self.node.refuse(now, link, refusal)),
+                }
             }
             Command::Redirect(redirect) => self.redirect(now, redirect),
             Command::Broadcast(announcement) => self.broadcast(now, *announcement),
@@ -57,6 +58,16 @@ impl<I: Io> Driver<I> {
             Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
             Command::Drain(plan, filler) => self.drain(now, plan, filler),
             Command::Stop(code, reason) => self.stop(now, code, reason),
+        }
+    }
+
+    /// Lets a client in, and keeps what was found about it until its session is told of as connected: handlers of
+    /// what came before over another link of it are not to see that. A link that did not come up leaves nothing.
+    fn admit(&mut self, now: Instant, link: LinkKey, finding: Finding) {
+        if self.node.admit(now, link).is_ok()
+            && let Some(connected) = self.node.carried_by(link)
+        {
+            self.findings.insert(connected, finding);
         }
     }
 

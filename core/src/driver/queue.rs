@@ -123,6 +123,11 @@ impl JobQueue {
         (any, below)
     }
 
+    /// Whether there is a worker, or one is about to start.
+    pub(crate) fn has_worker(&self) -> bool {
+        !matches!(lock(&self.inner).worker, Worker::None)
+    }
+
     /// The worker has ended, and the session has not: the next job starts another one. Returns the jobs that it leaves.
     pub(crate) fn without_worker(&self) -> VecDeque<Job> {
         let mut inner = lock(&self.inner);

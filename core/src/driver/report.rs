@@ -104,7 +104,8 @@ impl<I: Io> Driver<I> {
                     address: *address,
                     epoch: *epoch,
                 };
-                self.lodge(*session, client, state.clone());
+                let finding = self.findings.remove(&(*session, *epoch));
+                self.lodge(*session, client, state.clone(), finding);
                 self.set_state(*session, state);
                 if let Some(resolver) = &mut self.resolver {
                     resolver.reached(*address);

@@ -1,7 +1,7 @@
 //! The driver: owns a node and its socket, and does one budgeted turn whenever it is polled.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::admission::Ask;
 use super::command::Command;
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
+use super::finding::Finding;
 use super::gathering::Gathering;
 use super::hooks::Hooks;
 use super::ledger::{Backlog, Ledger};
@@ -69,6 +70,8 @@ pub struct Driver<I: Io> {
     pub(super) hooks: Option<Arc<dyn Hooks>>,
     pub(super) ask: Option<Ask>,
     pub(super) undecided: Undecided,
+    /// What admission has found about clients whose connection, by session and epoch, is still to be told of.
+    pub(super) findings: BTreeMap<(SessionKey, u64), Finding>,
     pub(super) resolver: Option<Resolver>,
     pub(super) wall_checks: WallChecks,
     pub(super) timeouts: Timeouts,
@@ -144,6 +147,7 @@ impl<I: Io> Driver<I> {
             hooks,
             ask,
             undecided: Undecided::default(),
+            findings: BTreeMap::new(),
             resolver,
             wall_checks: WallChecks::default(),
             timeouts,
@@ -171,9 +175,16 @@ impl<I: Io> Driver<I> {
         self.ending = Ending::WithLastSession;
     }
 
-    /// A handle of a session, made if there is none yet.
-    pub(crate) fn lodge(&mut self, session: SessionKey, client: &ClientId, state: State) -> Peer {
+    /// A handle of a session, made if there is none yet, with what its admission has found.
+    pub(crate) fn lodge(
+        &mut self,
+        session: SessionKey,
+        client: &ClientId,
+        state: State,
+        finding: Option<Finding>,
+    ) -> Peer {
         if let Some(lodger) = self.lodger(session) {
+            lodger.peer.0.finding.replace(finding);
             return lodger.peer.clone();
         }
         let slot = session.place();
@@ -187,6 +198,7 @@ impl<I: Io> Driver<I> {
             client.clone(),
             self.shared.next_order(),
             state,
+            finding,
         );
         self.shared.enlist(&peer);
         self.lodgers += 1;

@@ -314,13 +314,22 @@ impl Future for Worker {
     }
 }
 
-/// A worker that ends before its session does, by a panic or with its runtime, leaves nobody waiting: what it had is
-/// rejected, and the next message starts another one.
 impl Drop for Worker {
     fn drop(&mut self) {
-        if self.over {
-            return;
+        if !self.over {
+            self.leave_early();
         }
+        // A session that ends leaves this to the worker, if it has one.
+        if self.peer.is_gone() {
+            self.peer.0.finding.replace(None);
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that ends before its session does, by a panic or with its runtime, leaves nobody waiting: what it had
+    /// is rejected, and the next message starts another one.
+    fn leave_early(&mut self) {
         let jobs = &self.peer.0.jobs;
         self.jobs.append(&mut jobs.without_worker());
         let gone = Status::new(

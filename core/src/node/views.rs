@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::Heartbeat;
-#[cfg(feature = "driver")]
-use crate::id::DeliveryKey;
 use crate::id::{ClientId, GroupName, SessionId, SessionKey};
+#[cfg(feature = "driver")]
+use crate::id::{DeliveryKey, LinkKey};
 use crate::link::Stage;
 #[cfg(feature = "driver")]
 use crate::metrics::Measured;
@@ -86,6 +86,15 @@ impl Node {
     pub(crate) fn owes(&self, delivery: DeliveryKey) -> bool {
         let session = self.sessions.get(delivery.session);
         session.is_some_and(|s| s.conversation.deliveries.get(delivery.number).is_some())
+    }
+
+    /// The session that a link which is up carries, and the session's epoch.
+    #[cfg(feature = "driver")]
+    pub(crate) fn carried_by(&self, link: LinkKey) -> Option<(SessionKey, u64)> {
+        let entry = self.links.get(link).filter(|e| e.link.stage.is_up())?;
+        let key = entry.link.session?;
+        let session = self.sessions.get(key).filter(|s| s.link == Some(link))?;
+        Some((key, session.tokens.epoch))
     }
 
     /// The groups that a session is in.

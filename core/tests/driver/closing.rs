@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 use trunkline_core::driver::{
     Admit, Context, Drained, Notice, Platform, PromiseError, Service, State,
 };
-use trunkline_core::{Config, Event, Message, Status, StatusCode, Tag};
+use trunkline_core::{Config, Event, Message, Refusal, Status, StatusCode, Tag};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, config};
@@ -394,7 +394,7 @@ fn who_does_not_decide_in_time_decides_no_more() {
             let guard = Dropped(counter.clone());
             async move {
                 let _guard = guard;
-                std::future::pending().await
+                std::future::pending::<Result<(), Refusal>>().await
             }
         });
         let certificate = Certificate::new();

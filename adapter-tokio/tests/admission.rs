@@ -240,3 +240,37 @@ async fn without_a_function_nothing_is_found_out() {
         other => panic!("not rejected: {other:?}"),
     }
 }
+
+#[tokio::test]
+async fn mutual_tls_may_have_a_check_of_ones_own_behind_it() {
+    async fn admit(request: AdmissionRequest) -> Result<User, Refusal> {
+        if !request.is_named_by_certificate() {
+            return refused("not named");
+        }
+        match request.client.as_str() {
+            "anna" => Ok(User { factor: 5 }),
+            _ => refused("no account"),
+        }
+    }
+    let authority = Authority::new();
+    let admission = Admit::ask(admit).with_client_roots(authority.roots());
+    let server = authority.server().admission(admission);
+    let server = server.service(multiplying()).await.unwrap();
+    let connect = |id: &str, certificate: Option<&str>| {
+        let client = authority.client(server.local_addr(), id);
+        match certificate {
+            Some(name) => client.identity(authority.identity(name)).into_future(),
+            None => client.into_future(),
+        }
+    };
+    let anna = soon(connect("anna", Some("anna"))).await.unwrap();
+    assert_eq!(multiplied(&anna, 10).await, 50);
+    for (id, certificate, reason) in [
+        ("otto", Some("otto"), "no account"),
+        ("anna", Some("otto"), "not named"),
+        ("anna", Some("Anna"), "not named"),
+        ("anna", None, "not named"),
+    ] {
+        assert_eq!(why(soon(connect(id, certificate)).await), reason, "{id}");
+    }
+}

@@ -97,7 +97,8 @@ impl Admit {
     }
 
     /// The same, for clients that may show a certificate that these roots have signed; with mutual TLS, in place of
-    /// its own roots.
+    /// its own roots. A function that is [asked](Admit::ask) requires one, of that client, with
+    /// [`AdmissionRequest::is_named_by_certificate`].
     pub fn with_client_roots(self, roots: Roots) -> Self {
         Self(match self.0 {
             Policy::Open(_) => Policy::Open(Some(roots)),

@@ -12,10 +12,10 @@ use crate::link::Stage;
 use crate::link::hello::{ClientHello, Resume};
 use crate::link::milliseconds::milliseconds;
 use crate::planted::{Bug, planted};
-use crate::quic::certificate_names_client;
 use crate::session::{Token, Tokens};
 use crate::tap::Call;
 
+use super::events::names_client;
 use super::roles::Admission;
 use super::welcome::held;
 use super::{AdmissionRequest, Event, Node};
@@ -50,10 +50,7 @@ impl Node {
             )),
             Some(Admission::Open) => self.let_in(now, key, hello),
             Some(Admission::MutualTls) => {
-                let named = certificates.first().is_some_and(|certificate| {
-                    certificate_names_client(certificate, &hello.client)
-                });
-                if !named {
+                if !names_client(&certificates, &hello.client) {
                     self.metrics.admissions_refused += 1;
                     return Err(Fault::new(
                         CloseCode::UNAUTHENTICATED,

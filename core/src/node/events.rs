@@ -10,6 +10,7 @@ use rustls_pki_types::CertificateDer;
 use crate::error::DisconnectReason;
 use crate::id::{ClientId, DeliveryKey, Hidden, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::{Delivery, Message, Outcome, UndeliveredReason};
+use crate::quic::certificate_names_client;
 
 /// What a node tells its application. Every loss of what was sent reliably is an event; that the peer's application
 /// rejects a message is one only where a promise waits. Best effort that finds no
@@ -187,6 +188,42 @@ pub struct AdmissionRequest {
     pub certificates: Vec<CertificateDer<'static>>,
     /// Name and version of its software.
     pub agent: String,
+}
+
+impl AdmissionRequest {
+    /// Whether the client showed a certificate that names the client id, letter by letter, as a DNS name: what
+    /// [`crate::Admission::MutualTls`] requires. Without it the client id is no more than a claim. That the certificate is one
+    /// of [`ServerRole::client_roots`](crate::ServerRole::client_roots) was verified in the handshake; without such roots
+    /// no client shows any.
+    ///
+    /// Mutual TLS, with a check of one's own behind it:
+    ///
+    /// ```
+    /// # use trunkline_core::{AdmissionRequest, ClientId, Refusal};
+    /// # struct Account;
+    /// # async fn look_up(_: &ClientId) -> Option<Account> { Some(Account) }
+    /// # #[cfg(feature = "driver")] fn admission(roots: trunkline_core::Roots) -> trunkline_core::driver::Admit {
+    /// # use trunkline_core::driver::Admit;
+    /// async fn admit(request: AdmissionRequest) -> Result<Account, Refusal> {
+    ///     let refusal = |reason: &str| Refusal { reason: reason.into(), retry_after: None };
+    ///     if !request.is_named_by_certificate() {
+    ///         return Err(refusal("the certificate does not name the client id as a DNS name"));
+    ///     }
+    ///     look_up(&request.client).await.ok_or_else(|| refusal("there is no such account"))
+    /// }
+    ///
+    /// Admit::ask(admit).with_client_roots(roots)
+    /// # }
+    /// ```
+    pub fn is_named_by_certificate(&self) -> bool {
+        names_client(&self.certificates, &self.client)
+    }
+}
+
+/// Whether a chain begins with a certificate that names the client.
+pub(super) fn names_client(chain: &[CertificateDer<'_>], client: &ClientId) -> bool {
+    let own = chain.first();
+    own.is_some_and(|certificate| certificate_names_client(certificate, client))
 }
 
 /// Without what it showed.

@@ -282,6 +282,15 @@ async fn metrics_measure_what_happened() {
     // A quantile is exact within a hundredth.
     assert!(here.latency_p50 <= here.latency_p99);
     assert!(here.latency_p99 <= here.latency_max + here.latency_max / 100);
+    let (last, within) = here.latency_buckets().last().unwrap();
+    assert_eq!((last, within), (Duration::from_secs(60), 15));
+    assert_eq!(here.latency_sum / 15, here.latency_mean);
+    let gauges: std::collections::BTreeMap<_, _> = there.gauges().collect();
+    assert_eq!((gauges["sessions"], gauges["connected"]), (2.0, 2.0));
+    let text = there.open_metrics().to_string();
+    for sample in ["sessions 2.0", "messages_received_total 20"] {
+        assert!(text.contains(&format!("\ntrunkline_{sample}\n")), "{text}");
+    }
     soon(clients.remove(1).close()).await;
     let there = soon(server.metrics()).await.unwrap();
     assert_eq!((there.sessions, there.connected), (1, 1));

@@ -89,6 +89,14 @@ pub(crate) async fn run() -> Result<(), Failure> {
     } = devices[0].request(&Report {}).await?;
     let sent = DEVICES * SAMPLES;
     println!("{alarms} alarms; {samples} of {sent} samples, the hottest {hottest} mK");
+    // All of this text is what a Prometheus that scrapes the collector wants to be answered.
+    let scraped = collector.metrics().await?.open_metrics().to_string();
+    for line in scraped
+        .lines()
+        .filter(|line| line.contains("best_effort_received"))
+    {
+        println!("{line}");
+    }
     collector.close().await;
     if alarms != DEVICES || samples == 0 {
         return Err("an alarm was lost, or all samples were".into());

@@ -20,6 +20,28 @@ impl Latency {
     const UNIT_BITS: u32 = 5;
     const LONGEST: Duration = Duration::from_secs(3_600);
 
+    /// The bounds that an exporter gets counts for, ascending. Dashboards and alerts name them, so they stay.
+    pub(crate) const BOUNDS: [Duration; 18] = [
+        Duration::from_micros(100),
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_micros(2_500),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_millis(2_500),
+        Duration::from_secs(5),
+        Duration::from_secs(10),
+        Duration::from_secs(30),
+        Duration::from_secs(60),
+    ];
+
     pub(crate) fn new() -> Self {
         Self {
             buckets: Box::new([0; Self::BUCKETS]),
@@ -40,6 +62,14 @@ impl Latency {
     /// How many were recorded.
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// The sum of all, exactly.
+    pub(crate) fn sum(&self) -> Duration {
+        const SECOND: u128 = 1_000_000_000;
+        let nanos = (self.total_nanos % SECOND) as u32;
+        let seconds = u64::try_from(self.total_nanos / SECOND);
+        seconds.map_or(Duration::MAX, |seconds| Duration::new(seconds, nanos))
     }
 
     /// The mean of all, exactly; zero if there are none.
@@ -70,6 +100,17 @@ impl Latency {
             }
         }
         self.max
+    }
+
+    /// How many did not exceed each of the [bounds](Self::BOUNDS), with all of the bucket that a bound is in.
+    pub(crate) fn within_bounds(&self) -> [u64; Self::BOUNDS.len()] {
+        let (mut seen, mut next) = (0, 0);
+        Self::BOUNDS.map(|bound| {
+            let end = Self::bucket(bound) + 1;
+            seen += self.buckets[next..end].iter().sum::<u64>();
+            next = end;
+            seen
+        })
     }
 
     /// Adds all that another histogram recorded: that of another node of the process.
@@ -163,6 +204,30 @@ mod tests {
     }
 
     #[test]
+    fn bounds_are_inclusive_and_ascend() {
+        let mut latency = Latency::new();
+        for (number, bound) in (1..).zip(Latency::BOUNDS) {
+            latency.record(bound);
+            let counts = latency.within_bounds();
+            assert_eq!(counts[number - 1..], [number as u64; 18][number - 1..]);
+        }
+        latency.record(Duration::from_secs(8_000));
+        let counts: Vec<u64> = (1..=18).collect();
+        assert_eq!(latency.within_bounds()[..], counts, "it exceeds them all");
+        let sum = Latency::BOUNDS.iter().sum::<Duration>() + Duration::from_secs(8_000);
+        assert_eq!(latency.sum(), sum);
+    }
+
+    #[test]
+    fn a_sum_that_no_duration_holds_is_the_longest_one() {
+        let mut latency = Latency::new();
+        latency.record(Duration::MAX);
+        assert_eq!(latency.sum(), Duration::MAX);
+        latency.record(Duration::MAX);
+        assert_eq!(latency.sum(), Duration::MAX);
+    }
+
+    #[test]
     fn durations_beyond_an_hour_are_kept_in_the_last_bucket() {
         let mut latency = Latency::new();
         latency.record(Duration::from_secs(4_000));
@@ -188,6 +253,17 @@ mod tests {
             let nanos = f64::powf(10.0, exponent) as u64;
             let middle = Latency::middle(Latency::bucket(Duration::from_nanos(nanos)));
             prop_assert!((middle.as_nanos() as f64 / nanos as f64 - 1.0).abs() <= 0.016);
+        }
+
+        #[test]
+        fn a_bound_counts_all_that_did_not_exceed_it_and_little_more(exponent in 3.0..12.5) {
+            let took = Duration::from_nanos(f64::powf(10.0, exponent) as u64);
+            let mut latency = Latency::new();
+            latency.record(took);
+            for (bound, count) in Latency::BOUNDS.into_iter().zip(latency.within_bounds()) {
+                prop_assert!(count == 1 || took > bound, "{took:?} is missing at {bound:?}");
+                prop_assert!(count == 0 || took < bound.mul_f64(1.016), "{took:?} counts at {bound:?}");
+            }
         }
 
         #[test]

@@ -29,19 +29,16 @@ impl Measured {
                 }
             }
         }
-        let Some(Self { snapshot, latency }) = sum else {
+        let Some(Self {
+            mut snapshot,
+            latency,
+        }) = sum
+        else {
             return MetricsSnapshot::default();
         };
-        MetricsSnapshot {
-            broadcasts: broadcasts.unwrap_or(0),
-            latency_count: latency.count(),
-            latency_mean: latency.mean(),
-            latency_p50: latency.quantile(0.5),
-            latency_p99: latency.quantile(0.99),
-            latency_p999: latency.quantile(0.999),
-            latency_max: latency.max(),
-            ..snapshot
-        }
+        snapshot.broadcasts = broadcasts.unwrap_or(0);
+        snapshot.measure(&latency);
+        snapshot
     }
 }
 
@@ -83,6 +80,7 @@ mod tests {
             promises: 2,
             outbox_bytes: 3,
             answer_bytes: 5,
+            ..Gauges::default()
         };
         let now = start + Duration::from_secs(1);
         let measured = |metrics: &Metrics, sessions| {

@@ -3,6 +3,7 @@
 mod latency;
 #[cfg(feature = "driver")]
 mod measured;
+mod open_metrics;
 mod rate;
 
 use std::collections::BTreeMap;
@@ -20,18 +21,17 @@ use self::rate::Rate;
 /// code among 2^32; more of them than this are counted together.
 const CODES_MAX: usize = 256;
 
-/// What a node has right now, counted by whoever holds it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Gauges {
-    pub(crate) sessions: usize,
-    pub(crate) connected: usize,
-    pub(crate) promises: usize,
-    pub(crate) outbox_bytes: usize,
-    pub(crate) answer_bytes: usize,
-}
-
 macro_rules! metrics {
-    ($($(#[$doc:meta])+ $counter:ident,)+) => {
+    (
+        gauges { $($(#[doc = $gauge_doc:literal])+ $gauge:ident: $type:ty,)+ }
+        counters { $($(#[doc = $doc:literal])+ $counter:ident,)+ }
+    ) => {
+        /// What a node has right now, counted by whoever holds it.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct Gauges {
+            $(pub(crate) $gauge: $type,)+
+        }
+
         /// The live counters and measurements of a node. [`MetricsSnapshot`] says what each is.
         #[derive(Debug)]
         pub(crate) struct Metrics {
@@ -53,47 +53,51 @@ macro_rules! metrics {
                 }
             }
 
-            /// Everything as it is now.
+            /// Everything as it is now. The rate is the node's own.
             pub(crate) fn snapshot(&self, now: Instant, gauges: Gauges) -> MetricsSnapshot {
-                MetricsSnapshot {
-                    sessions: gauges.sessions,
-                    connected: gauges.connected,
-                    promises: gauges.promises,
-                    outbox_bytes: gauges.outbox_bytes,
-                    answer_bytes: gauges.answer_bytes,
-                    messages_per_second: self.rate.per_second(now),
-                    latency_count: self.latency.count(),
-                    latency_mean: self.latency.mean(),
-                    latency_p50: self.latency.quantile(0.5),
-                    latency_p99: self.latency.quantile(0.99),
-                    latency_p999: self.latency.quantile(0.999),
-                    latency_max: self.latency.max(),
+                let mut snapshot = MetricsSnapshot {
+                    $($gauge: gauges.$gauge,)+
                     $($counter: self.$counter,)+
                     closed_by_code: self.closed_by_code.clone(),
                     closed_by_other_code: self.closed_by_other_code,
-                }
+                    ..MetricsSnapshot::default()
+                };
+                snapshot.messages_per_second = self.rate.per_second(now);
+                snapshot.measure(&self.latency);
+                snapshot
             }
         }
 
         impl MetricsSnapshot {
             /// Every counter and its name, which is that of its field: what an exporter wants, whatever
-            /// counters there are in a later version. Gauges, latencies and close codes have fields of
-            /// their own.
+            /// counters there are in a later version. Gauges and latencies have functions of their own
+            /// ([`gauges`](Self::gauges), [`latency_buckets`](Self::latency_buckets)), and close codes
+            /// fields.
             pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($counter), self.$counter),)+].into_iter()
+                self.described_counters().map(|(name, _, value)| (name, value))
+            }
+
+            /// Every gauge and its name, which is that of its field.
+            pub fn gauges(&self) -> impl Iterator<Item = (&'static str, f64)> {
+                self.described_gauges().map(|(name, _, value)| (name, value))
+            }
+
+            /// The same as [`counters`](Self::counters), with what each counts.
+            fn described_counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($counter), concat!($($doc),+), self.$counter),)+].into_iter()
+            }
+
+            /// The same as [`gauges`](Self::gauges), with what each is.
+            fn described_gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
+                [$((stringify!($gauge), concat!($($gauge_doc),+), self.$gauge as f64),)+].into_iter()
             }
         }
 
         #[cfg(feature = "driver")]
         impl MetricsSnapshot {
-            /// Adds up what can be added. Latencies cannot.
+            /// Adds up what can be added. Latencies are measured anew, from all histograms together.
             fn add(&mut self, more: &Self) {
-                self.sessions += more.sessions;
-                self.connected += more.connected;
-                self.promises += more.promises;
-                self.outbox_bytes += more.outbox_bytes;
-                self.answer_bytes += more.answer_bytes;
-                self.messages_per_second += more.messages_per_second;
+                $(self.$gauge += more.$gauge;)+
                 $(self.$counter += more.$counter;)+
                 for (code, count) in &more.closed_by_code {
                     *self.closed_by_code.entry(*code).or_default() += count;
@@ -104,26 +108,23 @@ macro_rules! metrics {
 
         /// What a node counted and measured at one moment. Counters start at zero with the node
         /// and only grow; none carries a label for each client. A server with shards adds up those
-        /// of the shards that run, so that its sums shrink when one of them ends.
+        /// of the shards that run, and its latencies are those of all of them together; so its sums
+        /// shrink when one of them ends.
+        ///
+        /// For an exporter, [`open_metrics`](Self::open_metrics) is all of it as a text;
+        /// [`counters`](Self::counters), [`gauges`](Self::gauges) and
+        /// [`latency_buckets`](Self::latency_buckets) name what there is.
         #[derive(Clone, Debug, Default, PartialEq)]
         #[non_exhaustive]
         pub struct MetricsSnapshot {
-            /// Sessions that exist, with or without a link.
-            pub sessions: usize,
-            /// Sessions that have a link: connected clients, on a server.
-            pub connected: usize,
-            /// Promises that are pending.
-            pub promises: usize,
-            /// Bytes in all outboxes, answers aside.
-            pub outbox_bytes: usize,
-            /// Bytes of answers that peers are not known to hold.
-            pub answer_bytes: usize,
-            /// Messages, requests, replies and best-effort messages a second, both ways, over the
-            /// last 9 to 10 seconds (or since the start of the node, if that is less).
-            pub messages_per_second: f64,
+            $($(#[doc = $gauge_doc])+ pub $gauge: $type,)+
             /// Promises of this node whose latency was measured, since it began, as for all of the
             /// latencies: from making one to its ack or reply.
             pub latency_count: u64,
+            /// The sum of all latencies, exactly. With `latency_count` and
+            /// [`latency_buckets`](Self::latency_buckets) it can be added up over several processes, which
+            /// the mean and the quantiles cannot.
+            pub latency_sum: Duration,
             /// Mean latency; zero if none was measured.
             pub latency_mean: Duration,
             /// Latency that half of the promises did not exceed, within 1 % (2 % below 2 µs).
@@ -134,7 +135,9 @@ macro_rules! metrics {
             pub latency_p999: Duration,
             /// Longest latency.
             pub latency_max: Duration,
-            $($(#[$doc])+ pub $counter: u64,)+
+            /// How many latencies did not exceed each bound.
+            within_bounds: [u64; Latency::BOUNDS.len()],
+            $($(#[doc = $doc])+ pub $counter: u64,)+
             /// Links that were closed with a code, by code, whichever side closed them.
             pub closed_by_code: BTreeMap<CloseCode, u64>,
             /// Links that were closed with yet other codes than the protocol's, when 256 different
@@ -145,117 +148,159 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// One-way reliable messages that were taken for sending.
-    messages_sent,
-    /// One-way reliable messages that were handed to the application.
-    messages_received,
-    /// Requests that were taken for sending.
-    requests_sent,
-    /// Requests that were handed to the application.
-    requests_received,
-    /// Replies that the application gave.
-    replies_sent,
-    /// Replies that settled a promise.
-    replies_received,
-    /// Acks that the application gave.
-    acks_sent,
-    /// Acks that settled a promise.
-    acks_received,
-    /// Rejections that the application gave.
-    rejects_sent,
-    /// Rejections that settled a promise.
-    rejects_received,
-    /// Calls of `broadcast`; what became of them is counted as best-effort messages.
-    broadcasts,
-    /// Best-effort messages that were queued, one for each session of a broadcast.
-    best_effort_sent,
-    /// Best-effort messages that were handed to the application.
-    best_effort_received,
-    /// Best-effort messages that were dropped: by the policy for slow consumers, or with their link.
-    best_effort_dropped,
-    /// Best-effort messages that were not queued, for their session had no link.
-    best_effort_away,
-    /// Messages that arrived a second time and were dropped.
-    duplicates_dropped,
-    /// Acks, replies and rejections for promises that had settled otherwise.
-    late_answers,
-    /// Acks, replies and rejections that answered nothing: their promise was never made, was answered
-    /// before, or waits for another kind of answer.
-    unasked_answers,
-    /// Promises that settled as `TimedOut`.
-    promises_timed_out,
-    /// Promises that settled as `Cancelled`.
-    promises_cancelled,
-    /// Promises that settled as `Lost`.
-    promises_lost,
-    /// Promises that settled as `Evicted`.
-    promises_evicted,
-    /// Messages without a promise that were given back as undelivered.
-    undelivered,
-    /// Sessions that were opened.
-    sessions_opened,
-    /// Links that carried on an earlier link's session.
-    sessions_resumed,
-    /// Clients that asked this server for a session that it does not have, and were given another.
-    sessions_unknown,
-    /// Sessions that were lost: unknown to the server, or not resumed within the retention time.
-    sessions_lost,
-    /// Sessions that ended because a newer one of their client has their place
-    /// ([`SessionsFull::EndOldest`](crate::SessionsFull::EndOldest)).
-    sessions_replaced,
-    /// Sessions that were closed.
-    sessions_closed,
-    /// Links that began: connections that were accepted or dialled, admitted or not.
-    links_opened,
-    /// Links that ended and are forgotten.
-    links_closed,
-    /// Connections that ended because one side speaks no `trunkline/1`, most of them in the handshake.
-    protocol_mismatches,
-    /// Connections that ended because a certificate was missing or not accepted, whichever side's.
-    certificates_refused,
-    /// Connections that ended by any other fault in QUIC or TLS.
-    transport_faults,
-    /// Links whose peer was silent for `heartbeat.misses` intervals.
-    heartbeat_timeouts,
-    /// Attempts of clients to come back.
-    redials,
-    /// Clients that admission refused, whose certificate does not stand for their id, or who were not
-    /// admitted in time.
-    admissions_refused,
-    /// Messages that were given back to the caller because an outbox was full.
-    outbox_full,
-    /// Messages that were given back to the caller because a promise table was full.
-    promises_full,
-    /// Calls whose time was earlier than that of a call before.
-    clock_ran_back,
-    /// UDP datagrams that were handled.
-    datagrams_in,
-    /// UDP datagrams that were given out to send.
-    datagrams_out,
-    /// Bytes of the UDP datagrams that were handled, without UDP and IP headers.
-    bytes_in,
-    /// Bytes of the UDP datagrams that were given out to send, without UDP and IP headers.
-    bytes_out,
-    /// UDP datagrams that came to another shard's socket than they name and were handed over to that
-    /// shard. Only a server with shards counts them.
-    datagrams_forwarded,
-    /// UDP datagrams that were to be handed over so and were lost, for too many waited, or too
-    /// many bytes.
-    forwarded_dropped,
-    /// Connection attempts that were dropped without an answer, for there were too many.
-    incoming_ignored,
-    /// Connection attempts that were asked to validate their address (QUIC Retry).
-    incoming_retried,
-    /// Connection attempts that were refused.
-    incoming_refused,
-    /// Requests that were not handed to the application, for their cancel overtook them.
-    cancelled_early,
-    /// Links that were looked at because they had work.
-    links_visited,
-    /// Frames that were read, on all streams.
-    frames_in,
-    /// Frames that were written, on all streams.
-    frames_out,
+    gauges {
+        /// Sessions that exist, with or without a link.
+        sessions: usize,
+        /// Sessions that have a link: connected clients, on a server.
+        connected: usize,
+        /// Promises that are pending.
+        promises: usize,
+        /// Bytes in all outboxes, answers aside.
+        outbox_bytes: usize,
+        /// Bytes of answers that peers are not known to hold.
+        answer_bytes: usize,
+        /// Messages, requests, replies and best-effort messages a second, both ways, over the
+        /// last 9 to 10 seconds (or since the start of the node, if that is less).
+        messages_per_second: f64,
+    }
+    counters {
+        /// One-way reliable messages that were taken for sending.
+        messages_sent,
+        /// One-way reliable messages that were handed to the application.
+        messages_received,
+        /// Requests that were taken for sending.
+        requests_sent,
+        /// Requests that were handed to the application.
+        requests_received,
+        /// Replies that the application gave.
+        replies_sent,
+        /// Replies that settled a promise.
+        replies_received,
+        /// Acks that the application gave.
+        acks_sent,
+        /// Acks that settled a promise.
+        acks_received,
+        /// Rejections that the application gave.
+        rejects_sent,
+        /// Rejections that settled a promise.
+        rejects_received,
+        /// Calls of `broadcast`; what became of them is counted as best-effort messages.
+        broadcasts,
+        /// Best-effort messages that were queued, one for each session of a broadcast.
+        best_effort_sent,
+        /// Best-effort messages that were handed to the application.
+        best_effort_received,
+        /// Best-effort messages that were dropped: by the policy for slow consumers, or with their link.
+        best_effort_dropped,
+        /// Best-effort messages that were not queued, for their session had no link.
+        best_effort_away,
+        /// Messages that arrived a second time and were dropped.
+        duplicates_dropped,
+        /// Acks, replies and rejections for promises that had settled otherwise.
+        late_answers,
+        /// Acks, replies and rejections that answered nothing: their promise was never made, was answered
+        /// before, or waits for another kind of answer.
+        unasked_answers,
+        /// Promises that settled as `TimedOut`.
+        promises_timed_out,
+        /// Promises that settled as `Cancelled`.
+        promises_cancelled,
+        /// Promises that settled as `Lost`.
+        promises_lost,
+        /// Promises that settled as `Evicted`.
+        promises_evicted,
+        /// Messages without a promise that were given back as undelivered.
+        undelivered,
+        /// Sessions that were opened.
+        sessions_opened,
+        /// Links that carried on an earlier link's session.
+        sessions_resumed,
+        /// Clients that asked this server for a session that it does not have, and were given another.
+        sessions_unknown,
+        /// Sessions that were lost: unknown to the server, or not resumed within the retention time.
+        sessions_lost,
+        /// Sessions that ended because a newer one of their client has their place
+        /// (`SessionsFull::EndOldest`).
+        sessions_replaced,
+        /// Sessions that were closed.
+        sessions_closed,
+        /// Links that began: connections that were accepted or dialled, admitted or not.
+        links_opened,
+        /// Links that ended and are forgotten.
+        links_closed,
+        /// Connections that ended because one side speaks no `trunkline/1`, most of them in the handshake.
+        protocol_mismatches,
+        /// Connections that ended because a certificate was missing or not accepted, whichever side's.
+        certificates_refused,
+        /// Connections that ended by any other fault in QUIC or TLS.
+        transport_faults,
+        /// Links whose peer was silent for `heartbeat.misses` intervals.
+        heartbeat_timeouts,
+        /// Attempts of clients to come back.
+        redials,
+        /// Clients that admission refused, whose certificate does not stand for their id, or who were not
+        /// admitted in time.
+        admissions_refused,
+        /// Messages that were given back to the caller because an outbox was full.
+        outbox_full,
+        /// Messages that were given back to the caller because a promise table was full.
+        promises_full,
+        /// Calls whose time was earlier than that of a call before.
+        clock_ran_back,
+        /// UDP datagrams that were handled.
+        datagrams_in,
+        /// UDP datagrams that were given out to send.
+        datagrams_out,
+        /// Bytes of the UDP datagrams that were handled, without UDP and IP headers.
+        bytes_in,
+        /// Bytes of the UDP datagrams that were given out to send, without UDP and IP headers.
+        bytes_out,
+        /// UDP datagrams that came to another shard's socket than they name and were handed over to that
+        /// shard. Only a server with shards counts them.
+        datagrams_forwarded,
+        /// UDP datagrams that were to be handed over so and were lost, for too many waited, or too
+        /// many bytes.
+        forwarded_dropped,
+        /// Connection attempts that were dropped without an answer, for there were too many.
+        incoming_ignored,
+        /// Connection attempts that were asked to validate their address (QUIC Retry).
+        incoming_retried,
+        /// Connection attempts that were refused.
+        incoming_refused,
+        /// Requests that were not handed to the application, for their cancel overtook them.
+        cancelled_early,
+        /// Links that were looked at because they had work.
+        links_visited,
+        /// Frames that were read, on all streams.
+        frames_in,
+        /// Frames that were written, on all streams.
+        frames_out,
+    }
+}
+
+impl MetricsSnapshot {
+    /// How many latencies did not exceed 100 µs, 250 µs, 500 µs, 1 ms and so on up to 10 s, 30 s (what a
+    /// promise waits for, unless told otherwise) and 60 s: each bound, ascending, with the count of all
+    /// latencies up to it. The bounds are always the same, so that counts of several processes can be added
+    /// bound by bound; how many there are in all says `latency_count`.
+    ///
+    /// None that did not exceed a bound is missing from its count. Some may be in it that did by less than
+    /// 1.6 %: that is how finely latencies are measured.
+    pub fn latency_buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
+        Latency::BOUNDS.into_iter().zip(self.within_bounds)
+    }
+
+    /// Takes over what was measured of latencies.
+    fn measure(&mut self, latency: &Latency) {
+        self.latency_count = latency.count();
+        self.latency_sum = latency.sum();
+        self.latency_mean = latency.mean();
+        self.latency_p50 = latency.quantile(0.5);
+        self.latency_p99 = latency.quantile(0.99);
+        self.latency_p999 = latency.quantile(0.999);
+        self.latency_max = latency.max();
+        self.within_bounds = latency.within_bounds();
+    }
 }
 
 impl Metrics {
@@ -316,6 +361,7 @@ mod tests {
             promises: 3,
             outbox_bytes: 2,
             answer_bytes: 4,
+            ..Gauges::default()
         };
         let snapshot = metrics.snapshot(start + Duration::from_secs(2), gauges);
         assert_eq!(
@@ -330,6 +376,17 @@ mod tests {
         assert_eq!((snapshot.promises, snapshot.outbox_bytes), (3, 2));
         assert_eq!(snapshot.answer_bytes, 4);
         assert_eq!(snapshot.messages_per_second, 10.0);
+        let counters: BTreeMap<_, _> = snapshot.counters().collect();
+        assert_eq!((counters["messages_sent"], counters["frames_out"]), (3, 4));
+        let gauges = [
+            ("sessions", 5.0),
+            ("connected", 4.0),
+            ("promises", 3.0),
+            ("outbox_bytes", 2.0),
+            ("answer_bytes", 4.0),
+            ("messages_per_second", 10.0),
+        ];
+        assert_eq!(snapshot.gauges().collect::<Vec<_>>(), gauges);
         assert_eq!(
             (snapshot.latency_count, snapshot.latency_max),
             (1, micros(1_000))
@@ -338,6 +395,10 @@ mod tests {
             (snapshot.latency_mean, snapshot.latency_p99),
             (micros(1_000), micros(1_000))
         );
+        assert_eq!(snapshot.latency_sum, micros(1_000));
+        for (bound, count) in snapshot.latency_buckets() {
+            assert_eq!(count, u64::from(bound >= micros(1_000)), "{bound:?}");
+        }
         assert_eq!(snapshot.closed_by_code, BTreeMap::from([(CloseCode(3), 2)]));
     }
 

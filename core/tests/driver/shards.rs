@@ -216,6 +216,9 @@ fn lists_groups_broadcasts_events_and_counts_are_of_all_shards() {
         assert_eq!(metrics.best_effort_sent, (CLIENTS + CLIENTS / 2) as u64);
         assert_eq!(metrics.latency_count, CLIENTS as u64);
         assert!(metrics.latency_p50 >= 2 * MILLISECOND && metrics.latency_max < SECOND);
+        let within: Vec<_> = metrics.latency_buckets().collect();
+        assert_eq!(within.first(), Some(&(MILLISECOND / 10, 0)));
+        assert_eq!(within.last(), Some(&(60 * SECOND, CLIENTS as u64)));
 
         server.close().await;
         while let Some(notice) = events.next().await {

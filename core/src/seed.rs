@@ -15,6 +15,8 @@ const SALT: &[u8] = b"trunkline seed v1";
 ///
 /// Draw it from the operating system (or another strong source) in production, and never use one
 /// twice there: **who knows the seed can decrypt everything that the node sent and received.**
+/// A node does not keep it, unless it is recorded: what it has drawn for a TLS session cannot be found from what it
+/// holds once that session is over, as TLS 1.3's forward secrecy wants it.
 /// It is overwritten with zeros when dropped, and its `Debug` output is redacted.
 #[derive(Clone)]
 pub struct Seed(Zeroizing<[u8; 32]>);
@@ -117,6 +119,25 @@ impl SeededRng {
         self.0.fill_bytes(buffer);
     }
 
+    /// Makes what was drawn so far impossible to find from what is left here, which follows from it all the same
+    /// (fast key erasure, D. J. Bernstein, 2017).
+    pub(crate) fn erase_past(&mut self) {
+        *self = self.next_generator();
+    }
+
+    /// A generator that this one knows nothing of any more.
+    pub(crate) fn fork(&mut self) -> Self {
+        let forked = self.next_generator();
+        self.erase_past();
+        forked
+    }
+
+    fn next_generator(&mut self) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        self.fill(&mut *key);
+        Self(ChaCha20Rng::from_seed(*key))
+    }
+
     /// The next 64 bits.
     pub(crate) fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
@@ -191,6 +212,26 @@ mod tests {
         for _ in 0..100 {
             other.next_u64();
             assert_eq!(alone.next_u64(), beside.next_u64());
+        }
+    }
+
+    #[test]
+    fn forks_and_what_is_left_draw_apart_and_the_same_each_time() {
+        let draws = || {
+            let mut rng = Seed::new([7; 32]).rng("a", 0);
+            let drawn = rng.next_u64();
+            let mut forks = [rng.fork(), rng.fork()];
+            rng.erase_past();
+            [
+                drawn,
+                forks[0].next_u64(),
+                forks[1].next_u64(),
+                rng.next_u64(),
+            ]
+        };
+        assert_eq!(draws(), draws());
+        for (i, one) in draws().iter().enumerate() {
+            assert!(!draws()[i + 1..].contains(one), "{i}");
         }
     }
 

@@ -109,7 +109,7 @@ const RESPONSES_MAX: usize = 1_024;
 impl Endpoint {
     pub(crate) fn new(config: &Config, keys: &Keys<'_>) -> Result<Self, ConfigError> {
         let wall = WallClock::new(keys.now, keys.wall);
-        let sources = Sources::new(keys.seed.clone(), wall.clone(), keys.signatures.clone());
+        let sources = Sources::new(keys.seed, wall.clone(), keys.signatures.clone());
         let persistent = keys
             .persistent
             .clone()
@@ -145,7 +145,7 @@ impl Endpoint {
             Arc::new(endpoint),
             server.clone().map(Arc::new),
             true,
-            Some(sources.endpoint_seed()),
+            Some(seeded::endpoint_seed(keys.seed)),
         );
         Ok(Self {
             inner,

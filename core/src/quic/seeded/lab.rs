@@ -40,7 +40,7 @@ pub(super) fn sources_at(
     tap: Option<Arc<dyn SignatureTap>>,
 ) -> Sources {
     Sources::new(
-        Seed::new([seed; 32]),
+        &Seed::new([seed; 32]),
         WallClock::new(Instant::now(), wall),
         tap,
     )
@@ -160,12 +160,7 @@ impl Party {
         config.cid_generator(sources.connection_ids(None));
         Self {
             address: (Ipv4Addr::new(10, 0, 0, host), 4433).into(),
-            endpoint: Endpoint::new(
-                Arc::new(config),
-                server,
-                false,
-                Some(sources.endpoint_seed()),
-            ),
+            endpoint: Endpoint::new(Arc::new(config), server, false, Some(sources.destination())),
             connections: BTreeMap::new(),
             outgoing: Vec::new(),
             connected: false,

@@ -5,7 +5,7 @@
 //!
 //! | source of randomness or time | what would be asked otherwise | injected through | here |
 //! |---|---|---|---|
-//! | packet number skips, challenges, reserved parameters, retry tokens' nonces (the endpoint's generator, and each connection's, seeded from it) | the operating system | `Endpoint::new(.., Some(seed))`; not `EndpointConfig::rng_seed`, whose `Debug` prints it | [`Sources::endpoint_seed`] |
+//! | packet number skips, challenges, reserved parameters, retry tokens' nonces (the endpoint's generator, and each connection's, seeded from it) | the operating system | `Endpoint::new(.., Some(seed))`; not `EndpointConfig::rng_seed`, whose `Debug` prints it | [`endpoint_seed`] |
 //! | connection ids | the thread's generator, even with `HashedConnectionIdGenerator::from_key` | `EndpointConfig::cid_generator` | [`Sources::connection_ids`] |
 //! | a client's first destination connection id | the thread's generator | `ClientConfig::initial_dst_cid_provider` | [`Sources::first_destinations`] |
 //! | stateless reset key | the thread's generator | `EndpointConfig::new` | [`PersistentKeys::reset_key`] |
@@ -52,5 +52,5 @@ pub(crate) use ids::SeededCidGenerator;
 pub use keys::PersistentKeys;
 pub(crate) use provider::provider;
 pub(crate) use signing::{SignatureLog, SignatureTap, digest_of_signed};
-pub(crate) use sources::Sources;
+pub(crate) use sources::{Sources, endpoint_seed};
 pub(crate) use wall::WallClock;

@@ -1,8 +1,7 @@
 //! Where a node's cryptography takes randomness, time and signatures from.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::signing::SignatureTap;
 use super::wall::WallClock;
@@ -10,32 +9,37 @@ use crate::seed::{Seed, SeededRng};
 
 /// Where a node's cryptography takes randomness, time and signatures from.
 ///
-/// One node makes one, and clones it: clones share their counters, so that no two sessions ever
+/// One node makes one, and clones it: clones share what they draw from, so that no two sessions ever
 /// draw the same, even after certificates were changed. Two made of the same seed *would* draw
 /// the same.
+///
+/// It keeps no seed: what it holds says nothing of the sessions that have drawn from it.
 #[derive(Clone)]
 pub(crate) struct Sources {
-    seed: Seed,
     wall: WallClock,
     tap: Option<Arc<dyn SignatureTap>>,
-    used: Arc<Used>,
+    random: Arc<Random>,
 }
 
-#[derive(Default)]
-struct Used {
-    sessions: AtomicU64,
-    generators: AtomicU64,
-    destinations: AtomicU64,
+/// One of its own for each consumer: none shifts what another one draws.
+struct Random {
+    sessions: Mutex<SeededRng>,
+    connection_ids: Mutex<SeededRng>,
+    destinations: Mutex<SeededRng>,
 }
 
 impl Sources {
     /// The sources of a node with this seed.
-    pub(crate) fn new(seed: Seed, wall: WallClock, tap: Option<Arc<dyn SignatureTap>>) -> Self {
+    pub(crate) fn new(seed: &Seed, wall: WallClock, tap: Option<Arc<dyn SignatureTap>>) -> Self {
+        let random = |label| Mutex::new(seed.rng(label, 0));
         Self {
-            seed,
             wall,
             tap,
-            used: Arc::default(),
+            random: Arc::new(Random {
+                sessions: random("tls session"),
+                connection_ids: random("connection ids"),
+                destinations: random("first destination"),
+            }),
         }
     }
 
@@ -44,34 +48,35 @@ impl Sources {
         &self.wall
     }
 
-    /// What `Endpoint::new` takes as its last argument.
-    pub(crate) fn endpoint_seed(&self) -> [u8; 32] {
-        *self.seed.derive("endpoint", 0)
-    }
-
     pub(super) fn tap(&self) -> Option<&Arc<dyn SignatureTap>> {
         self.tap.as_ref()
     }
 
     /// The generator of the next TLS session, client's or server's.
     pub(super) fn session(&self) -> SeededRng {
-        self.seed.rng("tls session", next(&self.used.sessions))
+        fork(&self.random.sessions)
     }
 
     pub(super) fn generator(&self) -> SeededRng {
-        self.seed.rng("connection ids", next(&self.used.generators))
+        fork(&self.random.connection_ids)
     }
 
     pub(super) fn destination(&self) -> [u8; 32] {
-        *self
-            .seed
-            .derive("first destination", next(&self.used.destinations))
+        let mut destination = [0; 32];
+        fork(&self.random.destinations).fill(&mut destination);
+        destination
     }
 }
 
-// One thread owns a node, so nothing is ordered by this counter but its own values.
-fn next(counter: &AtomicU64) -> u64 {
-    counter.fetch_add(1, Ordering::Relaxed)
+/// What `Endpoint::new` takes as its last argument.
+pub(crate) fn endpoint_seed(seed: &Seed) -> [u8; 32] {
+    *seed.derive("endpoint", 0)
+}
+
+// One thread owns a node, so nobody waits here.
+fn fork(random: &Mutex<SeededRng>) -> SeededRng {
+    let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+    random.fork()
 }
 
 impl fmt::Debug for Sources {

@@ -52,7 +52,7 @@ fn application(
                 (node.ack(now, delivery.key), Answer::Ack)
             };
             if given.is_ok() {
-                oracle.answered(at, delivery.key, answer);
+                oracle.answered(now, at, delivery.key, answer);
             }
         }
     }

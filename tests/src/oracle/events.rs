@@ -31,7 +31,7 @@ impl Oracle {
             Event::SessionLost { session } => self.lost(now, node, *session),
             Event::Closed { session, reason } => self.closed(now, node, *session, reason),
             Event::Message(delivery) => {
-                self.heard(now, node, delivery.key.session);
+                self.heard_by_message(now, node, delivery);
                 self.handed_over(now, node, delivery);
             }
             Event::Cancelled { delivery } => {

@@ -31,6 +31,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod views;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -45,6 +46,7 @@ use trunkline_core::{
 pub use self::bodies::{body, number_of, tag_of};
 use self::causes::Held;
 use self::sessions::SessionState;
+use self::windows::Windows;
 
 /// How late anything may be that is due.
 const TICK: Duration = Duration::from_millis(1);
@@ -98,6 +100,7 @@ struct Ledger {
 struct Letter {
     node: usize,
     process: u32,
+    sent: Instant,
     size: usize,
     way: Way,
     /// To whom it was handed.
@@ -177,6 +180,7 @@ struct Process {
     /// The numbers of what its application was handed.
     deliveries: BTreeMap<DeliveryKey, u64>,
     pledges: BTreeMap<PromiseKey, Pledge>,
+    windows: Windows,
     held: BTreeMap<SessionKey, Held>,
     /// Deadlines of those that have not settled.
     due: BTreeSet<(Instant, PromiseKey)>,
@@ -242,6 +246,7 @@ impl Oracle {
             sessions: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             pledges: BTreeMap::new(),
+            windows: Windows::default(),
             held: BTreeMap::new(),
             due: BTreeSet::new(),
             owes_end: BTreeMap::new(),
@@ -318,6 +323,7 @@ impl Oracle {
         let letter = Letter {
             node,
             process: from.process,
+            sent: now,
             size: body.len(),
             way: Way::Reliable {
                 from,
@@ -351,6 +357,7 @@ impl Oracle {
     /// An application has sent a [`body`] as best effort to these sessions of its node, under its tag.
     pub fn sent_best_effort(
         &mut self,
+        now: Instant,
         node: usize,
         audience: &[SessionKey],
         body: &[u8],
@@ -366,6 +373,7 @@ impl Oracle {
         let letter = Letter {
             node,
             process,
+            sent: now,
             size: body.len(),
             way: Way::BestEffort { audience, key },
             handed: BTreeSet::new(),
@@ -383,12 +391,16 @@ impl Oracle {
     }
 
     /// An application has answered a delivery, and its node took that.
-    pub fn answered(&mut self, node: usize, delivery: DeliveryKey, answer: Answer) {
+    pub fn answered(&mut self, now: Instant, node: usize, delivery: DeliveryKey, answer: Answer) {
         if let Answer::Reply(_, body) = &answer {
             self.gives(node, body.len());
         }
-        let process = self.processes.get(&node);
-        let number = process.and_then(|p| p.deliveries.get(&delivery));
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        let limits = &process.config.limits;
+        process.windows.answered(now, delivery, &answer, limits);
+        let number = process.deliveries.get(&delivery);
         if let Some(letter) = number.and_then(|number| self.letters.get_mut(number)) {
             letter.answer.get_or_insert(answer);
         }

@@ -68,8 +68,8 @@ impl SessionState {
         }
     }
 
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.heard = now;
+    pub(super) fn heard(&mut self, at: Instant) {
+        self.heard = self.heard.max(at);
     }
 }
 
@@ -184,6 +184,7 @@ impl Oracle {
         let Some(state) = process.sessions.get_mut(&session) else {
             return;
         };
+        process.windows.forget(session);
         let since = state.since;
         // A hello that nobody answered leaves open whether there was a session to lose.
         let told = !state.was_up || state.redirected;
@@ -217,6 +218,7 @@ impl Oracle {
         };
         process.wants_room.remove(&session);
         process.owes_end.remove(&session);
+        process.windows.forget(session);
         let Some(state) = process.sessions.remove(&session) else {
             return;
         };

@@ -189,7 +189,8 @@ impl Run<'_> {
         });
         if self.took(node, Some(session), body.len(), sent) {
             let mut hall = self.hall.borrow_mut();
-            hall.oracle.sent_best_effort(node, &[session], &body, key);
+            hall.oracle
+                .sent_best_effort(now, node, &[session], &body, key);
         }
     }
 
@@ -223,7 +224,8 @@ impl Run<'_> {
         });
         if self.took(node, None, body.len(), sent) {
             let mut hall = self.hall.borrow_mut();
-            hall.oracle.sent_best_effort(node, &sessions, &body, key);
+            hall.oracle
+                .sent_best_effort(now, node, &sessions, &body, key);
         }
         self.numbers
     }

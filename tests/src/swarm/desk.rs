@@ -205,7 +205,7 @@ impl Hall {
         };
         // The session may have ended since; then nobody waits for the answer.
         if given.is_ok() {
-            self.oracle.answered(at, key, answer);
+            self.oracle.answered(now, at, key, answer);
             self.desks[at].seen.answered(delivery);
         }
     }

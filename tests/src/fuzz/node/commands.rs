@@ -136,7 +136,8 @@ impl Stage {
             sent.map_err(|refused| refused.error)
         });
         if sent.is_ok() {
-            self.oracle.sent_best_effort(at, &[session], &body, key);
+            self.oracle
+                .sent_best_effort(self.now, at, &[session], &body, key);
         }
         self.settle(at);
     }
@@ -163,7 +164,8 @@ impl Stage {
         });
         if let Ok(sent) = sent {
             assert!(sent.queued + sent.away <= members.len(), "{sent:?}");
-            self.oracle.sent_best_effort(at, &members, &body, None);
+            self.oracle
+                .sent_best_effort(self.now, at, &members, &body, None);
         }
         self.settle(at);
     }
@@ -240,7 +242,7 @@ impl Stage {
             let party = &mut self.parties[at];
             party.owed.retain(|(known, ..)| *known != key);
             party.answered.push(key);
-            self.oracle.answered(at, key, answer);
+            self.oracle.answered(self.now, at, key, answer);
         }
         self.settle(at);
     }

@@ -54,7 +54,7 @@ impl Stage {
                 let now = self.now;
                 let answer = answer(&mut self.parties[at].node, now, &delivery);
                 if let Some(answer) = answer {
-                    self.oracle.answered(at, key, answer);
+                    self.oracle.answered(self.now, at, key, answer);
                 }
             }
             self.settle(at);

@@ -359,7 +359,7 @@ impl Stage {
                 Event::Message(delivery) if answers => {
                     if let Some(answer) = echo(node, now, delivery) {
                         answered.push(delivery.key);
-                        oracle.answered(at, delivery.key, answer);
+                        oracle.answered(now, at, delivery.key, answer);
                     }
                 }
                 Event::Message(delivery) => {

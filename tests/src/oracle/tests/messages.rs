@@ -191,7 +191,7 @@ fn best_effort_may_have_gaps_and_never_goes_back() {
             let body = body(number, 20);
             history
                 .oracle
-                .sent_best_effort(CLIENT, &[SESSION], &body, None);
+                .sent_best_effort(history.now, CLIENT, &[SESSION], &body, None);
         }
         for number in order {
             history.is_handed(Delivery {

@@ -5,6 +5,7 @@ mod causes;
 mod messages;
 mod promises;
 mod sessions;
+mod windows;
 
 use std::time::{Duration, Instant};
 

@@ -16,7 +16,7 @@ fn a_reply_is_as_it_was_given() {
         history.send(1, Waits::ForReply(PROMISE, None));
         let key = history.comes(1, Expects::Reply);
         let answer = Answer::Reply(given.0, given.1.clone());
-        history.oracle.answered(SERVER, key, answer);
+        history.oracle.answered(history.now, SERVER, key, answer);
         history.settles(Outcome::Replied { tag, body });
         assert_eq!(history.broken(), expected);
     }
@@ -35,7 +35,9 @@ fn a_promise_settles_as_it_was_answered() {
         history.send(1, ACK);
         let key = history.comes_within(1, Expects::Ack, SECOND);
         if answered {
-            history.oracle.answered(SERVER, key, Answer::Ack);
+            history
+                .oracle
+                .answered(history.now, SERVER, key, Answer::Ack);
         }
         history.settles(outcome);
         assert_eq!(history.finish(), expected);
@@ -47,7 +49,9 @@ fn a_promise_settles_once() {
     let mut history = History::new();
     history.send(1, ACK);
     let key = history.comes_within(1, Expects::Ack, SECOND);
-    history.oracle.answered(SERVER, key, Answer::Ack);
+    history
+        .oracle
+        .answered(history.now, SERVER, key, Answer::Ack);
     history.settles(Outcome::Acked);
     assert!(history.broken().is_empty());
     history.settles(Outcome::Acked);
@@ -71,7 +75,9 @@ fn in_the_end_every_promise_has_settled() {
         let mut history = History::new();
         history.send(1, Waits::ForAck(PROMISE, None));
         let key = history.comes(1, Expects::Ack);
-        history.oracle.answered(SERVER, key, Answer::Ack);
+        history
+            .oracle
+            .answered(history.now, SERVER, key, Answer::Ack);
         if settles {
             history.settles(Outcome::Acked);
         }

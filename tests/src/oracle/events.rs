@@ -19,6 +19,12 @@ impl Oracle {
                 resumed,
                 ..
             } => self.connected(now, node, *session, client, *epoch, *resumed),
+            Event::Admission(request) => {
+                if let Some(process) = self.processes.get_mut(&node) {
+                    let asks = (request.client.clone(), now);
+                    process.asked.insert(request.link, asks);
+                }
+            }
             Event::Disconnected {
                 session, reason, ..
             } => self.disconnected(now, node, *session, reason),

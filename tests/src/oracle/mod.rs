@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trunkline_core::{
-    ClientId, CommandError, Config, DeliveryKey, Lane, Outcome, PromiseKey, SessionKey, StatusCode,
-    Tag,
+    ClientId, CommandError, Config, DeliveryKey, Lane, LinkKey, Outcome, PromiseKey, SessionKey,
+    StatusCode, Tag,
 };
 
 pub use self::bodies::{body, number_of, tag_of};
@@ -179,6 +179,10 @@ struct Process {
     sessions: BTreeMap<SessionKey, SessionState>,
     /// The numbers of what its application was handed.
     deliveries: BTreeMap<DeliveryKey, u64>,
+    /// Clients that its application was asked about, and when.
+    asked: BTreeMap<LinkKey, (ClientId, Instant)>,
+    /// The same of those that it has let in, and that have not come by then.
+    let_in: BTreeMap<ClientId, Instant>,
     pledges: BTreeMap<PromiseKey, Pledge>,
     windows: Windows,
     held: BTreeMap<SessionKey, Held>,
@@ -245,6 +249,8 @@ impl Oracle {
             lag: Duration::ZERO,
             sessions: BTreeMap::new(),
             deliveries: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            let_in: BTreeMap::new(),
             pledges: BTreeMap::new(),
             windows: Windows::default(),
             held: BTreeMap::new(),
@@ -423,6 +429,15 @@ impl Oracle {
         if let Some(state) = process.and_then(|p| p.sessions.get_mut(&session)) {
             state.closing = true;
             self.closed.insert(state.client.clone(), now);
+        }
+    }
+
+    /// An application lets in who has asked for it on a link.
+    pub fn admits(&mut self, node: usize, link: LinkKey) {
+        if let Some(process) = self.processes.get_mut(&node)
+            && let Some((client, asked)) = process.asked.remove(&link)
+        {
+            process.let_in.insert(client, asked);
         }
     }
 

@@ -115,7 +115,9 @@ impl Oracle {
         state.was_up = true;
         state.since = state.away;
         state.epoch = epoch;
-        state.heard(now);
+        // Whoever waited to be let in need not have said anything meanwhile.
+        let asked = process.let_in.remove(client).filter(|_| !state.dialled);
+        state.heard = asked.unwrap_or(now);
         state.hinted = false;
         if let Some(early) = early {
             let what =

@@ -154,7 +154,9 @@ impl Hall {
                 }
             } else {
                 // The link may have gone meanwhile.
-                counted(|| node.admit(now, link).ok());
+                if counted(|| node.admit(now, link)).is_ok() {
+                    self.oracle.admits(at, link);
+                }
             }
         }
     }

@@ -341,7 +341,10 @@ impl Stage {
         };
         if how & 0x80 == 0 {
             // The link may have gone meanwhile.
-            self.command(at, |node, now| node.admit(now, link)).ok();
+            let admitted = self.command(at, |node, now| node.admit(now, link));
+            if admitted.is_ok() {
+                self.oracle.admits(at, link);
+            }
         } else {
             let refusal = Refusal {
                 reason: "not now".into(),

@@ -1,10 +1,12 @@
 //! Sessions and their links; and limits.
 
-use trunkline_core::{LinkState, Timeouts};
+use trunkline_core::{AdmissionRequest, LinkState, Timeouts};
 
 use crate::World;
 
 use super::*;
+
+const LINK: LinkKey = LinkKey(SESSION.0);
 
 #[test]
 fn nothing_outgrows_its_limit() {
@@ -66,6 +68,33 @@ fn a_peer_is_dead_after_its_intervals_of_silence_and_not_before() {
         let mut history = History::new();
         history.pass(after);
         history.tell(CLIENT, Event::HeartbeatTimeout { session: SESSION });
+        assert_eq!(history.broken(), expected);
+    }
+}
+
+/// Nothing need be said while an application decides about an admission.
+#[test]
+fn whoever_waits_to_be_let_in_may_be_silent_meanwhile() {
+    let heartbeat = Config::default().heartbeat;
+    let silence = heartbeat.interval * heartbeat.misses;
+    for (asks, expected) in [(true, vec![]), (false, vec![8])] {
+        let mut history = History::new();
+        if asks {
+            let request = AdmissionRequest {
+                link: LINK,
+                client: name(),
+                address: ([10, 0, 0, 2], 4_433).into(),
+                credentials: Bytes::new(),
+                certificates: Vec::new(),
+                agent: String::new(),
+            };
+            history.tell(SERVER, Event::Admission(Box::new(request)));
+        }
+        history.pass(silence - SECOND);
+        history.oracle.admits(SERVER, LINK);
+        history.connected(2, true);
+        history.pass(SECOND);
+        history.tell(SERVER, Event::HeartbeatTimeout { session: SESSION });
         assert_eq!(history.broken(), expected);
     }
 }

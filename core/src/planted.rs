@@ -9,8 +9,10 @@
 )]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Bug {
-    /// What is held is not told at a resume, and what is replayed is taken as new. Either alone does
-    /// no harm.
+    /// What is held is not told at a resume, and what is replayed is taken as new, which alone does no harm. So
+    /// it is handed over twice (the simulator's invariant 2), unless its sender has given it up: that is said
+    /// again first, and the replayed is dropped for it. Then what is seen is that its sender keeps it for ever
+    /// (invariant 7), for what was told on the link before is not told again.
     SkipDedupe,
     DropAck,
     MissByOne,

@@ -9,7 +9,7 @@ use trunkline_testkit::peers::bare::{Application, Moment, rest, run as drive};
 
 use super::arguments::{Engine, Restart};
 use super::clients::{Clients, standing};
-use super::server_process::{ServerProcess, Start};
+use super::server_process::{ServerProcess, Start, address_to_come_back_to};
 use super::verdict::{Verdict, rounded};
 
 /// How long the last client may take.
@@ -25,8 +25,8 @@ const REST: Duration = Duration::from_secs(5);
 pub(crate) fn run(options: &Restart) -> Result<Verdict> {
     let engine = options.common.engine_or(Engine::Core);
     let mut start = Start::new(engine);
+    start.listen = address_to_come_back_to()?;
     let server = ServerProcess::start(start)?;
-    start.listen = server.address;
     let (config, connections) = (Config::default(), options.connections);
     let mut clients = Clients::connect(server.address, &config, connections, &options.common)?;
     rest(&mut clients.endpoints, REST)?;

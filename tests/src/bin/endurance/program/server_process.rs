@@ -1,10 +1,10 @@
 //! The server as a process of its own: this program again.
 
-use std::env;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{self, Child, Command, Stdio};
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -41,6 +41,41 @@ impl Start {
             broadcasts: None,
         }
     }
+}
+
+/// From which ports the system takes those that it gives to programs that ask for any.
+const GIVEN_OUT: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Below are ports that take a privilege.
+const LOWEST: u16 = 1_024;
+
+/// An address that a server which ends gets again: its port is free, and given to no program that asks for any.
+pub(crate) fn address_to_come_back_to() -> Result<SocketAddr> {
+    let given_out = fs::read_to_string(GIVEN_OUT)
+        .with_context(|| format!("{GIVEN_OUT}, to find a port outside it"))?;
+    let ports =
+        ports_outside(&given_out).with_context(|| format!("{GIVEN_OUT} says {given_out:?}"))?;
+    // Each run has its own first choice.
+    let own = process::id() as usize % ports.len().max(1);
+    let in_turn = ports.iter().cycle().skip(own).take(ports.len());
+    let mut addresses = in_turn.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
+    let free = addresses.find(|address| UdpSocket::bind(address).is_ok());
+    free.with_context(|| {
+        format!(
+            "no port is free outside {GIVEN_OUT}, {:?}: make that smaller",
+            given_out.trim()
+        )
+    })
+}
+
+/// Ports outside a range, as the system writes it: its first and its last one. `None`: it is none.
+fn ports_outside(range: &str) -> Option<Vec<u16>> {
+    let mut ends = range.split_whitespace().map(str::parse::<u16>);
+    let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
+    Some(
+        (LOWEST..=u16::MAX)
+            .filter(|port| !(first..=last).contains(port))
+            .collect(),
+    )
 }
 
 impl ServerProcess {
@@ -98,5 +133,26 @@ impl Drop for ServerProcess {
         // It may have been killed already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_outside_the_range_are_those_before_and_behind_it() {
+        let ports = ports_outside("1026\t65533\n").unwrap();
+        assert_eq!(ports, [1_024, 1_025, 65_534, 65_535]);
+        assert_eq!(ports_outside("1 65535"), Some(vec![]));
+        assert_eq!(ports_outside("32768"), None);
+    }
+
+    #[test]
+    fn an_address_to_come_back_to_is_free_and_nobody_gets_it_by_chance() {
+        let address = address_to_come_back_to().unwrap();
+        UdpSocket::bind(address).unwrap();
+        let given_out = fs::read_to_string(GIVEN_OUT).unwrap();
+        assert!(ports_outside(&given_out).unwrap().contains(&address.port()));
     }
 }

@@ -124,12 +124,15 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
+        let Some(closing) = session.closing.as_mut().filter(|c| !c.said) else {
+            return;
+        };
         let quiet =
             session.conversation.is_quiet() && !session.conversation.best_effort.has_waiting();
         let up = self.links.get(link).is_some_and(|entry| entry.link.is_up());
-        let Some(closing) = session.closing.as_mut().filter(|c| quiet && up && !c.said) else {
+        if !quiet || !up {
             return;
-        };
+        }
         closing.said = true;
         let close = wire::Close {
             code: closing.code.0,

@@ -58,7 +58,7 @@ impl Node {
         let lanes = &mut session.conversation.lanes;
         let mut receipts = Vec::new();
         let mut waits: Option<Duration> = None;
-        for lane in lanes.sequenced().chain([Lane::BEST_EFFORT]) {
+        for lane in lanes.with_unreported().chain([Lane::BEST_EFFORT]) {
             let Some(inbox) = lanes.inbox_mut(lane) else {
                 continue;
             };

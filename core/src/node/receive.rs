@@ -235,16 +235,17 @@ impl Node {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
         };
-        let Some(inbox) = session.conversation.lanes.inbox_mut(lane) else {
+        let lanes = &mut session.conversation.lanes;
+        let Some(next) = lanes.inbox_mut(lane).map(|inbox| inbox.next()) else {
             return Ok(());
         };
         let seq = if lane == Lane::BEST_EFFORT {
-            inbox.next()
+            next
         } else {
             envelope.header.seq
         };
         // A duplicate is dropped whatever it holds; what is new is checked before it counts as held.
-        if seq >= inbox.next() {
+        if seq >= next {
             envelope
                 .check_place(lane.number())
                 .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
@@ -254,21 +255,19 @@ impl Node {
                 })?;
             }
         }
-        match inbox.arrived(seq, bytes) {
-            Arrival::New => {}
-            Arrival::Duplicate => {
+        match lanes.arrived(lane, seq, bytes) {
+            Some(Arrival::New) => {}
+            Some(Arrival::Duplicate) => {
                 self.metrics.duplicates_dropped += 1;
                 return Ok(());
             }
-            Arrival::Gap => {
+            Some(Arrival::Gap) => {
                 return Err(Fault::new(
                     CloseCode::SEQUENCE_GAP,
-                    format!(
-                        "lane {lane} went on with number {seq}, {} was next",
-                        inbox.next()
-                    ),
+                    format!("lane {lane} went on with number {seq}, {next} was next"),
                 ));
             }
+            None => return Ok(()),
         }
         session.received += 1;
         let promise = envelope.header.promise;

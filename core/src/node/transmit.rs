@@ -196,7 +196,7 @@ impl Node {
         session.conversation.gather_acks();
         let mut sent = Vec::new();
         let mut written = 0;
-        for lane in session.conversation.lanes.sequenced() {
+        for lane in session.conversation.lanes.with_unwritten() {
             // Before Welcome only the lanes that every server has are sure to exist.
             if welcomed || lane == Lane::DEFAULT || lane == Lane::BULK {
                 let bounds = Bounds {

@@ -2,8 +2,10 @@
 
 use crate::config::Limits;
 use crate::id::Lane;
-use crate::inbox::Inbox;
+use crate::inbox::{Arrival, Inbox};
 use crate::outbox::{BadReceipt, Entry, Outbox, Usage};
+
+use super::places::Places;
 
 #[derive(Debug, Default)]
 struct Pair {
@@ -17,6 +19,10 @@ pub(crate) struct Lanes {
     /// Those of the answer lanes, then those of the application's.
     pairs: Vec<Pair>,
     best_effort: Inbox,
+    /// Where something may stand unwritten, or unreported; elsewhere there is none. A visit mostly finds
+    /// nothing in any lane, and does not look at them all for that.
+    unwritten: Places,
+    unreported: Places,
     /// Of the application's messages.
     usage: Usage,
     /// Of answers, which are counted apart: what releases back-pressure must not be held up by it.
@@ -25,12 +31,16 @@ pub(crate) struct Lanes {
 
 const ANSWER_LANES: usize = 2;
 
+const _: () = assert!(ANSWER_LANES + trunkline_proto::LANES_MAX as usize <= Places::COUNT);
+
 impl Lanes {
     pub(crate) fn new(lanes: u8) -> Self {
         let count = usize::from(lanes) + ANSWER_LANES;
         Self {
             pairs: std::iter::repeat_with(Pair::default).take(count).collect(),
             best_effort: Inbox::default(),
+            unwritten: Places::default(),
+            unreported: Places::default(),
             usage: Usage::default(),
             answers: Usage::default(),
         }
@@ -42,6 +52,26 @@ impl Lanes {
         [Lane::ANSWERS, Lane::BULK_ANSWERS]
             .into_iter()
             .chain((0..own).filter_map(Lane::new))
+    }
+
+    /// The sequenced lanes that have something to write, in the order in which it is to be written.
+    pub(crate) fn with_unwritten(&mut self) -> impl Iterator<Item = Lane> + use<> {
+        for slot in self.unwritten {
+            if self.pairs[slot].outbox.unwritten().is_none() {
+                self.unwritten.remove(slot);
+            }
+        }
+        self.unwritten.filter_map(lane_of)
+    }
+
+    /// The sequenced lanes of which the peer has to be told something, in the same order.
+    pub(crate) fn with_unreported(&mut self) -> impl Iterator<Item = Lane> + use<> {
+        for slot in self.unreported {
+            if self.pairs[slot].inbox.unreported().is_none() {
+                self.unreported.remove(slot);
+            }
+        }
+        self.unreported.filter_map(lane_of)
     }
 
     /// What the application's messages take up.
@@ -58,6 +88,9 @@ impl Lanes {
     /// written.
     pub(crate) fn answers_are_stuck(&self, limits: &Limits) -> bool {
         let full = self.answers.is_full(0, limits);
+        if !full && self.unwritten.is_empty() {
+            return false;
+        }
         let outboxes = self.pairs.iter().take(ANSWER_LANES);
         outboxes.map(|pair| &pair.outbox).any(|outbox| {
             let in_flight = outbox.in_flight();
@@ -70,9 +103,10 @@ impl Lanes {
 
     /// Whether some lane can be written no further before the peer says what it holds of it.
     pub(crate) fn window_is_full(&self, limits: &Limits) -> bool {
-        let outboxes = self.pairs.iter().map(|pair| &pair.outbox);
-        let mut full = outboxes.filter(|outbox| outbox.in_flight() >= limits.lane_window_bytes);
-        full.any(|outbox| outbox.unwritten().is_some())
+        let mut outboxes = self.unwritten.map(|slot| &self.pairs[slot].outbox);
+        outboxes.any(|outbox| {
+            outbox.in_flight() >= limits.lane_window_bytes && outbox.unwritten().is_some()
+        })
     }
 
     /// Inlined, as all that an entry goes through: moving one that has just been made stalls the
@@ -84,6 +118,7 @@ impl Lanes {
         usage.messages += 1;
         usage.bytes += entry.weight();
         self.pairs[slot].outbox.push(entry);
+        self.unwritten.insert(slot);
     }
 
     pub(crate) fn outbox_mut(&mut self, lane: Lane) -> Option<&mut Outbox> {
@@ -136,8 +171,20 @@ impl Lanes {
 
     /// A new link: what the peer does not hold is written again.
     pub(crate) fn rewind(&mut self) {
-        self.pairs.iter_mut().for_each(|pair| pair.outbox.rewind());
+        for (slot, pair) in self.pairs.iter_mut().enumerate() {
+            pair.outbox.rewind();
+            self.unwritten.insert(slot);
+        }
         self.best_effort.restart();
+    }
+
+    /// An envelope of `bytes` bytes has come in that lane. `None`: there is no such lane.
+    pub(crate) fn arrived(&mut self, lane: Lane, seq: u64, bytes: usize) -> Option<Arrival> {
+        let arrival = self.inbox_mut(lane)?.arrived(seq, bytes);
+        if let Some(slot) = self.slot(lane) {
+            self.unreported.insert(slot);
+        }
+        Some(arrival)
     }
 
     pub(crate) fn inbox_mut(&mut self, lane: Lane) -> Option<&mut Inbox> {
@@ -162,6 +209,8 @@ impl Lanes {
         let Self {
             pairs,
             best_effort: _,
+            unwritten: _,
+            unreported: _,
             usage: _,
             answers: _,
         } = self;
@@ -197,6 +246,100 @@ impl Lanes {
     }
 }
 
+fn lane_of(slot: usize) -> Option<Lane> {
+    match slot {
+        0 => Some(Lane::ANSWERS),
+        1 => Some(Lane::BULK_ANSWERS),
+        slot => Lane::new((slot - ANSWER_LANES) as u8),
+    }
+}
+
 pub(crate) fn is_answers(lane: Lane) -> bool {
     matches!(lane, Lane::ANSWERS | Lane::BULK_ANSWERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::Tag;
+    use crate::outbox::Kind;
+
+    fn entry() -> Entry {
+        Entry {
+            kind: Kind::Message,
+            tag: Tag(1),
+            promise: 0,
+            deadline: None,
+            body: Bytes::new(),
+        }
+    }
+
+    fn to_write(lanes: &mut Lanes) -> Vec<Lane> {
+        lanes.with_unwritten().collect()
+    }
+
+    fn write(lanes: &mut Lanes, lane: Lane) {
+        let outbox = lanes.outbox_mut(lane).unwrap();
+        assert!(outbox.write_next(|_| true, |_| true).is_some());
+    }
+
+    #[test]
+    fn what_is_to_be_written_is_known_through_writing_and_resuming() {
+        let last = Lane::new(3).unwrap();
+        let mut lanes = Lanes::new(4);
+        assert_eq!(to_write(&mut lanes), []);
+        lanes.push(last, entry());
+        lanes.push(Lane::DEFAULT, entry());
+        lanes.push(Lane::ANSWERS, entry());
+        let all = [Lane::ANSWERS, Lane::DEFAULT, last];
+        assert_eq!(to_write(&mut lanes), all, "answers first");
+        write(&mut lanes, Lane::DEFAULT);
+        assert_eq!(to_write(&mut lanes), [Lane::ANSWERS, last]);
+        write(&mut lanes, Lane::ANSWERS);
+        write(&mut lanes, last);
+        assert_eq!(to_write(&mut lanes), []);
+        lanes.held_by_peer(last, 1).unwrap();
+        lanes.rewind();
+        assert_eq!(
+            to_write(&mut lanes),
+            all[..2],
+            "the peer does not hold those"
+        );
+    }
+
+    #[test]
+    fn what_is_to_be_reported_is_known_until_it_is() {
+        let mut lanes = Lanes::new(4);
+        for lane in [Lane::BULK, Lane::BULK_ANSWERS] {
+            assert_eq!(lanes.arrived(lane, 0, 100), Some(Arrival::New));
+        }
+        assert_eq!(lanes.arrived(Lane::new(4).unwrap(), 0, 100), None);
+        assert_eq!(lanes.arrived(Lane::BEST_EFFORT, 0, 100), Some(Arrival::New));
+        let all = [Lane::BULK_ANSWERS, Lane::BULK];
+        assert_eq!(lanes.with_unreported().collect::<Vec<_>>(), all);
+        lanes.inbox_mut(Lane::BULK).unwrap().reported(1);
+        assert_eq!(lanes.with_unreported().collect::<Vec<_>>(), all[..1]);
+        assert_eq!(lanes.arrived(Lane::BULK, 1, 100), Some(Arrival::New));
+        assert_eq!(lanes.with_unreported().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_window_is_full_where_more_is_to_be_written() {
+        let limits = Limits {
+            lane_window_bytes: 1,
+            ..Limits::default()
+        };
+        let mut lanes = Lanes::new(4);
+        assert!(!lanes.window_is_full(&limits));
+        for _ in 0..2 {
+            lanes.push(Lane::BULK, entry());
+        }
+        assert!(!lanes.window_is_full(&limits));
+        write(&mut lanes, Lane::BULK);
+        assert!(lanes.window_is_full(&limits));
+        write(&mut lanes, Lane::BULK);
+        assert!(!lanes.window_is_full(&limits), "there is no more");
+    }
 }

@@ -6,6 +6,7 @@ mod best_effort;
 mod cancels;
 mod deliveries;
 mod lanes;
+mod places;
 mod strays;
 mod tokens;
 

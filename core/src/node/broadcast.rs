@@ -25,6 +25,16 @@ pub enum Audience {
     Group(GroupName),
 }
 
+impl Audience {
+    /// The name of a group, as it is recorded.
+    fn group(&self) -> Option<&str> {
+        match self {
+            Self::Everyone => None,
+            Self::Group(group) => Some(group.as_str()),
+        }
+    }
+}
+
 /// What became of a broadcast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Broadcast {
@@ -76,6 +86,9 @@ impl Node {
     }
 
     /// Sends a best-effort message to many sessions; it is encoded once.
+    ///
+    /// # Errors
+    /// [`CommandError::TooLarge`] if no session could take it, and then none gets it. That an audience is empty is no error.
     pub fn broadcast(
         &mut self,
         now: Instant,
@@ -84,20 +97,53 @@ impl Node {
         key: Option<u64>,
     ) -> Result<Broadcast, SendError<Message>> {
         let call = || Call::Broadcast {
-            group: match audience {
-                Audience::Everyone => None,
-                Audience::Group(group) => Some(group.as_str()),
-            },
+            group: audience.group(),
             message: Letter::from(&message),
             key,
         };
         let now = self.enter(now, call);
+        self.announce(now, audience, None, message, key)
+    }
+
+    /// As [`Node::broadcast`], to all but one session of the audience: who says something in a group does not want
+    /// it back. That session counts neither as queued nor as dropped nor as away. One that is not in the audience, or
+    /// not there, is no error: then the message goes to all.
+    ///
+    /// # Errors
+    /// Those of [`Node::broadcast`].
+    pub fn broadcast_except(
+        &mut self,
+        now: Instant,
+        audience: &Audience,
+        except: SessionKey,
+        message: Message,
+        key: Option<u64>,
+    ) -> Result<Broadcast, SendError<Message>> {
+        let call = || Call::BroadcastExcept {
+            except,
+            group: audience.group(),
+            message: Letter::from(&message),
+            key,
+        };
+        let now = self.enter(now, call);
+        self.announce(now, audience, Some(except), message, key)
+    }
+
+    fn announce(
+        &mut self,
+        now: Instant,
+        audience: &Audience,
+        except: Option<SessionKey>,
+        message: Message,
+        key: Option<u64>,
+    ) -> Result<Broadcast, SendError<Message>> {
         let frame = self.best_effort_frame(message, usize::MAX)?;
         self.metrics.broadcasts += 1;
         let mut members: Vec<SessionKey> = match audience {
             Audience::Everyone => self.sessions.iter().map(|(key, _)| key).collect(),
             Audience::Group(group) => self.groups.members(group).collect(),
         };
+        members.retain(|member| Some(*member) != except);
         if planted(Bug::IterateAtRandom) {
             members = in_random_order(members);
         }

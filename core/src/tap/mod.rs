@@ -154,6 +154,13 @@ pub enum Call<'a> {
         message: Letter<'a>,
         key: Option<u64>,
     },
+    BroadcastExcept {
+        except: SessionKey,
+        /// `None`: everyone.
+        group: Option<&'a str>,
+        message: Letter<'a>,
+        key: Option<u64>,
+    },
     Cancel {
         promise: PromiseKey,
     },
@@ -196,6 +203,7 @@ impl<'a> Call<'a> {
             Self::Request { .. } => "request",
             Self::SendBestEffort { .. } => "send best effort",
             Self::Broadcast { .. } => "broadcast",
+            Self::BroadcastExcept { .. } => "broadcast except",
             Self::Cancel { .. } => "cancel",
             Self::Ack { .. } => "ack",
             Self::Reply { .. } => "reply",
@@ -221,7 +229,8 @@ impl<'a> Call<'a> {
             | Self::SendAcked { message, .. }
             | Self::Request { message, .. }
             | Self::SendBestEffort { message, .. }
-            | Self::Broadcast { message, .. } => message.body,
+            | Self::Broadcast { message, .. }
+            | Self::BroadcastExcept { message, .. } => message.body,
             Self::Reply { body, .. } => body,
             _ => Body::Whole(&[]),
         }

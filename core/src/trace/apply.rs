@@ -157,12 +157,24 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
             message: letter,
             key,
         } => {
-            let audience = match group.map(GroupName::new) {
-                None => Audience::Everyone,
-                Some(Ok(group)) => Audience::Group(group),
-                Some(Err(error)) => return unusable(error),
+            let audience = match audience(group) {
+                Ok(audience) => audience,
+                Err(error) => return unusable(error),
             };
             node.broadcast(now, &audience, message(&letter), key).ok();
+        }
+        Call::BroadcastExcept {
+            except,
+            group,
+            message: letter,
+            key,
+        } => {
+            let audience = match audience(group) {
+                Ok(audience) => audience,
+                Err(error) => return unusable(error),
+            };
+            node.broadcast_except(now, &audience, except, message(&letter), key)
+                .ok();
         }
         Call::Cancel { promise } => {
             node.cancel(now, promise).ok();
@@ -186,6 +198,14 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
         }
     }
     None
+}
+
+/// Whom a recorded broadcast was for.
+fn audience(group: Option<&str>) -> Result<Audience, InvalidName> {
+    match group {
+        None => Ok(Audience::Everyone),
+        Some(group) => GroupName::new(group).map(Audience::Group),
+    }
 }
 
 /// A recorded identity; its key's signatures are recorded too.

@@ -101,10 +101,13 @@ pub(crate) fn conversation_at(
             _ => Audience::Group(group.clone()),
         };
         let news = Message::new(Tag::of("test.News"), vec![n as u8; 300]);
-        world
-            .node(server)
-            .broadcast(now, &audience, news, None)
-            .unwrap();
+        let node = world.node(server);
+        match of_server.get(n as usize % 8) {
+            None => node.broadcast(now, &audience, news, None).unwrap(),
+            Some(except) => node
+                .broadcast_except(now, &audience, *except, news, None)
+                .unwrap(),
+        };
         world.run(Duration::from_millis(20), application);
         if n == 30 {
             world.path.cut = true;

@@ -33,6 +33,7 @@ mod kind {
     pub(super) const SET_SERVER_IDENTITY: u8 = 22;
     pub(super) const SET_CLIENT_IDENTITY: u8 = 23;
     pub(super) const SET_WALL: u8 = 24;
+    pub(super) const BROADCAST_EXCEPT: u8 = 25;
 }
 
 /// The number of a call's kind.
@@ -58,6 +59,7 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
         Call::Request { .. } => kind::REQUEST,
         Call::SendBestEffort { .. } => kind::SEND_BEST_EFFORT,
         Call::Broadcast { .. } => kind::BROADCAST,
+        Call::BroadcastExcept { .. } => kind::BROADCAST_EXCEPT,
         Call::Cancel { .. } => kind::CANCEL,
         Call::Ack { .. } => kind::ACK,
         Call::Reply { .. } => kind::REPLY,
@@ -185,6 +187,17 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
             out.letter(&message, level);
             out.optional(key, Encoder::fixed);
         }
+        Call::BroadcastExcept {
+            except,
+            group,
+            message,
+            key,
+        } => {
+            out.session(except);
+            out.optional(group, Encoder::text);
+            out.letter(&message, level);
+            out.optional(key, Encoder::fixed);
+        }
         Call::Cancel { promise } => {
             out.promise(promise);
         }
@@ -295,6 +308,12 @@ pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) ->
             key: from.optional(Decoder::fixed)?,
         },
         kind::BROADCAST => Call::Broadcast {
+            group: from.optional(Decoder::text)?,
+            message: from.letter(level)?,
+            key: from.optional(Decoder::fixed)?,
+        },
+        kind::BROADCAST_EXCEPT => Call::BroadcastExcept {
+            except: from.session()?,
             group: from.optional(Decoder::text)?,
             message: from.letter(level)?,
             key: from.optional(Decoder::fixed)?,

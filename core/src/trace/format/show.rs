@@ -178,6 +178,26 @@ impl fmt::Display for Call<'_> {
                 Some(group) => write!(f, "broadcast to {group:?}: {message}"),
                 None => write!(f, "broadcast to everyone: {message}"),
             },
+            Self::BroadcastExcept {
+                except,
+                group,
+                message,
+                ..
+            } => {
+                let except = except.0;
+                match group {
+                    Some(group) => {
+                        write!(
+                            f,
+                            "broadcast to {group:?} except session {except:?}: {message}"
+                        )
+                    }
+                    None => write!(
+                        f,
+                        "broadcast to everyone except session {except:?}: {message}"
+                    ),
+                }
+            }
             Self::Cancel { promise } => write!(
                 f,
                 "cancel promise {} of session {:?}",

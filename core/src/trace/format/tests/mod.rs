@@ -1,6 +1,7 @@
 //! What is written is read again, and what is not a trace is refused.
 
 mod blocks;
+mod calls;
 mod notes;
 
 use std::num::NonZeroUsize;
@@ -162,6 +163,18 @@ fn calls() -> Vec<Call<'static>> {
             message,
             key: None,
         },
+        Call::BroadcastExcept {
+            except: session,
+            group: None,
+            message,
+            key: Some(7),
+        },
+        Call::BroadcastExcept {
+            except: session,
+            group: Some("readers"),
+            message,
+            key: None,
+        },
         Call::Cancel { promise },
         Call::Ack { delivery },
         Call::Reply {
@@ -224,7 +237,8 @@ fn marked(mut call: Call<'static>) -> Call<'static> {
     | Call::SendAcked { message, .. }
     | Call::Request { message, .. }
     | Call::SendBestEffort { message, .. }
-    | Call::Broadcast { message, .. } = &mut call
+    | Call::Broadcast { message, .. }
+    | Call::BroadcastExcept { message, .. } = &mut call
     {
         let length = message.body.len();
         message.body = Body::Marked { length, hash: 9 };

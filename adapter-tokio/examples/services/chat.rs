@@ -1,4 +1,4 @@
-//! Guests enter rooms, and what one says in a room everybody there hears.
+//! Guests enter rooms, and what one says in a room everybody else there hears.
 
 use async_channel::{Sender, unbounded};
 use trunkline::{Admit, Client, Context, GroupName, Server, Service, Status};
@@ -18,12 +18,13 @@ async fn enter(chat: Context<()>, Enter { room }: Enter) -> Result<(), Status> {
     Ok(())
 }
 
-/// On the server: what a guest says goes to everybody in the room. A broadcast is best effort: it
-/// waits for nobody, and who is away or too slow misses it.
+/// On the server: what a guest says goes to everybody else in the room. A broadcast is best effort:
+/// it waits for nobody, and who is away or too slow misses it.
 async fn say(chat: Context<()>, Say { room, text }: Say) -> Result<(), Status> {
     let group = chat.server().group(&GroupName::new(&room)?);
     let guest = chat.client_id().to_string();
-    group.broadcast(&Said { room, guest, text }).await?;
+    let said = Said { room, guest, text };
+    group.broadcast(&said).except(chat.peer()).await?;
     Ok(()) // This is the ack: the guest knows that the server has passed it on.
 }
 
@@ -45,7 +46,12 @@ pub(crate) async fn run() -> Result<(), Failure> {
 
     let (ear, heard) = unbounded();
     let mut guests = Vec::new();
-    for (name, room) in [("anna", "tea"), ("otto", "tea"), ("emil", "coffee")] {
+    for (name, room) in [
+        ("anna", "tea"),
+        ("otto", "tea"),
+        ("ada", "tea"),
+        ("emil", "coffee"),
+    ] {
         let client = Client::connect(server.local_addr().to_string())
             .server_name("localhost")
             .roots(roots.clone())
@@ -62,10 +68,13 @@ pub(crate) async fn run() -> Result<(), Failure> {
         client.send(&Say { room, text }).acked().await?;
     }
 
-    // Two guests hear both that drink tea, and one hears itself.
-    for _ in 0..5 {
+    // Each that drinks tea hears the two others, and who is alone hears nobody.
+    for _ in 0..6 {
         let (name, Said { room, guest, text }) = heard.recv().await?;
         println!("{name} hears {guest} say in {room}: {text}");
+        if guest == name {
+            return Err(format!("{name} hears itself").into());
+        }
         if guests
             .iter()
             .any(|(client, own)| client.client_id().as_str() == name && *own != room)

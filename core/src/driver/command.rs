@@ -111,6 +111,8 @@ pub(crate) enum Sender {
 /// A message for many, and who hears what became of it.
 pub(crate) struct Announcement {
     pub(crate) audience: Audience,
+    /// Who does not get it; of one driver at most.
+    pub(crate) except: Option<SessionKey>,
     pub(crate) message: Message,
     pub(crate) key: Option<u64>,
     pub(crate) filler: Filler<Result<Broadcast, SendError<Message>>>,

@@ -74,13 +74,19 @@ impl<I: Io> Driver<I> {
     fn broadcast(&mut self, now: Instant, announcement: Announcement) {
         let Announcement {
             audience,
+            except,
             message,
             key,
             filler,
             place,
         } = announcement;
         let bytes = BestEffort::queued_bytes(&message.body);
-        let sent = self.node.broadcast(now, &audience, message, key);
+        let sent = match except {
+            None => self.node.broadcast(now, &audience, message, key),
+            Some(except) => self
+                .node
+                .broadcast_except(now, &audience, except, message, key),
+        };
         let sessions = sent.as_ref().map_or(0, |sent| sent.queued);
         if sessions > 0 {
             self.gathering.add(now, bytes, sessions);

@@ -165,6 +165,7 @@ impl ServerHandle {
         Broadcasting {
             shared: self.shared.clone(),
             audience: Audience::Everyone,
+            except: None,
             message,
             key: None,
         }
@@ -303,7 +304,8 @@ impl Group {
         Ok(members.into_iter().filter_map(peer).collect())
     }
 
-    /// Sends a message to its sessions, best effort; see [`ServerHandle::broadcast`].
+    /// Sends a message to its sessions, best effort; see [`ServerHandle::broadcast`]. Without the one that it came
+    /// from: [`except`](Broadcasting::except).
     pub fn broadcast<M: Encode + Name + 'static>(&self, message: &M) -> Broadcasting {
         self.broadcast_raw(Message::new(tag_of::<M>(), message.encode_to_vec()))
     }
@@ -313,6 +315,7 @@ impl Group {
         Broadcasting {
             shared: self.shared.clone(),
             audience: Audience::Group(self.name.clone()),
+            except: None,
             message,
             key: None,
         }
@@ -332,6 +335,7 @@ impl fmt::Debug for Group {
 pub struct Broadcasting {
     shared: Arc<Shared>,
     audience: Audience,
+    except: Option<SessionKey>,
     message: Message,
     key: Option<u64>,
 }
@@ -344,10 +348,32 @@ impl Broadcasting {
         self
     }
 
+    /// Not to this session: who says something in a group need not hear it again. It is in none of the counts of
+    /// the [`Broadcast`] then. The last call counts. A peer that would not get the message anyhow, as it is not in the
+    /// group, is gone, or is of another server or client, changes nothing: the message goes to all.
+    ///
+    /// ```
+    /// # use trunkline_core::{GroupName, Status, driver::Context};
+    /// # #[derive(Clone, PartialEq, prost::Message)] struct Said { #[prost(string, tag = "1")] text: String }
+    /// # impl prost::Name for Said { const NAME: &'static str = "Said"; const PACKAGE: &'static str = "chat.v1"; }
+    /// async fn say(chat: Context<()>, said: Said) -> Result<(), Status> {
+    ///     let lobby = chat.server().group(&GroupName::new("lobby")?);
+    ///     lobby.broadcast(&said).except(chat.peer()).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn except(mut self, peer: &Peer) -> Self {
+        // Sessions of two servers may have the same key.
+        let is_here = Arc::ptr_eq(&peer.0.shared, &self.shared);
+        self.except = is_here.then(|| peer.session());
+        self
+    }
+
     async fn send(self) -> Result<Broadcast, BroadcastError> {
         let Self {
             shared,
             audience,
+            except,
             message,
             key,
         } = self;
@@ -361,6 +387,7 @@ impl Broadcasting {
             let (filler, filled) = slot();
             let announcement = Announcement {
                 audience: audience.clone(),
+                except,
                 message: message.clone(),
                 key,
                 filler,

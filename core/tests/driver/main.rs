@@ -12,6 +12,7 @@
 mod admission;
 mod closing;
 mod dialling;
+mod excepting;
 mod lab;
 mod looking;
 mod panicking;

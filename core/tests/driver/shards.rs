@@ -348,6 +348,9 @@ fn recorded_and_replayed(level: &str, recording: impl Fn(PathBuf) -> Recording) 
         let clients = clients(&certificate, &server).await;
         for client in &clients {
             client.send(&Note { number: 1 }).acked().await.unwrap();
+            let sent = server.broadcast(&Note { number: 2 });
+            let sent = sent.except(&peer_of(&server, client)).await.unwrap();
+            assert_eq!(sent.queued, CLIENTS - 1);
         }
         server.close().await;
     });

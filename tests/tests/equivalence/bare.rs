@@ -160,6 +160,16 @@ impl Play {
                 let sent = server.node.broadcast(now, &audience, tick, None).unwrap();
                 self.journal.broadcast(number, sent);
             }
+            Step::BroadcastExcept(group, number) => {
+                let audience = Audience::Group(GroupName::new(group).unwrap());
+                let tick = message(Kind::Tick, number);
+                let client = server.session.unwrap();
+                let sent = server
+                    .node
+                    .broadcast_except(now, &audience, client, tick, None)
+                    .unwrap();
+                self.journal.broadcast(number, sent);
+            }
             Step::Drain(deadline, retry_after) => {
                 let plan = DrainPlan {
                     deadline,

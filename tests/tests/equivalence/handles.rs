@@ -169,6 +169,12 @@ impl<C: Platform, S: Platform> Play<C, S> {
                 let sent = group.broadcast(&Tick { number }).await.unwrap();
                 self.journal.broadcast(number, sent);
             }
+            Step::BroadcastExcept(group, number) => {
+                let group = self.server.group(&GroupName::new(group).unwrap());
+                let sent = group.broadcast(&Tick { number });
+                let sent = sent.except(&self.peer(Side::Server)).await.unwrap();
+                self.journal.broadcast(number, sent);
+            }
             Step::Drain(deadline, retry_after) => {
                 let (server, journal) = (self.server.handle().clone(), self.journal.clone());
                 let drain = async move {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use Kind::{Ask, Bad, Note, Slow, Stuck, Tick, Unknown};
 use Side::{Client, Server};
-use Step::{Acked, BestEffort, Broadcast, Cancel, Close, Cut, Drain, Heal, Join, Request, Send};
+use Step::{
+    Acked, BestEffort, Broadcast, BroadcastExcept, Cancel, Close, Cut, Drain, Heal, Join, Request,
+    Send,
+};
 
 /// Who does something, or sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +57,8 @@ pub enum Step {
     Join(&'static str),
     /// The server sends a tick to a group.
     Broadcast(&'static str, u64),
+    /// The same to all but the client.
+    BroadcastExcept(&'static str, u64),
     /// The server goes away: this long for what is under way, and a hint when to come back.
     Drain(Duration, Duration),
     /// The client closes.
@@ -173,6 +178,8 @@ pub const SCRIPT: &[Phase] = &[
             Broadcast("room", 40),
             Broadcast("nobody", 41),
             Broadcast("room", 42),
+            BroadcastExcept("room", 43),
+            BroadcastExcept("nobody", 44),
         ],
         then: &[
             "client ticks: tick 40",
@@ -180,6 +187,8 @@ pub const SCRIPT: &[Phase] = &[
             "server broadcasts: tick 40: 1 queued, 0 dropped, 0 away",
             "server broadcasts: tick 41: 0 queued, 0 dropped, 0 away",
             "server broadcasts: tick 42: 1 queued, 0 dropped, 0 away",
+            "server broadcasts: tick 43: 0 queued, 0 dropped, 0 away",
+            "server broadcasts: tick 44: 0 queued, 0 dropped, 0 away",
         ],
     },
     // The path is cut: what is sent meanwhile waits, and promises go on counting.

@@ -74,7 +74,8 @@ fn operation() -> impl Strategy<Value = Action> {
     let key = || prop::option::of(1..4_u64);
     let best_effort = (node(), session(), key(), 8..4_000_usize, 1..30_usize);
     let group = prop::option::of(0..3_usize);
-    let broadcast = (group, key(), 8..4_000_usize, 1..30_usize);
+    let except = prop::option::of(session());
+    let broadcast = (group, except, key(), 8..4_000_usize, 1..30_usize);
     prop_oneof![
         6 => send.prop_map(|(node, session, kind, lane, size, count)| {
             Action::Send { node, session, kind, lane, size, count }
@@ -82,8 +83,8 @@ fn operation() -> impl Strategy<Value = Action> {
         1 => best_effort.prop_map(|(node, session, key, size, count)| {
             Action::BestEffort { node, session, key, size, count }
         }),
-        1 => broadcast.prop_map(|(group, key, size, count)| {
-            Action::Broadcast { node: SERVER, group, key, size, count }
+        1 => broadcast.prop_map(|(group, except, key, size, count)| {
+            Action::Broadcast { node: SERVER, group, except, key, size, count }
         }),
         1 => (session(), 0..3_usize).prop_map(|(session, group)| {
             Action::Join { node: SERVER, session, group }

@@ -113,6 +113,7 @@ fn action(kind: u8, node: usize, input: &mut Input<'_>) -> Action {
             Action::Broadcast {
                 node: SERVER,
                 group: (how & 3 > 0).then(|| usize::from(how & 3) - 1),
+                except: None,
                 key: key(how),
                 size: size.min(BEST_EFFORT_MAX),
                 count: usize::from(count & 7) + 1,
@@ -319,6 +320,7 @@ fn bytes(action: &Action) -> Vec<u8> {
             key,
             size,
             count,
+            ..
         } => {
             let how = group.map_or(0, |group| (group % 3) as u8 + 1) | key_bits(key);
             vec![

@@ -199,12 +199,13 @@ impl Run<'_> {
         &mut self,
         node: usize,
         group: Option<usize>,
+        except: Option<SessionKey>,
         key: Option<u64>,
         size: usize,
     ) -> u64 {
         let now = self.world.now();
         let body = self.next_body(size);
-        let (audience, sessions) = {
+        let (audience, mut sessions) = {
             let hall = self.hall.borrow();
             let desk = &hall.desks[node];
             match group.and_then(|group| GroupName::new(&name_of(group)).ok()) {
@@ -216,10 +217,14 @@ impl Run<'_> {
                 }
             }
         };
+        sessions.retain(|session| Some(*session) != except);
         let tag = tag_of(self.numbers);
         let sent = self.tell(node, |machine| {
             let message = Message::new(tag, copied(&body));
-            let sent = machine.broadcast(now, &audience, message, key);
+            let sent = match except {
+                None => machine.broadcast(now, &audience, message, key),
+                Some(except) => machine.broadcast_except(now, &audience, except, message, key),
+            };
             sent.map(drop).map_err(|refused| refused.error)
         });
         if self.took(node, None, body.len(), sent) {

@@ -61,6 +61,20 @@ pub(super) fn renewals(random: &mut Random, nodes: usize, steps: &mut Vec<Step>)
     steps.sort_by_key(|step| step.at);
 }
 
+/// In one run of five, half of the broadcasts go to all but one.
+pub(super) fn exceptions(random: &mut Random, steps: &mut [Step]) {
+    if !random.chance(0.2) {
+        return;
+    }
+    for step in steps {
+        if let Action::Broadcast { except, .. } = &mut step.action
+            && random.chance(0.5)
+        {
+            *except = Some(random.below(64));
+        }
+    }
+}
+
 impl<'a> Drawing<'a> {
     fn new(random: &'a mut Random, servers: usize, clients: usize, length: Duration) -> Self {
         Self {
@@ -210,6 +224,7 @@ impl Drawing<'_> {
         Action::Broadcast {
             node: self.server(),
             group: group.checked_sub(1),
+            except: None,
             key: self.key(),
             size: self.size().min(4_000),
             count: self.random.pick(&[1, 5, 30]),

@@ -219,7 +219,7 @@ impl Run<'_> {
     fn broadcasts(&mut self) -> bool {
         for server in 0..self.plan.servers {
             let expected = self.linked(server).len();
-            let number = self.broadcast(server, None, None, 50);
+            let number = self.broadcast(server, None, None, None, 50);
             let (mut got, mut waited) = (0, Duration::ZERO);
             while got < expected && waited < PATIENCE && self.is_well() {
                 self.answer_all();

@@ -72,6 +72,8 @@ pub enum Action {
     Broadcast {
         node: usize,
         group: Option<usize>,
+        /// The session that it does not go to, be it in the group or not.
+        except: Option<usize>,
         key: Option<u64>,
         size: usize,
         count: usize,
@@ -249,6 +251,9 @@ impl Plan {
                 config.transport.max_mtu = random.pick(&[1_200, 8_952]);
             }
         }
+        // From numbers of their own, by which none of the past seeds has any: they stay what they were.
+        let mut random = Random::new(seed ^ 0x6578_6365_7074_001c);
+        draw::exceptions(&mut random, &mut steps);
         Self {
             seed,
             servers,

@@ -268,13 +268,16 @@ impl<'a> Run<'a> {
             Action::Broadcast {
                 node,
                 group,
+                except,
                 key,
                 size,
                 count,
             } => {
                 if let Some(node) = self.running(node) {
+                    let except = except.and_then(|place| self.session(node, place));
+                    let except = except.map(|(_, session)| session);
                     for _ in 0..count {
-                        self.broadcast(node, group, key, size);
+                        self.broadcast(node, group, except, key, size);
                     }
                 }
             }

@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         played = demo::play(&plan, &story) => played,
         failure = teller.broken() => return Err(failure),
         () = signals::stop_requested() => {
-            story.say("demo", "stopped before its end");
+            story.end("demo", "stopped before its end");
             // As shells report a program that Ctrl-C ended.
             Err(Failure::Silent(130))
         }

@@ -24,49 +24,73 @@ pub(crate) enum Sink {
 #[derive(Clone, Debug)]
 pub(crate) struct Story {
     start: Instant,
-    lines: mpsc::Sender<Option<String>>,
+    lines: mpsc::Sender<Told>,
 }
 
 impl Story {
     /// Tells what somebody does, or what happens to them.
     pub(crate) fn say(&self, who: &str, what: impl Display) {
-        let seconds = self.start.elapsed().as_secs_f64();
-        self.line(format!("{seconds:7.2}s  {who:<8}  {what}"));
+        self.tell(Told::Line(self.line(who, what)));
+    }
+
+    /// Tells the last there is: whoever tells something later is not heard.
+    pub(crate) fn end(&self, who: &str, what: impl Display) {
+        self.tell(Told::End(Some(self.line(who, what))));
     }
 
     /// Begins a chapter.
     pub(crate) fn chapter(&self, title: impl Display) {
-        self.line(format!("\n{title}"));
+        self.tell(Told::Line(format!("\n{title}")));
     }
 
-    fn line(&self, line: String) {
-        // Where nobody reads, there is nothing to tell.
-        let _ = self.lines.send(Some(line));
+    fn line(&self, who: &str, what: impl Display) -> String {
+        let seconds = self.start.elapsed().as_secs_f64();
+        format!("{seconds:7.2}s  {who:<8}  {what}")
     }
+
+    fn tell(&self, told: Told) {
+        // Where nobody reads, there is nothing to tell.
+        let _ = self.lines.send(told);
+    }
+}
+
+/// What the teller is told.
+#[derive(Debug)]
+enum Told {
+    Line(String),
+    /// The story is over, with this line, if there is one.
+    End(Option<String>),
 }
 
 /// Writes the story down, on a thread of its own: a terminal that is held up must hold up nobody
 /// else.
 #[derive(Debug)]
 pub(crate) struct Teller {
-    lines: mpsc::Sender<Option<String>>,
+    lines: mpsc::Sender<Told>,
     writer: JoinHandle<Result<(), Failure>>,
 }
 
 impl Teller {
     /// Begins a story.
     pub(crate) fn start(sink: Sink) -> (Story, Self) {
-        let (lines, told) = mpsc::channel::<Option<String>>();
+        let (lines, told) = mpsc::channel();
         let writer = tokio::task::spawn_blocking(move || {
-            // The story is over when `None` comes, whoever still holds an end of it.
-            while let Ok(Some(line)) = told.recv() {
-                match sink {
-                    Sink::Output => output::result(&line)?,
-                    // That nobody reads it is no reason to stop.
-                    Sink::Error => drop(writeln!(io::stderr().lock(), "{line}")),
+            let write = |line: String| match sink {
+                Sink::Output => output::result(&line),
+                // That nobody reads it is no reason to stop.
+                Sink::Error => {
+                    let _ = writeln!(io::stderr().lock(), "{line}");
+                    Ok(())
+                }
+            };
+            // Whoever still holds an end of it is not heard once it is over.
+            loop {
+                match told.recv() {
+                    Ok(Told::Line(line)) => write(line)?,
+                    Ok(Told::End(Some(line))) => return write(line),
+                    Ok(Told::End(None)) | Err(_) => return Ok(()),
                 }
             }
-            Ok(())
         });
         let story = Story {
             start: Instant::now(),
@@ -86,7 +110,7 @@ impl Teller {
     /// Waits until all that was told so far is written.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         // If the writer has ended, it says why.
-        let _ = self.lines.send(None);
+        let _ = self.lines.send(Told::End(None));
         self.writer.await.unwrap_or(Err(Failure::OutputClosed))
     }
 }

@@ -314,8 +314,9 @@ pub struct Transport {
     pub min_reset_interval: Duration,
     /// Let a client that this node has been connected with resume its TLS session (off; both ends
     /// have to have it on). It saves each side a signature and a check of one. In exchange, a client
-    /// counts as whom its certificate named at first, even if that has expired meanwhile. Sessions of
-    /// this protocol do not depend on it.
+    /// counts as whom its certificate named at first, even if that has expired meanwhile; but none is
+    /// resumed after a change of either end's roots or identity. Sessions of this protocol do not
+    /// depend on it.
     pub tls_resumption: bool,
 }
 

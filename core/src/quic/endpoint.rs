@@ -125,6 +125,7 @@ impl Endpoint {
         let server = match keys.server {
             None => None,
             Some((identity, clients)) => {
+                identity.check_time(keys.wall)?;
                 let tls = server_tls(config, identity, clients, &sources)?;
                 let mut server = ServerConfig::new(tls, persistent.token_key());
                 server
@@ -139,7 +140,12 @@ impl Endpoint {
         };
         let client = match keys.client {
             None => None,
-            Some((roots, identity)) => Some(client_config(config, roots, identity, &sources)?),
+            Some((roots, identity)) => {
+                if let Some(identity) = identity {
+                    identity.check_time(keys.wall)?;
+                }
+                Some(client_config(config, roots, identity, &sources)?)
+            }
         };
         let inner = quinn_proto::Endpoint::new(
             Arc::new(endpoint),
@@ -170,8 +176,9 @@ impl Endpoint {
         })
     }
 
-    /// Connections that are accepted from now on are shown this identity.
-    pub(crate) fn set_server_identity(
+    /// Connections that are accepted from now on are shown this identity, and asked for this. None of them
+    /// resumes a TLS session from before: whom it was made with may not be trusted any more.
+    pub(crate) fn set_server_tls(
         &mut self,
         config: &Config,
         identity: &Identity,
@@ -185,14 +192,15 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Servers that are dialled from now on are shown this identity.
-    pub(crate) fn set_client_identity(
+    /// Servers that are dialled from now on are trusted by these roots, and shown this identity. None of them
+    /// has its TLS session from before resumed, as [`Self::set_server_tls`] says.
+    pub(crate) fn set_client_tls(
         &mut self,
         config: &Config,
         roots: &Roots,
-        identity: &Identity,
+        identity: Option<&Identity>,
     ) -> Result<(), TlsError> {
-        self.client = Some(client_config(config, roots, Some(identity), &self.sources)?);
+        self.client = Some(client_config(config, roots, identity, &self.sources)?);
         Ok(())
     }
 

@@ -100,6 +100,14 @@ pub enum Call<'a> {
         /// Its certificates, one behind the other.
         chain: &'a [u8],
     },
+    SetClientRoots {
+        /// DER certificates, one behind the other.
+        certificates: &'a [u8],
+    },
+    SetServerRoots {
+        /// DER certificates, one behind the other.
+        certificates: &'a [u8],
+    },
     SetWall {
         wall: SystemTime,
     },
@@ -191,6 +199,8 @@ impl<'a> Call<'a> {
             Self::SetCredentials { .. } => "set credentials",
             Self::SetServerIdentity { .. } => "set server identity",
             Self::SetClientIdentity { .. } => "set client identity",
+            Self::SetClientRoots { .. } => "set client roots",
+            Self::SetServerRoots { .. } => "set server roots",
             Self::SetWall { .. } => "set wall",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",

@@ -6,7 +6,7 @@ use crate::error::{Status, TlsError};
 use crate::id::{ClientId, GroupName, InvalidName};
 use crate::message::Message;
 use crate::node::{Audience, Datagram, Dial, DrainPlan, Ecn, Input, Node, Refusal};
-use crate::quic::{Identity, certificates};
+use crate::quic::{Identity, Roots, certificates};
 use crate::tap::{Call, Letter};
 
 /// Gives the node an input or a command. Whether the node refused it is not compared here: it shows
@@ -77,6 +77,18 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
         Call::SetClientIdentity { chain } => match identity(chain) {
             Ok(identity) => {
                 node.set_client_identity(now, identity).ok();
+            }
+            Err(error) => return Some(error.to_string()),
+        },
+        Call::SetClientRoots { certificates } => match roots(certificates) {
+            Ok(roots) => {
+                node.set_client_roots(now, roots).ok();
+            }
+            Err(error) => return Some(error.to_string()),
+        },
+        Call::SetServerRoots { certificates } => match roots(certificates) {
+            Ok(roots) => {
+                node.set_server_roots(now, roots).ok();
             }
             Err(error) => return Some(error.to_string()),
         },
@@ -211,4 +223,9 @@ fn audience(group: Option<&str>) -> Result<Audience, InvalidName> {
 /// A recorded identity; its key's signatures are recorded too.
 fn identity(chain: &[u8]) -> Result<Identity, TlsError> {
     Identity::without_key(certificates(chain).unwrap_or_default(), "a recorded chain")
+}
+
+/// Recorded roots.
+fn roots(bytes: &[u8]) -> Result<Roots, TlsError> {
+    Roots::from_der(certificates(bytes).unwrap_or_default(), "a record of roots")
 }

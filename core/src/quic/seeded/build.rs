@@ -39,11 +39,13 @@ pub(crate) enum ClientCertificates<'a> {
 ///
 /// With `tickets`, a client may resume a TLS session, which saves both sides a signature, and
 /// then counts as the client whose certificate was checked at first, even if that has expired
-/// meanwhile. Sessions of this protocol do not depend on it.
+/// meanwhile. Sessions of this protocol do not depend on it. What can be resumed is kept in what
+/// is returned, so that with another one, by other roots, every handshake is whole at first.
+///
+/// Whether it is the time for the identity is not looked at.
 ///
 /// # Errors
-/// [`TlsError::Expired`], [`TlsError::NotYetValid`], [`TlsError::NoKey`] (no key and no tap), or
-/// [`TlsError::Rejected`] for what rustls does not accept.
+/// [`TlsError::NoKey`] (no key and no tap), or [`TlsError::Rejected`] for what rustls does not accept.
 pub(crate) fn server_crypto(
     identity: &Identity,
     clients: ClientCertificates<'_>,
@@ -146,7 +148,6 @@ pub(super) fn client_tls(
 
 /// The identity as rustls takes it, behind the tap if there is one.
 fn resolver(identity: &Identity, sources: &Sources) -> Result<Arc<SingleCertAndKey>, TlsError> {
-    identity.check_time(sources.wall().read())?;
     let key = match (sources.tap(), identity.key()) {
         (Some(tap), key) => Arc::new(TappedKey {
             key: key.cloned(),

@@ -11,7 +11,6 @@ use super::lab::{Authority, DAY, Party, now, sources, sources_at, talk};
 use super::session::{SeededClient, SeededServer};
 use super::tls::{Identity, Roots};
 use super::*;
-use crate::error::TlsError;
 use crate::id::ClientId;
 
 /// What came of a dial.
@@ -206,28 +205,6 @@ fn a_certificate_that_was_accepted_is_judged_anew() {
     }
     .play(1);
     assert!(outcome.why().contains("BadSignature"), "{}", outcome.why());
-}
-
-#[test]
-fn an_identity_is_not_taken_outside_of_its_time() {
-    let authority = Authority::new("ca");
-    let leaf = authority.issue(&["localhost"]);
-    let named = || "leaf".to_owned();
-    for (at, expected) in [
-        (now() + 60 * DAY, TlsError::Expired { what: named() }),
-        (now() - 60 * DAY, TlsError::NotYetValid { what: named() }),
-    ] {
-        let sources = sources_at(1, at, None);
-        let server = server_crypto(
-            &leaf.identity(),
-            ClientCertificates::Ignored,
-            false,
-            &sources,
-        );
-        assert_eq!(server.err(), Some(expected.clone()));
-        let client = client_crypto(&authority.roots(), Some(&leaf.identity()), false, &sources);
-        assert_eq!(client.err(), Some(expected));
-    }
 }
 
 #[test]

@@ -115,8 +115,7 @@ impl Identity {
 
     /// The chain's certificates, one behind the other, for a recording.
     pub(crate) fn encoded(&self) -> Vec<u8> {
-        let bytes = self.chain.iter().flat_map(|one| one.as_ref());
-        bytes.copied().collect()
+        joined(&self.chain)
     }
 
     /// Whether all certificates of the chain are valid at this time.
@@ -201,6 +200,11 @@ impl Roots {
         self.certificates.len()
     }
 
+    /// The certificates, one behind the other, for a recording.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        joined(&self.certificates)
+    }
+
     /// The certificates themselves, for a recording.
     pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
@@ -215,6 +219,11 @@ impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Roots({})", self.len())
     }
+}
+
+fn joined(certificates: &[CertificateDer<'static>]) -> Vec<u8> {
+    let bytes = certificates.iter().flat_map(|one| one.as_ref());
+    bytes.copied().collect()
 }
 
 fn certificates_from_pem(

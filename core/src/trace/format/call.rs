@@ -34,6 +34,8 @@ mod kind {
     pub(super) const SET_CLIENT_IDENTITY: u8 = 23;
     pub(super) const SET_WALL: u8 = 24;
     pub(super) const BROADCAST_EXCEPT: u8 = 25;
+    pub(super) const SET_CLIENT_ROOTS: u8 = 26;
+    pub(super) const SET_SERVER_ROOTS: u8 = 27;
 }
 
 /// The number of a call's kind.
@@ -47,6 +49,8 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
         Call::SetCredentials { .. } => kind::SET_CREDENTIALS,
         Call::SetServerIdentity { .. } => kind::SET_SERVER_IDENTITY,
         Call::SetClientIdentity { .. } => kind::SET_CLIENT_IDENTITY,
+        Call::SetClientRoots { .. } => kind::SET_CLIENT_ROOTS,
+        Call::SetServerRoots { .. } => kind::SET_SERVER_ROOTS,
         Call::SetWall { .. } => kind::SET_WALL,
         Call::Join { .. } => kind::JOIN,
         Call::Leave { .. } => kind::LEAVE,
@@ -108,6 +112,9 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
         }
         Call::SetServerIdentity { chain } | Call::SetClientIdentity { chain } => {
             out.bytes(chain);
+        }
+        Call::SetClientRoots { certificates } | Call::SetServerRoots { certificates } => {
+            out.bytes(certificates);
         }
         Call::SetWall { wall } => {
             let since = wall.duration_since(SystemTime::UNIX_EPOCH);
@@ -260,6 +267,12 @@ pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) ->
         },
         kind::SET_CLIENT_IDENTITY => Call::SetClientIdentity {
             chain: from.bytes()?,
+        },
+        kind::SET_CLIENT_ROOTS => Call::SetClientRoots {
+            certificates: from.bytes()?,
+        },
+        kind::SET_SERVER_ROOTS => Call::SetServerRoots {
+            certificates: from.bytes()?,
         },
         kind::SET_WALL => Call::SetWall {
             wall: SystemTime::UNIX_EPOCH.checked_add(from.span()?)?,

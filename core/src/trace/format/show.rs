@@ -145,6 +145,14 @@ impl fmt::Display for Call<'_> {
             Self::SetClientIdentity { chain } => {
                 write!(f, "set the client's identity: {} bytes", chain.len())
             }
+            Self::SetClientRoots { certificates } => {
+                let size = certificates.len();
+                write!(f, "set the roots of clients' certificates: {size} bytes")
+            }
+            Self::SetServerRoots { certificates } => {
+                let size = certificates.len();
+                write!(f, "set the roots of servers' certificates: {size} bytes")
+            }
             Self::SetWall { wall } => {
                 let since = wall.duration_since(SystemTime::UNIX_EPOCH);
                 let seconds = since.unwrap_or_default().as_secs_f64();

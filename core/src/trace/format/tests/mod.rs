@@ -107,6 +107,12 @@ fn calls() -> Vec<Call<'static>> {
         Call::SetClientIdentity {
             chain: b"certificates",
         },
+        Call::SetClientRoots {
+            certificates: b"certificates",
+        },
+        Call::SetServerRoots {
+            certificates: b"certificates",
+        },
         Call::SetWall {
             wall: SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 1),
         },
@@ -316,6 +322,21 @@ fn written(header: &Header, records: Vec<Record<'_>>) -> Vec<u8> {
         writer.write(&record).unwrap();
     }
     bytes
+}
+
+#[test]
+fn changes_of_roots_are_written_as_certificates() {
+    let certificates = b"certificates";
+    for (kind, call) in [
+        (26, Call::SetClientRoots { certificates }),
+        (27, Call::SetServerRoots { certificates }),
+    ] {
+        for level in [Level::Wire, Level::Link] {
+            let (mut bytes, call) = (Vec::new(), call);
+            Record::Call { at: 3, call }.encode(level, &mut 0, &mut bytes);
+            assert_eq!(bytes, [&[kind, 6, 12][..], certificates].concat());
+        }
+    }
 }
 
 /// All records up to the end or an error.

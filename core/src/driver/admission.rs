@@ -98,7 +98,8 @@ impl Admit {
 
     /// The same, for clients that may show a certificate that these roots have signed; with mutual TLS, in place of
     /// its own roots. A function that is [asked](Admit::ask) requires one, of that client, with
-    /// [`AdmissionRequest::is_named_by_certificate`].
+    /// [`AdmissionRequest::is_named_by_certificate`]. A server that runs is given others by
+    /// [`set_client_roots`](super::ServerHandle::set_client_roots).
     pub fn with_client_roots(self, roots: Roots) -> Self {
         Self(match self.0 {
             Policy::Open(_) => Policy::Open(Some(roots)),

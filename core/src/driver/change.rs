@@ -1,4 +1,4 @@
-//! What a running server or client shows of itself is changed.
+//! What a running server or client shows of itself is changed, and whom it trusts.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::client::Client;
 use super::server::ServerHandle;
 use super::slot::Stopped;
 use super::wall::correct;
-use crate::{CommandError, ConfigError, Identity, Node};
+use crate::{CommandError, ConfigError, Identity, Node, Roots};
 
 impl ServerHandle {
     /// Shows another certificate to clients whose connection begins from now on, because the one before runs
@@ -18,6 +18,18 @@ impl ServerHandle {
             correct(node, now, wall);
             node.set_server_identity(now, identity)
         };
+        let changed = self.shared().ask_each(change).await?;
+        Ok(changed.into_iter().collect::<Result<(), _>>()?)
+    }
+
+    /// Trusts these roots alone to sign the certificates of clients whose connection begins from now on, in
+    /// place of those that [admission](crate::driver::Admit) came with; links that are up go on as they are. To
+    /// replace an authority, trust both until clients have certificates of the new one. When this returns, all
+    /// shards go by them; if they cannot be used, all stay with the ones before. Cancel-safe: dropped after its
+    /// first poll, they are changed all the same.
+    pub async fn set_client_roots(&self, roots: Roots) -> Result<(), ChangeError> {
+        // Whether they can be used depends on them alone, so that no shard takes what another one refuses.
+        let change = move |node: &mut Node, now| node.set_client_roots(now, roots);
         let changed = self.shared().ask_each(change).await?;
         Ok(changed.into_iter().collect::<Result<(), _>>()?)
     }
@@ -35,6 +47,14 @@ impl<P> Client<P> {
         Ok(self.peer().0.desk.ask(change).await??)
     }
 
+    /// Trusts these roots alone to sign the server's certificate from the next link on; the link that is up goes
+    /// on. If they cannot be used, the ones before stay. Cancel-safe: dropped after its first poll, they are
+    /// changed all the same.
+    pub async fn set_roots(&self, roots: Roots) -> Result<(), ChangeError> {
+        let change = move |node: &mut Node, now| node.set_server_roots(now, roots);
+        Ok(self.peer().0.desk.ask(change).await??)
+    }
+
     /// Shows other credentials to the server's admission from the next link on, at most 2 KiB. Set them before
     /// those that it has expire: a server that refuses a client
     /// [without a time to retry](crate::Refusal::retry_after) has refused it for good. Cancel-safe: dropped
@@ -46,11 +66,11 @@ impl<P> Client<P> {
     }
 }
 
-/// Why what is shown was not changed.
+/// Why what is shown, or who is trusted, was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// The identity cannot be used.
+    /// The identity, or the roots, cannot be used.
     #[error(transparent)]
     Identity(#[from] ConfigError),
     /// The credentials are too large, or the client's session is over.

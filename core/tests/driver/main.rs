@@ -10,6 +10,7 @@
 )]
 
 mod admission;
+mod authorities;
 mod closing;
 mod dialling;
 mod excepting;

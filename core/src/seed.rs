@@ -19,12 +19,15 @@ const SALT: &[u8] = b"trunkline seed v1";
 /// holds once that session is over, as TLS 1.3's forward secrecy wants it.
 /// It is overwritten with zeros when dropped, and its `Debug` output is redacted.
 #[derive(Clone)]
-pub struct Seed(Zeroizing<[u8; 32]>);
+pub struct Seed(
+    /// In one place, whoever has it: what is moved leaves its bytes behind.
+    Box<Zeroizing<[u8; 32]>>,
+);
 
 impl Seed {
     /// A seed of these bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(Box::new(Zeroizing::new(bytes)))
     }
 
     /// Its bytes, for a recording.
@@ -42,7 +45,7 @@ impl Seed {
             !label.contains('\0'),
             "a label with a zero byte may equal another one"
         );
-        let extracted = mac(SALT, &[&*self.0]);
+        let extracted = mac(SALT, &[self.bytes()]);
         // A single block of HKDF-Expand is exactly as long as what is wanted, and, other than the
         // general form, cannot fail.
         mac(
@@ -58,10 +61,10 @@ impl Seed {
     }
 }
 
-/// A seed of these bytes, of which no copy is left.
+/// A seed of these bytes.
 impl From<Zeroizing<[u8; 32]>> for Seed {
     fn from(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+        Self(Box::new(bytes))
     }
 }
 
@@ -233,6 +236,25 @@ mod tests {
         for (i, one) in draws().iter().enumerate() {
             assert!(!draws()[i + 1..].contains(one), "{i}");
         }
+    }
+
+    #[test]
+    fn what_is_left_follows_from_the_next_draw_alone() {
+        let key = |number: u8| [number; 32];
+        let draws = |mut rng: ChaCha20Rng| {
+            let mut keys = [[0; 32]; 2];
+            keys.iter_mut().for_each(|key| rng.fill_bytes(key));
+            keys
+        };
+        let [first, second] = draws(ChaCha20Rng::from_seed(key(7)));
+        let next = |rng: &mut SeededRng| rng.next_u64();
+        let first_of = |key| ChaCha20Rng::from_seed(key).next_u64();
+        let mut rng = SeededRng(ChaCha20Rng::from_seed(key(7)));
+        rng.erase_past();
+        assert_eq!(next(&mut rng), first_of(first));
+        let mut rng = SeededRng(ChaCha20Rng::from_seed(key(7)));
+        assert_eq!(next(&mut rng.fork()), first_of(first));
+        assert_eq!(next(&mut rng), first_of(second));
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Admit {
     /// What it returns as `Ok`, a user or whatever else it has found out, is there for handlers
     /// ([`Context::admitted`](super::Context::admitted)) and hooks ([`Peer::admitted`](super::Peer::admitted)) as long as the
     /// session lives, or until the function has let the client in again: what comes over the new link finds what it
-    /// returned then. Nothing of it is recorded. With nothing to tell, return `Ok(())`.
+    /// returned then. They ask for exactly the type that was returned. Nothing of it is recorded, and it is dropped
+    /// by the driver, as [`Hooks`](super::Hooks) are called: that is to be quick. With nothing to tell, return `Ok(())`.
     ///
     /// ```
     /// use trunkline_core::driver::{Admit, Context, Service};

@@ -23,10 +23,14 @@ impl ServerHandle {
     }
 
     /// Trusts these roots alone to sign the certificates of clients whose connection begins from now on, in
-    /// place of those that [admission](crate::driver::Admit) came with; links that are up go on as they are. To
+    /// place of those that [admission](crate::driver::Admit) came with; links that are up go on as they are, and who
+    /// is about to connect still does by the ones before. To
     /// replace an authority, trust both until clients have certificates of the new one. When this returns, all
     /// shards go by them; if they cannot be used, all stay with the ones before. Cancel-safe: dropped after its
     /// first poll, they are changed all the same.
+    ///
+    /// A server that came without roots asks for certificates from now on: clients may still show none, but one
+    /// that these have not signed ends the connection.
     pub async fn set_client_roots(&self, roots: Roots) -> Result<(), ChangeError> {
         // Whether they can be used depends on them alone, so that no shard takes what another one refuses.
         let change = move |node: &mut Node, now| node.set_client_roots(now, roots);
@@ -36,8 +40,8 @@ impl ServerHandle {
 }
 
 impl<P> Client<P> {
-    /// Shows another certificate to the server from the next link on. If it cannot be used, the one before
-    /// stays. Cancel-safe: dropped after its first poll, it is changed all the same.
+    /// Shows another certificate to the server from the next dial on; one that is under way may still become a
+    /// link with the one before. If it cannot be used, that stays. Cancel-safe: dropped after its first poll, it is changed all the same.
     pub async fn set_identity(&self, identity: Identity) -> Result<(), ChangeError> {
         let wall = self.peer().0.desk.runtime.wall();
         let change = move |node: &mut Node, now| {
@@ -47,8 +51,9 @@ impl<P> Client<P> {
         Ok(self.peer().0.desk.ask(change).await??)
     }
 
-    /// Trusts these roots alone to sign the server's certificate from the next link on; the link that is up goes
-    /// on. If they cannot be used, the ones before stay. Cancel-safe: dropped after its first poll, they are
+    /// Trusts these roots alone to sign the server's certificate from the next dial on; the link that is up goes
+    /// on, and a dial that is under way may still become a link by the ones before. If they cannot be used, those
+    /// stay. Cancel-safe: dropped after its first poll, they are
     /// changed all the same.
     pub async fn set_roots(&self, roots: Roots) -> Result<(), ChangeError> {
         let change = move |node: &mut Node, now| node.set_server_roots(now, roots);

@@ -51,7 +51,8 @@ impl<S: Send + Sync + 'static> Context<S> {
     }
 
     /// What the server's admission has found out about the client, as [`Peer::admitted`] says: on a server whose
-    /// [`Admit::ask`](super::Admit::ask) returns a `T`, always `Some` in a handler. It is asked at every connect, so while the
+    /// [`Admit::ask`](super::Admit::ask) returns a `T`, always `Some` in a handler, unless what runs
+    /// the session's handlers has ended by a panic. It is asked at every connect, so while the
     /// client comes back what is found here may change: take it once, where a handler decides about more than
     /// one thing.
     pub fn admitted<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {

@@ -23,6 +23,9 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) subscribers: Subscribers,
     roster: Mutex<Roster>,
+    /// Held while all nodes are given something: of two changes of all of them, none has the last word at one
+    /// node and not at another.
+    giving: Mutex<()>,
     /// Broadcasts that wait for their driver.
     pub(crate) announced: Front,
     /// How many peers there have been.
@@ -88,6 +91,7 @@ impl Shared {
             limits,
             subscribers: Subscribers::default(),
             roster: Mutex::default(),
+            giving: Mutex::default(),
             announced: Front::default(),
             order: AtomicU64::new(0),
             crossing,
@@ -102,7 +106,10 @@ impl Shared {
         mut put: impl FnMut(&Desk) -> Result<Filled<T>, Stopped>,
     ) -> Result<Vec<T>, Stopped> {
         // All are asked before any answer is waited for.
-        let asked: Vec<_> = self.desks.iter().map(|desk| put(desk)).collect();
+        let asked: Vec<_> = {
+            let _giving = lock(&self.giving);
+            self.desks.iter().map(|desk| put(desk)).collect()
+        };
         drop(put);
         let mut answers = Vec::with_capacity(asked.len());
         for filled in asked.into_iter().flatten() {

@@ -184,7 +184,7 @@ metrics! {
         rejects_sent,
         /// Rejections that settled a promise.
         rejects_received,
-        /// Calls of `broadcast`; what became of them is counted as best-effort messages.
+        /// Broadcasts, to all or to all but one; what became of them is counted as best-effort messages.
         broadcasts,
         /// Best-effort messages that were queued, one for each session of a broadcast.
         best_effort_sent,

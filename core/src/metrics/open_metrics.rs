@@ -12,11 +12,13 @@ impl MetricsSnapshot {
     /// Prometheus reads: the answer to a scrape. Its content type is
     /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
     ///
-    /// A counter is called as its field is, as in `trunkline_messages_sent_total`; bytes of datagrams are
+    /// A gauge is called as its field is, as in `trunkline_sessions`, and so is a counter,
+    /// `trunkline_messages_sent_total`; bytes of datagrams are
     /// `trunkline_datagrams_in_bytes_total` and `trunkline_datagrams_out_bytes_total`, links by close code
     /// `trunkline_closed_by_code_total`, with labels `code` and `name`. Latencies are the histogram
     /// `trunkline_latency_seconds` of [`latency_buckets`](Self::latency_buckets); quantiles over many
-    /// processes come of it.
+    /// processes come of it. They are of what this side has sent and waited for: a server that only answers has
+    /// none. Of a server with shards all of it shrinks when one of them ends, which is taken for a restart.
     ///
     /// It is a whole exposition and ends with `# EOF`, so metrics of yours stand before it. Each name may
     /// stand in an exposition once: for several servers or clients in one, [`counters`](Self::counters),
@@ -61,7 +63,8 @@ impl MetricsSnapshot {
             writeln!(f, "trunkline_{name}_total{{{labels}}} {count}")?;
         }
         let name = "latency_seconds";
-        let help = "From making a promise to its ack or reply.";
+        let help =
+            "How long the acked messages and requests of this side waited for their ack or reply.";
         begin_family(f, name, "histogram", help)?;
         for (bound, count) in self.latency_buckets() {
             let bound = bound.as_secs_f64();

@@ -437,7 +437,9 @@ impl Oracle {
         if let Some(process) = self.processes.get_mut(&node)
             && let Some((client, asked)) = process.asked.remove(&link)
         {
-            process.let_in.insert(client, asked);
+            // Of several links of a client, the first to be told of may be any of them.
+            let let_in = process.let_in.entry(client).or_insert(asked);
+            *let_in = asked.min(*let_in);
         }
     }
 

@@ -13,7 +13,8 @@ use super::{Answer, Oracle, Process, number_of};
 pub(super) struct Windows {
     lanes: BTreeMap<(SessionKey, Lane), Window>,
     owed: BTreeMap<DeliveryKey, (Lane, usize)>,
-    /// Bytes of all answers so far. Those that no peer has taken are at most as many.
+    /// Bytes of all answers so far. Those that no peer has taken are at most as many; once they exceed the limit
+    /// for good, messages count as heard when they were sent.
     answers: usize,
 }
 

@@ -25,8 +25,9 @@ const REST: Duration = Duration::from_secs(5);
 pub(crate) fn run(options: &Restart) -> Result<Verdict> {
     let engine = options.common.engine_or(Engine::Core);
     let mut start = Start::new(engine);
-    start.listen = address_to_come_back_to()?;
+    start.listen = address_to_come_back_to();
     let server = ServerProcess::start(start)?;
+    start.listen = server.address;
     let (config, connections) = (Config::default(), options.connections);
     let mut clients = Clients::connect(server.address, &config, connections, &options.common)?;
     rest(&mut clients.endpoints, REST)?;

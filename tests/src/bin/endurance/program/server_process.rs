@@ -48,23 +48,17 @@ const GIVEN_OUT: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Below are ports that take a privilege.
 const LOWEST: u16 = 1_024;
 
-/// An address that a server which ends gets again: its port is free, and given to no program that asks for any.
-pub(crate) fn address_to_come_back_to() -> Result<SocketAddr> {
-    let given_out = fs::read_to_string(GIVEN_OUT)
-        .with_context(|| format!("{GIVEN_OUT}, to find a port outside it"))?;
-    let ports =
-        ports_outside(&given_out).with_context(|| format!("{GIVEN_OUT} says {given_out:?}"))?;
+/// An address that a server which ends gets again: its port is free, and given to no program that asks for any. Where
+/// there is no such port, it is any.
+pub(crate) fn address_to_come_back_to() -> SocketAddr {
+    let given_out = fs::read_to_string(GIVEN_OUT).unwrap_or_default();
+    let ports = ports_outside(&given_out).unwrap_or_default();
     // Each run has its own first choice.
     let own = process::id() as usize % ports.len().max(1);
     let in_turn = ports.iter().cycle().skip(own).take(ports.len());
     let mut addresses = in_turn.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
     let free = addresses.find(|address| UdpSocket::bind(address).is_ok());
-    free.with_context(|| {
-        format!(
-            "no port is free outside {GIVEN_OUT}, {:?}: make that smaller",
-            given_out.trim()
-        )
-    })
+    free.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
 }
 
 /// Ports outside a range, as the system writes it: its first and its last one. `None`: it is none.
@@ -150,9 +144,10 @@ mod tests {
 
     #[test]
     fn an_address_to_come_back_to_is_free_and_nobody_gets_it_by_chance() {
-        let address = address_to_come_back_to().unwrap();
+        let address = address_to_come_back_to();
         UdpSocket::bind(address).unwrap();
-        let given_out = fs::read_to_string(GIVEN_OUT).unwrap();
-        assert!(ports_outside(&given_out).unwrap().contains(&address.port()));
+        let given_out = fs::read_to_string(GIVEN_OUT).unwrap_or_default();
+        let ports = ports_outside(&given_out).unwrap_or_default();
+        assert!(ports.is_empty() && address.port() == 0 || ports.contains(&address.port()));
     }
 }

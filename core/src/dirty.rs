@@ -88,6 +88,15 @@ impl DirtyQueue {
         Some(LinkKey(key))
     }
 
+    /// Takes a link out; says whether it was there.
+    pub(crate) fn remove(&mut self, link: LinkKey) -> bool {
+        let waits = self.contains(link);
+        if waits {
+            self.unlink(link.0.slot);
+        }
+        waits
+    }
+
     /// Puts all that wait here at the end of another queue, but for those that do not live any more: a link may
     /// have gone while it waited, and another have its slot.
     pub(crate) fn move_to(&mut self, other: &mut Self, lives: impl Fn(LinkKey) -> bool) {
@@ -213,6 +222,7 @@ mod tests {
     enum Step {
         Mark(LinkKey),
         Pop,
+        Remove(LinkKey),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -220,6 +230,7 @@ mod tests {
         prop_oneof![
             4 => keys().prop_map(Step::Mark),
             3 => Just(Step::Pop),
+            1 => keys().prop_map(Step::Remove),
         ]
     }
 
@@ -239,6 +250,10 @@ mod tests {
                         }
                     }
                     Step::Pop => prop_assert_eq!(queue.pop(), model.pop_front()),
+                    Step::Remove(key) => {
+                        prop_assert_eq!(queue.remove(key), model.contains(&key));
+                        model.retain(|other| *other != key);
+                    }
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 prop_assert_eq!(queue.is_empty(), model.is_empty());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,6 +67,31 @@ fn p99(
 
 fn bytes_received(world: &World, node: NodeIndex) -> usize {
     world.bodies(node).iter().map(|body| body.len()).sum()
+}
+
+#[test]
+fn the_first_of_many_links_sends_before_the_others_are_visited() {
+    let mut world = World::new(11);
+    let server = world.server();
+    for number in 0..20 {
+        let client = world.client();
+        world.connect(client, server, &format!("guest-{number}"));
+    }
+    world.run(SECOND, echo);
+    let now = world.now();
+    let node = world.node(server);
+    let message = Message::new(Tag(7), "all");
+    let sent = node.broadcast(now, &Audience::Everyone, message, None);
+    assert_eq!(sent.unwrap().queued, 20);
+    let before = node.metrics(now).links_visited;
+    let mut visited = Vec::new();
+    while node
+        .poll_transmit(now, NonZeroUsize::MIN, &mut Vec::new())
+        .is_some()
+    {
+        visited.push(node.metrics(now).links_visited - before);
+    }
+    assert_eq!(visited, (1..=20).collect::<Vec<_>>());
 }
 
 #[test]

@@ -352,9 +352,13 @@ impl Node {
         let Some(key) = self.dirty.pop() else {
             return false;
         };
+        self.work(key);
+        true
+    }
+
+    fn work(&mut self, key: LinkKey) {
         self.metrics.links_visited += 1;
         self.visit(key);
-        true
     }
 
     fn mark(&mut self, link: LinkKey) {

@@ -79,13 +79,20 @@ impl Node {
             return Some(self.sent(transmit));
         }
         loop {
-            while self.sending.is_empty() {
-                self.work_once().then_some(())?;
+            // One link after the other: what its visit has touched is at hand when it sends, and the first of
+            // many need not wait until all were visited.
+            let Some(key) = self.sending.pop() else {
+                if self.work_once() {
+                    continue;
+                }
+                self.alike.forget();
+                return None;
+            };
+            // If it has more to say by now, that goes into the same packet.
+            if self.dirty.remove(key) {
+                self.work(key);
+                continue;
             }
-            // Links that have more to say are visited first, so that it goes into one packet.
-            while self.work_once() {}
-            self.alike.forget();
-            let key = self.sending.pop()?;
             let Some(entry) = self.links.get_mut(key) else {
                 continue;
             };

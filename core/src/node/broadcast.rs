@@ -143,7 +143,9 @@ impl Node {
             Audience::Everyone => self.sessions.iter().map(|(key, _)| key).collect(),
             Audience::Group(group) => self.groups.members(group).collect(),
         };
-        members.retain(|member| Some(*member) != except);
+        if let Some(except) = except {
+            members.retain(|member| *member != except);
+        }
         if planted(Bug::IterateAtRandom) {
             members = in_random_order(members);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::error::{Status, TlsError};
+use crate::error::{ConfigError, Status, TlsError};
 use crate::id::{ClientId, GroupName, InvalidName};
 use crate::message::Message;
 use crate::node::{Audience, Datagram, Dial, DrainPlan, Ecn, Input, Node, Refusal};
@@ -68,30 +68,18 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
                 .ok();
         }
         Call::SetWall { wall } => node.set_wall(now, wall),
-        Call::SetServerIdentity { chain } => match identity(chain) {
-            Ok(identity) => {
-                node.set_server_identity(now, identity).ok();
-            }
-            Err(error) => return Some(error.to_string()),
-        },
-        Call::SetClientIdentity { chain } => match identity(chain) {
-            Ok(identity) => {
-                node.set_client_identity(now, identity).ok();
-            }
-            Err(error) => return Some(error.to_string()),
-        },
-        Call::SetClientRoots { certificates } => match roots(certificates) {
-            Ok(roots) => {
-                node.set_client_roots(now, roots).ok();
-            }
-            Err(error) => return Some(error.to_string()),
-        },
-        Call::SetServerRoots { certificates } => match roots(certificates) {
-            Ok(roots) => {
-                node.set_server_roots(now, roots).ok();
-            }
-            Err(error) => return Some(error.to_string()),
-        },
+        Call::SetServerIdentity { chain } => {
+            return changed(identity(chain), |to| node.set_server_identity(now, to));
+        }
+        Call::SetClientIdentity { chain } => {
+            return changed(identity(chain), |to| node.set_client_identity(now, to));
+        }
+        Call::SetClientRoots { certificates } => {
+            return changed(roots(certificates), |to| node.set_client_roots(now, to));
+        }
+        Call::SetServerRoots { certificates } => {
+            return changed(roots(certificates), |to| node.set_server_roots(now, to));
+        }
         Call::Join { session, group } => match GroupName::new(group) {
             Ok(group) => {
                 node.join(now, session, &group).ok();
@@ -217,6 +205,20 @@ fn audience(group: Option<&str>) -> Result<Audience, InvalidName> {
     match group {
         None => Ok(Audience::Everyone),
         Some(group) => GroupName::new(group).map(Audience::Group),
+    }
+}
+
+/// Changes what a node shows, or whom it trusts, if what was recorded of that can be used.
+fn changed<T>(
+    recorded: Result<T, TlsError>,
+    change: impl FnOnce(T) -> Result<(), ConfigError>,
+) -> Option<String> {
+    match recorded {
+        Ok(recorded) => {
+            change(recorded).ok();
+            None
+        }
+        Err(error) => Some(error.to_string()),
     }
 }
 

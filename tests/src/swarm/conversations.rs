@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_core::{CommandError, SessionId, SessionKey};
+use trunkline_core::{ClientId, CommandError, SessionId, SessionKey, SessionsFull};
 
 use super::examination::{PATIENCE, told};
 use super::plan::Kind;
@@ -16,6 +16,7 @@ const SIZE: usize = 100;
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     node: usize,
+    client: ClientId,
     session: SessionKey,
     id: SessionId,
     epoch: u64,
@@ -108,7 +109,9 @@ impl Run<'_> {
             return false;
         }
         let after = self.held();
-        let Some(gone) = before.iter().find(|held| !after.contains(held)) else {
+        let has_flapped =
+            |held: &&Held| !after.contains(held) && !self.is_replaced(held, &before, &after);
+        let Some(gone) = before.iter().find(has_flapped) else {
             return true;
         };
         let (node, session) = (gone.node, gone.session);
@@ -121,6 +124,20 @@ impl Run<'_> {
         self.fail(8, what)
     }
 
+    /// Its client has come once more since, where that ends an older one: it was away, or had been refused till then.
+    /// Whether there was no other place is what invariant 6 looks at.
+    fn is_replaced(&mut self, gone: &Held, before: &[Held], after: &[Held]) -> bool {
+        let node = self.world.node(self.indices[gone.node]);
+        let is_over = node
+            .session_info(gone.session)
+            .is_none_or(|info| info.id != gone.id);
+        let is_newer = |held: &Held| {
+            held.client == gone.client && before.iter().all(|other| other.id != held.id)
+        };
+        let ends_oldest = self.plan.server.sessions_full == SessionsFull::EndOldest;
+        ends_oldest && is_over && after.iter().any(is_newer)
+    }
+
     /// The links of sessions that both sides have one for.
     fn held(&mut self) -> Vec<Held> {
         let pairs = self.linked_ids();
@@ -128,6 +145,7 @@ impl Run<'_> {
         for node in self.nodes() {
             held.extend(self.among(node, &pairs).into_iter().map(|info| Held {
                 node,
+                client: info.client.clone(),
                 session: info.session,
                 id: info.id,
                 epoch: info.epoch,

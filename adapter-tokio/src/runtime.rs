@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use trunkline_core::driver::system::{UdpIo, bind_shards, default_busy_poll, look_up, random_seed};
@@ -40,6 +40,10 @@ impl From<Handle> for Runtime {
     }
 }
 
+/// Where tokio has several threads, each has a queue of 256 tasks. One more moves half of them to another
+/// queue, which all threads share under a lock.
+const HALF_A_QUEUE: usize = 128;
+
 /// So many names are looked up at a time, each in a thread, for all clients of the process.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
@@ -57,6 +61,13 @@ impl driver::Runtime for Runtime {
 
     fn wall(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    fn wakes_at_once(&self) -> usize {
+        match self.handle.runtime_flavor() {
+            RuntimeFlavor::CurrentThread => usize::MAX,
+            _ => HALF_A_QUEUE,
+        }
     }
 }
 

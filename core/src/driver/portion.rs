@@ -18,19 +18,21 @@ const GROWTH: usize = 4;
 #[derive(Debug)]
 pub(super) struct Portion {
     events: usize,
+    /// So many tasks are enough to wake.
+    wakes: usize,
     rested: bool,
 }
 
-impl Default for Portion {
-    fn default() -> Self {
+impl Portion {
+    /// For a runtime that wakes so many tasks at once ([`super::Runtime::wakes_at_once`]).
+    pub(super) fn new(wakes: usize) -> Self {
         Self {
             events: MOST,
+            wakes: wakes.max(1),
             rested: false,
         }
     }
-}
 
-impl Portion {
     /// The driver rests until something happens.
     pub(super) fn rest(&mut self) {
         self.rested = true;
@@ -45,12 +47,12 @@ impl Portion {
         };
     }
 
-    /// Whether a turn that has passed on so many goes on, with so many that wait.
-    pub(super) fn allows(&mut self, passed_on: usize, waiting: usize) -> bool {
+    /// Whether a turn that has passed on so many goes on, with so many that wait and so many tasks to wake.
+    pub(super) fn allows(&mut self, passed_on: usize, waiting: usize, woken: usize) -> bool {
         if passed_on == self.events && waiting > FEW {
             self.events = MOST;
         }
-        passed_on < self.events
+        passed_on < self.events && woken < self.wakes
     }
 }
 
@@ -62,13 +64,13 @@ mod tests {
     fn turn(portion: &mut Portion, with_commands: bool, waiting: usize) -> usize {
         portion.begin(with_commands);
         (0..waiting)
-            .take_while(|passed_on| portion.allows(*passed_on, waiting - passed_on))
+            .take_while(|passed_on| portion.allows(*passed_on, waiting - passed_on, *passed_on))
             .count()
     }
 
     #[test]
     fn after_a_rest_turns_begin_small_and_grow() {
-        let mut portion = Portion::default();
+        let mut portion = Portion::new(usize::MAX);
         assert_eq!(turn(&mut portion, false, 100), 100);
         portion.rest();
         assert_eq!(turn(&mut portion, false, 100), FIRST);
@@ -78,15 +80,24 @@ mod tests {
 
     #[test]
     fn many_events_are_not_held_back() {
-        let mut portion = Portion::default();
+        let mut portion = Portion::new(usize::MAX);
         portion.rest();
         assert_eq!(turn(&mut portion, false, 1_000), 1_000);
         assert_eq!(turn(&mut portion, true, 10_000), MOST);
     }
 
     #[test]
+    fn a_turn_ends_with_as_many_wake_ups_as_its_runtime_takes() {
+        let mut portion = Portion::new(128);
+        assert_eq!(turn(&mut portion, false, 1_000), 128);
+        portion.rest();
+        assert_eq!(turn(&mut portion, false, 1_000), 128);
+        assert_eq!(turn(&mut portion, true, 100), 100);
+    }
+
+    #[test]
     fn who_is_woken_by_commands_was_not_at_rest() {
-        let mut portion = Portion::default();
+        let mut portion = Portion::new(usize::MAX);
         portion.rest();
         assert_eq!(turn(&mut portion, false, 100), FIRST);
         portion.rest();

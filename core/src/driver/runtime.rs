@@ -23,6 +23,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The wall clock now: what certificates are judged by.
     fn wall(&self) -> SystemTime;
+
+    /// How many tasks a driver had better wake in one turn. With more that are answered, the next turn goes
+    /// on with them, after what was woken has run.
+    fn wakes_at_once(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// What a runtime adapter is: with it, [`super::Server`] and [`super::Client`] are complete.

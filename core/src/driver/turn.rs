@@ -137,6 +137,7 @@ impl<I: Io> Driver<I> {
             busy_poll,
         } = parts;
         let farewell = Farewell(shared.clone());
+        let portion = Portion::new(desk.runtime.wakes_at_once());
         let gathering = Gathering::new(shared.limits.best_effort_bytes);
         Self {
             node,
@@ -159,7 +160,7 @@ impl<I: Io> Driver<I> {
             unsent: None,
             deferred: 0,
             crowd: Crowd::default(),
-            portion: Portion::default(),
+            portion,
             busy_poll,
             stepped_aside: false,
             in_turn: false,
@@ -388,7 +389,8 @@ impl<I: Io> Driver<I> {
     fn report_events(&mut self, now: Instant) -> Reported {
         let mut passed_on = 0;
         let all = loop {
-            if !self.portion.allows(passed_on, self.node.events_waiting()) {
+            let (waiting, woken) = (self.node.events_waiting(), self.ledger.woken.len());
+            if !self.portion.allows(passed_on, waiting, woken) {
                 break !self.node.may_have_events();
             }
             let Some(event) = self.node.poll_event() else {

@@ -54,6 +54,8 @@ struct Inner {
     names: BTreeMap<String, Vec<SocketAddr>>,
     /// Whether the machine speaks IPv6.
     has_ipv6: bool,
+    /// How many tasks a turn should wake at most.
+    wakes_at_once: usize,
     /// So many more (or fewer) places than were asked for come from [`Sharded::shards`].
     surplus: i16,
     panics: usize,
@@ -102,6 +104,7 @@ impl Lab {
                 moved: BTreeMap::new(),
                 names: BTreeMap::new(),
                 has_ipv6: true,
+                wakes_at_once: usize::MAX,
                 surplus: 0,
                 panics: 0,
             })),
@@ -284,6 +287,11 @@ impl Lab {
         self.lock().surplus = surplus;
     }
 
+    /// Drivers that start from now on had better wake no more tasks in a turn.
+    pub fn wake_at_once(&self, most: usize) {
+        self.lock().wakes_at_once = most;
+    }
+
     /// From now on, whoever is woken by another task runs next, as in tokio's threads; who wakes
     /// itself, last.
     pub fn run_latest_first(&self) {
@@ -319,6 +327,10 @@ impl Runtime for Lab {
         let inner = self.lock();
         let (then, wall) = inner.wall;
         wall + (inner.now - then)
+    }
+
+    fn wakes_at_once(&self) -> usize {
+        self.lock().wakes_at_once
     }
 }
 

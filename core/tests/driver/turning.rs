@@ -1,5 +1,6 @@
 //! Turns: what goes wrong with a socket, or comes in masses, keeps nobody else from their turn.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -88,6 +89,39 @@ fn a_crowd_that_is_woken_together_is_heard_together() {
         let turns = turns(&lab) - before;
         // After a rest they are woken in three portions.
         assert!(turns < CROWD * ROUNDS / 2, "{turns} calls of the socket");
+    });
+}
+
+/// A runtime may take only so many wake-ups at once without more ado, as tokio's threads do.
+#[test]
+fn a_turn_wakes_no_more_than_its_runtime_likes() {
+    const CROWD: u64 = 100;
+    const AT_ONCE: usize = 10;
+    Lab::run(async |lab| {
+        lab.wake_at_once(AT_ONCE);
+        let certificate = Certificate::new();
+        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let woken = Arc::new(Mutex::new(BTreeMap::<_, usize>::new()));
+        for number in 0..CROWD {
+            let (lab, client, woken) = (lab.clone(), client.clone(), woken.clone());
+            lab.clone().spawn(Box::pin(async move {
+                client.send(&Note { number }).acked().await.unwrap();
+                let turn = lab.socket(client.local_addr(), |socket| socket.receives);
+                *woken.lock().unwrap().entry(turn).or_default() += 1;
+            }));
+        }
+        while woken.lock().unwrap().values().sum::<usize>() < CROWD as usize {
+            lab.pass(MILLISECOND).await;
+        }
+        let woken: Vec<_> = woken.lock().unwrap().values().copied().collect();
+        assert!(woken.iter().all(|tasks| *tasks <= AT_ONCE), "{woken:?}");
+        assert!(
+            woken.contains(&AT_ONCE),
+            "it was never a question: {woken:?}"
+        );
     });
 }
 

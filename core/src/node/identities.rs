@@ -10,7 +10,7 @@ use crate::quic::{Identity, Roots};
 use crate::tap::{Body, Call};
 
 use super::Node;
-use super::commands::check_credentials;
+use super::connect::check_credentials;
 use super::roles::{ClientRole, ServerRole};
 
 impl Node {

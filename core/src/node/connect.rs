@@ -1,4 +1,4 @@
-//! Commands about sessions: begin, group. None changes anything when it returns an error.
+//! A client session begins.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,8 +9,7 @@ use trunkline_proto as wire;
 
 use crate::dial::Dialing;
 use crate::error::CommandError;
-use crate::groups::GroupsFull;
-use crate::id::{ClientId, GroupName, Hidden, SessionKey};
+use crate::id::{ClientId, Hidden, SessionKey};
 use crate::quic::Endpoint;
 use crate::tap::{Body, Call};
 
@@ -57,7 +56,7 @@ pub(super) fn check_credentials(credentials: &[u8], agent: &str) -> Result<(), C
 }
 
 impl Node {
-    /// Begins a client session. The key is good until [`crate::Event::Closed`].
+    /// Begins a client session. The key is good until [`crate::Event::Closed`]. Nothing has changed if it fails.
     pub fn connect(&mut self, now: Instant, dial: Dial) -> Result<SessionKey, CommandError> {
         let call = || Call::Connect {
             address: dial.address,
@@ -96,47 +95,5 @@ impl Node {
         }
         self.metrics.sessions_opened += 1;
         Ok(key)
-    }
-
-    /// Puts a client's session into a group. Membership ends with the session.
-    ///
-    /// # Errors
-    /// [`CommandError::NotOfAClient`] for a session that this node dialled: its server has the groups.
-    pub fn join(
-        &mut self,
-        now: Instant,
-        session: SessionKey,
-        group: &GroupName,
-    ) -> Result<(), CommandError> {
-        let call = || Call::Join {
-            session,
-            group: group.as_str(),
-        };
-        self.enter(now, call);
-        let entry = self.sessions.get(session);
-        if entry.ok_or(CommandError::UnknownSession)?.is_dialled() {
-            return Err(CommandError::NotOfAClient);
-        }
-        match self.groups.join(session, group) {
-            Ok(_) => Ok(()),
-            Err(GroupsFull::Groups) => Err(CommandError::TableFull {
-                what: "the table of groups",
-                field: "limits.groups",
-            }),
-            Err(GroupsFull::GroupsOfSession) => Err(CommandError::TableFull {
-                what: "the session's list of groups",
-                field: "limits.groups_per_session",
-            }),
-        }
-    }
-
-    /// Takes a session out of a group. `false`: it was not in it.
-    pub fn leave(&mut self, now: Instant, session: SessionKey, group: &GroupName) -> bool {
-        let call = || Call::Leave {
-            session,
-            group: group.as_str(),
-        };
-        self.enter(now, call);
-        self.groups.leave(session, group)
     }
 }

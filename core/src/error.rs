@@ -267,8 +267,8 @@ impl DisconnectReason {
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { code, reason } => write!(f, "closed here ({code}): {reason}"),
-            Self::Peer { code, reason, .. } => write!(f, "closed by the peer ({code}): {reason}"),
+            Self::Local { code, reason } => said(f, "closed here", *code, reason),
+            Self::Peer { code, reason, .. } => said(f, "closed by the peer", *code, reason),
             Self::HeartbeatTimeout => f.write_str("heartbeat timeout: the peer has gone silent"),
             Self::ConnectTimeout => f.write_str("the peer did not answer in time"),
             Self::Reset => f.write_str("the peer does not know the connection: it restarted"),
@@ -282,6 +282,15 @@ impl fmt::Display for DisconnectReason {
 }
 
 impl std::error::Error for DisconnectReason {}
+
+/// Who closes in order mostly says no more than the code.
+fn said(f: &mut fmt::Formatter<'_>, who: &str, code: CloseCode, reason: &str) -> fmt::Result {
+    write!(f, "{who} ({code})")?;
+    if reason.is_empty() {
+        return Ok(());
+    }
+    write!(f, ": {reason}")
+}
 
 /// What a peer did that a link does not survive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,6 +311,17 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_close_without_a_text_ends_with_its_code() {
+        let told = |reason: &str| {
+            let reason = reason.to_owned();
+            let code = CloseCode::NORMAL;
+            DisconnectReason::Local { code, reason }.to_string()
+        };
+        assert_eq!(told(""), "closed here (NORMAL (0))");
+        assert_eq!(told("bye"), "closed here (NORMAL (0)): bye");
+    }
 
     #[test]
     fn a_peers_text_is_cut_between_characters_and_moves_no_cursor() {

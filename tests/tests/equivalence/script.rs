@@ -273,8 +273,8 @@ pub const SCRIPT: &[Phase] = &[
     Phase {
         steps: &[Close],
         then: &[
-            "client link: disconnected, the session is gone: closed here (NORMAL (0)): ",
-            "client link: closed: closed here (NORMAL (0)): ",
+            "client link: disconnected, the session is gone: closed here (NORMAL (0))",
+            "client link: closed: closed here (NORMAL (0))",
         ],
     },
 ];

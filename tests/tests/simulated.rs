@@ -6,8 +6,8 @@ use std::future::IntoFuture;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use trunkline_core::driver::{Admit, Context, PromiseError, Service};
-use trunkline_core::{PersistentKeys, Status};
+use trunkline_core::driver::{Admit, Context, Notice, PromiseError, Service};
+use trunkline_core::{DisconnectReason, Event, PersistentKeys, Status};
 use trunkline_testkit::simulated::{Client, Process, Server, Simulation};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,9 +50,13 @@ fn service(simulation: &Simulation, book: &Book) -> Service<(Simulation, Book)> 
 
 /// A server as a process of its own, which runs until it is killed.
 fn serve(simulation: &Simulation, book: &Book) -> Process {
+    serve_with(PersistentKeys::new([1; 32], [2; 32]), simulation, book)
+}
+
+fn serve_with(keys: PersistentKeys, simulation: &Simulation, book: &Book) -> Process {
     let server = Server::bind("127.0.0.1:4433".parse().unwrap())
         .identity(simulation.certificates().server)
-        .persistent_keys(PersistentKeys::new([1; 32], [2; 32]))
+        .persistent_keys(keys)
         .admission(Admit::open())
         .service(service(simulation, book));
     simulation.process(async {
@@ -132,6 +136,41 @@ fn a_killed_server_is_a_lost_session_to_its_client_who_goes_on_by_itself() {
         assert!(client.state().is_connected() && simulation.elapsed() < 30 * SECOND);
     });
     assert!(book.lock().unwrap().is_empty(), "the handler died with it");
+}
+
+#[test]
+fn a_process_that_finds_its_keys_in_the_file_is_known_for_a_restarted_one_at_once() {
+    let name = format!("trunkline-restart-{}.keys", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let simulation = Simulation::new(7);
+    let book = Book::default();
+    let process = || {
+        let keys = PersistentKeys::load_or_create(&file).unwrap();
+        serve_with(keys, &simulation, &book)
+    };
+    simulation.run(async {
+        let first = process();
+        let client = connect(&simulation).await;
+        let mut events = client.events();
+        first.kill();
+        let _second = process();
+        let restarted = simulation.elapsed();
+        client.send(&Note { number: 1 }).await.unwrap();
+        let reason = loop {
+            let notice = events.next().await.unwrap();
+            if let Notice::Event(Event::Disconnected { reason, .. }) = notice {
+                break reason;
+            }
+        };
+        assert_eq!(reason, DisconnectReason::Reset);
+        let took = simulation.elapsed() - restarted;
+        assert!(took < SECOND, "{took:?}: a heartbeat takes longer");
+        let lost = |notice: &Notice| matches!(notice, Notice::Event(Event::SessionLost { .. }));
+        while !lost(&events.next().await.unwrap()) {}
+        let answer: Answer = client.request(&Ask { number: 21 }).await.unwrap();
+        assert_eq!(answer.number, 42);
+    });
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

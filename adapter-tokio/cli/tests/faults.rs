@@ -90,6 +90,23 @@ fn a_killed_and_restarted_server_is_noticed_at_once_and_the_client_goes_on() {
 }
 
 #[test]
+fn keys_in_a_file_make_a_restart_known_wherever_the_server_listens() {
+    let certificates = Certificates::new(&[]);
+    let file = certificates.file("server.keys");
+    let (mut server, address) = certificates.server_at(&free_address(), &["--keys", &file]);
+    let mut client = certificates.client("request", &address, &["hello", "--rate", "50/s"]);
+    server.line(&["request 20 "]);
+    server.signal("KILL");
+    drop(server);
+    // Keys that follow from the address would be others now.
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    let everywhere = format!("0.0.0.0:{port}");
+    let (mut server, _) = certificates.server_at(&everywhere, &["--keys", &file]);
+    client.line(&["disconnected", "restarted"]);
+    server.line(&[" request "]);
+}
+
+#[test]
 fn a_server_that_stops_for_a_while_loses_nothing() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&[]);

@@ -121,6 +121,12 @@ fn certificates_that_cannot_be_used_are_one_line() {
         2,
         &["expired.pem", "has expired"],
     );
+    // A server's keys are no private key.
+    assert_one_line(
+        &serve(&certificate, &key, &[&OPEN[..], &["--keys", &key]].concat()),
+        2,
+        &["key.pem", "64", "another path"],
+    );
     let mutual = ["--admission", "mutual-tls", "--client-ca", &junk];
     assert_one_line(
         &serve(&certificate, &key, &mutual),

@@ -38,7 +38,8 @@ async fn order((books, told): &Books, number: u64) {
 }
 
 /// A process of the server. Its keys are those of the process before, so that clients of one that was
-/// killed notice at once. A service of yours keeps random ones in a file.
+/// killed notice at once. A service of yours keeps random ones in a file
+/// (`PersistentKeys::load_or_create`).
 async fn start(address: SocketAddr, identity: Identity, books: Books) -> Result<Server, Failure> {
     let service = Service::new(books).on(async |context: Context<Books>, Order { number }| {
         order(context.state(), number).await;

@@ -268,7 +268,7 @@ fn with_number(path: &Path, number: u64) -> PathBuf {
 }
 
 /// A new file that only its owner can read.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

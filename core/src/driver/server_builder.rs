@@ -127,7 +127,8 @@ impl<P: Platform> ServerBuilder<P> {
         self
     }
 
-    /// Keys that outlive the process, so that clients notice a restart within a round trip.
+    /// Keys that outlive the process, so that clients notice a restart within a round trip: those of a file, by
+    /// `PersistentKeys::load_or_create`, which makes it at the first start. Each server has its own.
     pub fn persistent_keys(mut self, keys: PersistentKeys) -> Self {
         self.keys = Some(keys);
         self

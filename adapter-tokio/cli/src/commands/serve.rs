@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use trunkline_tokio::{Admit, ClientId, Config, Drained, Server};
+use trunkline_tokio::{Admit, ClientId, Config, Drained, PersistentKeys, Server};
 
 use crate::cert_files::{self, SERVER, development_roots, nothing_made};
 use crate::failure::{Failure, cannot_start};
@@ -20,7 +20,8 @@ Requests are answered with their own text, notes are accepted, clients join and 
 client's text is broadcast to a group or to all. 'trunkline request', 'send' and 'listen' do all that; the
 messages stand in trunkline_cli.proto, for other programs. All state is in memory: a restarted server
 knows no session any more, which its clients notice at once if it listens at the same fixed port with the
-same key. Ctrl-C or SIGTERM finishes what is under way; a second one ends it at once.
+same key, or has the same file of --keys. Ctrl-C or SIGTERM finishes what is under way; a second one ends
+it at once.
 
 EXAMPLES
   A first try, with certificates for this machine
@@ -59,6 +60,10 @@ pub(crate) struct Arguments {
     /// Take certificate, key and authority from a directory that 'trunkline cert' has filled
     #[arg(long, value_name = "DIR")]
     dev: Option<PathBuf>,
+    /// Keep in that file what clients notice a restart by; it is made, with random bytes, if there is
+    /// none, and no other server may have it [default: what follows from key, address and machine]
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// Who is let in. open: everybody, under the client id that they claim; mutual-tls: whoever has
     /// a certificate that names their client id
     #[arg(long, value_enum)]
@@ -186,7 +191,11 @@ async fn start(arguments: &Arguments, state: &Arc<State>) -> Result<Server, Fail
         .shards(arguments.shards.into())
         .service(service(state.clone()))
         .hooks(Telling(state.clone()));
-    if let Some(keys) = keys(&key, arguments.listen)? {
+    let kept = match &arguments.keys {
+        Some(file) => Some(PersistentKeys::load_or_create(file).map_err(Failure::usage)?),
+        None => keys(&key, arguments.listen)?,
+    };
+    if let Some(keys) = kept {
         builder = builder.persistent_keys(keys);
     }
     if let Some(recording) = arguments.recording.recording() {

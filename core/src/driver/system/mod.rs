@@ -1,10 +1,11 @@
 //! What adapters take from the operating system: UDP with segmentation offload both ways, name
-//! look-up, randomness (feature `system`).
+//! look-up, randomness, a file for keys that outlive the process (feature `system`).
 //!
 //! It is as free of a runtime as the rest: [`Batches`] never waits, and [`UdpIo`] waits as its
 //! [`Reactor`] does. An adapter supplies the latter, `spawn`, and a clock.
 
 mod batches;
+mod key_file;
 #[cfg(target_os = "linux")]
 mod program;
 mod shards;

@@ -22,6 +22,7 @@ use crate::steering::Steering;
 /// with the same reset key can be asked for the resets of the other's connections (RFC 9000, sections 10.3.2 and 21.11).
 /// Servers behind one address, or machines of one certificate, have keys of their own each.
 ///
+/// `PersistentKeys::load_or_create`, of the feature `system` and so of both adapters, keeps them in a file.
 /// Keep them as secret as a private key: who knows the reset key can end every connection, who
 /// knows the token key can have packets sent to addresses that never asked. An old key ends no connection that was made
 /// under a new one: to change it costs no more than that the next restart is noticed by silence. They are overwritten
@@ -51,8 +52,9 @@ impl PersistentKeys {
         }
     }
 
-    /// Both, for a recording: `reset`, then `token`.
-    pub(crate) fn bytes(&self) -> Zeroizing<[u8; 64]> {
+    /// Both keys as bytes, `reset`, then `token`, to be kept where only this server reads them: a secret store,
+    /// say. They are overwritten with zeros when dropped.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 64]> {
         let mut bytes = Zeroizing::new([0; 64]);
         let (reset, token) = bytes.split_at_mut(32);
         reset.copy_from_slice(&*self.reset);
@@ -60,8 +62,8 @@ impl PersistentKeys {
         bytes
     }
 
-    /// From what [`Self::bytes`] gave.
-    pub(crate) fn from_bytes(bytes: &[u8; 64]) -> Self {
+    /// Keys of the bytes that [`to_bytes`](Self::to_bytes) gave, or of 64 bytes from the operating system's randomness.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Self {
         let mut keys = Self::new([0; 32], [0; 32]);
         let (reset, token) = bytes.split_at(32);
         keys.reset.copy_from_slice(reset);
@@ -125,6 +127,15 @@ mod tests {
         let other = PersistentKeys::new([2; 32], [1; 32]);
         assert_ne!(reset(&keys), reset(&other));
         assert_ne!(sealed(&keys), sealed(&other));
+    }
+
+    #[test]
+    fn keys_come_back_from_their_bytes() {
+        let keys = PersistentKeys::new([1; 32], [2; 32]);
+        let bytes = keys.to_bytes();
+        assert_eq!(bytes[..], [[1; 32], [2; 32]].concat());
+        let kept = PersistentKeys::from_bytes(&bytes);
+        assert_eq!((kept.reset, kept.token), (keys.reset, keys.token));
     }
 
     #[test]

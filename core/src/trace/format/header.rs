@@ -170,7 +170,7 @@ impl Header {
             Recorded::Wire { seed, keys, .. } => {
                 entry(name::SEED, seed.bytes());
                 if let Some(keys) = keys {
-                    entry(name::KEYS, &*keys.bytes());
+                    entry(name::KEYS, &*keys.to_bytes());
                 }
             }
             Recorded::Link { draws, bodies, .. } => {

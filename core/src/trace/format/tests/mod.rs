@@ -378,7 +378,7 @@ fn the_header_comes_back_and_prints_no_secret() {
     assert_eq!(read.wall, header().wall);
     let secrets = |header: &Header| match &header.recorded {
         Recorded::Wire { seed, keys, .. } => {
-            (*seed.bytes(), keys.clone().unwrap().bytes().to_vec())
+            (*seed.bytes(), keys.clone().unwrap().to_bytes().to_vec())
         }
         Recorded::Link { .. } => panic!("another level"),
     };

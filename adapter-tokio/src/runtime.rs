@@ -146,6 +146,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_threads_that_share_tasks_bound_what_is_woken_at_once() {
+        use driver::Runtime as _;
+
+        let one = Builder::new_current_thread().build().unwrap();
+        let several = Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        let bound = |runtime: &tokio::runtime::Runtime| {
+            Runtime::from(runtime.handle().clone()).wakes_at_once()
+        };
+        assert_eq!((bound(&one), bound(&several)), (usize::MAX, HALF_A_QUEUE));
+    }
+
+    #[test]
     fn a_sleep_ends_with_its_runtime() {
         let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
         let network = runtime();

@@ -283,9 +283,9 @@ impl fmt::Display for DisconnectReason {
 
 impl std::error::Error for DisconnectReason {}
 
-/// Who closes in order mostly says no more than the code.
-fn said(f: &mut fmt::Formatter<'_>, who: &str, code: CloseCode, reason: &str) -> fmt::Result {
-    write!(f, "{who} ({code})")?;
+/// A close, with its text, if there is one: who closes in order mostly gives none.
+fn said(f: &mut fmt::Formatter<'_>, what: &str, code: CloseCode, reason: &str) -> fmt::Result {
+    write!(f, "{what} ({code})")?;
     if reason.is_empty() {
         return Ok(());
     }

@@ -18,7 +18,7 @@ const GROWTH: usize = 4;
 #[derive(Debug)]
 pub(super) struct Portion {
     events: usize,
-    /// So many tasks are enough to wake.
+    /// With so many tasks to wake, a turn passes on no more.
     wakes: usize,
     rested: bool,
 }
@@ -47,7 +47,8 @@ impl Portion {
         };
     }
 
-    /// Whether a turn that has passed on so many goes on, with so many that wait and so many tasks to wake.
+    /// Whether a turn that has passed on so many goes on, with so many that wait, and so many tasks
+    /// to wake for those that it has passed on.
     pub(super) fn allows(&mut self, passed_on: usize, waiting: usize, woken: usize) -> bool {
         if passed_on == self.events && waiting > FEW {
             self.events = MOST;

@@ -24,8 +24,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// The wall clock now: what certificates are judged by.
     fn wall(&self) -> SystemTime;
 
-    /// How many tasks a driver had better wake in one turn. With more that are answered, the next turn goes
-    /// on with them, after what was woken has run.
+    /// How many tasks a driver had better wake for events in one turn. After so many it passes on no
+    /// further ones; its next turn goes on with them.
     fn wakes_at_once(&self) -> usize {
         usize::MAX
     }

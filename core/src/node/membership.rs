@@ -10,7 +10,7 @@ use crate::tap::Call;
 use super::Node;
 
 impl Node {
-    /// Puts a client's session into a group. Membership ends with the session.
+    /// Puts a client's session into a group. Membership ends with the session. Nothing has changed if it fails.
     ///
     /// # Errors
     /// [`CommandError::NotOfAClient`] for a session that this node dialled: its server has the groups.

@@ -125,6 +125,38 @@ fn a_turn_wakes_no_more_than_its_runtime_likes() {
     });
 }
 
+/// What commands wake is not counted: those who send plain messages all the time keep nobody's answer back.
+#[test]
+fn senders_that_never_rest_do_not_hold_events_up() {
+    const ACKED: u64 = 10;
+    const MANY: u64 = 50_000;
+    Lab::run(async |lab| {
+        lab.wake_at_once(1);
+        let certificate = Certificate::new();
+        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let [told, sent] = [0, 0].map(|count| Arc::new(AtomicU64::new(count)));
+        for number in 0..ACKED {
+            let (client, told, sent) = (client.clone(), told.clone(), sent.clone());
+            lab.spawn(Box::pin(async move {
+                client.send(&Note { number }).acked().await.unwrap();
+                told.fetch_add(1, Ordering::Relaxed);
+                let waits = || told.load(Ordering::Relaxed) < ACKED;
+                while waits() && sent.fetch_add(1, Ordering::Relaxed) < MANY {
+                    client.send(&Note { number }).await.unwrap();
+                }
+            }));
+        }
+        while told.load(Ordering::Relaxed) < ACKED {
+            lab.pass(MILLISECOND).await;
+        }
+        let sent = sent.load(Ordering::Relaxed);
+        assert!(sent < MANY, "{sent} were sent before acks that had come");
+    });
+}
+
 /// Who waits for the first answers is not to sleep until the last ones are made.
 #[test]
 fn after_a_rest_the_first_answers_leave_before_the_last_handler_runs() {

@@ -29,7 +29,8 @@ impl Run<'_> {
         let forever = Some(Duration::MAX);
         let kinds = [Kind::Acked(forever), Kind::Asked(forever), Kind::Told];
         // With the first round, sessions whose links have gone unnoticed find that out, and such as have no
-        // retention may be lost by that. From then on there is no excuse.
+        // retention may be lost by that. From then on there is no excuse, but that a client's other
+        // session takes a place.
         self.speak(kinds[0], false)
             && self.rest()
             && kinds.into_iter().all(|kind| self.speak(kind, true))
@@ -124,15 +125,21 @@ impl Run<'_> {
         self.fail(8, what)
     }
 
-    /// Its client has come once more since, where that ends an older one: it was away, or had been refused till then.
-    /// Whether there was no other place is what invariant 6 looks at.
+    /// Whether another session of its client has taken its place. That one was away, or had been refused until then;
+    /// whether there was no other place is what invariant 6 looks at.
     fn is_replaced(&mut self, gone: &Held, before: &[Held], after: &[Held]) -> bool {
         let node = self.world.node(self.indices[gone.node]);
         let is_over = node
             .session_info(gone.session)
             .is_none_or(|info| info.id != gone.id);
+        // At the client it has another key: one of the same key has lost what it was.
         let is_newer = |held: &Held| {
-            held.client == gone.client && before.iter().all(|other| other.id != held.id)
+            let is_other = |other: &Held| {
+                other.id != held.id && (other.node, other.session) != (held.node, held.session)
+            };
+            held.node >= self.plan.servers
+                && held.client == gone.client
+                && before.iter().all(is_other)
         };
         let ends_oldest = self.plan.server.sessions_full == SessionsFull::EndOldest;
         ends_oldest && is_over && after.iter().any(is_newer)

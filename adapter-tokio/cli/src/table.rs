@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The longest cell, in characters. Peers write some of them, and all are as wide as the widest.
+const CELL: usize = 128;
+
 /// Rows under headings. The first column is aligned left, the others, which are figures, right.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -16,8 +19,14 @@ impl Table {
         }
     }
 
-    /// Adds a row below.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    /// Adds a row below. What is too long for a cell is cut.
+    pub(crate) fn row<const N: usize>(&mut self, mut cells: [String; N]) {
+        for cell in &mut cells {
+            if let Some((end, _)) = cell.char_indices().nth(CELL) {
+                cell.truncate(end);
+                cell.push('…');
+            }
+        }
         self.rows.push(cells.to_vec());
     }
 }
@@ -69,6 +78,18 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peers_text_is_no_wider_than_a_cell() {
+        let mut table = Table::new(["client", "state"]);
+        table.row(["a".into(), "ü".repeat(70_000)]);
+        let widest = table
+            .to_string()
+            .lines()
+            .map(|line| line.chars().count())
+            .max();
+        assert_eq!(widest, Some("client  ".len() + CELL + 1));
+    }
 
     #[test]
     fn figures_stand_under_each_other() {

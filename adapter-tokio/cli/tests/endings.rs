@@ -70,6 +70,20 @@ fn who_is_interrupted_before_all_was_sent_has_not_succeeded() {
 }
 
 #[test]
+fn who_is_interrupted_before_the_count_was_reached_has_not_succeeded() {
+    let certificates = Certificates::new(&[]);
+    let (_server, address) = certificates.server(&[]);
+    let requests = ["hi", "--count", "100000", "--rate", "10/s"];
+    for (command, options) in [("request", &requests[..]), ("listen", &["--count", "10"])] {
+        let mut client = certificates.client(command, &address, options);
+        client.line(&["connected to"]);
+        client.signal("INT");
+        let ended = client.end();
+        assert_eq!(ended.status.code(), Some(130), "{command}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_second_signal_ends_a_client_at_once() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&["--delay", "10m"]);

@@ -432,6 +432,7 @@ fn a_server_that_nobody_reads_any_more_ends() {
         .split([' ', ';'])
         .find(|word| word.starts_with("127."))
         .expect("an address");
-    let _client = certificates.client("request", address, &["hi"]);
+    let mut client = certificates.client("request", address, &["hi"]);
     assert!(server.wait().expect("ended").success());
+    client.line(&["disconnected", "going away"]);
 }

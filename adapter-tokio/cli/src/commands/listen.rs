@@ -21,6 +21,12 @@ What comes through a broadcast is best effort: ordered while a connection lasts,
 outlive connections, not sessions: when the server has lost the session, this client joins them again.
 It dials until there is a server, unless --connect-timeout says otherwise.
 
+EXIT STATUS
+  0  it has printed as many as --count says, or was ended by Ctrl-C or SIGTERM without one
+  1  there was no connection, a group was not joined, or the session is over
+  2  the command line or a file cannot be used
+  130  interrupted before there was a connection, or before the --count was reached
+
 EXAMPLES
   What is sent to all, and to two groups
     trunkline listen localhost:4433 --dev certs --group lobby --group news
@@ -105,7 +111,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         tokio::select! {
             biased;
-            () = stop.next() => break Ok(()),
+            // Without a count that is how it ends.
+            () = stop.next() => break match arguments.count {
+                Some(_) => Err(Failure::interrupted()),
+                None => Ok(()),
+            },
             happening = connection.next() => match happening {
                 // A new session is in no group.
                 Happening::Connected(_) => joining.extend(join_all(&connection.client)),

@@ -28,7 +28,7 @@ EXIT STATUS
   1  something was lost without a report, handled twice, out of order or answered with something else;
      or nothing was replied to, or there was no connection, or the server has ended the session for good
   2  the command line or a file cannot be used
-  130  interrupted before there was a connection
+  130  interrupted before there was a connection, or before the --count was reached
 
 EXAMPLES
   One request, and its reply
@@ -105,11 +105,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut connection = opened.inspect_err(|_| screen.clear())?;
 
     let start = Instant::now();
-    let finished = Run::new(&mut connection, &screen, plan)
+    let mut finished = Run::new(&mut connection, &screen, plan)
         .finish(&mut stop)
         .await;
     let took = Instant::now() - start;
     connection.close(&mut stop).await;
+    finished.stopped_early |= stop.at_once();
     screen.clear();
     if let Some(problem @ Failure::OutputClosed) = finished.problem {
         return Err(problem);
@@ -133,6 +134,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     match finished.problem {
         Some(problem) => Err(problem),
         None if !broken.is_empty() => Err(Failure::failed(broken.join(", "))),
+        // Without a count that is how it ends.
+        None if finished.stopped_early && count.is_some() => Err(Failure::interrupted()),
         None if outcomes.answered == 0 && outcomes.sent > 0 => {
             Err(Failure::failed("nothing was replied to"))
         }

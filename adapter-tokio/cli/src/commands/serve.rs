@@ -112,8 +112,14 @@ enum Admission {
     MutualTls,
 }
 
-/// How long a server that is to end at once waits for somebody to read what it has told.
+/// How long a server that is to end at once waits for somebody to read what it has told, or for its clients to hear.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Nobody reads what it tells any more: it ends, and its clients hear of that.
+async fn unread(server: &Server, written: Result<(), Failure>) -> Result<(), Failure> {
+    let _ = tokio::time::timeout(AT_ONCE, server.close()).await;
+    written
+}
 
 /// Serves until the user has seen enough.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -137,12 +143,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
     tokio::select! {
         () = stop.next() => {}
-        written = writer.ended() => return written,
+        written = writer.ended() => return unread(&server, written).await,
         () = server.closed() => return Err(Failure::failed("the server has ended by itself")),
     }
     let drained = tokio::select! {
         drained = leave(&server, &journal, arguments.drain) => drained,
-        written = writer.ended() => return written,
+        written = writer.ended() => return unread(&server, written).await,
         () = stop.next() => None,
     };
     let metrics = server.metrics().await.map_err(Failure::failed)?;

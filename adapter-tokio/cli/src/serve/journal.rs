@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
@@ -16,8 +16,12 @@ use crate::output::{self, printable, quoted, seconds};
 /// Lines that wait to be written. Messages wait for room, and hold their senders back; other
 /// lines that find none are counted as missing.
 const WAITING: usize = 16_384;
+/// Bytes of messages' texts that wait to be written, whatever their number. More than any one has.
+const WAITING_BYTES: usize = 16 << 20;
 /// So many lines are written at a time.
 const BATCH: usize = 256;
+/// Or as many as make so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Something that a server tells of.
 #[derive(Debug, Serialize)]
@@ -101,6 +105,18 @@ pub(crate) enum Entry {
     Missing {
         lines: u64,
     },
+}
+
+impl Entry {
+    /// Bytes of the text that a client has sent.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Note { text, .. } | Self::Request { text, .. } | Self::Relayed { text, .. } => {
+                text.len()
+            }
+            _ => 0,
+        }
+    }
 }
 
 impl fmt::Display for Entry {
@@ -210,6 +226,7 @@ pub(crate) struct Manner {
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     waiting: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
     missing: Arc<AtomicU64>,
     manner: Manner,
     start: Instant,
@@ -218,8 +235,12 @@ pub(crate) struct Journal {
 /// What waits for the writer.
 #[derive(Debug)]
 enum Waiting {
-    /// A line, and who is told when it is written.
-    Line(Line, Option<oneshot::Sender<()>>),
+    /// A line, its room, and who is told when it is written.
+    Line(
+        Line,
+        Option<OwnedSemaphorePermit>,
+        Option<oneshot::Sender<()>>,
+    ),
     /// The end.
     End,
 }
@@ -235,6 +256,7 @@ impl Journal {
         let (missing, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
         let journal = Self {
             waiting,
+            room: Arc::new(Semaphore::new(WAITING_BYTES)),
             missing: missing.clone(),
             manner,
             start,
@@ -252,7 +274,7 @@ impl Journal {
 
     /// Tells, without waiting.
     pub(crate) fn tell(&self, entry: Entry) {
-        let line = Waiting::Line(Line::now(self.start, entry), None);
+        let line = Waiting::Line(Line::now(self.start, entry), None, None);
         if self.waiting.try_send(line).is_err() {
             self.missing.fetch_add(1, Ordering::Relaxed);
         }
@@ -265,9 +287,13 @@ impl Journal {
             return;
         }
         let line = Line::now(self.start, entry());
+        let bytes = line.entry.text_bytes().min(WAITING_BYTES);
+        // Who reads the output may be slow, and messages large. Nobody closes the semaphore.
+        let room = self.room.clone().acquire_many_owned(bytes as u32).await;
         let (written, told) = oneshot::channel();
         let written = self.manner.write_first.then_some(written);
-        let taken = self.waiting.send(Waiting::Line(line, written)).await;
+        let line = Waiting::Line(line, room.ok(), written);
+        let taken = self.waiting.send(line).await;
         if taken.is_err() {
             self.missing.fetch_add(1, Ordering::Relaxed);
         }
@@ -323,9 +349,13 @@ fn write(
         let mut text = String::new();
         for next in batch.drain(..) {
             match next {
-                Waiting::Line(line, told) => {
+                Waiting::Line(line, _room, told) => {
                     add(&mut text, &line, json)?;
                     written.extend(told);
+                    if text.len() >= BATCH_BYTES {
+                        output::result(text.trim_end_matches('\n'))?;
+                        text.clear();
+                    }
                 }
                 Waiting::End => over = true,
             }
@@ -368,24 +398,53 @@ mod tests {
 
     use super::*;
 
+    fn journal(waiting: mpsc::Sender<Waiting>) -> Journal {
+        Journal {
+            waiting,
+            room: Arc::new(Semaphore::new(WAITING_BYTES)),
+            missing: Arc::default(),
+            manner: Manner::default(),
+            start: Instant::now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn large_texts_that_nobody_reads_hold_their_senders_back() {
+        const SIZE: usize = 1 << 20;
+        let (waiting, mut received) = mpsc::channel(WAITING);
+        let journal = journal(waiting);
+        let note = || Entry::Note {
+            client: "anna".into(),
+            lane: "default".into(),
+            number: 1,
+            text: "x".repeat(SIZE),
+        };
+        for _ in 0..WAITING_BYTES / SIZE {
+            journal.record(note).await;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut next = pin!(journal.record(note));
+        assert!(next.as_mut().poll(&mut cx).is_pending());
+        drop(received.recv().await);
+        assert!(next.as_mut().poll(&mut cx).is_ready());
+    }
+
     #[tokio::test]
     async fn what_is_to_be_written_first_and_cannot_be_is_never_recorded() {
         let (waiting, mut received) = mpsc::channel(1);
         let journal = Journal {
-            waiting,
-            missing: Arc::default(),
             manner: Manner {
                 write_first: true,
                 ..Manner::default()
             },
-            start: Instant::now(),
+            ..journal(waiting)
         };
         let mut cx = Context::from_waker(Waker::noop());
         let entry = || Entry::Draining { deadline_ms: 0 };
         let mut written = pin!(journal.record(entry));
         assert!(written.as_mut().poll(&mut cx).is_pending());
         let told = match received.recv().await {
-            Some(Waiting::Line(_, told)) => told.expect("somebody waits"),
+            Some(Waiting::Line(_, _, told)) => told.expect("somebody waits"),
             other => panic!("{other:?} is no line"),
         };
         told.send(()).expect("somebody waits");

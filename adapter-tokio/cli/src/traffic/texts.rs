@@ -89,11 +89,13 @@ impl Texts {
 
     /// The next one; `None` at the end. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
+        if self.are_over() {
+            return Ok(None);
+        }
         if let Some(pace) = &self.pace {
             tokio::time::sleep_until(pace.next).await;
         }
         let text = match &mut self.source {
-            Source::Given { left: Some(0), .. } => None,
             Source::Given { texts, next, left } => {
                 *left = left.map(|left| left - 1);
                 let text = texts.get(*next).cloned();
@@ -168,6 +170,15 @@ mod tests {
         assert_eq!(all(texts).await, ["a", "b", "a"]);
         let empty = Texts::given(Vec::new(), Some(2), Some(3)).expect("texts");
         assert_eq!(all(empty).await, ["...", "..."]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_waited_for_after_the_last_one() {
+        let start = Instant::now();
+        let texts = Texts::given(vec!["a".into()], Some(2), None).expect("texts");
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(all(texts.paced(Some(hour))).await, ["a", "a"]);
+        assert_eq!(start.elapsed(), hour);
     }
 
     #[test]

@@ -6,6 +6,76 @@
 //! killed, started anew, paused, and moved to another address. Everything follows from one seed,
 //! in any process: what fails once fails each time.
 //!
+//! # A test of a handler
+//!
+//! A handler's [`Context`](trunkline_core::driver::Context) is one message's of one session: who sent it, how long
+//! they wait, and how to send them something. Nothing but a session makes one, so a test calls handlers as everybody
+//! does, through a client; in a [`simulated::Simulation`], where that takes two lines, some milliseconds, and no
+//! socket or file. What is tested then is the service as it runs: its routing, the order in its lanes,
+//! deadlines and cancels are those of production.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use trunkline_core::driver::{Context, PromiseError, Service}; // `trunkline_tokio` has the same ones
+//! use trunkline_core::{Status, StatusCode};
+//! use trunkline_testkit::simulated::Simulation;
+//! # #[derive(Clone, PartialEq, prost::Message)] struct Said { #[prost(string, tag = "1")] text: String }
+//! # impl prost::Name for Said { const NAME: &'static str = "Said"; const PACKAGE: &'static str = "chat.v1"; }
+//! # #[derive(Clone, PartialEq, prost::Message)] struct Count {}
+//! # impl prost::Name for Count { const NAME: &'static str = "Count"; const PACKAGE: &'static str = "chat.v1"; }
+//! # #[derive(Clone, PartialEq, prost::Message)] struct Counted { #[prost(uint64, tag = "1")] lines: u64 }
+//! # impl prost::Name for Counted { const NAME: &'static str = "Counted"; const PACKAGE: &'static str = "chat.v1"; }
+//!
+//! #[derive(Default)]
+//! struct Room {
+//!     lines: AtomicU64,
+//! }
+//!
+//! async fn said(room: Context<Room>, said: Said) -> Result<(), Status> {
+//!     if said.text.is_empty() {
+//!         return Err(Status::new(StatusCode::INVALID_ARGUMENT, "say something"));
+//!     }
+//!     room.state().lines.fetch_add(1, Ordering::Relaxed);
+//!     Ok(())
+//! }
+//!
+//! async fn count(room: Context<Room>, _: Count) -> Result<Counted, Status> {
+//!     Ok(Counted { lines: room.state().lines.load(Ordering::Relaxed) })
+//! }
+//!
+//! fn service() -> Service<Room> {
+//!     Service::new(Room::default()).on(said).on_request(count)
+//! }
+//!
+//! // The test:
+//! let simulation = Simulation::new(7);
+//! simulation.run(async {
+//!     let _server = simulation.server().service(service()).await?;
+//!     let anna = simulation.client("anna").await?;
+//!
+//!     anna.send(&Said { text: "hello".into() }).acked().await?;
+//!     let counted: Counted = anna.request(&Count {}).await?;
+//!     assert_eq!(counted.lines, 1);
+//!
+//!     // What a handler does not take, and what no handler is there for.
+//!     let silence = anna.send(&Said::default()).acked().await;
+//!     assert!(matches!(silence, Err(PromiseError::Rejected(status)) if status.reason == "say something"));
+//!     let unknown = anna.send(&counted).acked().await;
+//!     assert!(matches!(unknown, Err(PromiseError::Rejected(status)) if status.code == StatusCode::UNIMPLEMENTED));
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Both lines are builders, so that what a handler asks of its context can be given to it: a user that
+//! [`Context::admitted`](trunkline_core::driver::Context::admitted) finds with `.admission(…)` and `.credentials(…)`,
+//! somebody to send to with a client's `.service(…)`, others in the room with more clients.
+//! What a handler waits for has to come from the simulation, too: one that sleeps finds
+//! [`Simulation::sleep`](simulated::Simulation::sleep) in its state. One that calls for tokio's timers or tasks is
+//! tested over loopback, in tokio.
+//!
+//! In a package of your own, `trunkline-testkit` with `default-features = false` is enough.
+//!
 //! # A test of a service of your own
 //!
 //! The service under test counts, and must count right when its path is cut and comes back:

@@ -15,6 +15,9 @@ use crate::{ClientId, DeliveryKey, Expects, Lane, Message, Status, StatusCode};
 
 /// What a handler knows besides its message: the service's state, who sent it, and how long the
 /// sender waits. Cheap to clone.
+///
+/// Only a message of a session has one: tests of handlers call them through a client, as the front page of
+/// `trunkline-testkit` shows.
 pub struct Context<S> {
     home: Arc<Home<S>>,
     origin: Origin,

@@ -2,15 +2,16 @@
 //! virtual time, for tests of services that are written against handles and handlers.
 //!
 //! [`Server`] and [`Client`] are those of the adapters, on a [`Simulation`] in place of a runtime;
-//! services, handlers and messages are the same ones. What a test or a handler waits for must come
-//! from the simulation: [`Simulation::sleep`], and channels of any kind, but no other runtime's
-//! timers or sockets.
+//! services, handlers and messages are the same ones. [`Simulation::server`] and [`Simulation::client`]
+//! set up what most tests want; [the front page](crate#a-test-of-a-handler) has a handler tested by them.
+//! What a test or a handler waits for must come from the simulation: [`Simulation::sleep`], and channels of any
+//! kind, but no other runtime's timers or sockets.
 //!
 //! ```
 //! use std::time::Duration;
-//! use trunkline_core::driver::{Admit, Context, Service};
+//! use trunkline_core::driver::{Context, Service};
 //! use trunkline_core::Status;
-//! use trunkline_testkit::simulated::{Client, Server, Simulation};
+//! use trunkline_testkit::simulated::Simulation;
 //! # #[derive(Clone, PartialEq, prost::Message)] struct Ask { #[prost(uint32, tag = "1")] number: u32 }
 //! # impl prost::Name for Ask { const NAME: &'static str = "Ask"; const PACKAGE: &'static str = "square.v1"; }
 //! # #[derive(Clone, PartialEq, prost::Message)] struct Square { #[prost(uint32, tag = "1")] number: u32 }
@@ -23,15 +24,8 @@
 //! let simulation = Simulation::new(7);
 //! simulation.path(|path| path.loss = 0.1);
 //! simulation.run(async {
-//!     let server = Server::bind("127.0.0.1:4433".parse()?)
-//!         .identity(simulation.certificates().server)
-//!         .admission(Admit::open())
-//!         .service(Service::new(()).on_request(square))
-//!         .await?;
-//!     let client = Client::connect("localhost:4433")
-//!         .roots(simulation.certificates().roots)
-//!         .client_id("alice")
-//!         .await?;
+//!     let server = simulation.server().service(Service::new(()).on_request(square)).await?;
+//!     let client = simulation.client("alice").await?;
 //!
 //!     // The path is cut for so long that both sides find their peer dead, and comes back.
 //!     simulation.path(|path| path.cut = true);
@@ -53,6 +47,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod builders;
 mod socket;
 mod tasks;
 

@@ -7,6 +7,9 @@
 //! What a test or a handler waits for must come from the simulation: [`Simulation::sleep`], and channels of any
 //! kind, but no other runtime's timers or sockets.
 //!
+//! All paths are alike ([`Simulation::path`]), until one client's is made another one
+//! ([`Simulation::path_between`]), or one direction of it ([`Simulation::direction`]).
+//!
 //! ```
 //! use std::time::Duration;
 //! use trunkline_core::driver::{Context, Service};
@@ -48,6 +51,7 @@
 //! ```
 
 mod builders;
+mod paths;
 mod socket;
 mod tasks;
 
@@ -64,6 +68,7 @@ use std::time::{Duration, Instant, SystemTime};
 use trunkline_core::Seed;
 use trunkline_core::driver::{Platform, Runtime, Task};
 
+use self::paths::Paths;
 pub use self::socket::SimulatedSocket;
 use self::socket::Sockets;
 use self::tasks::Tasks;
@@ -94,7 +99,7 @@ struct Shared {
 struct State {
     now: Instant,
     start: Instant,
-    path: Path,
+    paths: Paths,
     network: Network,
     sockets: Sockets,
     timers: BTreeMap<(Instant, u64), Waker>,
@@ -127,7 +132,7 @@ impl Simulation {
         let state = State {
             now,
             start: now,
-            path: Path::default(),
+            paths: Paths::default(),
             network: Network::new(!seed, now),
             sockets: Sockets::default(),
             timers: BTreeMap::new(),
@@ -146,9 +151,47 @@ impl Simulation {
         self.0.certificates.clone()
     }
 
-    /// Changes what every path does from now on.
+    /// Changes what every path does from now on, in both directions, but for those directions that were given
+    /// settings of their own.
     pub fn path(&self, change: impl FnOnce(&mut Path)) {
-        change(&mut self.state().path);
+        change(&mut self.state().paths.default);
+    }
+
+    /// Changes what the path between two addresses does from now on, in both directions, apart from what all others
+    /// do: this client's link is bad, or cut, and its neighbours' are well. It is [`direction`](Self::direction),
+    /// once for each; so `change` is called twice.
+    ///
+    /// ```
+    /// # use trunkline_testkit::simulated::{Client, Server, Simulation};
+    /// # fn cut(simulation: &Simulation, server: &Server, anna: &Client) {
+    /// simulation.path_between(anna.local_addr(), server.local_addr(), |path| path.cut = true);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// As `direction` does.
+    pub fn path_between(
+        &self,
+        one: SocketAddr,
+        other: SocketAddr,
+        mut change: impl FnMut(&mut Path),
+    ) {
+        self.direction(one, other, &mut change);
+        self.direction(other, one, change);
+    }
+
+    /// Changes what happens to datagrams from one address to another from now on, and to no others: a slow uplink, or
+    /// loss only towards the client.
+    ///
+    /// The first change begins with what every path does then; later changes of [`path`](Self::path) do not reach this
+    /// direction any more. It belongs to the addresses, whoever has them: it may be changed before anybody does, as
+    /// for a server that is yet to start. What is under way already arrives as it was to.
+    ///
+    /// # Panics
+    /// If one of the addresses is none that a socket can have: unspecified (`0.0.0.0`), or port 0. Those that were
+    /// given are what `local_addr` of a server or client says.
+    pub fn direction(&self, from: SocketAddr, to: SocketAddr, change: impl FnOnce(&mut Path)) {
+        change(self.state().paths.own(from, to));
     }
 
     /// Virtual time since the start.

@@ -147,8 +147,12 @@ impl Io for SimulatedSocket {
     ) -> Poll<io::Result<()>> {
         let mut state = self.simulation.state();
         let State {
-            now, path, network, ..
+            now,
+            paths,
+            network,
+            ..
         } = &mut *state;
+        let path = paths.between(self.address, transmit.destination);
         let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
         for payload in contents.chunks(size) {
             let outgoing = Outgoing {

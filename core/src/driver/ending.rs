@@ -247,6 +247,8 @@ const GOING_AWAY: &str = "this side has ended";
 
 impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
+        // Before anybody finds the mailbox closed; and again with what is still to be counted.
+        self.shared.keep_count(&self.desk, &self.node);
         self.ledger.wake();
         // Who waits is told that the driver has ended; then, of what nobody waits for, hooks and events.
         let left = self.desk.mailbox.close();
@@ -295,6 +297,7 @@ impl<I: Io> Drop for Driver<I> {
             self.tell(&closed);
             self.evict(session, &reason);
         }
+        self.shared.keep_count(&self.desk, &self.node);
         self.ledger.wake();
         // Whoever waits for the end finds the recording whole.
         self.node.untap();

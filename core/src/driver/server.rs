@@ -182,8 +182,7 @@ impl ServerHandle {
     /// What the node has counted and measured: connected clients, messages a second, latencies.
     /// Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
-        let measured = self.shared.ask_each(|node, now| node.measured(now)).await?;
-        let mut sum = Measured::sum(measured);
+        let mut sum = Measured::sum(self.shared.measured().await?);
         if let Some(crossing) = &self.shared.crossing {
             crossing.count(&mut sum);
         }

@@ -264,8 +264,8 @@ impl<P: Sharded> ServerBuilder<P> {
     /// * A recording has a file for each shard: `server.0.tlt`, `server.1.tlt`, …
     /// * [`crate::Event::Drained`] is told by each of them.
     /// * If one of them ends before the others, by a panic in its thread, its sessions are lost as if
-    ///   the server had been started again, its clients go to another one, and what it had counted is
-    ///   missing from [`crate::MetricsSnapshot`].
+    ///   the server had been started again, and its clients go to another one. What it had counted stays in
+    ///   [`crate::MetricsSnapshot`].
     ///
     /// Datagrams reach their shard by their connection ids ([`crate::Steering`] says how, and what
     /// an observer learns of it). On Linux the kernel chooses the socket so; where it does not,

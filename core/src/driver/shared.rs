@@ -14,7 +14,7 @@ use super::roster::Roster;
 use super::runtime::Runtime;
 use super::slot::{Filled, Stopped, slot};
 use super::watch::{Watch, lock};
-use crate::{ClientId, Limits, Node, SessionKey};
+use crate::{ClientId, Limits, Measured, Node, SessionKey};
 
 /// What all handles of one server or client share. A server with several shards has a node, and a
 /// desk, for each.
@@ -45,6 +45,8 @@ pub(crate) struct Desk {
     pub(crate) runtime: Arc<dyn Runtime>,
     /// Where those run that are to have other threads.
     pub(crate) pool: Arc<dyn Runtime>,
+    /// What its node had counted when its driver ended, if there are several: the sum goes on from there.
+    left: Mutex<Option<Measured>>,
 }
 
 impl Desk {
@@ -82,6 +84,7 @@ impl Shared {
                 mailbox: Mailbox::default(),
                 runtime,
                 pool: pool.clone(),
+                left: Mutex::default(),
             })
         };
         let desks: Box<[_]> = runtimes.into_iter().map(desk).collect();
@@ -103,8 +106,21 @@ impl Shared {
     /// error, if all have.
     pub(crate) async fn each<T>(
         &self,
-        mut put: impl FnMut(&Desk) -> Result<Filled<T>, Stopped>,
+        put: impl FnMut(&Desk) -> Result<Filled<T>, Stopped>,
     ) -> Result<Vec<T>, Stopped> {
+        let answers = self.answers(put).await;
+        let answers: Vec<T> = answers.into_iter().flatten().collect();
+        if answers.is_empty() {
+            return Err(Stopped);
+        }
+        Ok(answers)
+    }
+
+    /// The same, with a place for each node, which is empty if it has ended.
+    async fn answers<T>(
+        &self,
+        mut put: impl FnMut(&Desk) -> Result<Filled<T>, Stopped>,
+    ) -> Vec<Option<T>> {
         // All are asked before any answer is waited for.
         let asked: Vec<_> = {
             let _giving = lock(&self.giving);
@@ -112,13 +128,36 @@ impl Shared {
         };
         drop(put);
         let mut answers = Vec::with_capacity(asked.len());
-        for filled in asked.into_iter().flatten() {
-            answers.extend(filled.await.ok());
+        for filled in asked {
+            answers.push(match filled {
+                Ok(filled) => filled.await.ok(),
+                Err(Stopped) => None,
+            });
         }
-        if answers.is_empty() {
+        answers
+    }
+
+    /// What each node has counted and measured, or, if it has ended, had; an error, if all have.
+    pub(crate) async fn measured(&self) -> Result<Vec<Measured>, Stopped> {
+        let put = |desk: &Desk| desk.put(|node, now| node.measured(now));
+        let answers = self.answers(put).await;
+        if answers.iter().all(Option::is_none) {
             return Err(Stopped);
         }
-        Ok(answers)
+        // A node counts once: by its answer, or else by what is left of it.
+        let counted = |(answer, desk): (Option<Measured>, &Arc<Desk>)| {
+            answer.or_else(|| lock(&desk.left).clone())
+        };
+        let desks = self.desks.iter();
+        Ok(answers.into_iter().zip(desks).filter_map(counted).collect())
+    }
+
+    /// Keeps what a node has counted whose driver ends at that desk.
+    pub(crate) fn keep_count(&self, desk: &Desk, node: &Node) {
+        // Of one that was alone nobody can ask any more.
+        if self.desks.len() > 1 {
+            *lock(&desk.left) = Some(node.measured_at_the_end());
+        }
     }
 
     /// Has each driver look something up in its node, or change something rare.

@@ -4,7 +4,7 @@ use super::latency::Latency;
 use super::{Metrics, MetricsSnapshot};
 
 /// What one node counted and measured, to be put together with others'.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     snapshot: MetricsSnapshot,
     latency: Latency,
@@ -14,6 +14,11 @@ impl Measured {
     pub(crate) fn new(snapshot: MetricsSnapshot, metrics: &Metrics) -> Self {
         let latency = metrics.latency.clone();
         Self { snapshot, latency }
+    }
+
+    /// What is left of one that ends: its counters and latencies, no gauge.
+    pub(crate) fn of_ended(metrics: &Metrics) -> Self {
+        Self::new(metrics.counted(), metrics)
     }
 
     /// All of them together. A broadcast that each of them sent counts once.
@@ -49,6 +54,35 @@ mod tests {
     use super::super::Gauges;
     use super::*;
     use crate::error::CloseCode;
+
+    #[test]
+    fn an_ended_node_leaves_what_it_counted_and_nothing_that_it_had() {
+        let start = Instant::now();
+        let mut metrics = Metrics::new(start);
+        metrics.messages_sent = 3;
+        metrics.broadcasts = 2;
+        metrics.latency.record(Duration::from_millis(1));
+        metrics.closed(CloseCode(3));
+        metrics.traffic(start, 20);
+        let now = start + Duration::from_secs(1);
+        let had = Gauges {
+            sessions: 5,
+            connected: 4,
+            promises: 3,
+            outbox_bytes: 2,
+            answer_bytes: 1,
+            ..Gauges::default()
+        };
+        let running = metrics.snapshot(now, had);
+        assert!(running.gauges().all(|(_, value)| value > 0.0));
+        let ended = Measured::sum(vec![Measured::of_ended(&metrics)]);
+        assert!(ended.gauges().all(|(_, value)| value == 0.0));
+        let idle = Metrics::new(start).snapshot(now, had);
+        let idle = Measured::new(idle, &Metrics::new(start));
+        let mut sum = Measured::sum(vec![idle, Measured::of_ended(&metrics)]);
+        sum.messages_per_second = running.messages_per_second;
+        assert_eq!(sum, running);
+    }
 
     #[test]
     fn what_several_nodes_measured_is_as_if_one_had() {

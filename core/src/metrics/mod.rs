@@ -57,12 +57,20 @@ macro_rules! metrics {
             pub(crate) fn snapshot(&self, now: Instant, gauges: Gauges) -> MetricsSnapshot {
                 let mut snapshot = MetricsSnapshot {
                     $($gauge: gauges.$gauge,)+
+                    ..self.counted()
+                };
+                snapshot.messages_per_second = self.rate.per_second(now);
+                snapshot
+            }
+
+            /// What outlives the node: what it has counted, and nothing of what it has.
+            pub(crate) fn counted(&self) -> MetricsSnapshot {
+                let mut snapshot = MetricsSnapshot {
                     $($counter: self.$counter,)+
                     closed_by_code: self.closed_by_code.clone(),
                     closed_by_other_code: self.closed_by_other_code,
                     ..MetricsSnapshot::default()
                 };
-                snapshot.messages_per_second = self.rate.per_second(now);
                 snapshot.measure(&self.latency);
                 snapshot
             }
@@ -108,8 +116,8 @@ macro_rules! metrics {
 
         /// What a node counted and measured at one moment. Counters start at zero with the node
         /// and only grow; none carries a label for each client. A server with shards adds up those
-        /// of the shards that run, and its latencies are those of all of them together; so its sums
-        /// shrink when one of them ends.
+        /// of all of them, and its latencies are those of all of them together; a shard that has ended counts
+        /// with what it had counted, and gauges are of those that run.
         ///
         /// For an exporter, [`open_metrics`](Self::open_metrics) is all of it as a text;
         /// [`counters`](Self::counters), [`gauges`](Self::gauges) and

@@ -18,7 +18,7 @@ impl MetricsSnapshot {
     /// `trunkline_closed_by_code_total`, with labels `code` and `name`. Latencies are the histogram
     /// `trunkline_latency_seconds` of [`latency_buckets`](Self::latency_buckets); quantiles over many
     /// processes come of it. They are of what this side has sent and waited for: a server that only answers has
-    /// none. Of a server with shards all of it shrinks when one of them ends, which is taken for a restart.
+    /// none.
     ///
     /// It is a whole exposition and ends with `# EOF`, so metrics of yours stand before it. Each name may
     /// stand in an exposition once: for several servers or clients in one, [`counters`](Self::counters),

@@ -140,6 +140,12 @@ impl Node {
         Measured::new(self.metrics(now), &self.metrics)
     }
 
+    /// What is left of it when the node ends.
+    #[cfg(feature = "driver")]
+    pub(crate) fn measured_at_the_end(&self) -> Measured {
+        Measured::of_ended(&self.metrics)
+    }
+
     fn info(&self, key: SessionKey, session: &Session) -> SessionInfo {
         let entry = session.link.and_then(|link| self.links.get(link));
         let state = match (entry.map(|e| &e.link.stage), &session.closing) {

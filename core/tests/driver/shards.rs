@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::future::{join, join_all};
 use trunkline_core::driver::{Context, Drained, Notice, Peer, Recording, Service, State};
 use trunkline_core::{
-    ClientId, DisconnectReason, Event, GroupName, MetricsSnapshot, SessionKey, trace,
+    ClientId, CloseCode, DisconnectReason, Event, GroupName, MetricsSnapshot, SessionKey, trace,
 };
 
 use super::lab::Lab;
@@ -254,6 +254,7 @@ fn all_shards_drain_and_close_together() {
         assert!(!lab.is_bound(address));
         assert!(server.clients().await.is_err() && server.drain(SECOND).await.is_err());
         assert!(server.broadcast(&Note { number: 1 }).await.is_err());
+        assert!(server.metrics().await.is_err());
     });
 }
 
@@ -305,7 +306,7 @@ fn if_one_shard_ends_the_others_go_on_and_take_its_clients() {
         }
         let left = homes.iter().filter(|home| !own(home)).count();
         assert!(left < CLIENTS);
-        assert_eq!(metrics(&server).await.sessions_opened, left as u64);
+        assert_eq!(metrics(&server).await.sessions, left);
         for ((client, home), events) in clients.iter().zip(&homes).zip(&mut events) {
             if own(home) {
                 loop {
@@ -326,6 +327,78 @@ fn if_one_shard_ends_the_others_go_on_and_take_its_clients() {
         let drained = server.drain(SECOND).await.unwrap();
         assert_eq!(drained.finished, CLIENTS as u64);
         server.close().await;
+    });
+}
+
+/// All that only grows.
+fn counted(metrics: &MetricsSnapshot) -> Vec<(String, u64)> {
+    let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+    let mut counted: Vec<_> = metrics.counters().map(named).collect();
+    let within = metrics.latency_buckets();
+    counted.extend(within.map(|(bound, count)| (format!("{bound:?}"), count)));
+    counted.push(("latencies".into(), metrics.latency_count));
+    counted.push(("latency".into(), metrics.latency_sum.as_nanos() as u64));
+    for code in [CloseCode::NORMAL, CloseCode::GOING_AWAY] {
+        let count = metrics.closed_by_code.get(&code).copied();
+        counted.push((format!("{code}"), count.unwrap_or(0)));
+    }
+    counted
+}
+
+/// What was counted later is no less.
+#[track_caller]
+fn assert_grown(before: &MetricsSnapshot, after: &MetricsSnapshot) {
+    for ((name, before), (_, after)) in counted(before).into_iter().zip(counted(after)) {
+        assert!(before <= after, "{name} shrinks from {before} to {after}");
+    }
+}
+
+#[test]
+fn what_an_ended_shard_had_counted_stays_counted() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let (_, service) = book();
+        let server = server(&certificate).service(service).await.unwrap();
+        let away = client(&certificate, &server, CLIENTS).await.unwrap();
+        away.close().await;
+        let service = || Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let client = |number| client(&certificate, &server, number).service(service());
+        let clients = join_all((0..CLIENTS).map(|number| client(number).into_future())).await;
+        let clients: Vec<_> = clients.into_iter().map(Result::unwrap).collect();
+        for client in &clients {
+            client.send(&Note { number: 1 }).acked().await.unwrap();
+            let peer = peer_of(&server, client);
+            peer.send(&Note { number: 2 }).acked().await.unwrap();
+        }
+        server.broadcast(&Note { number: 3 }).await.unwrap();
+        let sockets = lab.sockets_at(server.local_addr());
+        let mut last = metrics(&server).await;
+        assert_eq!(last.latency_count, CLIENTS as u64);
+        for (ended, socket) in sockets.into_iter().enumerate().take(SHARDS - 1) {
+            let before = last.clone();
+            lab.socket(socket, |socket| socket.broken = true);
+            while lab.panics() <= ended {
+                let asked = server.metrics();
+                let (asked, ()) = join(asked, lab.pass(MILLISECOND)).await;
+                let asked = asked.unwrap();
+                assert_grown(&last, &asked);
+                last = asked;
+            }
+            let after = metrics(&server).await;
+            assert_grown(&last, &after);
+            // Each is counted once.
+            assert_eq!(after.messages_received, CLIENTS as u64);
+            assert_eq!((after.broadcasts, after.latency_count), (1, CLIENTS as u64));
+            assert_eq!(after.latency_max, before.latency_max);
+            // Of what it had nothing is there.
+            assert_eq!(after.sessions, server.peers().len());
+            last = after;
+        }
+        let sent = server.broadcast(&Note { number: 4 }).await.unwrap();
+        let after = metrics(&server).await;
+        assert_eq!(after.broadcasts, 2);
+        let queued = after.best_effort_sent - last.best_effort_sent;
+        assert_eq!(queued, sent.queued as u64);
     });
 }
 

@@ -78,7 +78,9 @@ pub(crate) fn own(event: &Event) -> Event {
             request.credentials = copied(&request.credentials);
             request.client = renamed(&request.client);
         }
-        Event::Connected { client, .. } => *client = renamed(client),
+        Event::Connected { client, .. } | Event::Refused { client, .. } => {
+            *client = renamed(client);
+        }
         _ => {}
     }
     event
@@ -90,8 +92,8 @@ mod tests {
     use std::time::Duration;
 
     use trunkline_core::{
-        AdmissionRequest, Delivery, DeliveryKey, Expects, Key, Lane, LinkKey, Message, PromiseKey,
-        SessionKey, Tag, UndeliveredReason,
+        AdmissionRequest, CloseCode, Delivery, DeliveryKey, Expects, Key, Lane, LinkKey, Message,
+        PromiseKey, SessionKey, Tag, UndeliveredReason,
     };
 
     use super::*;
@@ -115,7 +117,9 @@ mod tests {
                 let name = request.client.as_str().as_ptr();
                 vec![request.credentials.as_ptr(), name]
             }
-            Event::Connected { client, .. } => vec![client.as_str().as_ptr()],
+            Event::Connected { client, .. } | Event::Refused { client, .. } => {
+                vec![client.as_str().as_ptr()]
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -162,6 +166,13 @@ mod tests {
                 certificates: Vec::new(),
                 agent: String::new(),
             })),
+            Event::Refused {
+                link: LinkKey(key),
+                client: name.clone(),
+                address,
+                code: CloseCode::REFUSED,
+                reason: "not on the list".to_owned(),
+            },
             Event::Connected {
                 session,
                 client: name,

@@ -230,6 +230,7 @@ impl<I: Io> Driver<I> {
             | Event::Dropped { .. }
             | Event::Settled { .. }
             | Event::Undelivered { .. }
+            | Event::Refused { .. }
             | Event::Drained { .. } = event
             {
                 self.report(end, event);

@@ -24,7 +24,8 @@ pub enum Notice {
 
 /// A stream of what happens: connections that come and go, messages that come back. It ends with
 /// the node. A subscriber that falls more than 4,096 events behind, or 16 MiB of the messages in
-/// them, loses the oldest of them, and is told how many ([`Notice::Missed`]).
+/// them, loses the oldest of them, and is told how many ([`Notice::Missed`]). Of [`Event::Refused`], which strangers bring
+/// about, none pushes another out: it is missed itself where all is full, or where 256 of them wait.
 ///
 /// ```
 /// # use trunkline_core::{Event, driver::{Events, Notice}};
@@ -98,6 +99,8 @@ struct Inner {
     queue: VecDeque<Event>,
     /// Bytes of the messages in it.
     bytes: usize,
+    /// How many clients that were refused it tells of.
+    refusals: usize,
     missed: u64,
     messages: bool,
     /// No more will come, or nobody will look.
@@ -108,6 +111,9 @@ struct Inner {
 /// How many events wait for a subscriber, and how many bytes of messages in them.
 const CAPACITY: usize = 4_096;
 const BYTES: usize = 16 << 20;
+
+/// How many of them may be of refused clients.
+const REFUSALS: usize = 256;
 
 impl Subscribers {
     pub(crate) fn subscribe(&self) -> Events {
@@ -178,6 +184,10 @@ fn weight(event: &Event) -> usize {
     }
 }
 
+fn is_refusal(event: &Event) -> bool {
+    matches!(event, Event::Refused { .. })
+}
+
 impl Subscription {
     /// `false`: nobody listens any more.
     fn offer(
@@ -193,6 +203,13 @@ impl Subscription {
         }
         if frequent && !inner.messages {
             return true;
+        }
+        if is_refusal(event) {
+            if inner.refusals >= REFUSALS || inner.queue.len() >= CAPACITY {
+                inner.missed += 1;
+                return true;
+            }
+            inner.refusals += 1;
         }
         let bytes = weight(event);
         while inner.queue.len() >= CAPACITY || inner.bytes + bytes > BYTES {
@@ -230,6 +247,7 @@ impl Inner {
     fn pop(&mut self) -> Option<Event> {
         let event = self.queue.pop_front()?;
         self.bytes -= weight(&event);
+        self.refusals -= usize::from(is_refusal(&event));
         Some(event)
     }
 }
@@ -239,7 +257,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
-    use crate::{Key, Message, SessionKey, Tag};
+    use crate::{CloseCode, Key, LinkKey, Message, SessionKey, Tag};
 
     fn drained(finished: u64) -> Event {
         Event::Drained {
@@ -291,6 +309,46 @@ mod tests {
         }
         assert!(next(&events).is_pending());
         assert_eq!(lock(&events.subscription.inner).bytes, 0);
+    }
+
+    #[test]
+    fn refusals_push_nothing_out_and_do_not_pile_up() {
+        let refused = Event::Refused {
+            link: LinkKey(Key {
+                slot: 0,
+                generation: 0,
+            }),
+            client: "mallory".parse().unwrap(),
+            address: ([127, 0, 0, 1], 4433).into(),
+            code: CloseCode::REFUSED,
+            reason: String::new(),
+        };
+        let subscribers = Subscribers::default();
+        let events = subscribers.subscribe();
+        // All is full: what counts is what was there.
+        for number in 0..CAPACITY as u64 {
+            subscribers.publish(&drained(number));
+        }
+        subscribers.publish(&refused);
+        assert_eq!(next(&events), Poll::Ready(Some(Notice::Missed(1))));
+        for number in 0..CAPACITY as u64 {
+            assert_eq!(
+                next(&events),
+                Poll::Ready(Some(Notice::Event(drained(number))))
+            );
+        }
+        // There is room for so many, each time.
+        for _ in 0..2 {
+            for _ in 0..REFUSALS + 3 {
+                subscribers.publish(&refused);
+            }
+            assert_eq!(next(&events), Poll::Ready(Some(Notice::Missed(3))));
+            for _ in 0..REFUSALS {
+                let told = Notice::Event(refused.clone());
+                assert_eq!(next(&events), Poll::Ready(Some(told)));
+            }
+            assert!(next(&events).is_pending());
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Functions of the application that the driver calls as things happen.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::peer::Peer;
-use crate::{DisconnectReason, Lane, Message, Tag, UndeliveredReason};
+use crate::{ClientId, CloseCode, DisconnectReason, Lane, Message, Tag, UndeliveredReason};
 
 /// Functions of the application that the driver calls as things happen, in order, and before
 /// anything that follows from them. Each has an empty default.
@@ -21,6 +22,10 @@ pub trait Hooks: Send + Sync + 'static {
 
     /// A session has a link again, and carries on where it was.
     fn resumed(&self, peer: &Peer) {}
+
+    /// A server did not let a client in, whose id is what it said of itself: what the numbers mean, and when this is not
+    /// told, stands at [`Event::Refused`](crate::Event::Refused). `reason`: what the client was told.
+    fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {}
 
     /// A link ended, or a dial failed; `retained`: the session lives on.
     fn disconnected(&self, peer: &Peer, reason: &DisconnectReason, retained: bool) {}
@@ -79,6 +84,10 @@ macro_rules! forwarded {
             $(fn $name(&self, peer: &Peer $(, $argument: $type)*) {
                 H::$name(self, peer $(, $argument)*);
             })*
+
+            fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {
+                H::refused(self, client, address, code, reason);
+            }
         }
     };
 }

@@ -202,22 +202,37 @@ impl<I: Io> Driver<I> {
 
     /// Tells hooks and subscribers of an event.
     pub(super) fn tell(&self, event: &Event) {
-        match session_of(event).and_then(|session| self.peer(session)) {
-            Some(peer) => self.tell_of(peer, event),
-            None => self.shared.subscribers.publish(event),
+        if let Some(peer) = session_of(event).and_then(|session| self.peer(session)) {
+            return self.tell_of(peer, event);
         }
+        if let Event::Refused {
+            client,
+            address,
+            code,
+            reason,
+            ..
+        } = event
+        {
+            self.with_hooks(|hooks| hooks.refused(client, *address, *code, reason));
+        }
+        self.shared.subscribers.publish(event);
     }
 
     /// As [`Driver::tell`], of a peer that may be forgotten already.
     pub(super) fn tell_of(&self, peer: &Peer, event: &Event) {
-        if let Some(hooks) = &self.hooks {
-            // What a hook leaves half done is its own; everything else goes on.
-            let called = catch_unwind(AssertUnwindSafe(|| call_hook(&**hooks, peer, event)));
-            if called.is_err() {
-                logged(|| tracing::error!("a hook panicked"));
-            }
-        }
+        self.with_hooks(|hooks| call_hook(hooks, peer, event));
         self.shared.subscribers.publish(event);
+    }
+
+    fn with_hooks(&self, call: impl FnOnce(&dyn Hooks)) {
+        let Some(hooks) = &self.hooks else {
+            return;
+        };
+        // What a hook leaves half done is its own; everything else goes on.
+        let called = catch_unwind(AssertUnwindSafe(|| call(&**hooks)));
+        if called.is_err() {
+            logged(|| tracing::error!("a hook panicked"));
+        }
     }
 }
 

@@ -249,6 +249,11 @@ metrics! {
         /// Clients that admission refused, whose certificate does not stand for their id, or who were not
         /// admitted in time.
         admissions_refused,
+        /// Clients that had said who they are and were not let in, for whatever reason. Each is an event, `Refused`,
+        /// but for those of `refusals_untold`.
+        clients_refused,
+        /// Clients that were refused without an event, for too many such events waited.
+        refusals_untold,
         /// Messages that were given back to the caller because an outbox was full.
         outbox_full,
         /// Messages that were given back to the caller because a promise table was full.

@@ -7,7 +7,7 @@ use trunkline_proto::control::Frame;
 
 use crate::error::{CloseCode, CommandError, Fault};
 use crate::heartbeat::Heartbeat;
-use crate::id::{LinkKey, SessionKey};
+use crate::id::{ClientId, LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::hello::{ClientHello, Resume};
 use crate::link::milliseconds::milliseconds;
@@ -52,10 +52,10 @@ impl Node {
             Some(Admission::MutualTls) => {
                 if !names_client(&certificates, &hello.client) {
                     self.metrics.admissions_refused += 1;
-                    return Err(Fault::new(
-                        CloseCode::UNAUTHENTICATED,
-                        "the certificate does not name the client id as a DNS name",
-                    ));
+                    let code = CloseCode::UNAUTHENTICATED;
+                    let reason = "the certificate does not name the client id as a DNS name";
+                    self.refused(key, hello.client, code, reason);
+                    return Err(Fault::new(code, reason));
                 }
                 self.let_in(now, key, hello)
             }
@@ -106,9 +106,9 @@ impl Node {
             retry_after: refusal.retry_after,
         };
         let now = self.enter(now, call);
-        self.awaited_hello(link)?;
+        let client = self.awaited_hello(link)?.client;
         self.metrics.admissions_refused += 1;
-        self.turn_away(now, link, CloseCode::REFUSED, refusal);
+        self.turn_away(now, link, client, CloseCode::REFUSED, refusal);
         self.mark(link);
         Ok(())
     }
@@ -118,6 +118,7 @@ impl Node {
         &mut self,
         now: Instant,
         link: LinkKey,
+        client: ClientId,
         code: CloseCode,
         refusal: Refusal,
     ) {
@@ -125,6 +126,7 @@ impl Node {
             reason,
             retry_after,
         } = refusal;
+        self.refused(link, client, code, &reason);
         let close = wire::Close {
             code: code.0,
             reason: wire::clip_reason(&reason).to_owned(),
@@ -156,17 +158,25 @@ impl Node {
             .resume
             .as_ref()
             .and_then(|resume| self.by_id.get(&resume.id).copied());
-        let (session_key, resumed) = match (known, &hello.resume) {
+        let found = match (known, &hello.resume) {
             (Some(session_key), Some(resume)) => {
-                self.resume(now, session_key, &hello, resume)?;
-                (session_key, true)
+                let resumed = self.resume(now, session_key, &hello, resume);
+                resumed.map(|()| (session_key, true))
+            }
+            _ if self.draining.is_some() => {
+                self.send_away(now, key, hello.client);
+                return Ok(());
             }
             _ => {
-                if self.draining.is_some() {
-                    self.send_away(now, key);
-                    return Ok(());
-                }
-                (self.new_server_session(now, &hello)?, false)
+                let made = self.new_server_session(now, &hello);
+                made.map(|session_key| (session_key, false))
+            }
+        };
+        let (session_key, resumed) = match found {
+            Ok(found) => found,
+            Err(fault) => {
+                self.refused(key, hello.client, fault.code, &fault.reason);
+                return Err(fault);
             }
         };
         let heartbeat = self.config.heartbeat;

@@ -8,7 +8,7 @@ use trunkline_proto::control::Frame;
 
 use crate::backoff::HINT_MAX;
 use crate::error::{CloseCode, CommandError, Fault};
-use crate::id::{LinkKey, SessionKey};
+use crate::id::{ClientId, LinkKey, SessionKey};
 use crate::link::Stage;
 use crate::link::milliseconds::{milliseconds, unless_zero};
 use crate::tap::Call;
@@ -196,26 +196,26 @@ impl Node {
 
     /// Clients whose admission is not decided, and that have no session here, need not wait for it.
     pub(super) fn send_newcomers_away(&mut self, now: Instant) {
-        let is_new = |stage: &Stage| match stage {
+        let new_client = |stage: &Stage| match stage {
             Stage::AwaitsAdmission(hello) => {
                 let resume = hello.resume.as_ref();
-                resume.is_none_or(|resume| !self.by_id.contains_key(&resume.id))
+                let is_new = resume.is_none_or(|resume| !self.by_id.contains_key(&resume.id));
+                is_new.then(|| hello.client.clone())
             }
-            _ => false,
+            _ => None,
         };
         let links = self.links.iter();
-        let new: Vec<LinkKey> = links
-            .filter(|(_, entry)| is_new(&entry.link.stage))
-            .map(|(key, _)| key)
+        let new: Vec<(LinkKey, ClientId)> = links
+            .filter_map(|(key, entry)| Some((key, new_client(&entry.link.stage)?)))
             .collect();
-        for link in new {
-            self.send_away(now, link);
+        for (link, client) in new {
+            self.send_away(now, link, client);
             self.mark(link);
         }
     }
 
     /// Tells a client in place of Welcome that this server goes away.
-    pub(super) fn send_away(&mut self, now: Instant, link: LinkKey) {
+    pub(super) fn send_away(&mut self, now: Instant, link: LinkKey, client: ClientId) {
         let Some(draining) = &mut self.draining else {
             return;
         };
@@ -224,7 +224,7 @@ impl Node {
             reason: "the server is going away".into(),
             retry_after: draining.retry_after,
         };
-        self.turn_away(now, link, CloseCode::GOING_AWAY, refusal);
+        self.turn_away(now, link, client, CloseCode::GOING_AWAY, refusal);
     }
 
     /// The link of a client that was sent away has ended.

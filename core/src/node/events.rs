@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
-use crate::error::DisconnectReason;
+use crate::error::{CloseCode, DisconnectReason};
 use crate::id::{ClientId, DeliveryKey, Hidden, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::message::{Delivery, Message, Outcome, UndeliveredReason};
 use crate::quic::certificate_names_client;
@@ -146,6 +146,28 @@ pub enum Event {
         /// Sessions that the deadline cut off.
         cut_off: u64,
     },
+    // Others are added behind it: which one of them an event is, by number, goes into the digests of traces.
+    /// A client was not let in: it has said who it is in a Hello that is whole and valid, and this server ended it
+    /// there. Told when no other event is left. Peers bring it about as often as they like, so no more than 256 wait
+    /// to be told; while they do, others are only counted ([`MetricsSnapshot::refusals_untold`]).
+    ///
+    /// [`MetricsSnapshot::refusals_untold`]: crate::MetricsSnapshot::refusals_untold
+    Refused {
+        /// The link that it came by: that of its [`Event::Admission`], if the application was asked.
+        link: LinkKey,
+        /// Who it said it was. Nobody need have verified that.
+        client: ClientId,
+        /// Its address.
+        address: SocketAddr,
+        /// Why, by number: [`CloseCode::REFUSED`] if the application said so, [`CloseCode::UNAUTHENTICATED`] if its
+        /// certificate does not name it, [`CloseCode::ADMISSION_TIMEOUT`], [`CloseCode::TOO_MANY_SESSIONS`],
+        /// [`CloseCode::GOING_AWAY`] while this server drains, [`CloseCode::WRONG_TOKEN`] if it wanted a session that
+        /// is not its own, [`CloseCode::SUPERSEDED`] if a later attempt of it was faster, or what it did wrong while
+        /// it waited.
+        code: CloseCode,
+        /// Why, in words: what the client was told.
+        reason: String,
+    },
 }
 
 impl Event {
@@ -169,6 +191,7 @@ impl Event {
             Self::Dropped { .. } => "Dropped",
             Self::Draining { .. } => "Draining",
             Self::Drained { .. } => "Drained",
+            Self::Refused { .. } => "Refused",
         }
     }
 }

@@ -35,6 +35,20 @@ impl fmt::Display for Event {
                     session.0
                 )
             }
+            Self::Refused {
+                link,
+                client,
+                address,
+                code,
+                reason,
+            } => {
+                let reason = quoted(reason);
+                write!(
+                    f,
+                    "link {:?}, {client:?} at {address}, {code}: {reason}",
+                    link.0
+                )
+            }
             Self::Disconnected {
                 session,
                 reason,
@@ -223,7 +237,18 @@ mod tests {
                 reason: "a\u{1b}[2Jb".to_owned(),
             },
         };
+        let refused = Event::Refused {
+            link: LinkKey(key),
+            client: ClientId::new("alice").unwrap(),
+            address: ([127, 0, 0, 1], 4433).into(),
+            code: CloseCode::REFUSED,
+            reason: "two\nlines".to_owned(),
+        };
         let lines = [
+            (
+                refused,
+                "Refused: link 3v1, \"alice\" at 127.0.0.1:4433, REFUSED (3): two\\nlines",
+            ),
             (
                 Event::Message(message),
                 "Message: delivery 7 of session 3v1, 0000000000000005 with 11 bytes on lane default, expects a reply within 2s",

@@ -44,6 +44,10 @@ impl Node {
             return;
         };
         entry.carrier.close(now, code, wire::clip_reason(text));
+        if let Stage::AwaitsAdmission(hello) = &entry.link.stage {
+            let client = hello.client.clone();
+            self.refused(key, client, code, text);
+        }
         self.metrics.closed(code);
         self.sending.mark(key);
         self.link_is_down(now, key, reason);

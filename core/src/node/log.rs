@@ -20,6 +20,16 @@ pub(super) fn log(event: &Event) {
             let client = client.as_str();
             logged(|| tracing::info!(?session, client, %address, epoch, resumed, "connected"));
         }
+        Event::Refused {
+            link,
+            client,
+            address,
+            code,
+            reason,
+        } => {
+            let (client, code, reason) = (client.as_str(), code.0, &**reason);
+            logged(|| tracing::info!(?link, client, %address, reason, code, "refused"));
+        }
         Event::Disconnected {
             session,
             reason,

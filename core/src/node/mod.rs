@@ -26,6 +26,7 @@ mod queue;
 mod race;
 mod receipts;
 mod receive;
+mod refusals;
 mod roles;
 mod room;
 mod scripted;
@@ -78,6 +79,7 @@ use self::drain::Draining;
 use self::failures::Failures;
 use self::half_open::HalfOpen;
 use self::queue::EventQueue;
+use self::refusals::Refusals;
 use self::room::Room;
 use self::tables::{LinkEntry, Session};
 use self::tapped::Tapped;
@@ -127,6 +129,7 @@ pub struct Node {
     /// Links that have more to read once others' peers have taken their answers.
     crowded_out: DirtyQueue,
     events: EventQueue,
+    refusals: Refusals,
     metrics: Metrics,
     random: SeededRng,
     draining: Option<Draining>,
@@ -249,6 +252,7 @@ impl Node {
             starved: DirtyQueue::default(),
             crowded_out: DirtyQueue::default(),
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
+            refusals: Refusals::default(),
             metrics: Metrics::new(now),
             random,
             draining: None,
@@ -277,9 +281,19 @@ impl Node {
         self.timers.next().map(|(_, owner)| owner)
     }
 
-    /// The next thing that happened; call until it says `None`.
+    /// The next thing that happened; call until it says `None`. [`Event::Refused`] comes when nothing else is left.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if self.tap.is_none() || !self.may_have_events() {
+        // Made in its place, not moved: see `EventQueue::push`.
+        let mut event = self.poll_traced_event();
+        if event.is_none() {
+            event = self.poll_refused();
+        }
+        event
+    }
+
+    /// The same of all that a trace tells of.
+    pub(crate) fn poll_traced_event(&mut self) -> Option<Event> {
+        if self.tap.is_none() || !self.may_have_traced_events() {
             return self.next_event();
         }
         if let Some(tapped) = &mut self.tap {
@@ -299,7 +313,12 @@ impl Node {
     }
 
     /// Whether [`Node::poll_event`] may have something to say.
+    #[cfg(feature = "driver")]
     pub(crate) fn may_have_events(&self) -> bool {
+        self.may_have_traced_events() || !self.refusals.is_empty()
+    }
+
+    fn may_have_traced_events(&self) -> bool {
         !self.events.is_empty() || !self.dirty.is_empty()
     }
 
@@ -340,7 +359,7 @@ impl Node {
         if planted(Bug::StayQuiet) && self.dirty.is_empty() && self.sending.is_empty() {
             return !self.events.is_empty();
         }
-        !self.events.is_empty() || self.has_output()
+        !self.events.is_empty() || !self.refusals.is_empty() || self.has_output()
     }
 
     /// Whether datagrams wait, or may come of what waits.

@@ -1,5 +1,5 @@
 //! The event queue. Messages in it are bounded; other events are bounded by the tables they
-//! speak of, and always find room.
+//! speak of, and always find room; refusals, which are by none, wait [elsewhere](super::refusals).
 
 use std::collections::VecDeque;
 

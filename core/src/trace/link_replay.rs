@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::apply::apply;
 use super::format::Record;
-use super::replay::{Clock, Unlike, Watcher, event_unlike};
+use super::replay::{Clock, Unlike, Watcher, event_unlike, tell_refusals};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
@@ -101,7 +101,7 @@ impl<'a> LinkStage<'a> {
                 (came != *sent).then(|| (words(*sent), words(came)))
             }
             Record::Event(mark) => {
-                let came = self.node.poll_event();
+                let came = self.node.poll_traced_event();
                 if let Some(event) = &came {
                     (self.watcher)(self.clock.elapsed(), event);
                 }
@@ -109,6 +109,7 @@ impl<'a> LinkStage<'a> {
             }
             _ => None,
         };
+        tell_refusals(&mut self.node, &self.clock, &mut self.watcher);
         self.node.tell_answers();
         // What tests would ask for.
         self.node.forget_said();

@@ -255,6 +255,13 @@ impl Clock {
     }
 }
 
+/// Tells of what stands in no trace, when a node does.
+pub(super) fn tell_refusals(node: &mut Node, clock: &Clock, watcher: &mut Watcher<'_>) {
+    while let Some(event) = node.poll_refused() {
+        watcher(clock.elapsed(), &event);
+    }
+}
+
 /// How the event that came differs from the one that was expected.
 pub(super) fn event_unlike(
     expected: Option<EventMark<'_>>,
@@ -289,6 +296,12 @@ impl Stage<'_> {
     /// Does what the record says, and compares what comes of it.
     fn play(&mut self, record: &Record<'_>) -> Option<Unlike> {
         let now = self.clock.set(record.at());
+        let unlike = self.compare(now, record);
+        tell_refusals(&mut self.node, &self.clock, &mut self.watcher);
+        unlike
+    }
+
+    fn compare(&mut self, now: Instant, record: &Record<'_>) -> Option<Unlike> {
         match record {
             Record::Call { call, .. } => apply(&mut self.node, now, call)
                 .map(|why| (call.to_string(), format!("a refusal: {why}"))),
@@ -303,7 +316,7 @@ impl Stage<'_> {
                 (came != *mark).then(|| (words(*mark), words(came)))
             }
             Record::Event(mark) => {
-                let came = self.node.poll_event();
+                let came = self.node.poll_traced_event();
                 if let Some(event) = &came {
                     (self.watcher)(self.clock.elapsed(), event);
                 }

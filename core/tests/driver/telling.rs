@@ -1,11 +1,15 @@
 //! Hooks, events and cancellations: who is told what, and when.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 
-use trunkline_core::driver::{Context, Hooks, Notice, Peer, Service, State};
-use trunkline_core::{DisconnectReason, Event, Lane, Message, Status, Tag, UndeliveredReason};
+use trunkline_core::driver::{Admit, Context, Hooks, Notice, Peer, Service, State};
+use trunkline_core::{
+    AdmissionRequest, ClientId, CloseCode, DisconnectReason, Event, Lane, Message, Refusal, Status,
+    Tag, UndeliveredReason,
+};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, Client, Note, SECOND};
@@ -208,5 +212,66 @@ fn a_runtime_that_goes_away_takes_no_message_with_it_untold() {
             ]
         );
         assert!(matches!(client.state(), State::Closed(_)));
+    });
+}
+
+/// Writes down who was not let in.
+#[derive(Default)]
+struct Doorkeeper(Mutex<Vec<String>>);
+
+impl Hooks for Doorkeeper {
+    fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {
+        let line = format!("{client} at {address}, {code}: {reason}");
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[test]
+fn whom_a_server_does_not_let_in_hooks_and_events_tell() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let doorkeeper = Arc::<Doorkeeper>::default();
+        let admit = async |request: AdmissionRequest| match request.client.as_str() {
+            "mallory" => Err(Refusal {
+                reason: "not on\nthe list".into(),
+                retry_after: None,
+            }),
+            "otto" => std::future::pending().await,
+            _ => Ok(()),
+        };
+        let server = certificate.server().admission(Admit::ask(admit));
+        let server = server.hooks(doorkeeper.clone()).await.unwrap();
+        let mut events = server.events();
+        let anna = certificate.client(server.local_addr(), "anna");
+        let anna = anna.await.unwrap();
+        let mallory = certificate.client(server.local_addr(), "mallory");
+        let mallory = mallory.start().await.unwrap();
+        assert!(mallory.connected().await.is_err());
+        let port = mallory.local_addr().port();
+        let first = format!("mallory at 127.0.0.1:{port}, REFUSED (3): not on the list");
+        assert_eq!(*doorkeeper.0.lock().unwrap(), [&*first]);
+        // About this one nobody has decided when the server closes.
+        let otto = certificate.client(server.local_addr(), "otto");
+        let otto = otto.start().await.unwrap();
+        lab.pass(SECOND).await;
+        server.close().await;
+        let mut told = Vec::new();
+        while let Some(notice) = events.next().await {
+            if let Notice::Event(Event::Refused {
+                client,
+                address,
+                code,
+                reason,
+                ..
+            }) = notice
+            {
+                told.push(format!("{client} at {address}, {code}: {reason}"));
+            }
+        }
+        let port = otto.local_addr().port();
+        let last = format!("otto at 127.0.0.1:{port}, REFUSED (3): the server closes");
+        assert_eq!(told, [first, last]);
+        assert_eq!(*doorkeeper.0.lock().unwrap(), told);
+        drop(anna);
     });
 }

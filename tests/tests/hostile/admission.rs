@@ -147,7 +147,13 @@ fn a_hello_that_is_wrong_has_its_number() {
             says: "a stream was reset",
         },
     ];
-    commit_before_hello(&mut Siege::new(31), &faults);
+    let mut siege = Siege::new(31);
+    commit_before_hello(&mut siege, &faults);
+    // Nobody has said who it is.
+    assert_eq!(
+        (siege.metrics().clients_refused, siege.refused()),
+        (0, vec![])
+    );
 }
 
 #[test]
@@ -257,6 +263,7 @@ fn a_refused_client_is_told_why_and_goes_or_is_sent() {
         "each once"
     );
     assert_eq!(siege.count(CloseCode::REFUSED), 2);
+    assert_eq!(siege.refused(), ["stranger: REFUSED (3)"; 3]);
     assert_eq!(after.sessions, 1);
     siege.unharmed();
 }

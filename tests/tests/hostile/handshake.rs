@@ -123,6 +123,8 @@ fn a_certificate_stands_for_the_ids_that_it_names_and_no_other() {
     assert_eq!(siege.count(CloseCode::UNAUTHENTICATED), 3);
     let metrics = siege.metrics();
     assert_eq!((metrics.admissions_refused, metrics.sessions), (3, 2));
+    let told = ["honest", "mallory2", "honest"].map(|id| format!("{id}: UNAUTHENTICATED (4)"));
+    assert_eq!(siege.refused(), told);
     siege.unharmed();
 }
 

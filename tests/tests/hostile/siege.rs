@@ -217,6 +217,16 @@ impl Siege {
         }
     }
 
+    /// Whom the server's application was told of as refused, and with which code.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let log = self.world.log(self.server).iter();
+        let refused = log.filter_map(|(_, event)| match event {
+            Event::Refused { client, code, .. } => Some(format!("{client}: {code}")),
+            _ => None,
+        });
+        refused.collect()
+    }
+
     pub(crate) fn metrics(&mut self) -> MetricsSnapshot {
         let now = self.world.now();
         self.world.node(self.server).metrics(now)

@@ -43,12 +43,14 @@ pub enum Bug {
     IterateAtRandom,
     /// A session's retention runs on when it is resumed, and in time ends the link that has come back.
     FlapLinks,
+    /// That a client was not let in is counted and not told.
+    ForgetRefusal,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::SkipDedupe,
         Self::DropAck,
         Self::MissByOne,
@@ -73,6 +75,7 @@ impl Bug {
         Self::CopyHandshakes,
         Self::IterateAtRandom,
         Self::FlapLinks,
+        Self::ForgetRefusal,
     ];
 }
 

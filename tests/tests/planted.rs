@@ -16,7 +16,7 @@ const SEEDS: u64 = 1_000;
 const TWICE: u64 = 100;
 
 /// What is found of bugs that break a law that no other bug breaks: these words.
-const LAWS: [(Bug, &str); 7] = [
+const LAWS: [(Bug, &str); 8] = [
     (Bug::WakeAtOnce, "just after one: it spins"),
     (Bug::SkipQuicTimeout, "in a row brought nothing: it spins"),
     (Bug::ForgetRedialTimer, "has a session and no timer"),
@@ -24,6 +24,7 @@ const LAWS: [(Bug, &str); 7] = [
     (Bug::CopyHandshakes, "amplifies"),
     (Bug::IterateAtRandom, "two runs differ"),
     (Bug::FlapLinks, "has flapped"),
+    (Bug::ForgetRefusal, "refusals were told"),
 ];
 
 #[test]

@@ -7,6 +7,7 @@ use trunkline_proto as wire;
 
 use crate::error::{CloseCode, from_peer};
 use crate::id::{ClientId, LinkKey};
+use crate::planted::{Bug, planted};
 
 use super::log::log;
 use super::{Event, Node};
@@ -39,6 +40,9 @@ impl Node {
             return;
         };
         self.metrics.clients_refused += 1;
+        if planted(Bug::ForgetRefusal) {
+            return;
+        }
         if self.refusals.untold.len() >= UNTOLD_MAX {
             self.metrics.refusals_untold += 1;
             return;

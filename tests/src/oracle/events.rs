@@ -25,6 +25,9 @@ impl Oracle {
                     process.asked.insert(request.link, asks);
                 }
             }
+            Event::Refused {
+                link, client, code, ..
+            } => self.told_refused(now, node, *link, client, *code),
             Event::Disconnected {
                 session, reason, ..
             } => self.disconnected(now, node, *session, reason),

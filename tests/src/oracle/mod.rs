@@ -17,6 +17,7 @@
 //! 7. In the end everything is settled, and who waits for room is told.
 //! 8. A silent peer is found dead in time, and not before; between sound peers, links stay.
 //! 9. Redial delays keep to their envelope, and are drawn; they are counted, and kept to.
+//! 10. Whom a server does not let in its application is told of once, for what was decided, and of nobody else.
 //!
 //! Messages are made from their numbers ([`body`], [`tag_of`]), so that what arrives is known for what was
 //! sent, whole and unchanged.
@@ -27,6 +28,7 @@ mod deliveries;
 mod events;
 mod memory;
 mod redials;
+mod refusals;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,7 @@ use trunkline_core::{
 
 pub use self::bodies::{body, number_of, tag_of};
 use self::causes::Held;
+use self::refusals::Refusals;
 use self::sessions::SessionState;
 use self::windows::Windows;
 
@@ -183,6 +186,7 @@ struct Process {
     asked: BTreeMap<LinkKey, (ClientId, Instant)>,
     /// The same of those that it has let in, and that have not come by then.
     let_in: BTreeMap<ClientId, Instant>,
+    refusals: Refusals,
     pledges: BTreeMap<PromiseKey, Pledge>,
     windows: Windows,
     held: BTreeMap<SessionKey, Held>,
@@ -251,6 +255,7 @@ impl Oracle {
             deliveries: BTreeMap::new(),
             asked: BTreeMap::new(),
             let_in: BTreeMap::new(),
+            refusals: Refusals::default(),
             pledges: BTreeMap::new(),
             windows: Windows::default(),
             held: BTreeMap::new(),
@@ -430,22 +435,6 @@ impl Oracle {
             state.closing = true;
             self.closed.insert(state.client.clone(), now);
         }
-    }
-
-    /// An application lets in who has asked for it on a link.
-    pub fn admits(&mut self, node: usize, link: LinkKey) {
-        if let Some(process) = self.processes.get_mut(&node)
-            && let Some((client, asked)) = process.asked.remove(&link)
-        {
-            // Of several links of a client, the first to be told of may be any of them.
-            let let_in = process.let_in.entry(client).or_insert(asked);
-            *let_in = asked.min(*let_in);
-        }
-    }
-
-    /// An application refuses to let a client in.
-    pub fn refuses(&mut self, now: Instant, client: &ClientId) {
-        self.closed.insert(client.clone(), now);
     }
 
     /// An application sends a client session elsewhere.

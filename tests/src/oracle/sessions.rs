@@ -8,7 +8,7 @@ use super::redials::Redials;
 use super::{Oracle, Process, TICK};
 
 /// Faults that only an unsound peer commits.
-const FAULTS: [CloseCode; 9] = [
+pub(super) const FAULTS: [CloseCode; 9] = [
     CloseCode::FRAME_TOO_LARGE,
     CloseCode::UNDECODABLE,
     CloseCode::SEQUENCE_GAP,
@@ -108,6 +108,7 @@ impl Oracle {
                 ..SessionState::dialled(now, client.clone())
             }
         });
+        process.refusals.came += u64::from(!state.dialled);
         let silent = !resumed && state.was_up;
         let older = resumed && state.was_up && epoch <= state.epoch;
         let early = state.redials.connected(now);

@@ -150,7 +150,7 @@ impl Hall {
                     node.refuse(now, link, refusal)
                 });
                 if refused.is_ok() {
-                    self.oracle.refuses(now, &client);
+                    self.oracle.refuses(now, at, link, &client);
                 }
             } else {
                 // The link may have gone meanwhile.

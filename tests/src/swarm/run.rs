@@ -191,6 +191,7 @@ impl<'a> Run<'a> {
                 let held = self.world.held(self.indices[node]);
                 let shown = self.world.node(self.indices[node]);
                 hall.oracle.look(now, node, shown);
+                hall.oracle.count_refusals(now, node, shown);
                 if let Some(held) = held {
                     hall.oracle.weigh(now, node, held, shown);
                 }

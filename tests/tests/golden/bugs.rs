@@ -18,14 +18,15 @@ use trunkline_testkit::{Certificates, Recording};
 use crate::folder;
 
 /// What a node keeps to itself stands in no trace above QUIC, nor does what QUIC does, nor the order
-/// in which sessions are told.
-const UNTRACED: [Bug; 6] = [
+/// in which sessions are told, nor whom a server did not let in.
+const UNTRACED: [Bug; 7] = [
     Bug::LeakMemory,
     Bug::WakeAtOnce,
     Bug::SkipQuicTimeout,
     Bug::StayQuiet,
     Bug::CopyHandshakes,
     Bug::IterateAtRandom,
+    Bug::ForgetRefusal,
 ];
 
 fn is_traced(bug: &Bug) -> bool {

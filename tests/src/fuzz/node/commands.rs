@@ -352,7 +352,7 @@ impl Stage {
             };
             let refused = self.command(at, |node, now| node.refuse(now, link, refusal));
             if refused.is_ok() {
-                self.oracle.refuses(self.now, &client);
+                self.oracle.refuses(self.now, at, link, &client);
             }
         }
         self.settle(at);

@@ -377,6 +377,7 @@ impl Stage {
         };
         laws::drain(node, now, &mut on_event, &mut on_datagrams);
         oracle.look(now, at, node);
+        oracle.count_refusals(now, at, node);
     }
 
     fn hand(&mut self, at: usize, remote: SocketAddr, data: BytesMut) {

@@ -25,6 +25,7 @@ pub(super) struct Tally {
     sessions_lost: u64,
     found_dead: u64,
     closed: u64,
+    refused: u64,
     /// Events of each session.
     of: BTreeMap<SessionKey, u64>,
     /// All of them, and those of no session.
@@ -45,6 +46,7 @@ impl Tally {
             Event::SessionLost { .. } => &mut self.sessions_lost,
             Event::HeartbeatTimeout { .. } => &mut self.found_dead,
             Event::Closed { .. } => &mut self.closed,
+            Event::Refused { .. } => &mut self.refused,
             Event::Dropped { messages, .. } => {
                 self.dropped += messages;
                 return;
@@ -103,6 +105,11 @@ impl Tally {
             ("redials", self.redials, counted.redials),
             ("sessions closed", self.closed, counted.sessions_closed),
             ("sessions opened", self.closed, counted.sessions_opened),
+            (
+                "clients refused",
+                self.refused,
+                counted.clients_refused - counted.refusals_untold,
+            ),
         ] {
             assert_eq!(told, counted, "{what}: told, and counted, of {self:?}");
         }

@@ -4,6 +4,7 @@
 mod causes;
 mod messages;
 mod promises;
+mod refusals;
 mod sessions;
 mod windows;
 

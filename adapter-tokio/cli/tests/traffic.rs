@@ -357,6 +357,7 @@ fn mutual_tls_binds_the_client_id_to_the_certificate() {
         borrowed.notes.contains("not connected") && borrowed.notes.contains("does not name"),
         "{borrowed:?}"
     );
+    server.line(&["otto from 127.0.0.1:", "was not let in", "does not name"]);
     let bare = send(&["hi", "--client-id", "otto"]);
     assert_eq!(bare.status.code(), Some(1), "{bare:?}");
     assert!(

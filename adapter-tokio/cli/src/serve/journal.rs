@@ -38,6 +38,13 @@ pub(crate) enum Entry {
         client: String,
         address: Option<SocketAddr>,
     },
+    /// The client was not let in; its name is what it said of itself.
+    Refused {
+        client: String,
+        address: SocketAddr,
+        code: u32,
+        reason: String,
+    },
     HeartbeatTimeout {
         client: String,
     },
@@ -130,6 +137,18 @@ impl fmt::Display for Entry {
                 write!(f, "{client} connected{}", from(address))
             }
             Self::Resumed { client, address } => write!(f, "{client} resumed{}", from(address)),
+            Self::Refused {
+                client,
+                address,
+                code,
+                reason,
+            } => {
+                let reason = printable(reason);
+                write!(
+                    f,
+                    "{client} from {address} was not let in: {reason} ({code})"
+                )
+            }
             Self::HeartbeatTimeout { client } => write!(f, "{client} is silent: heartbeat timeout"),
             Self::Disconnected { client, reason } => {
                 let reason = printable(reason);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -329,6 +330,15 @@ impl Hooks for Telling {
         self.0.journal.tell(Entry::Resumed {
             client: peer.client_id().to_string(),
             address: peer.address(),
+        });
+    }
+
+    fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {
+        self.0.journal.tell(Entry::Refused {
+            client: client.to_string(),
+            address,
+            code: code.0,
+            reason: reason.to_owned(),
         });
     }
 

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+#[macro_use]
+mod messages;
+
 use std::future::{IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,20 +21,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The message that is dropped, and the one that follows.
 const DROPPED: u32 = 1_000_000;
 const LAST: u32 = 2_000_000;
-
-macro_rules! message {
-    ($name:ident) => {
-        #[derive(Clone, PartialEq, prost::Message)]
-        struct $name {
-            #[prost(uint32, tag = "1")]
-            number: u32,
-        }
-        impl prost::Name for $name {
-            const NAME: &'static str = stringify!($name);
-            const PACKAGE: &'static str = "test.v1";
-        }
-    };
-}
 
 message!(Ask);
 message!(Answer);

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
+#[macro_use]
+mod messages;
+
 use std::future::IntoFuture;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,20 +20,6 @@ use trunkline_core::{
 use trunkline_testkit::simulated::{Client, Simulation};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-macro_rules! message {
-    ($name:ident) => {
-        #[derive(Clone, PartialEq, prost::Message)]
-        struct $name {
-            #[prost(uint32, tag = "1")]
-            number: u32,
-        }
-        impl prost::Name for $name {
-            const NAME: &'static str = stringify!($name);
-            const PACKAGE: &'static str = "test.v1";
-        }
-    };
-}
 
 message!(Add);
 message!(Count);

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+#[macro_use]
+mod messages;
+
 use std::future::IntoFuture;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,20 +14,6 @@ use trunkline_core::{DisconnectReason, Event, PersistentKeys, Status};
 use trunkline_testkit::simulated::{Client, Process, Server, Simulation};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-macro_rules! message {
-    ($name:ident) => {
-        #[derive(Clone, PartialEq, prost::Message)]
-        struct $name {
-            #[prost(uint32, tag = "1")]
-            number: u32,
-        }
-        impl prost::Name for $name {
-            const NAME: &'static str = stringify!($name);
-            const PACKAGE: &'static str = "test.v1";
-        }
-    };
-}
 
 message!(Ask);
 message!(Answer);

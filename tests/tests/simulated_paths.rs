@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
+#[macro_use]
+mod messages;
+
 use std::future::{Future, IntoFuture, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -19,20 +22,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A request's there and back at the default delay, and what QUIC's timers add to it at most.
 const AT_ONCE: Duration = Duration::from_millis(5);
-
-macro_rules! message {
-    ($name:ident) => {
-        #[derive(Clone, PartialEq, prost::Message)]
-        struct $name {
-            #[prost(uint32, tag = "1")]
-            number: u32,
-        }
-        impl prost::Name for $name {
-            const NAME: &'static str = stringify!($name);
-            const PACKAGE: &'static str = "test.v1";
-        }
-    };
-}
 
 message!(Ask);
 message!(Answer);

@@ -93,6 +93,10 @@ impl JobQueue {
         if job.delivery.key.number < inner.below {
             return Then::Nothing;
         }
+        // Most sessions have one at a time: no room for four then.
+        if inner.jobs.capacity() == 0 {
+            inner.jobs.reserve_exact(1);
+        }
         inner.jobs.push_back(job);
         match std::mem::replace(&mut inner.worker, Worker::Busy) {
             Worker::None => Then::Start,

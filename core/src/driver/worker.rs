@@ -61,13 +61,14 @@ impl Worker {
             peer,
             service,
             jobs: VecDeque::new(),
-            lanes: Vec::new(),
+            // Most sessions use one lane, and have one message at a time.
+            lanes: Vec::with_capacity(1),
             free: VecDeque::new(),
             running: FuturesUnordered::new(),
             below: 0,
             applicant,
             glance: Glance::new(),
-            answers: Vec::new(),
+            answers: Vec::with_capacity(1),
             current: None,
             over: false,
         }

@@ -75,7 +75,8 @@ impl Carrier {
             notes: Notes::default(),
             control: None,
             lanes_out: Vec::new(),
-            lanes_in: Vec::new(),
+            // Most peers write on one lane.
+            lanes_in: Vec::with_capacity(1),
             turn: 0,
             moved: None,
         }

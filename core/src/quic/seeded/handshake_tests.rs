@@ -5,6 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{ConnectionError, VarInt};
+use rustls::SupportedCipherSuite;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, cipher_suite::TLS13_AES_128_GCM_SHA256};
 
 use super::build::{client_tls, server_tls};
 use super::lab::{Authority, DAY, Party, now, sources, sources_at, talk};
@@ -311,6 +314,37 @@ fn a_peer_without_our_application_protocol_is_refused() {
         (ours, &[]),
     ] {
         assert!(!play(client, server).connected(), "{client:?} {server:?}");
+    }
+}
+
+#[test]
+fn stock_peers_of_any_one_cipher_suite_get_along_with_us() {
+    let authority = Authority::new("ca");
+    let identity = authority.issue(&["localhost"]).identity();
+    let stock = aws_lc_rs::default_provider();
+    let tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
+    let suites: Vec<_> = stock.cipher_suites.iter().copied().filter(tls13).collect();
+    assert_eq!(suites.len(), 3);
+    for suite in suites {
+        let provider = Arc::new(CryptoProvider {
+            cipher_suites: vec![suite],
+            ..stock.clone()
+        });
+        let initial = TLS13_AES_128_GCM_SHA256.tls13().unwrap().quic_suite();
+        let (client, server) = (sources(1), sources(2));
+        let mut config =
+            rustls::ClientConfig::builder_with_details(provider, Arc::new(client.wall().clone()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .with_root_certificates(authority.roots().store())
+                .with_no_client_auth();
+        config.alpn_protocols = vec![trunkline_proto::ALPN.to_vec()];
+        let stock_client =
+            QuicClientConfig::with_initial(Arc::new(config), initial.unwrap()).unwrap();
+        let our_server =
+            server_crypto(&identity, ClientCertificates::Ignored, false, &server).unwrap();
+        let outcome = dial(Arc::new(stock_client), our_server, &client, &server);
+        assert!(outcome.connected(), "{suite:?}: {}", outcome.why());
     }
 }
 

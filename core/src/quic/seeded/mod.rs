@@ -35,6 +35,7 @@ mod scope;
 mod session;
 mod signing;
 mod sources;
+mod suites;
 pub(crate) mod tls;
 mod validity;
 mod wall;

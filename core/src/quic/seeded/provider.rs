@@ -2,24 +2,19 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::aws_lc_rs;
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
 
 use super::checked::signature_algorithms;
 use super::exchange::SeededX25519;
 use super::scope::draw;
+use super::suites::cipher_suites;
 
 /// aws-lc's ciphers, hashes and signature checks for TLS 1.3; randomness and key exchange draw
 /// from the session that is being worked for, and fail when there is none.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            // First because QUIC's Initial packets need it anyway, and the fastest where the
-            // processor has AES.
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
+        cipher_suites: cipher_suites(),
         kx_groups: vec![&SeededX25519],
         secure_random: &SessionRandom,
         signature_verification_algorithms: signature_algorithms(),

@@ -61,17 +61,22 @@ impl Mailbox {
         lock(&self.inner).commands.is_empty()
     }
 
-    /// Moves all commands into `commands`, which must be empty. If there are none and the driver is
-    /// about to sleep, the next one will wake it.
+    /// Moves all commands to the end of `commands`. If there are none at all and the driver is about to
+    /// sleep, the next one will wake it.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>, sleeping: Option<&Context<'_>>) {
-        if commands.capacity() > KEPT {
+        if commands.is_empty() && commands.capacity() > KEPT {
             *commands = VecDeque::new();
         }
         let mut inner = lock(&self.inner);
         inner.driver = None;
-        if !inner.commands.is_empty() {
+        if commands.is_empty() {
             std::mem::swap(&mut inner.commands, commands);
-        } else if let Some(cx) = sleeping {
+        } else {
+            commands.append(&mut inner.commands);
+        }
+        if let Some(cx) = sleeping
+            && commands.is_empty()
+        {
             inner.driver = Some(cx.waker().clone());
         }
     }
@@ -135,6 +140,30 @@ mod tests {
             1,
             "a busy driver looks by itself"
         );
+    }
+
+    #[test]
+    fn what_comes_later_stands_behind_what_was_not_done_yet() {
+        let mailbox = Mailbox::default();
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(woken.clone());
+        let mut commands = VecDeque::new();
+        let reason = |text: &str| Command::Stop(crate::CloseCode::NORMAL, text.to_owned());
+        for text in ["first", "second"] {
+            mailbox.post(reason(text)).unwrap();
+            mailbox.take(&mut commands, Some(&Context::from_waker(&waker)));
+        }
+        let texts: Vec<_> = commands
+            .iter()
+            .map(|command| match command {
+                Command::Stop(_, text) => text.as_str(),
+                _ => "?",
+            })
+            .collect();
+        assert_eq!(texts, ["first", "second"]);
+        // Who has something to do does not sleep.
+        mailbox.post(command()).unwrap();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -248,9 +248,7 @@ impl<I: Io> Driver<I> {
     /// One turn; `Ready` once the node is closed.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let stepped_aside = std::mem::take(&mut self.stepped_aside);
-        if self.taken.is_empty() {
-            self.desk.mailbox.take(&mut self.taken, None);
-        }
+        self.desk.mailbox.take(&mut self.taken, None);
         if self.crowd.is_on_its_way(self.taken.len()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -284,9 +282,8 @@ impl<I: Io> Driver<I> {
             while self.transmit(cx, end) == Sending::Budget {}
             return Poll::Ready(());
         }
-        if self.taken.is_empty() {
-            let sleeping = (!crowd).then_some(&*cx);
-            self.desk.mailbox.take(&mut self.taken, sleeping);
+        if !crowd && self.taken.is_empty() {
+            self.desk.mailbox.take(&mut self.taken, Some(cx));
         }
         if crowd || !idle || !self.taken.is_empty() {
             cx.waker().wake_by_ref();

@@ -16,7 +16,7 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
 use trunkline_core::fuzzing::{ForeignCrypto, use_foreign_crypto};
 
-/// What stands behind every packet in the place of AEAD's tag: a [`tag`].
+/// What stands behind every packet in the place of AEAD's tag: one byte, that tells of its keys and its number.
 pub const TAG_BYTES: usize = 1;
 
 /// A byte that tells packets of other keys (its upper half), and those whose number is misread (its lower

@@ -49,7 +49,7 @@ pub(super) const FLOOR: &[&str] = &[
 /// The reader says what is wrong, or reads; each record is shown in one line; written again, it is the
 /// same. Cut anywhere, a trace is read to its last whole record; a replay ends, with a report that has
 /// as many records as the reader, or with the same error. What can be done with a trace of link level
-/// alone is checked by [`above_quic::check`].
+/// alone, such as redacting it, is checked as well.
 ///
 /// The input: a byte whose lowest bit says whether checksums are put right and whose others say what
 /// else is asked of the trace, two bytes for where it is cut, and the trace.

@@ -45,6 +45,17 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
+/// A name that somebody else chose, such as a client id, as one word: in quotes unless it is one, so that nothing in it
+/// looks like more of the line.
+pub(crate) fn word(name: &str) -> String {
+    let plain = |character: char| character.is_alphanumeric() || "-_.@/+".contains(character);
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    }
+}
+
 /// A text in quotes, its beginning if it is long, fit for a terminal.
 pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 100;
@@ -83,6 +94,24 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(quoted("say \"hi\"\r"), r#""say \"hi\"\r""#);
         assert_eq!(printable("grüße"), "grüße");
+    }
+
+    #[test]
+    fn a_name_is_one_word_whoever_chose_it() {
+        for plain in ["anna", "cli-4711", "grüße", "a.b@c/d_e+f"] {
+            assert_eq!(word(plain), plain);
+        }
+        for (name, shown) in [
+            ("anna to all: hi", r#""anna to all: hi""#),
+            ("a\"b", r#""a\"b""#),
+            ("a\u{1b}[2Jb\n", r#""a\u{1b}[2Jb\n""#),
+            ("a\u{202e}b", r#""a\u{202e}b""#),
+            ("a\u{a0}b", r#""a\u{a0}b""#),
+            ("a:", r#""a:""#),
+            ("", r#""""#),
+        ] {
+            assert_eq!(word(name), shown);
+        }
     }
 
     #[test]

@@ -211,6 +211,31 @@ fn messages_are_acked_and_shown_with_client_lane_and_text() {
 }
 
 #[test]
+fn a_client_id_writes_no_line_of_its_own() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&[]);
+    let forged = "anna note 7 (default lane): \"paid\" \u{202e}";
+    let shown = r#""anna note 7 (default lane): \"paid\" \u{202e}""#;
+    let mut listener = certificates.client("listen", &address, &["--count", "1"]);
+    listener.line(&["connected to"]);
+    let options = ["hi", "--to-all", "--ack", "--client-id", forged];
+    let sent = certificates.client("send", &address, &options).end();
+    assert!(sent.status.success(), "{sent:?}");
+    for what in ["connected from", "to all, 1", "is gone"] {
+        let line = server.line(&[what, "note 7"]);
+        assert!(line.contains(&format!("{shown} {what}")), "{line}");
+    }
+    assert_eq!(listener.end().results, format!("{shown} to all: hi\n"));
+    // A program that reads JSON gets it as it is.
+    let (mut server, address) = certificates.server(&["--json"]);
+    let options = ["hi", "--count", "1", "--client-id", forged];
+    let ended = certificates.client("request", &address, &options).end();
+    assert!(ended.status.success(), "{ended:?}");
+    let line: Value = serde_json::from_str(&server.line(&["connected"])).expect("an object");
+    assert_eq!(line["client"], forged);
+}
+
+#[test]
 fn a_group_hears_what_is_sent_to_it_and_nobody_else_does() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&[]);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::connection::{Connection, ConnectionOptions, PATIENCE};
 use crate::failure::Failure;
 use crate::messages::{ClientEntry, ClientsReply, ClientsRequest};
-use crate::output::{self, printable, seconds};
+use crate::output::{self, printable, seconds, word};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::{Table, grouped};
@@ -129,7 +129,7 @@ fn table(list: &List) -> Table {
     };
     for row in &list.clients {
         table.row([
-            printable(&row.client),
+            word(&row.client),
             printable(&row.state),
             row.address.as_deref().map_or_else(dash, printable),
             row.round_trip_ms

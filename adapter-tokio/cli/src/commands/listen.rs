@@ -11,7 +11,7 @@ use trunkline_tokio::{
 use crate::connection::{Connection, ConnectionOptions, Happening, explained};
 use crate::failure::Failure;
 use crate::messages::{Join, Note, Relayed};
-use crate::output::printable;
+use crate::output::{printable, word};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::{output, table};
@@ -73,8 +73,8 @@ impl std::fmt::Display for Heard {
             Self::Relayed {
                 from, group, text, ..
             } => {
-                let to = group.as_deref().map_or("all".into(), printable);
-                write!(f, "{} to {to}: {}", printable(from), printable(text))
+                let to = group.as_deref().map_or("all".into(), word);
+                write!(f, "{} to {to}: {}", word(from), printable(text))
             }
             Self::Note { text, .. } => write!(f, "server: {}", printable(text)),
             Self::Other { tag, bytes } => write!(f, "a message tagged {tag}, {bytes} bytes"),
@@ -125,12 +125,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
                 _ => {}
             },
             Some((group, joined)) = joining.next(), if !joining.is_empty() => match joined {
-                Ok(()) => screen.note(&format!("joined {group}")),
+                Ok(()) => screen.note(&format!("joined {}", word(group.as_str()))),
                 // The new session joins anew.
                 Err(PromiseError::Lost { .. }) => {}
                 Err(error) => {
                     let error = printable(&error.to_string());
-                    break Err(Failure::failed(format!("{group} was not joined: {error}")));
+                    break Err(Failure::failed(format!("{} was not joined: {error}", word(group.as_str()))));
                 }
             },
             Some(message) = heard.recv() => {

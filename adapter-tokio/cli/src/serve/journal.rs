@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use trunkline_tokio::ClientId;
 
 use crate::failure::Failure;
-use crate::output::{self, printable, quoted, seconds};
+use crate::output::{self, printable, quoted, seconds, word};
 
 /// Lines that wait to be written. Messages wait for room, and hold their senders back; other
 /// lines that find none are counted as missing.
@@ -23,6 +24,23 @@ const BATCH: usize = 256;
 /// Or as many as make so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// A client id, which clients choose: whatever is in it, in a line it is one word.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Name(String);
+
+impl From<&ClientId> for Name {
+    fn from(id: &ClientId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&word(&self.0))
+    }
+}
+
 /// Something that a server tells of.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -31,52 +49,52 @@ pub(crate) enum Entry {
         address: SocketAddr,
     },
     Connected {
-        client: String,
+        client: Name,
         address: Option<SocketAddr>,
     },
     Resumed {
-        client: String,
+        client: Name,
         address: Option<SocketAddr>,
     },
     /// The client was not let in; its name is what it said of itself.
     Refused {
-        client: String,
+        client: Name,
         address: SocketAddr,
         code: u32,
         reason: String,
     },
     HeartbeatTimeout {
-        client: String,
+        client: Name,
     },
     /// The session is kept for the client to come back to.
     Disconnected {
-        client: String,
+        client: Name,
         reason: String,
     },
     /// The session is gone.
     Closed {
-        client: String,
+        client: Name,
         reason: String,
     },
     Note {
-        client: String,
+        client: Name,
         lane: String,
         number: u64,
         text: String,
     },
     Request {
-        client: String,
+        client: Name,
         lane: String,
         number: u64,
         text: String,
     },
     /// The client waits no more for the reply.
     GivenUp {
-        client: String,
+        client: Name,
         number: u64,
     },
     Relayed {
-        client: String,
+        client: Name,
         lane: String,
         number: u64,
         group: Option<String>,
@@ -86,23 +104,23 @@ pub(crate) enum Entry {
         away: usize,
     },
     Joined {
-        client: String,
+        client: Name,
         group: String,
     },
     Left {
-        client: String,
+        client: Name,
         group: String,
     },
     /// The client was given the list of sessions.
     Listed {
-        client: String,
+        client: Name,
     },
     SlowConsumer {
-        client: String,
+        client: Name,
         queued_bytes: usize,
     },
     Dropped {
-        client: String,
+        client: Name,
         messages: u64,
     },
     Draining {
@@ -185,7 +203,7 @@ impl fmt::Display for Entry {
                 away,
             } => {
                 let audience = match group {
-                    Some(group) => format!("group {}", printable(group)),
+                    Some(group) => format!("group {}", word(group)),
                     None => "all".to_owned(),
                 };
                 let text = quoted(text);
@@ -195,9 +213,9 @@ impl fmt::Display for Entry {
                 )
             }
             Self::Joined { client, group } => {
-                write!(f, "{client} joined {}", printable(group))
+                write!(f, "{client} joined {}", word(group))
             }
-            Self::Left { client, group } => write!(f, "{client} left {}", printable(group)),
+            Self::Left { client, group } => write!(f, "{client} left {}", word(group)),
             Self::Listed { client } => write!(f, "{client} was given the list of clients"),
             Self::SlowConsumer {
                 client,
@@ -433,7 +451,7 @@ mod tests {
         let (waiting, mut received) = mpsc::channel(WAITING);
         let journal = journal(waiting);
         let note = || Entry::Note {
-            client: "anna".into(),
+            client: Name("anna".into()),
             lane: "default".into(),
             number: 1,
             text: "x".repeat(SIZE),

@@ -13,7 +13,7 @@ use trunkline_tokio::{
 };
 
 use super::account::Account;
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Journal, Name};
 use crate::messages;
 use crate::messages::{
     AccountRequest, ClientEntry, ClientsReply, ClientsRequest, EchoReply, EchoRequest, Join, Leave,
@@ -118,7 +118,7 @@ async fn note(context: Context<Shared>, note: Note) {
     state
         .journal
         .record(|| Entry::Note {
-            client: context.client_id().to_string(),
+            client: context.client_id().into(),
             lane: context.lane().to_string(),
             number: note.number,
             text: note.text,
@@ -134,7 +134,7 @@ async fn echo(
     let state = context.state();
     state.counts.requests.fetch_add(1, Ordering::Relaxed);
     let EchoRequest { number, text, .. } = request;
-    let client = context.client_id().to_string();
+    let client = Name::from(context.client_id());
     state
         .journal
         .record(|| Entry::Request {
@@ -170,9 +170,8 @@ async fn relay(context: Context<Shared>, relay: Relay) -> Result<(), Status> {
         text,
         group,
     } = relay;
-    let client = context.client_id().to_string();
     let relayed = Relayed {
-        from: client.clone(),
+        from: context.client_id().to_string(),
         group: group.clone(),
         text,
         run,
@@ -194,7 +193,7 @@ async fn relay(context: Context<Shared>, relay: Relay) -> Result<(), Status> {
     state
         .journal
         .record(|| Entry::Relayed {
-            client,
+            client: context.client_id().into(),
             lane: context.lane().to_string(),
             number,
             group: group.clone(),
@@ -225,7 +224,7 @@ async fn join(context: Context<Shared>, join: Join) -> Result<(), Status> {
             }
             _ => going_away(),
         })?;
-    let client = context.client_id().to_string();
+    let client = context.client_id().into();
     let group = join.group;
     context
         .state()
@@ -242,7 +241,7 @@ async fn leave(context: Context<Shared>, leave: Leave) -> Result<(), Status> {
         .await
         .map_err(|_| going_away())?;
     if was_in {
-        let client = context.client_id().to_string();
+        let client = context.client_id().into();
         let group = leave.group;
         context.state().journal.tell(Entry::Left { client, group });
     }
@@ -267,7 +266,7 @@ async fn clients(context: Context<Shared>, _: ClientsRequest) -> Result<ClientsR
         ));
     }
     let sessions = context.server().clients().await.map_err(|_| going_away())?;
-    let client = client.to_string();
+    let client = client.into();
     state.journal.tell(Entry::Listed { client });
     let now = Instant::now();
     Ok(ClientsReply {
@@ -321,21 +320,21 @@ pub(crate) struct Telling(pub(crate) Shared);
 impl Hooks for Telling {
     fn connected(&self, peer: &Peer) {
         self.0.journal.tell(Entry::Connected {
-            client: peer.client_id().to_string(),
+            client: peer.client_id().into(),
             address: peer.address(),
         });
     }
 
     fn resumed(&self, peer: &Peer) {
         self.0.journal.tell(Entry::Resumed {
-            client: peer.client_id().to_string(),
+            client: peer.client_id().into(),
             address: peer.address(),
         });
     }
 
     fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {
         self.0.journal.tell(Entry::Refused {
-            client: client.to_string(),
+            client: client.into(),
             address,
             code: code.0,
             reason: reason.to_owned(),
@@ -346,7 +345,7 @@ impl Hooks for Telling {
         // Otherwise it is closed as well.
         if retained {
             self.0.journal.tell(Entry::Disconnected {
-                client: peer.client_id().to_string(),
+                client: peer.client_id().into(),
                 reason: reason.to_string(),
             });
         }
@@ -354,14 +353,14 @@ impl Hooks for Telling {
 
     fn heartbeat_timeout(&self, peer: &Peer) {
         self.0.journal.tell(Entry::HeartbeatTimeout {
-            client: peer.client_id().to_string(),
+            client: peer.client_id().into(),
         });
     }
 
     fn closed(&self, peer: &Peer, reason: &DisconnectReason) {
         self.0.forget(peer.session());
         self.0.journal.tell(Entry::Closed {
-            client: peer.client_id().to_string(),
+            client: peer.client_id().into(),
             reason: match reason {
                 DisconnectReason::Peer {
                     code: CloseCode::NORMAL,
@@ -375,14 +374,14 @@ impl Hooks for Telling {
 
     fn slow_consumer(&self, peer: &Peer, queued_bytes: usize) {
         self.0.journal.tell(Entry::SlowConsumer {
-            client: peer.client_id().to_string(),
+            client: peer.client_id().into(),
             queued_bytes,
         });
     }
 
     fn dropped(&self, peer: &Peer, messages: u64) {
         self.0.journal.tell(Entry::Dropped {
-            client: peer.client_id().to_string(),
+            client: peer.client_id().into(),
             messages,
         });
     }

@@ -1,6 +1,7 @@
 //! Files of certificates: the names that `trunkline cert` gives them and that `--dev` looks for,
 //! and reading them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use trunkline_tokio::{Identity, Roots};
@@ -46,26 +47,73 @@ impl<Name: AsRef<str>> Pair<Name> {
 
     /// Whether both are there.
     pub(crate) fn is_in(&self, directory: &Path) -> bool {
+        self.are_there(directory) == (true, true)
+    }
+
+    /// Which of them are there: certificate, then key.
+    fn are_there(&self, directory: &Path) -> (bool, bool) {
+        // Whoever reads what cannot be looked at is told why.
+        let there = |path: PathBuf| match path.try_exists() {
+            Ok(there) => there,
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        };
         let (certificate, key) = self.paths(directory);
-        certificate.exists() && key.exists()
+        (there(certificate), there(key))
+    }
+
+    /// Where they are in a directory that `trunkline cert` has filled, with these options behind its own; `None`: neither
+    /// is there.
+    fn made_in(
+        &self,
+        directory: &Path,
+        options: &str,
+    ) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+        let (certificate, key) = (self.certificate.as_ref(), self.key.as_ref());
+        let (there, missing) = match self.are_there(directory) {
+            (true, true) => return Ok(Some(self.paths(directory))),
+            (false, false) => return Ok(None),
+            (true, false) => (certificate, key),
+            (false, true) => (key, certificate),
+        };
+        let directory = directory.display();
+        Err(Failure::usage(format!(
+            "--dev {directory}: there is {there}, but no {missing}: put it there, or take {there} away and make both \
+             with 'trunkline cert --out {directory}{options}'"
+        )))
     }
 }
 
 /// What is said of a directory that lacks what `trunkline cert` makes.
-pub(crate) fn nothing_made(directory: &Path, missing: &str) -> Failure {
+fn nothing_made(directory: &Path, missing: &str) -> Failure {
     let directory = directory.display();
     Failure::usage(format!(
         "--dev {directory}: there is no {missing}; make it with 'trunkline cert --out {directory}'"
     ))
 }
 
-/// The authority of a directory that `trunkline cert` has filled.
+/// The server's certificate and key in a directory that `trunkline cert` has filled.
+pub(crate) fn development_server(directory: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    SERVER
+        .made_in(directory, "")?
+        .ok_or_else(|| nothing_made(directory, SERVER.certificate))
+}
+
+/// The client's own certificate and key there, if it has any.
+pub(crate) fn development_identity(
+    directory: &Path,
+    client: &str,
+) -> Result<Option<Identity>, Failure> {
+    let made = client_files(client).made_in(directory, &format!(" --client {client}"))?;
+    made.map(|(certificate, key)| identity(&certificate, &key))
+        .transpose()
+}
+
+/// The authority there.
 pub(crate) fn development_roots(directory: &Path) -> Result<Roots, Failure> {
     let (certificate, _) = AUTHORITY.paths(directory);
-    if certificate.exists() {
-        roots(&certificate)
-    } else {
-        Err(nothing_made(directory, AUTHORITY.certificate))
+    match certificate.try_exists() {
+        Ok(false) => Err(nothing_made(directory, AUTHORITY.certificate)),
+        _ => roots(&certificate),
     }
 }
 

@@ -37,6 +37,11 @@ fn admission_is_never_open_by_accident() {
         2,
         &["--admission <ADMISSION>", "trunkline serve --help"],
     );
+    assert_one_line(
+        &run(&["serve", "--admission", "open"]),
+        2,
+        &["--cert <FILE>|--dev <DIR>"],
+    );
     let serve = |more: &[&str]| {
         let (certificate, key) = (certificates.file("cert.pem"), certificates.file("key.pem"));
         serve(&certificate, &key, more)
@@ -74,6 +79,46 @@ fn an_address_in_use_is_one_line() {
         "open",
     ]);
     assert_one_line(&output, 1, &[&address, "in use", "another port"]);
+}
+
+#[test]
+fn a_directory_that_lacks_a_file_is_one_line_that_names_it() {
+    let serve = |directory: &str| run(&["serve", "--dev", directory, "--admission", "open"]);
+    for (there, missing) in [("cert.pem", "key.pem"), ("key.pem", "cert.pem")] {
+        let certificates = Certificates::new(&[]);
+        let directory = certificates.directory();
+        fs::remove_file(certificates.file(missing)).expect("removed");
+        assert_one_line(
+            &serve(directory),
+            2,
+            &[
+                directory,
+                &format!("there is {there}, but no {missing}"),
+                "trunkline cert --out",
+            ],
+        );
+        fs::remove_file(certificates.file(there)).expect("removed");
+        assert_one_line(&serve(directory), 2, &["no cert.pem"]);
+        // As it advises.
+        let made = run(&["cert", "--out", directory]);
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    let certificates = Certificates::new(&["anna"]);
+    fs::remove_file(certificates.file("client-anna.key")).expect("removed");
+    let asked = [
+        "clients",
+        "localhost:4433",
+        "--dev",
+        certificates.directory(),
+    ];
+    assert_one_line(
+        &run(&[&asked[..], &["--client-id", "anna"]].concat()),
+        2,
+        &["client-anna.pem, but no client-anna.key", "--client anna"],
+    );
+    fs::remove_file(certificates.file("ca.pem")).expect("removed");
+    assert_one_line(&run(&asked), 2, &["no ca.pem"]);
 }
 
 #[test]
@@ -224,7 +269,7 @@ fn bad_options_of_clients_are_one_line() {
     assert_one_line(
         &run(&["request", "localhost:4433", "hi"]),
         2,
-        &["--ca <FILE>"],
+        &["--ca <FILE>", "--dev <DIR>"],
     );
     assert_one_line(
         &run(&["request", "localhost", "hi"]),

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use trunkline_tokio::{Admit, ClientId, Config, Drained, PersistentKeys, Server};
 
-use crate::cert_files::{self, SERVER, development_roots, nothing_made};
+use crate::cert_files::{self, development_roots, development_server};
 use crate::failure::{Failure, cannot_start};
 use crate::recording::RecordingOptions;
 use crate::serve::{Entry, Journal, Manner, State, Summary, Telling, keys, service};
@@ -35,6 +35,7 @@ EXAMPLES
 /// Serve: answer requests, accept messages, broadcast; and tell what happens as it happens.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct Arguments {
     /// Where clients find the server; port 0 takes a free one
     #[arg(long, value_name = "ADDR", value_parser = parse::address, default_value = "127.0.0.1:4433")]
@@ -43,22 +44,16 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present = "dev",
+        group = "identity",
         requires = "key",
         conflicts_with = "dev"
     )]
     cert: Option<PathBuf>,
     /// The certificate's private key, a PEM file
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "dev",
-        requires = "cert",
-        conflicts_with = "dev"
-    )]
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with = "dev")]
     key: Option<PathBuf>,
     /// Take certificate, key and authority from a directory that 'trunkline cert' has filled
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", group = "identity")]
     dev: Option<PathBuf>,
     /// Keep in that file what clients notice a restart by; it is made, with random bytes, if there is
     /// none, and no other server may have it [default: what follows from key, address and machine]
@@ -183,8 +178,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn start(arguments: &Arguments, state: &Arc<State>) -> Result<Server, Failure> {
     let (certificate, key) = match (&arguments.cert, &arguments.key, &arguments.dev) {
         (Some(certificate), Some(key), _) => (certificate.clone(), key.clone()),
-        (_, _, Some(directory)) if SERVER.is_in(directory) => SERVER.paths(directory),
-        (_, _, Some(directory)) => return Err(nothing_made(directory, SERVER.certificate)),
+        (_, _, Some(directory)) => development_server(directory)?,
         _ => return Err(Failure::usage("give --cert and --key, or --dev")),
     };
     let mut config = Config::default();

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use trunkline_tokio::{Client, ClientBuilder, ClientId, Config};
 
-use crate::cert_files::{client_files, development_roots, identity, roots};
+use crate::cert_files::{development_identity, development_roots, identity, roots};
 use crate::failure::Failure;
 use crate::parse;
 use crate::recording::RecordingOptions;
 
 /// Where the server is, whom to trust, and who this client is.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("trusted").required(true).multiple(true))]
 pub(crate) struct ConnectionOptions {
     /// The server, such as localhost:4433
     #[arg(value_name = "HOST:PORT", value_parser = parse::host_and_port)]
@@ -21,13 +22,18 @@ pub(crate) struct ConnectionOptions {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present = "dev",
+        group = "trusted",
         help_heading = "Connection"
     )]
     ca: Option<PathBuf>,
     /// Take ca.pem, and this client's own certificate if there is one, from a directory that
     /// 'trunkline cert' has filled
-    #[arg(long, value_name = "DIR", help_heading = "Connection")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        group = "trusted",
+        help_heading = "Connection"
+    )]
     dev: Option<PathBuf>,
     /// Who this client says it is [default: cli- and the process id]
     #[arg(long, value_name = "ID", help_heading = "Connection")]
@@ -119,10 +125,10 @@ impl ConnectionOptions {
         }
         Ok(match (&self.cert, &self.key, &self.dev) {
             (Some(certificate), Some(key), _) => builder.identity(identity(certificate, key)?),
-            (_, _, Some(directory)) if client_files(&id).is_in(directory) => {
-                let (certificate, key) = client_files(&id).paths(directory);
-                builder.identity(identity(&certificate, &key)?)
-            }
+            (_, _, Some(directory)) => match development_identity(directory, &id)? {
+                Some(identity) => builder.identity(identity),
+                None => builder,
+            },
             _ => builder,
         })
     }

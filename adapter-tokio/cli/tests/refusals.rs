@@ -245,6 +245,19 @@ fn a_server_that_is_not_there_is_dialled_for_a_time_that_is_told() {
 }
 
 #[test]
+fn a_client_that_gives_up_names_the_reason_that_it_knows() {
+    let (ours, theirs) = (Certificates::new(&[]), Certificates::new(&[]));
+    let (_server, address) = theirs.server(&[]);
+    // The first dial fails at once; the next would follow after half a second at least.
+    assert_refused(
+        &ours,
+        &address,
+        &["hi", "--count", "1", "--connect-timeout", "300ms"],
+        &["not connected", "within 0.30 s", "certificate not accepted"],
+    );
+}
+
+#[test]
 fn a_host_that_does_not_exist_is_one_line() {
     let certificates = Certificates::new(&[]);
     // No name server has to be asked about that.

@@ -101,7 +101,7 @@ pub(crate) fn explained(reason: &DisconnectReason) -> String {
              --server-name, and what the server wants to see of this client with --cert and --key"
         ),
         DisconnectReason::CertificateExpired(_) => {
-            format!("{said}. It is tried again until that is mended")
+            format!("{said}. Whoever has it must renew it, unless a clock is wrong")
         }
         _ => said,
     }

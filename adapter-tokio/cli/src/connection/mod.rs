@@ -34,6 +34,30 @@ pub(crate) struct Connection {
     screen: Screen,
 }
 
+/// Why nobody waits any more for a first link.
+enum GivenUp {
+    /// That was the time there was for it.
+    TooLate(Duration),
+    Interrupted,
+}
+
+impl GivenUp {
+    /// What the command fails with, given why the last dial failed.
+    fn failure(self, server: &str, unlinked_for: Option<&DisconnectReason>) -> Failure {
+        let Self::TooLate(patience) = self else {
+            return Failure::interrupted();
+        };
+        let why = match unlinked_for {
+            None | Some(DisconnectReason::ConnectTimeout) => {
+                "is a server running there? --connect-timeout waits longer".into()
+            }
+            Some(reason) => explained(reason),
+        };
+        let within = seconds(patience);
+        Failure::failed(format!("not connected to {server} within {within}: {why}"))
+    }
+}
+
 /// What has happened so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
@@ -50,6 +74,8 @@ pub(crate) struct Record {
     /// Why the last of them did.
     pub(crate) undelivered_for: Option<UndeliveredReason>,
     pub(crate) maybe_delivered: u64,
+    /// Why the last link ended, or the last dial failed.
+    pub(crate) unlinked_for: Option<DisconnectReason>,
     /// Why it is over, if it is.
     pub(crate) closed: Option<DisconnectReason>,
 }
@@ -87,16 +113,13 @@ impl Connection {
         };
         let mut given_up = pin!(async {
             tokio::select! {
-                () = too_late => Failure::failed(format!(
-                    "not connected to {server} within {}: is a server running there? --connect-timeout waits longer",
-                    seconds(patience.unwrap_or_default())
-                )),
-                () = stop.next() => Failure::interrupted(),
+                () = too_late => GivenUp::TooLate(patience.unwrap_or_default()),
+                () = stop.next() => GivenUp::Interrupted,
             }
         });
         let client = tokio::select! {
             started = builder.start() => started.map_err(cannot_start)?,
-            failure = &mut given_up => return Err(failure),
+            given_up = &mut given_up => return Err(given_up.failure(server, None)),
         };
         let mut connection = Self {
             client,
@@ -108,7 +131,9 @@ impl Connection {
             linked = connection.linked() => linked.map_err(|reason| {
                 Failure::failed(format!("not connected to {server}: {}", explained(&reason)))
             }),
-            failure = &mut given_up => Err(failure),
+            given_up = &mut given_up => {
+                Err(given_up.failure(server, connection.record.unlinked_for.as_ref()))
+            }
         };
         match linked {
             Ok(()) => Ok(connection),
@@ -174,7 +199,10 @@ impl Connection {
                 record.links += 1;
                 record.resumed += u64::from(matches!(happening, Happening::Resumed(_)));
             }
-            Happening::Disconnected(_) => record.linked = false,
+            Happening::Disconnected(reason) => {
+                record.linked = false;
+                record.unlinked_for = Some(reason.clone());
+            }
             Happening::SessionLost => record.sessions_lost += 1,
             Happening::Undelivered {
                 reason,

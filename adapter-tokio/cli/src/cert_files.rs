@@ -36,6 +36,11 @@ pub(crate) fn client_files(name: &str) -> Pair<String> {
     }
 }
 
+/// Whose certificate a file of that name is, if it is a client's.
+pub(crate) fn client_of(certificate: &str) -> Option<&str> {
+    certificate.strip_prefix("client-")?.strip_suffix(".pem")
+}
+
 impl<Name: AsRef<str>> Pair<Name> {
     /// Where they are in that directory: certificate, then key.
     pub(crate) fn paths(&self, directory: &Path) -> (PathBuf, PathBuf) {

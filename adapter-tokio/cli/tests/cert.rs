@@ -105,6 +105,36 @@ fn nothing_is_overwritten_unless_forced() {
 }
 
 #[test]
+fn a_new_authority_names_the_clients_that_it_has_not_signed() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let directory = scratch.path();
+    succeeded(&cert(directory, &["--client", "alice", "--client", "bob"]));
+    let before = files(directory);
+    let said = succeeded(&cert(directory, &["--client", "alice", "--force"]));
+    let old: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("old "))
+        .collect();
+    let [bob] = old.as_slice() else {
+        panic!("not one client: {said}");
+    };
+    for part in ["client-bob.pem", "client-bob.key", "--client bob"] {
+        assert!(bob.contains(part), "{bob}");
+    }
+    // They may be all there is of them.
+    let after = files(directory);
+    for name in ["client-bob.pem", "client-bob.key"] {
+        assert_eq!(after.get(name), before.get(name));
+    }
+    // As it advises.
+    for name in ["client-bob.pem", "client-bob.key"] {
+        fs::remove_file(directory.join(name)).expect("removed");
+    }
+    let said = succeeded(&cert(directory, &["--client", "bob"]));
+    assert!(!said.contains("old "), "{said}");
+}
+
+#[test]
 fn an_authority_that_is_there_issues_more() {
     let scratch = tempfile::tempdir().expect("a directory");
     let directory = scratch.path();

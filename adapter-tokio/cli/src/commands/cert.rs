@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use crate::cert_files::{AUTHORITY, Pair, SERVER, client_files};
+use crate::cert_files::{AUTHORITY, Pair, SERVER, client_files, client_of};
 use crate::certs::{Authority, CertificateError, DAYS_MAX, Issued, check_client_name};
 use crate::failure::Failure;
 use crate::output;
@@ -27,7 +27,7 @@ EXAMPLES
     trunkline cert --out certs --names chat.test,10.0.0.7 --client alice --client bob
   One more client, from the same authority
     trunkline cert --out certs --client carol
-  Everything anew
+  Everything anew (clients of the old authority are named, and their files stay as they are)
     trunkline cert --out certs --force";
 
 /// Make a development certificate authority, a server certificate and client certificates.
@@ -101,7 +101,27 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         refuse_to_overwrite(&planned)?;
     }
     write_all(directory, &planned)?;
-    output::result(&account(kept, &planned))
+    let old = if kept {
+        Vec::new()
+    } else {
+        clients_of_another(directory, &planned)
+    };
+    output::result(&account(kept, &planned, &old))
+}
+
+/// Clients whose certificates are in the directory, and were not written now: the new authority has not signed them.
+fn clients_of_another(directory: &Path, planned: &[Planned]) -> Vec<String> {
+    let written = |name: &str| {
+        let path = directory.join(client_files(name).certificate);
+        planned.iter().any(|file| file.path == path)
+    };
+    // Whoever wrote there may read there; if not, there is nothing to say.
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let clients = names.filter_map(|file| client_of(&file).map(str::to_owned));
+    let mut old: Vec<String> = clients.filter(|name| !written(name)).collect();
+    old.sort();
+    old
 }
 
 fn client_name(name: &str) -> Result<String, String> {
@@ -212,7 +232,7 @@ fn refused(error: CertificateError) -> Failure {
 }
 
 /// What was written.
-fn account(kept: bool, planned: &[Planned]) -> String {
+fn account(kept: bool, planned: &[Planned], old: &[String]) -> String {
     let mut text = String::new();
     if kept {
         text += &format!("kept  {} and {}\n", AUTHORITY.certificate, AUTHORITY.key);
@@ -220,6 +240,15 @@ fn account(kept: bool, planned: &[Planned]) -> String {
     for file in planned {
         let secret = if file.secret { "  (secret)" } else { "" };
         text += &format!("wrote {}{secret}\n", file.path.display());
+    }
+    for client in old {
+        let Pair { certificate, key } = client_files(client);
+        text += &format!(
+            "old   {} and {}: the new authority has not signed them; take them away, and --client {} makes new ones\n",
+            output::printable(&certificate),
+            output::printable(&key),
+            output::word(client)
+        );
     }
     text
 }

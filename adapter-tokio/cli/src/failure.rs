@@ -39,6 +39,22 @@ impl Failure {
         Self::Failed(message.to_string())
     }
 
+    /// How a command ends whose results were printed so, and that came to that verdict: what it found out does not
+    /// depend on who reads it.
+    pub(crate) fn concluded(
+        printed: Result<(), Self>,
+        verdict: Result<(), Self>,
+    ) -> Result<(), Self> {
+        match (verdict, printed) {
+            (Ok(()), printed) => printed,
+            (Err(verdict), Err(Self::Usage(message) | Self::Failed(message))) => {
+                crate::output::note(&message);
+                Err(verdict)
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
     /// Tells the user, and the shell.
     pub(crate) fn report(self) -> ExitCode {
         let (status, message) = match self {

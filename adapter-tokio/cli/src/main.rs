@@ -12,6 +12,7 @@ mod log;
 mod messages;
 mod output;
 mod parse;
+mod printer;
 mod recording;
 mod screen;
 mod serve;

@@ -19,9 +19,13 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
 
 /// Writes one result as one line of JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?;
-    result(&text)
+    result(&as_json(value)?)
+}
+
+/// One result as one line of JSON.
+pub(crate) fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))
 }
 
 /// Tells the person in front of the terminal something. That nobody reads it is no reason to stop.

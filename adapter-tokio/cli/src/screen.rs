@@ -1,11 +1,11 @@
 //! What the person in front of the terminal sees while a command works: notes, results, and under
 //! them a line of progress.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::failure::Failure;
 use crate::output;
 
 /// A terminal, or what stands in for one. Progress is shown on a terminal only.
@@ -22,8 +22,17 @@ impl Screen {
         }
     }
 
+    /// With progress under the notes, unless results as they come have the same terminal.
+    pub(crate) fn beneath(results: bool, steps: Option<u64>) -> Self {
+        if results && io::stdout().is_terminal() {
+            Self::plain()
+        } else {
+            Self::with_progress(steps)
+        }
+    }
+
     /// With progress: towards a number of steps, or just on.
-    pub(crate) fn with_progress(steps: Option<u64>) -> Self {
+    fn with_progress(steps: Option<u64>) -> Self {
         let (bar, template) = match steps {
             Some(steps) => (
                 ProgressBar::new(steps),
@@ -44,11 +53,6 @@ impl Screen {
     /// Tells something about what happens.
     pub(crate) fn note(&self, text: &str) {
         self.bar.suspend(|| output::note(text));
-    }
-
-    /// Writes a result.
-    pub(crate) fn result(&self, text: &str) -> Result<(), Failure> {
-        self.bar.suspend(|| output::result(text))
     }
 
     /// So much is done, and so much under way.

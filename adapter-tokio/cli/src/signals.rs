@@ -1,13 +1,7 @@
 //! The user's wish to stop.
 
-/// Waits until the user or the system asks the program to end: Ctrl-C, and SIGTERM on Unix. It listens
-/// from this call on, and not from when it is polled first. Cancel-safe.
-pub(crate) fn stop_requested() -> impl Future<Output = ()> {
-    let mut signals = StopSignals::listen();
-    async move { signals.next().await }
-}
-
-/// Every such wish from the beginning on, so that a second one is not missed.
+/// The wishes of the user or the system that the program ends: Ctrl-C, and SIGTERM on Unix. Every one from the beginning
+/// on, so that a second one is not missed.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
     asked: u32,
@@ -38,6 +32,11 @@ impl StopSignals {
     pub(crate) async fn next(&mut self) {
         self.received().await;
         self.asked += 1;
+    }
+
+    /// Whether there was one.
+    pub(crate) fn asked(&self) -> bool {
+        self.asked > 0
     }
 
     /// Whether there were two: the first asks for an orderly end, the second for one at once.

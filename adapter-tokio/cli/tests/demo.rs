@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{assert_one_line, run, trunkline};
@@ -117,8 +118,9 @@ fn an_interrupt_ends_it_before_its_end() {
 }
 
 #[test]
-fn nobody_reading_the_story_ends_it() {
-    let mut child = trunkline(&["demo"])
+fn a_story_that_nobody_reads_is_played_to_its_end() {
+    let start = Instant::now();
+    let mut child = trunkline(&["demo", "--cut", "2s"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -129,6 +131,8 @@ fn nobody_reading_the_story_ends_it() {
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+    // Before the cut is over, it cannot know whether anything was lost.
+    assert!(Instant::now() - start >= Duration::from_secs(2));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod program;
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use program::{Certificates, Program, free_address};
@@ -96,4 +96,84 @@ fn a_second_signal_ends_a_client_at_once() {
     // Not as long as it waits for an account, nor for a session to close.
     let ended = Program::end_within(client, Duration::from_secs(4));
     assert!(!ended.status.success(), "{ended:?}");
+}
+
+/// A client command whose standard output is not read: it is closed, or left alone.
+fn client(certificates: &Certificates, command: &str, address: &str, options: &[&str]) -> Command {
+    let arguments = [
+        &[command, address, "--dev", certificates.directory()],
+        options,
+    ];
+    trunkline(&arguments.concat())
+}
+
+#[test]
+fn what_came_of_the_messages_does_not_depend_on_who_reads_it() {
+    let certificates = Certificates::new(&[]);
+    let (_server, address) = certificates.server(&[]);
+    let (_slow, slow_address) = certificates.server(&["--delay", "10m"]);
+    let rejected = ["hi", "--ack", "--to-group", "nobody"];
+    let unanswered = ["hi", "--count", "1", "--timeout", "500ms"];
+    for (command, address, options, status, said) in [
+        ("send", &address, &["hi", "--ack"][..], 0, ""),
+        (
+            "send",
+            &address,
+            &["hi", "hi", "--ack", "--json", "--each"],
+            0,
+            "",
+        ),
+        ("send", &address, &rejected, 1, "1 rejected"),
+        (
+            "request",
+            &slow_address,
+            &unanswered,
+            1,
+            "nothing was replied to",
+        ),
+        // It would go on for ever, and nothing is wrong.
+        ("request", &address, &["hi", "--print"], 0, ""),
+    ] {
+        let mut client = Program::unread(client(&certificates, command, address, options));
+        drop(client.child().stdout.take());
+        let ended = client.end();
+        assert_eq!(ended.status.code(), Some(status), "{command}: {ended:?}");
+        let last = ended.notes.lines().last().expect("a line");
+        assert!(last.contains(said), "{command}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_client_whose_output_is_stuck_hears_of_interrupts() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&[]);
+    // The first reply is more than a pipe takes.
+    let options = ["hi", "--size", "200kb", "--print", "--rate", "50/s"];
+    let options = [&options[..], &["--client-id", "anna"]].concat();
+    let mut client = Program::unread(client(&certificates, "request", &address, &options));
+    server.line(&["anna request 5 "]);
+    client.signal("INT");
+    client.line(&["nobody reads what it has printed; once more"]);
+    client.signal("INT");
+    let ended = client.end();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+}
+
+#[test]
+fn a_listener_whose_output_is_stuck_hears_of_interrupts() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&[]);
+    let options = ["--client-id", "anna"];
+    let mut listener = Program::unread(client(&certificates, "listen", &address, &options));
+    listener.line(&["connected to"]);
+    let options = ["hi", "--size", "200kb", "--count", "5", "--to-all", "--ack"];
+    let sent = certificates.client("send", &address, &options).end();
+    assert!(sent.status.success(), "{sent:?}");
+    listener.signal("INT");
+    // Its session does not wait for anybody to read.
+    server.line(&["anna is gone"]);
+    listener.line(&["nobody reads what it has printed; once more"]);
+    listener.signal("INT");
+    let ended = listener.end();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
 }

@@ -9,6 +9,7 @@ use crate::connection::{Connection, ConnectionOptions, PATIENCE};
 use crate::failure::Failure;
 use crate::messages::{ClientEntry, ClientsReply, ClientsRequest};
 use crate::output::{self, printable, seconds, word};
+use crate::printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::{Table, grouped};
@@ -84,11 +85,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     })?;
     let clients = reply.clients.into_iter().map(row).collect();
     let list = List { clients };
-    if arguments.json {
-        output::json(&list)
+    let text = if arguments.json {
+        output::as_json(&list)?
     } else {
-        output::result(&table(&list).to_string())
-    }
+        table(&list).to_string()
+    };
+    printer::result(text, &mut stop).await
 }
 
 fn row(entry: ClientEntry) -> Row {

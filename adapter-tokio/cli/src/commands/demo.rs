@@ -8,7 +8,8 @@ use super::impair::any_seed;
 use crate::demo::{self, MESSAGES_MAX, Plan, Sink, Teller};
 use crate::failure::Failure;
 use crate::impair::{Impairments, Share};
-use crate::{output, parse, signals};
+use crate::signals::StopSignals;
+use crate::{output, parse, printer};
 
 const EXAMPLES: &str = "\
 A server and its clients talk over UDP on this machine, through a proxy that cuts the path for some
@@ -68,28 +69,32 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     } else {
         Sink::Output
     };
-    let (story, mut teller) = Teller::start(sink);
+    let mut stop = StopSignals::listen();
+    let (story, teller) = Teller::start(sink);
+    // Whoever stops reading may still want to know how it ends, by the exit status.
     let played = tokio::select! {
         played = demo::play(&plan, &story) => played,
-        failure = teller.broken() => return Err(failure),
-        () = signals::stop_requested() => {
+        () = stop.next() => {
             story.end("demo", "stopped before its end");
-            // As shells report a program that Ctrl-C ended.
-            Err(Failure::Silent(130))
+            Err(Failure::interrupted())
         }
     };
     // What was told stands before what is concluded.
-    let told = teller.finish().await;
+    let told = printer::written(teller.finish(), &mut stop).await;
     let report = played?;
-    told?;
-    if arguments.json {
-        output::json(&report)?;
-    } else {
-        output::result(&report.to_string())?;
-    }
-    report
+    let verdict = report
         .failure()
-        .map_or(Ok(()), |problem| Err(Failure::failed(problem)))
+        .map_or(Ok(()), |problem| Err(Failure::failed(problem)));
+    let text = if arguments.json {
+        output::as_json(&report)?
+    } else {
+        report.to_string()
+    };
+    let printed = match told {
+        Ok(()) => printer::result(text, &mut stop).await,
+        Err(failure) => Err(failure),
+    };
+    Failure::concluded(printed, verdict)
 }
 
 fn plan(arguments: &Arguments) -> Result<Plan, Failure> {

@@ -11,9 +11,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::failure::{Failure, cannot_listen};
 use crate::impair::{
-    Blackout, Cut, Directions, Handle, Impairments, Order, ProxySettings, Rate, Share, Summary,
+    Blackout, Cut, Directions, Handle, Impairments, Order, ProxySettings, Rate, Share,
 };
-use crate::{output, parse, signals};
+use crate::signals::StopSignals;
+use crate::{output, parse, printer};
 
 const EXAMPLES: &str = "\
 Without options packets pass unharmed. Percentages are of packets; rates and sizes count UDP payload.
@@ -121,7 +122,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let description = settings.impairments.to_string();
     let seed = settings.seed;
     // Before anybody is told that there is something to stop.
-    let stopped = signals::stop_requested();
+    let mut stop = StopSignals::listen();
     let proxy = Handle::start(settings).map_err(|error| cannot_listen(arguments.listen, &error))?;
     output::note(&format!(
         "listening on {}, to {}, seed {seed}: {description}",
@@ -137,7 +138,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let shown = tokio::select! {
         () = finished => Ok(()),
-        () = stopped => Ok(()),
+        () = stop.next() => Ok(()),
         error = show_progress(&proxy) => Err(error),
         error = take_orders(&proxy), if arguments.stdin => Err(error),
     };
@@ -145,7 +146,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Ok(()) => proxy.stop().await,
         Err(error) => Err(error),
     };
-    report(&summary.map_err(Failure::failed)?, arguments.json)
+    let summary = summary.map_err(Failure::failed)?;
+    let text = if arguments.json {
+        output::as_json(&summary)?
+    } else {
+        summary.to_string()
+    };
+    printer::result(text, &mut stop).await
 }
 
 fn settings(arguments: &Arguments) -> Result<ProxySettings, Failure> {
@@ -241,13 +248,5 @@ struct ClearedAtEnd<'a>(&'a ProgressBar);
 impl Drop for ClearedAtEnd<'_> {
     fn drop(&mut self) {
         self.0.finish_and_clear();
-    }
-}
-
-fn report(summary: &Summary, json: bool) -> Result<(), Failure> {
-    if json {
-        output::json(summary)
-    } else {
-        output::result(&summary.to_string())
     }
 }

@@ -12,6 +12,7 @@ use crate::connection::{Connection, ConnectionOptions, Happening, explained};
 use crate::failure::Failure;
 use crate::messages::{Join, Note, Relayed};
 use crate::output::{printable, word};
+use crate::printer::Printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::{output, table};
@@ -95,6 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             builder.service(service(sink))
         })
         .await?;
+    let mut printer = Printer::start();
     let mut joining = FuturesUnordered::new();
     let join_all = |client: &Client| {
         let client = client.clone();
@@ -107,6 +109,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut count = 0;
     let ended = loop {
         if arguments.count.is_some_and(|wanted| count >= wanted) {
+            break Ok(());
+        }
+        if printer.is_broken() {
             break Ok(());
         }
         tokio::select! {
@@ -133,22 +138,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
                     break Err(Failure::failed(format!("{} was not joined: {error}", word(group.as_str()))));
                 }
             },
-            Some(message) = heard.recv() => {
+            () = printer.progress() => {}
+            Some(message) = heard.recv(), if !printer.is_behind() => {
                 count += 1;
-                let printed = if arguments.json {
-                    output::json(&message)
+                printer.print(if arguments.json {
+                    output::as_json(&message)?
                 } else {
-                    output::result(&message.to_string())
-                };
-                if let Err(failure) = printed {
-                    break Err(failure);
-                }
+                    message.to_string()
+                });
             }
         }
     };
     connection.close(&mut stop).await;
     screen.note(&format!("heard {} messages", table::grouped(count)));
-    ended
+    Failure::concluded(printer.finish(&mut stop).await, ended)
 }
 
 async fn join(client: Client, group: GroupName) -> (GroupName, Result<(), PromiseError>) {

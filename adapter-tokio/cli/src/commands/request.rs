@@ -6,9 +6,10 @@ use clap::Args;
 
 use crate::connection::{Connection, ConnectionOptions, PATIENCE};
 use crate::failure::Failure;
+use crate::printer::Printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
-use crate::traffic::{Kind, Plan, Run, Summary, Texts, Told, Wanted, any_run};
+use crate::traffic::{Finished, Kind, Plan, Run, Summary, Texts, Told, Wanted, any_run};
 use crate::{output, parse};
 
 const EXAMPLES: &str = "\
@@ -92,7 +93,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         each: arguments.each,
     };
     let mut stop = StopSignals::listen();
-    let screen = Screen::with_progress(count);
+    let screen = Screen::beneath(arguments.each || arguments.print, count);
     let patience = Some(PATIENCE);
     let opened = Connection::open(
         &arguments.connection,
@@ -105,16 +106,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut connection = opened.inspect_err(|_| screen.clear())?;
 
     let start = Instant::now();
-    let mut finished = Run::new(&mut connection, &screen, plan)
+    let mut printer = Printer::start();
+    let mut finished = Run::new(&mut connection, &screen, &mut printer, plan)
         .finish(&mut stop)
         .await;
     let took = Instant::now() - start;
     connection.close(&mut stop).await;
     finished.stopped_early |= stop.at_once();
     screen.clear();
-    if let Some(problem @ Failure::OutputClosed) = finished.problem {
-        return Err(problem);
-    }
     let outcomes = &finished.outcomes;
     let summary = Summary::new(
         outcomes,
@@ -123,13 +122,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         finished.metrics.as_ref(),
         took,
     );
-    if arguments.each {
-        output::json(&Told::Summary(&summary))?;
+    printer.print(if arguments.each {
+        output::as_json(&Told::Summary(&summary))?
     } else if arguments.json {
-        output::json(&summary)?;
+        output::as_json(&summary)?
     } else {
-        output::result(&summary.table().to_string())?;
-    }
+        summary.table().to_string()
+    });
+    let printed = printer.finish(&mut stop).await;
+    Failure::concluded(printed, verdict(finished, count))
+}
+
+/// What came of the requests.
+fn verdict(finished: Finished, count: Option<u64>) -> Result<(), Failure> {
+    let outcomes = &finished.outcomes;
     let broken = outcomes.broken_promises();
     match finished.problem {
         Some(problem) => Err(problem),

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use trunkline_tokio::GroupName;
 
-use crate::connection::{Connection, ConnectionOptions, PATIENCE};
+use crate::connection::{Connection, ConnectionOptions, PATIENCE, Record};
 use crate::failure::Failure;
+use crate::printer::Printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::grouped;
-use crate::traffic::{Kind, Plan, Run, Summary, Texts, Told, Wanted, any_run};
+use crate::traffic::{Finished, Kind, Plan, Run, Summary, Texts, Told, Wanted, any_run};
 use crate::{output, parse};
 
 const EXAMPLES: &str = "\
@@ -113,7 +114,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         each: arguments.each,
     };
     let mut stop = StopSignals::listen();
-    let screen = Screen::with_progress(total);
+    let screen = Screen::beneath(arguments.each, total);
     let opened = Connection::open(
         &arguments.connection,
         Some(PATIENCE),
@@ -125,7 +126,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut connection = opened.inspect_err(|_| screen.clear())?;
 
     let start = Instant::now();
-    let mut finished = Run::new(&mut connection, &screen, plan)
+    let mut printer = Printer::start();
+    let mut finished = Run::new(&mut connection, &screen, &mut printer, plan)
         .finish(&mut stop)
         .await;
     let closed = connection.close(&mut stop).await;
@@ -136,13 +138,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let record = &connection.record;
     let metrics = finished.metrics.as_ref();
     let summary = Summary::new(outcomes, wanted, record, metrics, took);
-    if arguments.each {
-        output::json(&Told::Summary(&summary))?;
+    printer.print(if arguments.each {
+        output::as_json(&Told::Summary(&summary))?
     } else if arguments.json {
-        output::json(&summary)?;
+        output::as_json(&summary)?
     } else {
-        output::result(&summary.table().to_string())?;
-    }
+        summary.table().to_string()
+    });
+    let printed = printer.finish(&mut stop).await;
+    Failure::concluded(printed, verdict(finished, record, &stop))
+}
+
+/// What came of the messages.
+fn verdict(finished: Finished, record: &Record, stop: &StopSignals) -> Result<(), Failure> {
+    let outcomes = &finished.outcomes;
     if let Some(problem) = finished.problem {
         return Err(problem);
     }

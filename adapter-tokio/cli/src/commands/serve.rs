@@ -13,7 +13,7 @@ use crate::failure::{Failure, cannot_start};
 use crate::recording::RecordingOptions;
 use crate::serve::{Entry, Journal, Manner, State, Summary, Telling, keys, service};
 use crate::signals::StopSignals;
-use crate::{output, parse};
+use crate::{output, parse, printer};
 
 const EXAMPLES: &str = "\
 Requests are answered with their own text, notes are accepted, clients join and leave groups, and one
@@ -107,12 +107,12 @@ enum Admission {
     MutualTls,
 }
 
-/// How long a server that is to end at once waits for somebody to read what it has told, or for its clients to hear.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long a server that nobody reads waits for its clients to hear of its end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Nobody reads what it tells any more: it ends, and its clients hear of that.
 async fn unread(server: &Server, written: Result<(), Failure>) -> Result<(), Failure> {
-    let _ = tokio::time::timeout(AT_ONCE, server.close()).await;
+    let _ = tokio::time::timeout(FAREWELL, server.close()).await;
     written
 }
 
@@ -154,21 +154,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         let summary = Summary::new(&state.counts, &metrics, drained, journal.since_start());
         journal.end(writer).await.map(|()| summary)
     };
-    let patience = if stop.at_once() {
-        AT_ONCE
+    let summary = printer::written(ending, &mut stop).await?;
+    let text = if arguments.json {
+        output::as_json(&summary)?
     } else {
-        Duration::MAX
+        format!("\n{}", summary.table())
     };
-    let summary = tokio::select! {
-        summary = ending => summary?,
-        () = stop.next() => return Err(Failure::interrupted()),
-        () = tokio::time::sleep(patience) => return Err(Failure::interrupted()),
-    };
-    if arguments.json {
-        output::json(&summary)?;
-    } else {
-        output::result(&format!("\n{}", summary.table()))?;
-    }
+    printer::result(text, &mut stop).await?;
     match drained {
         Some(_) => Ok(()),
         None => Err(Failure::interrupted()),

@@ -99,14 +99,6 @@ impl Teller {
         (story, Self { lines, writer })
     }
 
-    /// Waits until nobody reads any more. Cancel-safe.
-    pub(crate) async fn broken(&mut self) -> Failure {
-        match (&mut self.writer).await {
-            Ok(Err(failure)) => failure,
-            Ok(Ok(())) | Err(_) => Failure::OutputClosed,
-        }
-    }
-
     /// Waits until all that was told so far is written.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         // If the writer has ended, it says why.

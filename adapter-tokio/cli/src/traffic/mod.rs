@@ -8,6 +8,6 @@ mod telling;
 mod texts;
 
 pub(crate) use outcomes::{Summary, Wanted};
-pub(crate) use run::{Kind, Plan, Run, any_run};
+pub(crate) use run::{Finished, Kind, Plan, Run, any_run};
 pub(crate) use telling::Told;
 pub(crate) use texts::Texts;

@@ -18,6 +18,7 @@ use crate::connection::{Connection, Happening, explained};
 use crate::failure::Failure;
 use crate::messages::{Account, AccountRequest, EchoReply, EchoRequest, Note, Relay};
 use crate::output::{self, printable};
+use crate::printer::Printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::table::grouped;
@@ -107,6 +108,7 @@ type Pending = Pin<Box<dyn Future<Output = Done> + Send>>;
 pub(crate) struct Run<'a> {
     connection: &'a mut Connection,
     screen: &'a Screen,
+    printer: &'a mut Printer,
     plan: Plan,
     outcomes: Outcomes,
     pending: FuturesUnordered<Pending>,
@@ -134,10 +136,16 @@ pub(crate) struct Finished {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(connection: &'a mut Connection, screen: &'a Screen, plan: Plan) -> Self {
+    pub(crate) fn new(
+        connection: &'a mut Connection,
+        screen: &'a Screen,
+        printer: &'a mut Printer,
+        plan: Plan,
+    ) -> Self {
         Self {
             connection,
             screen,
+            printer,
             plan,
             outcomes: Outcomes::default(),
             pending: FuturesUnordered::new(),
@@ -152,12 +160,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs until all is sent and settled, the connection is over, or the user has asked twice to
-    /// stop: the first time, what is under way is waited for.
+    /// Runs until all is sent and settled, the connection is over, nobody reads any more, or the user has asked twice
+    /// to stop: but for the second time, what is under way is waited for.
     pub(crate) async fn finish(mut self, stop: &mut StopSignals) -> Finished {
         let mut stopping = false;
         loop {
-            let over = self.connection.record.closed.is_some() || self.problem.is_some();
+            let over = self.connection.record.closed.is_some()
+                || self.problem.is_some()
+                || self.printer.is_broken();
+            // Whoever reads slowly holds the sending up.
+            let behind = self.printer.is_behind();
             let room = self.pending.len() < self.plan.in_flight;
             let all_sent = self.exhausted && self.returned.is_empty();
             let more = !(stopping || over || all_sent);
@@ -179,9 +191,12 @@ impl<'a> Run<'a> {
                         ));
                     }
                 }
-                Some(done) = self.pending.next(), if !self.pending.is_empty() => self.settle(done),
+                () = self.printer.progress() => {}
+                Some(done) = self.pending.next(), if !self.pending.is_empty() && !behind => {
+                    self.settle(done);
+                }
                 item = next_item(&mut self.returned, &mut self.plan.texts, &mut self.numbered),
-                    if more && room && !self.held =>
+                    if more && room && !behind && !self.held =>
                 {
                     match item {
                         Ok(Some(item)) => self.send(item).await,
@@ -328,15 +343,12 @@ impl<'a> Run<'a> {
             self.outcomes.account(account);
         }
         if self.plan.print {
-            let line = format!(
+            self.printer.print(format!(
                 "{} {} ({:.2} ms)",
                 reply.number,
                 printable(&reply.text),
                 took.as_secs_f64() * 1_000.0
-            );
-            if let Err(failure) = self.screen.result(&line) {
-                self.problem = Some(failure);
-            }
+            ));
         }
     }
 
@@ -364,10 +376,11 @@ impl<'a> Run<'a> {
 
     /// Tells of one message, if each is to be told of.
     fn tell_each(&mut self, told: &Told<'_>) {
-        if self.plan.each
-            && let Err(failure) = output::json(told)
-        {
-            self.problem = Some(failure);
+        if self.plan.each {
+            match output::as_json(told) {
+                Ok(line) => self.printer.print(line),
+                Err(failure) => self.problem = Some(failure),
+            }
         }
     }
 

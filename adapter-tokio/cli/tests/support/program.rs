@@ -70,6 +70,22 @@ impl Program {
         }
     }
 
+    /// One whose standard output nobody reads.
+    pub(crate) fn unread(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let (sender, lines) = channel();
+        read(child.stderr.take().expect("piped"), false, sender);
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
     pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }

@@ -39,6 +39,17 @@ impl Failure {
         Self::Failed(message.to_string())
     }
 
+    /// The same, and what else there is to say.
+    pub(crate) fn with(self, more: &[String]) -> Self {
+        match self {
+            Self::Failed(message) if !more.is_empty() => {
+                let message = message.trim_end_matches('.');
+                Self::Failed(format!("{message}; {}", more.join(", ")))
+            }
+            same => same,
+        }
+    }
+
     /// How a command ends whose results were printed so, and that came to that verdict: what it found out does not
     /// depend on who reads it.
     pub(crate) fn concluded(

@@ -255,3 +255,27 @@ fn a_second_signal_ends_a_server_at_once() {
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
     assert!(ended.results.contains("cut off at the end"), "{ended:?}");
 }
+
+#[test]
+fn a_server_that_has_left_in_order_and_is_not_back_is_not_waited_for_for_ever() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&[]);
+    let directory = certificates.directory();
+    let arguments = ["send", &address, "--dev", directory, "--stdin", "--ack"];
+    let arguments = [&arguments[..], &["--timeout", "1s"]].concat();
+    let mut client = Program::start_with(&arguments, Stdio::piped());
+    let mut input = client.child().stdin.take().expect("piped");
+    input.write_all(b"a\n").expect("written");
+    server.line(&["note 1 "]);
+    server.signal("TERM");
+    client.line(&["the server goes away"]);
+    let ended = server.end();
+    assert!(ended.status.success(), "{ended:?}");
+    input.write_all(b"b\nc\n").expect("written");
+    drop(input);
+    client.line(&["no server is back after 1 s"]);
+    let ended = client.end();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let last = ended.notes.lines().last().expect("a line");
+    assert!(last.contains("2 not acked in time"), "{ended:?}");
+}

@@ -18,12 +18,13 @@ const EXAMPLES: &str = "\
 Messages are reliable: each arrives once and in order, across broken connections, unless the session is
 lost, which is reported. With --ack the command waits until the server has accepted each; without, until
 the server holds them. To a group or to all they go through the server, which broadcasts them, best
-effort: an ack then means that it did, not that anybody has it.
+effort: an ack then means that it did, not that anybody has it. While a server goes away in order, nothing
+is sent until one is back, for as long as --timeout says; then it goes on as over a broken connection.
 
 EXIT STATUS
   0  all was sent, and nothing came back; with --ack, all was accepted
   1  something was rejected, timed out, lost or came back, or a promise was broken ('trunkline request
-     --help' says how), or there was no connection
+     --help' says how), or there was no connection, or the server has ended the session for good
   2  the command line or a file cannot be used
   130  interrupted before there was a connection, or before all was sent
 
@@ -152,9 +153,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
 /// What came of the messages.
 fn verdict(finished: Finished, record: &Record, stop: &StopSignals) -> Result<(), Failure> {
     let outcomes = &finished.outcomes;
-    if let Some(problem) = finished.problem {
-        return Err(problem);
-    }
     let mut failed = outcomes.broken_promises();
     // What the user has given up is no failure of the others.
     let given_up = if stop.at_once() {
@@ -162,11 +160,17 @@ fn verdict(finished: Finished, record: &Record, stop: &StopSignals) -> Result<()
     } else {
         outcomes.cancelled
     };
+    // Nor is what the user, or whoever reads, did not wait for.
+    let unsent = match finished.problem {
+        Some(_) => finished.unsent,
+        None => 0,
+    };
     for (count, what) in [
         (outcomes.rejected, "rejected"),
         (outcomes.timed_out, "not acked in time"),
         (outcomes.lost, "lost with their session"),
         (given_up, "given up"),
+        (unsent, "not sent"),
     ] {
         if count > 0 {
             failed.push(format!("{} {what}", grouped(count)));
@@ -175,6 +179,9 @@ fn verdict(finished: Finished, record: &Record, stop: &StopSignals) -> Result<()
     if let Some(reason) = record.undelivered_for {
         let count = grouped(record.undelivered);
         failed.push(format!("{count} came back undelivered ({reason})"));
+    }
+    if let Some(problem) = finished.problem {
+        return Err(problem.with(&failed));
     }
     match failed.is_empty() {
         true if finished.stopped_early => Err(Failure::interrupted()),

@@ -1,6 +1,7 @@
 //! Sending many messages over one connection that breaks and comes back, and keeping account of
 //! what becomes of each.
 
+mod hold;
 mod losses;
 mod outcomes;
 mod run;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use trunkline_tokio::{Client, CommandError, MetricsSnapshot, PromiseError, StatusCode};
 
+use super::hold::Hold;
 use super::losses::Losses;
 use super::outcomes::{Outcomes, Wanted};
 use super::telling::{Fate, Told};
@@ -17,7 +18,7 @@ use super::texts::Texts;
 use crate::connection::{Connection, Happening, explained};
 use crate::failure::Failure;
 use crate::messages::{Account, AccountRequest, EchoReply, EchoRequest, Note, Relay};
-use crate::output::{self, printable};
+use crate::output::{self, printable, seconds};
 use crate::printer::Printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
@@ -118,8 +119,8 @@ pub(crate) struct Run<'a> {
     sendings: u64,
     /// No more texts.
     exhausted: bool,
-    /// The server has said that it goes away: nothing is sent until it, or another, is there.
-    held: bool,
+    /// Whether nothing is sent because the server goes away.
+    hold: Hold,
     losses: Losses,
     told: u32,
     problem: Option<Failure>,
@@ -131,6 +132,8 @@ pub(crate) struct Finished {
     pub(crate) metrics: Option<MetricsSnapshot>,
     /// The user stopped it before all was sent, or, where nothing is answered, known to be there.
     pub(crate) stopped_early: bool,
+    /// How many are known that never went out, or came back and did not go out again.
+    pub(crate) unsent: u64,
     /// What ended it before its time.
     pub(crate) problem: Option<Failure>,
 }
@@ -153,7 +156,7 @@ impl<'a> Run<'a> {
             numbered: 0,
             sendings: 0,
             exhausted: false,
-            held: false,
+            hold: Hold::default(),
             losses: Losses::default(),
             told: 0,
             problem: None,
@@ -170,6 +173,7 @@ impl<'a> Run<'a> {
                 || self.printer.is_broken();
             // Whoever reads slowly holds the sending up.
             let behind = self.printer.is_behind();
+            let held = self.hold.is_on();
             let room = self.pending.len() < self.plan.in_flight;
             let all_sent = self.exhausted && self.returned.is_empty();
             let more = !(stopping || over || all_sent);
@@ -192,11 +196,16 @@ impl<'a> Run<'a> {
                     }
                 }
                 () = self.printer.progress() => {}
+                () = self.hold.too_long(), if more => self.screen.note(&format!(
+                    "no server is back after {}: from now on it is sent to all the same, and waited for no longer than \
+                     --timeout says",
+                    seconds(self.plan.timeout)
+                )),
                 Some(done) = self.pending.next(), if !self.pending.is_empty() && !behind => {
                     self.settle(done);
                 }
                 item = next_item(&mut self.returned, &mut self.plan.texts, &mut self.numbered),
-                    if more && room && !behind && !self.held =>
+                    if more && room && !behind && !held =>
                 {
                     match item {
                         Ok(Some(item)) => self.send(item).await,
@@ -219,6 +228,7 @@ impl<'a> Run<'a> {
         let metrics = self.connection.client.metrics().await.ok();
         let accounted = !stop.at_once() && self.ask_for_account(stop).await;
         Finished {
+            unsent: self.returned.len() as u64 + self.plan.texts.left().unwrap_or(0),
             outcomes: self.outcomes,
             metrics,
             stopped_early: stopping && !all_sent
@@ -243,8 +253,8 @@ impl<'a> Run<'a> {
 
     fn react(&mut self, happening: &Happening) {
         match happening {
-            Happening::Connected(_) | Happening::Resumed(_) => self.held = false,
-            Happening::Draining { .. } => self.held = true,
+            Happening::Connected(_) | Happening::Resumed(_) => self.hold.end(),
+            Happening::Draining { .. } => self.hold.begin(self.plan.timeout),
             Happening::SessionLost => {
                 self.tell_each(&Told::SessionLost);
                 self.losses.session_lost(self.sendings, self.pending.len());
@@ -279,7 +289,7 @@ impl<'a> Run<'a> {
                 Fate::Replied
             }
             Some(Err(PromiseError::Rejected(status)))
-                if self.held && status.code == StatusCode::UNAVAILABLE =>
+                if self.hold.is_on() && status.code == StatusCode::UNAVAILABLE =>
             {
                 self.give_back(item)
             }

@@ -84,7 +84,15 @@ impl Texts {
 
     /// Whether it is known that there are no more.
     pub(crate) fn are_over(&self) -> bool {
-        matches!(self.source, Source::Given { left: Some(0), .. })
+        self.left() == Some(0)
+    }
+
+    /// How many there still are, if that is known.
+    pub(crate) fn left(&self) -> Option<u64> {
+        match self.source {
+            Source::Given { left, .. } => left,
+            Source::Lines { .. } => None,
+        }
     }
 
     /// The next one; `None` at the end. Cancel-safe.

@@ -200,6 +200,24 @@ fn what_was_not_looked_at_is_not_called_identical() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).expect("text"), text);
 
+    // Nor in another configuration, or in a part of it.
+    let what_if = ["replay", &name, "--what-if", "redial.first=5s"];
+    for (options, status) in [(&[][..], 2), (&["--cut-short"], 0)] {
+        let output = run(&[&what_if[..], options].concat());
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let expected = format!("the recording is cut short: {rest} bytes");
+        assert!(text.contains(&expected), "{text}");
+    }
+    let small = directory.path().join("small.tlt").display().to_string();
+    let output = run(&["trace", "shrink", &name, &small, "--while", "true"]);
+    assert!(output.status.success(), "{output:?}");
+    let noted = String::from_utf8_lossy(&output.stderr);
+    assert!(noted.contains("server.tlt is cut short"), "{noted}");
+    fs::remove_file(&small).unwrap();
+    let output = run(&["trace", "shrink", &name, &small]);
+    assert_one_line(&output, 2, &["identical up to where it is cut short"]);
+
     // Nor does it depend on who reads what is said about it.
     let mut child = trunkline(&["replay", &name, "--events"]);
     let mut child = child.stdout(Stdio::piped()).spawn().expect("started");

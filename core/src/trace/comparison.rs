@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::format::Build;
+use super::format::{Build, Ending};
 use crate::node::Event;
 
 /// What a recorded node did, and what it would have done.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Comparison {
     /// With the configuration that it had.
     pub recorded: Timeline,
@@ -16,6 +17,8 @@ pub struct Comparison {
     pub other: Timeline,
     /// What the recorded program was built from.
     pub recorded_by: Build,
+    /// How the trace ends. What stands behind the last whole record of one that is cut short was not looked at.
+    pub ending: Ending,
 }
 
 /// What a node did.

@@ -4,13 +4,14 @@ use std::io::Read;
 use std::time::Instant;
 
 use super::ddmin::ddmin;
-use super::format::{End, Header, Reader, Record, TraceError, Writer};
+use super::format::{End, Ending, Header, Reader, Record, TraceError, Writer};
 use super::report::Difference;
 use super::{Replay, Report};
 use crate::tap::Level;
 
 /// A trace that was cut down.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Shrunk {
     /// The file's bytes.
     pub trace: Vec<u8>,
@@ -18,6 +19,9 @@ pub struct Shrunk {
     pub before: u64,
     /// How many it has.
     pub after: u64,
+    /// How the trace ends that it was made from. What stands behind the last whole record of one that is
+    /// cut short was not looked at.
+    pub ending: Ending,
 }
 
 /// Why a trace was not cut down.
@@ -32,6 +36,11 @@ pub enum ShrinkError {
     /// There is nothing to look for in it.
     #[error("the trace replays identical: there is no difference to cut it down to")]
     Identical,
+    /// There is nothing to look for in what can be read of it: it is cut short.
+    #[error(
+        "the trace replays identical up to where it is cut short: there is no difference to cut it down to"
+    )]
+    CutShort,
     /// What was to be looked for is not in it.
     #[error("the whole trace does not show what is looked for")]
     NotShown,
@@ -47,7 +56,10 @@ pub fn shrink(input: impl Read, now: Instant) -> Result<Shrunk, ShrinkError> {
     let whole = parts.write(None)?;
     let report = replay(&whole, now)?;
     let Some(difference) = &report.difference else {
-        return Err(ShrinkError::Identical);
+        return Err(match parts.ending {
+            Ending::CutShort(_) => ShrinkError::CutShort,
+            Ending::Said(_) | Ending::Open => ShrinkError::Identical,
+        });
     };
     let wanted = way(difference);
     // What is behind the difference is not replayed, and of no use.
@@ -96,6 +108,7 @@ fn way(difference: &Difference) -> (String, String) {
 struct Parts {
     header: Header,
     total: u64,
+    ending: Ending,
     pieces: Vec<Piece>,
 }
 
@@ -140,6 +153,7 @@ impl Parts {
         Ok(Self {
             header,
             total,
+            ending: reader.ending().unwrap_or(Ending::Open),
             pieces,
         })
     }
@@ -162,6 +176,7 @@ impl Parts {
             trace: self.write(Some(&kept))?,
             before: self.total,
             after,
+            ending: self.ending,
         })
     }
 

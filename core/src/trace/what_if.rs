@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::apply::apply;
 use super::comparison::{Comparison, Timeline};
-use super::format::{Draws, Reader, Record, Recorded, TraceError, change};
+use super::format::{Draws, Ending, Reader, Record, Recorded, TraceError, change};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
@@ -82,6 +82,7 @@ pub fn what_if(
         })?;
     }
     let score = Score::read(&mut reader)?;
+    let ending = reader.ending().unwrap_or(Ending::Open);
     let run = |config: &Config| {
         let config = config.clone();
         let node = Node::scripted(config, *roles, Draws::rng(draws.as_ref())?, now)?;
@@ -91,6 +92,7 @@ pub fn what_if(
         recorded: run(&header.config)?,
         other: run(&config)?,
         recorded_by: header.build,
+        ending,
     })
 }
 

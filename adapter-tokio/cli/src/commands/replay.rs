@@ -191,13 +191,19 @@ fn outcome<'a>(report: &'a Report, own: &'a Build) -> Outcome<'a> {
 fn compare(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let refused = |error| Failure::usage(format!("{}: {error}", path.display()));
     let found = what_if(open(path)?, &arguments.what_if, Instant::now()).map_err(refused)?;
-    other_build(&found.recorded_by)?;
-    if arguments.events {
-        for (at, event) in &found.other.events {
-            output::result(&format!("{} {event}", moment(*at)))?;
+    let printed = other_build(&found.recorded_by).and_then(|()| {
+        if arguments.events {
+            for (at, event) in &found.other.events {
+                output::result(&format!("{} {event}", moment(*at)))?;
+            }
         }
-    }
-    output::result(&compared(&found))
+        output::result(&compared(&found))
+    });
+    let verdict = match found.ending {
+        Ending::CutShort(_) if !arguments.cut_short => Err(Failure::Silent(2)),
+        _ => Ok(()),
+    };
+    Failure::concluded(printed, verdict)
 }
 
 /// What no run of it can know, said with every one.
@@ -208,7 +214,11 @@ fn compared(found: &Comparison) -> String {
     let Comparison {
         recorded, other, ..
     } = found;
-    let mut text = format!("as recorded: {recorded}\nwhat if:     {other}\n{HELD_FIXED}\n\n");
+    let mut text = format!("as recorded: {recorded}\nwhat if:     {other}\n{HELD_FIXED}\n");
+    if let Ending::CutShort(_) = found.ending {
+        let _ = writeln!(text, "{}", found.ending);
+    }
+    text.push('\n');
     let mut table = Table::new(["event", "as recorded", "what if"]);
     let (before, after) = (recorded.counts(), other.counts());
     let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();

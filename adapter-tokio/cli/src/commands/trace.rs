@@ -144,12 +144,7 @@ fn redact(arguments: &Redact) -> Result<(), Failure> {
     let redacted = trace::redact(open(file)?, &mut bytes, key)
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     new.write(&bytes)?;
-    if let Ending::CutShort(_) = redacted.ending {
-        let file = file.display();
-        output::note(&format!(
-            "{file} is cut short: what stands behind its last whole record is not copied"
-        ));
-    }
+    note_if_cut_short(file, redacted.ending, "not copied");
     output::result(&format!(
         "{}: {} records without bodies and credentials",
         out.display(),
@@ -179,12 +174,23 @@ fn shrink(arguments: &Shrink) -> Result<(), Failure> {
         }
     };
     new.write(&shrunk.trace)?;
+    note_if_cut_short(file, shrunk.ending, "not looked at");
     output::result(&format!(
         "{}: {} records of {}",
         out.display(),
         grouped(shrunk.after),
         grouped(shrunk.before)
     ))
+}
+
+/// Says so of a file that ends within a record.
+fn note_if_cut_short(file: &Path, ending: Ending, what_became_of_the_rest: &str) {
+    if let Ending::CutShort(_) = ending {
+        output::note(&format!(
+            "{} is cut short: what stands behind its last whole record is {what_became_of_the_rest}",
+            file.display()
+        ));
+    }
 }
 
 /// By these statuses a shell says that a command cannot be run, or that there is none.

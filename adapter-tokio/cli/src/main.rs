@@ -10,6 +10,7 @@ mod failure;
 mod impair;
 mod log;
 mod messages;
+mod new_file;
 mod output;
 mod parse;
 mod printer;

@@ -301,3 +301,37 @@ fn a_new_trace_is_refused_before_the_work_and_leaves_nothing_behind_if_it_fails(
         ["none.tlt", "small.tlt", "small.trial.tlt", "taken.tlt"]
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_shrink_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = golden("resume-server").display().to_string();
+    let small = directory.path().join("small.tlt").display().to_string();
+    // It says where its file is, and lasts until that is gone.
+    let fifo = directory.path().join("trial");
+    let command = format!(
+        "echo {{}} > '{}'; while [ -e {{}} ]; do sleep 0.05; done; false",
+        fifo.display()
+    );
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    let child = trunkline(&["trace", "shrink", &trace, &small, "--while", &command])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let trial = fs::read_to_string(&fifo).expect("a path");
+    assert!(Path::new(trial.trim()).exists());
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(killed.expect("kill").success());
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let left: Vec<_> = fs::read_dir(directory.path())
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(left, ["trial"]);
+}

@@ -42,6 +42,6 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Cert(arguments) => cert::run(arguments),
         Command::Impair(arguments) => impair::run(*arguments).await,
         Command::Replay(arguments) => replay::run(&arguments),
-        Command::Trace(arguments) => trace::run(&arguments),
+        Command::Trace(arguments) => trace::run(arguments).await,
     }
 }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tempfile::NamedTempFile;
 use trunkline_core::tap::LinkNote;
 use trunkline_core::trace::{self, Ending, Reader, Record, Recorded};
 
 use crate::failure::Failure;
+use crate::new_file::{self, NewFile};
 use crate::output;
 use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
@@ -125,18 +124,21 @@ struct Kind {
 }
 
 /// Looks into the file.
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.what {
-        What::Show(arguments) => show(arguments),
-        What::Stats(arguments) => stats(arguments),
-        What::Redact(arguments) => redact(arguments),
-        What::Shrink(arguments) => shrink(arguments),
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.what {
+        What::Show(arguments) => show(&arguments),
+        What::Stats(arguments) => stats(&arguments),
+        What::Redact(Redact { file, out }) => {
+            new_file::make(out, move |new| redact(&file, new)).await
+        }
+        What::Shrink(Shrink { file, out, command }) => {
+            new_file::make(out, move |new| shrink(&file, command.as_deref(), new)).await
+        }
     }
 }
 
-fn redact(arguments: &Redact) -> Result<(), Failure> {
-    let Redact { file, out } = arguments;
-    let new = NewFile::at(out)?;
+/// Returns what there is to say.
+fn redact(file: &Path, new: &NewFile) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key)
@@ -145,24 +147,23 @@ fn redact(arguments: &Redact) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     new.write(&bytes)?;
     note_if_cut_short(file, redacted.ending, "not copied");
-    output::result(&format!(
+    Ok(format!(
         "{}: {} records without bodies and credentials",
-        out.display(),
+        new.path().display(),
         grouped(redacted.records)
     ))
 }
 
-fn shrink(arguments: &Shrink) -> Result<(), Failure> {
-    let Shrink { file, out, command } = arguments;
+/// Returns what there is to say.
+fn shrink(file: &Path, command: Option<&str>, new: &NewFile) -> Result<String, Failure> {
     let refused = |error| Failure::usage(format!("{}: {error}", file.display()));
-    let new = NewFile::at(out)?;
     let shrunk = match command {
         None => trace::shrink(open(file)?, Instant::now()).map_err(refused)?,
         Some(command) => {
             let mut failed = None;
             let shrunk = trace::shrink_while(open(file)?, |bytes| {
                 failed.is_none()
-                    && shown(command, &new, bytes).unwrap_or_else(|error| {
+                    && shown(command, new, bytes).unwrap_or_else(|error| {
                         failed = Some(error);
                         false
                     })
@@ -175,9 +176,9 @@ fn shrink(arguments: &Shrink) -> Result<(), Failure> {
     };
     new.write(&shrunk.trace)?;
     note_if_cut_short(file, shrunk.ending, "not looked at");
-    output::result(&format!(
+    Ok(format!(
         "{}: {} records of {}",
-        out.display(),
+        new.path().display(),
         grouped(shrunk.after),
         grouped(shrunk.before)
     ))
@@ -197,7 +198,7 @@ fn note_if_cut_short(file: &Path, ending: Ending, what_became_of_the_rest: &str)
 const NOT_RUN: [i32; 2] = [126, 127];
 
 /// Whether the command ends well for such a file, which is removed again.
-fn shown(command: &str, new: &NewFile<'_>, trace: &[u8]) -> Result<bool, Failure> {
+fn shown(command: &str, new: &NewFile, trace: &[u8]) -> Result<bool, Failure> {
     let trial = new.trial(trace)?;
     let path = trial.path().display().to_string();
     let quoted = format!("'{}'", path.replace('\'', r"'\''"));
@@ -218,60 +219,6 @@ fn shown(command: &str, new: &NewFile<'_>, trace: &[u8]) -> Result<bool, Failure
         }
         _ => Ok(output.status.success()),
     }
-}
-
-/// A new file that only its owner can read. It has its name once it is whole: what is interrupted
-/// or fails leaves none in the way of the next try.
-struct NewFile<'a> {
-    path: &'a Path,
-    file: NamedTempFile,
-}
-
-impl<'a> NewFile<'a> {
-    /// Fails before any work is done for it, if it cannot be.
-    fn at(path: &'a Path) -> Result<Self, Failure> {
-        let taken = match path.symlink_metadata() {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => Ok(()),
-        };
-        let file = taken
-            .and_then(|()| beside(path, "new"))
-            .map_err(|error| cannot_write(path, &error))?;
-        Ok(Self { path, file })
-    }
-
-    /// Another one beside it, for there is room.
-    fn trial(&self, bytes: &[u8]) -> Result<NamedTempFile, Failure> {
-        let written =
-            beside(self.path, "trial").and_then(|mut file| file.write_all(bytes).map(|()| file));
-        written.map_err(|error| cannot_write(self.path, &error))
-    }
-
-    fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = self.file.write_all(bytes).and_then(|()| {
-            let kept = self.file.persist_noclobber(self.path);
-            kept.map(drop).map_err(|error| error.error)
-        });
-        written.map_err(|error| cannot_write(self.path, &error))
-    }
-}
-
-/// A file in the same folder, under a name that no other has; it is removed when it is dropped.
-fn beside(path: &Path, what: &str) -> io::Result<NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let mut name = path.file_stem().unwrap_or_default().to_owned();
-    name.push(format!(".{what}."));
-    tempfile::Builder::new()
-        .prefix(&name)
-        .suffix(".tlt")
-        .tempfile_in(folder)
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!("cannot write {}: {error}", path.display()))
 }
 
 fn show(arguments: &Show) -> Result<(), Failure> {

@@ -50,14 +50,15 @@ impl Failure {
         }
     }
 
-    /// How a command ends whose results were printed so, and that came to that verdict: what it found out does not
-    /// depend on who reads it.
+    /// How a command ends whose results were printed, or recorded, so, and that came to that verdict: what it found out
+    /// does not depend on who reads it.
     pub(crate) fn concluded(
         printed: Result<(), Self>,
         verdict: Result<(), Self>,
     ) -> Result<(), Self> {
         match (verdict, printed) {
-            (Ok(()), printed) => printed,
+            // That nobody reads is no verdict.
+            (Ok(()), printed) | (Err(Self::OutputClosed), printed @ Err(_)) => printed,
             (Err(verdict), Err(Self::Usage(message) | Self::Failed(message))) => {
                 crate::output::note(&message);
                 Err(verdict)
@@ -104,7 +105,31 @@ pub(crate) fn cannot_start(error: StartError) -> Failure {
         | StartError::Config(_)
         | StartError::Tls(_)
         | StartError::Name(_)
-        | StartError::Dial(_) => Failure::usage(error),
+        | StartError::Dial(_)
+        | StartError::Recording { .. } => Failure::usage(error),
         _ => Failure::failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_out_counts_before_what_was_printed() {
+        let closed = || Err(Failure::OutputClosed);
+        let failed = |why: &str| Err(Failure::failed(why));
+        let status = |printed, verdict| match Failure::concluded(printed, verdict) {
+            Ok(()) => "done".to_owned(),
+            Err(Failure::Failed(why)) => why,
+            Err(other) => format!("{other:?}"),
+        };
+        assert_eq!(status(Ok(()), Ok(())), "done");
+        assert_eq!(status(closed(), Ok(())), "OutputClosed");
+        assert_eq!(status(Ok(()), closed()), "OutputClosed");
+        assert_eq!(status(closed(), failed("lost")), "lost");
+        assert_eq!(status(failed("disk"), Ok(())), "disk");
+        assert_eq!(status(failed("disk"), failed("lost")), "lost");
+        assert_eq!(status(failed("disk"), closed()), "disk");
     }
 }

@@ -48,9 +48,14 @@ fn run(command_line: CommandLine) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("the runtime does not start: {error}")))?;
+    let recording = command_line.command.recording();
     let done = runtime.block_on(commands::run(command_line.command));
     // What still runs ends, and so do recordings. A thread that still reads standard input must not keep the
     // program from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    done
+    match recording {
+        // Only now it has ended, too.
+        Some(recording) => Failure::concluded(recording.outcome(), done),
+        None => done,
+    }
 }

@@ -177,3 +177,53 @@ fn a_listener_whose_output_is_stuck_hears_of_interrupts() {
     let ended = listener.end();
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
 }
+
+#[test]
+fn a_recording_that_ends_early_is_a_failure() {
+    let certificates = Certificates::new(&[]);
+    let file = certificates.file("full.tlt");
+    // The disk is full after so many blocks.
+    let limited = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_trunkline")]);
+        command.args(arguments);
+        command
+    };
+    let (_server, address) = certificates.server(&[]);
+    let directory = certificates.directory();
+    let options = ["hi", "--count", "1000", "--record", &file, "--log", "off"];
+    let arguments = [&["send", &address, "--dev", directory], &options[..]].concat();
+    let ended = Program::of(limited(&arguments)).end();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let last = ended.notes.lines().last().expect("a line");
+    assert!(last.contains("full.tlt is not whole"), "{ended:?}");
+
+    // A server goes on without it, until its end.
+    let file = certificates.file("server.tlt");
+    let open = ["--listen", "127.0.0.1:0", "--admission", "open"];
+    let options = ["serve", "--dev", directory, "--record", &file];
+    let mut server = Program::of(limited(&[&options[..], &open].concat()));
+    let address = server.address();
+    let options = ["hi", "--count", "1000", "--json"];
+    let sent = certificates.client("request", &address, &options).end();
+    assert_eq!(sent.summary()["replied"], 1_000);
+    server.signal("TERM");
+    let ended = server.end();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.notes.contains("server.tlt is not whole"), "{ended:?}");
+}
+
+#[test]
+fn a_recording_that_cannot_be_made_is_an_argument_that_cannot_be_used() {
+    let certificates = Certificates::new(&[]);
+    let (_server, address) = certificates.server(&[]);
+    let file = certificates.file("no/such/folder.tlt");
+    for option in ["--record", "--record-wire"] {
+        let ended = certificates
+            .client("send", &address, &["hi", option, &file])
+            .end();
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert!(ended.notes.contains("cannot record to"), "{ended:?}");
+    }
+}

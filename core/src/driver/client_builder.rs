@@ -187,7 +187,7 @@ impl<P: Platform> ClientBuilder<P> {
     /// datagram: **who has that file can decrypt everything that it recorded**, and reads credentials and messages
     /// in it; the private key is not in it. Only its owner can read the
     /// file. A disk that is too slow, or full, ends the recording, with a warning in the log, and
-    /// nothing else.
+    /// nothing else; [`Recording::watched_by`] tells of it.
     pub fn record(mut self, recording: impl Into<Recording>) -> Self {
         self.recording = Some(recording.into());
         self

@@ -65,7 +65,7 @@ pub use events::{Events, Notice};
 pub use hooks::Hooks;
 pub use peer::{GroupError, Peer, State};
 pub use promise_error::PromiseError;
-pub use recording::Recording;
+pub use recording::{Recording, RecordingWatch};
 pub use runtime::{Io, Platform, Runtime, Sharded, Task};
 pub use send::{Acked, BestEffort, Outgoing, RawRequest, Request};
 pub use sending::{Acking, Asking, Raw, Reading, Sent, Typed};
@@ -80,8 +80,8 @@ pub mod exports {
     pub use super::{
         Acked, Acking, Admit, Answer, Asking, BestEffort, BroadcastError, Broadcasting,
         ChangeError, Context, DrainError, Drained, Events, Group, GroupError, Hooks, IntoAck,
-        Notice, Outgoing, Peer, PromiseError, Raw, RawRequest, Reading, Recording, Request, Sent,
-        ServerHandle, Service, ServiceError, StartError, State, Stopped, Typed,
+        Notice, Outgoing, Peer, PromiseError, Raw, RawRequest, Reading, Recording, RecordingWatch,
+        Request, Sent, ServerHandle, Service, ServiceError, StartError, State, Stopped, Typed,
     };
     pub use crate::trace::Saver;
     pub use crate::{

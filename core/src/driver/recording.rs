@@ -3,8 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::build_error::StartError;
@@ -20,6 +20,33 @@ pub struct Recording {
     limit: u64,
     what: What,
     ring: Option<(Duration, Saver)>,
+    watch: RecordingWatch,
+}
+
+/// Tells whether a recording could be written: a disk that is full, or too slow, ends it, and what is recorded runs on.
+/// Give it to [`Recording::watched_by`], and ask it once the server or client has ended. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RecordingWatch(Arc<Mutex<Option<String>>>);
+
+impl RecordingWatch {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Why a file of the recording ended early, of the first that did; `None`: none has so far. That it has reached its
+    /// [limit](Recording::limit) is no failure.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    pub(super) fn failed(&self, error: &io::Error) {
+        self.lock().get_or_insert_with(|| error.to_string());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How much is recorded.
@@ -49,6 +76,7 @@ impl Recording {
             limit: LIMIT,
             what: What::Wire,
             ring: None,
+            watch: RecordingWatch::default(),
         }
     }
 
@@ -106,6 +134,14 @@ impl Recording {
         }
     }
 
+    /// Tells this one if the recording cannot be written.
+    pub fn watched_by(self, watch: &RecordingWatch) -> Self {
+        Self {
+            watch: watch.clone(),
+            ..self
+        }
+    }
+
     /// The recording of one of several shards: `server.tlt` is `server.0.tlt` for the first.
     pub(crate) fn of_shard(&self, number: u16) -> Self {
         Self {
@@ -126,6 +162,7 @@ impl Recording {
             limit,
             what,
             ring,
+            watch,
         } = self;
         let failed = |error| StartError::Recording {
             path: path.clone(),
@@ -135,7 +172,7 @@ impl Recording {
             None => {
                 let file = create(&path).map_err(failed)?;
                 let fresh = Fresh::file(path.clone());
-                let writing = Writing::new(FAREWELL);
+                let writing = Writing::new(FAREWELL).watched_by(&watch);
                 let spool = writing.spool(file, WAITING_MAX).map_err(failed)?;
                 (Recorder::to(spool.with(writing)), fresh)
             }
@@ -148,7 +185,7 @@ impl Recording {
                     folder.metadata().map_err(failed)?;
                 }
                 let path = path.clone();
-                let writing = Writing::new(FAREWELL);
+                let writing = Writing::new(FAREWELL).watched_by(&watch);
                 let fresh = Fresh::default();
                 let begun = fresh.begun.clone();
                 let mut numbers = 0..;
@@ -159,7 +196,10 @@ impl Recording {
                     match create(&numbered(&path, numbers.next().unwrap_or(u64::MAX))) {
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                         // All of it comes at once.
-                        file => break writing.spool(file?, usize::MAX),
+                        file => {
+                            let file = file.inspect_err(|error| watch.failed(error));
+                            break writing.spool(file?, usize::MAX);
+                        }
                     }
                 };
                 (Recorder::last(kept, &saver, output), fresh)

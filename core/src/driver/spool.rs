@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::recording::RecordingWatch;
 use crate::logged::logged;
 
 /// With so many, or after so long, they are written.
@@ -20,6 +21,7 @@ pub(super) struct Spool {
     shared: Arc<Shared>,
     /// Bytes that may wait.
     room: usize,
+    watch: RecordingWatch,
     /// What is waited for when this is gone.
     writing: Option<Writing>,
 }
@@ -59,9 +61,10 @@ impl Write for Spool {
         }
         let before = state.waiting.len();
         if bytes.len() > self.room.saturating_sub(before) {
-            return Err(io::Error::other(format!(
-                "the disk is too slow: {before} bytes wait for it"
-            )));
+            let error =
+                io::Error::other(format!("the disk is too slow: {before} bytes wait for it"));
+            self.watch.failed(&error);
+            return Err(error);
         }
         state.waiting.extend_from_slice(bytes);
         // The thread sleeps until there is something, and then until there is a batch.
@@ -92,6 +95,7 @@ impl Drop for Spool {
 pub(super) struct Writing {
     files: Arc<Files>,
     patience: Duration,
+    watch: RecordingWatch,
 }
 
 #[derive(Default)]
@@ -113,7 +117,14 @@ impl Writing {
         Self {
             files: Arc::default(),
             patience,
+            watch: RecordingWatch::default(),
         }
+    }
+
+    /// Tells this one if something cannot be written.
+    pub(super) fn watched_by(mut self, watch: &RecordingWatch) -> Self {
+        self.watch = watch.clone();
+        self
     }
 
     /// What waits to be written to another file, of which it takes so many bytes; and starts the
@@ -121,11 +132,12 @@ impl Writing {
     pub(super) fn spool(&self, file: File, room: usize) -> io::Result<Spool> {
         let shared = Arc::<Shared>::default();
         let (writer, files) = (shared.clone(), self.files.clone());
+        let watch = self.watch.clone();
         *files.lock() += 1;
         let started = thread::Builder::new()
             .name("trunkline-trace".into())
             .spawn(move || {
-                writer.run(file);
+                writer.run(file, &watch);
                 *files.lock() -= 1;
                 files.changed.notify_all();
             });
@@ -136,6 +148,7 @@ impl Writing {
         Ok(Spool {
             shared,
             room,
+            watch: self.watch.clone(),
             writing: None,
         })
     }
@@ -150,7 +163,9 @@ impl Drop for Writing {
                 .wait_timeout_while(self.files.lock(), self.patience, unwritten);
         let (unwritten, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if *unwritten > 0 {
-            logged(|| tracing::warn!("the end of the recording is still being written"));
+            let late = "the end of the recording is still being written";
+            self.watch.failed(&io::Error::other(late));
+            logged(|| tracing::warn!("{late}"));
         }
     }
 }
@@ -161,12 +176,15 @@ impl Shared {
     }
 
     /// Writes what waits, until nothing more comes.
-    fn run(&self, mut file: File) {
+    fn run(&self, mut file: File, watch: &RecordingWatch) {
         let mut batch = Vec::new();
         loop {
             let more = self.take(&mut batch);
             let written = file.write_all(&batch);
             batch.clear();
+            if let Err(error) = &written {
+                watch.failed(error);
+            }
             if written.is_err() || !more {
                 let mut state = self.lock();
                 match written {
@@ -277,11 +295,14 @@ mod tests {
         let mut spool = Spool {
             shared: Arc::default(),
             room: ROOM,
+            watch: RecordingWatch::new(),
             writing: None,
         };
+        assert_eq!(spool.watch.failure(), None);
         spool.write_all(&vec![1; ROOM - 10]).unwrap();
         let error = spool.write_all(&[2; 11]).unwrap_err();
         assert!(error.to_string().contains("too slow"), "{error}");
+        assert_eq!(spool.watch.failure(), Some(error.to_string()));
         spool.write_all(&[3; 10]).unwrap();
         assert_eq!(spool.shared.lock().waiting.len(), ROOM);
         spool.shared.lock().done = true;
@@ -291,7 +312,8 @@ mod tests {
     fn a_file_that_cannot_be_written_ends_it() {
         let path = path("closed");
         fs::write(&path, b"").unwrap();
-        let writing = Writing::new(PATIENCE);
+        let watch = RecordingWatch::new();
+        let writing = Writing::new(PATIENCE).watched_by(&watch);
         // Opened for reading only, so that every write fails.
         let mut spool = writing.spool(File::open(&path).unwrap(), ROOM).unwrap();
         spool.write_all(b"lost").unwrap();
@@ -300,7 +322,9 @@ mod tests {
             .changed
             .wait_while(spool.shared.lock(), |state| !state.done);
         drop(state.unwrap());
-        assert!(spool.write_all(b"refused").is_err());
+        let failure = watch.failure();
+        let error = spool.write_all(b"refused").unwrap_err();
+        assert_eq!(failure, Some(error.to_string()));
         assert!(spool.write_all(b"refused").is_err());
         fs::remove_file(&path).unwrap();
     }

@@ -29,7 +29,7 @@ EXAMPLES
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: ConnectionOptions,
+    pub(super) connection: ConnectionOptions,
     /// Print the list as one JSON object
     #[arg(long)]
     json: bool,

@@ -39,7 +39,7 @@ EXAMPLES
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: ConnectionOptions,
+    pub(super) connection: ConnectionOptions,
     /// Join that group; may be given more than once
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<GroupName>,

@@ -14,6 +14,7 @@ mod trace;
 use clap::Subcommand;
 
 use crate::failure::Failure;
+use crate::recording::Watched;
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,23 @@ pub(crate) enum Command {
     Impair(Box<impair::Arguments>),
     Replay(replay::Arguments),
     Trace(trace::Arguments),
+}
+
+impl Command {
+    /// The recording that it was asked for, if it was.
+    pub(crate) fn recording(&self) -> Option<Watched> {
+        let options = match self {
+            Self::Serve(arguments) => &arguments.recording,
+            Self::Request(arguments) => &arguments.connection.recording,
+            Self::Send(arguments) => &arguments.connection.recording,
+            Self::Listen(arguments) => &arguments.connection.recording,
+            Self::Clients(arguments) => &arguments.connection.recording,
+            Self::Demo(_) | Self::Cert(_) | Self::Impair(_) | Self::Replay(_) | Self::Trace(_) => {
+                return None;
+            }
+        };
+        Some(options.watched())
+    }
 }
 
 /// Does what was asked for.

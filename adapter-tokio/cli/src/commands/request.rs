@@ -44,7 +44,7 @@ EXAMPLES
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: ConnectionOptions,
+    pub(super) connection: ConnectionOptions,
     /// What to send
     #[arg(value_name = "TEXT", required_unless_present = "size")]
     text: Option<String>,

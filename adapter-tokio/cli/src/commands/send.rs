@@ -41,7 +41,7 @@ EXAMPLES
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: ConnectionOptions,
+    pub(super) connection: ConnectionOptions,
     /// What to send, a message each
     #[arg(value_name = "TEXT", required_unless_present_any = ["size", "stdin"])]
     texts: Vec<String>,

@@ -97,7 +97,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    recording: RecordingOptions,
+    pub(super) recording: RecordingOptions,
 }
 
 /// Who is let in.

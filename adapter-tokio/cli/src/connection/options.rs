@@ -83,7 +83,7 @@ pub(crate) struct ConnectionOptions {
     )]
     redial_cap: Option<Duration>,
     #[command(flatten)]
-    recording: RecordingOptions,
+    pub(crate) recording: RecordingOptions,
 }
 
 impl ConnectionOptions {

@@ -57,11 +57,14 @@ impl Race {
         }
         match self.others.iter_mut().find(|other| **other == first) {
             Some(place) => *place = before,
-            None => {
-                self.others.clear();
-                self.next = 0;
-            }
+            None => self.forget_others(),
         }
+    }
+
+    /// Only the first address is left.
+    pub(crate) fn forget_others(&mut self) {
+        self.others.clear();
+        self.next = 0;
     }
 
     /// A dial begins anew.

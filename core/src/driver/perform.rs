@@ -266,7 +266,11 @@ impl<I: Io> Driver<I> {
         resolver.redirected(&addresses, to_alternative);
         for (place, address) in addresses.into_iter().enumerate() {
             let done = match place {
-                0 => self.node.redirect(now, session, address),
+                // What was found before may be out of service, and still run.
+                0 => {
+                    let aimed = self.node.redirect(now, session, address);
+                    aimed.and_then(|()| self.node.forget_addresses(now, session))
+                }
                 _ => self.node.add_address(now, session, address),
             };
             if let Err(error) = done {

@@ -47,7 +47,7 @@ impl Node {
     }
 
     /// Where the next dial of a client session goes. Unless it is one of the server's addresses that
-    /// are known, the others are forgotten.
+    /// are known, the others are forgotten ([`forget_addresses`](Self::forget_addresses) forgets them always).
     pub fn redirect(
         &mut self,
         now: Instant,
@@ -57,6 +57,18 @@ impl Node {
         self.enter(now, || Call::Redirect { session, address });
         check_dialable(address)?;
         self.dialing_mut(session)?.aim(address);
+        Ok(())
+    }
+
+    /// Forgets all addresses of a client session's server but the one that is dialled next: those
+    /// that a look-up finds now are not those that it found before. Dials that are under way go on.
+    pub fn forget_addresses(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+    ) -> Result<(), CommandError> {
+        self.enter(now, || Call::ForgetAddresses { session });
+        self.dialing_mut(session)?.race.forget_others();
         Ok(())
     }
 

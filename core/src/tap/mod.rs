@@ -88,6 +88,9 @@ pub enum Call<'a> {
         session: SessionKey,
         address: SocketAddr,
     },
+    ForgetAddresses {
+        session: SessionKey,
+    },
     SetCredentials {
         session: SessionKey,
         credentials: Body<'a>,
@@ -196,6 +199,7 @@ impl<'a> Call<'a> {
             Self::Connect { .. } => "connect",
             Self::Redirect { .. } => "redirect",
             Self::AddAddress { .. } => "add address",
+            Self::ForgetAddresses { .. } => "forget addresses",
             Self::SetCredentials { .. } => "set credentials",
             Self::SetServerIdentity { .. } => "set server identity",
             Self::SetClientIdentity { .. } => "set client identity",

@@ -60,6 +60,9 @@ pub(super) fn apply(node: &mut Node, now: Instant, call: &Call<'_>) -> Option<St
         Call::AddAddress { session, address } => {
             node.add_address(now, session, address).ok();
         }
+        Call::ForgetAddresses { session } => {
+            node.forget_addresses(now, session).ok();
+        }
         Call::SetCredentials {
             session,
             credentials,

@@ -129,6 +129,33 @@ fn a_client_of_a_name_with_several_addresses_comes_back_to_its_session() {
     });
 }
 
+/// It may still run: who takes a server out of service does not send clients there.
+#[test]
+fn an_address_that_a_name_no_longer_has_is_not_dialled_any_more() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let [gone, other] =
+            [certificate.server().await, certificate.server().await].map(Result::unwrap);
+        let [gone_at, other_at] = [gone.local_addr(), other.local_addr()];
+        gone.close().await;
+        other.close().await;
+        lab.name("server:1", &[gone_at, other_at]);
+        let client = certificate.client_of("server:1");
+        let mut connecting = Box::pin(client.connect_timeout(600 * SECOND).into_future());
+        assert!(within(&lab, 15 * SECOND, &mut connecting).await.is_none());
+
+        lab.name("server:1", &[other_at]);
+        // The next redial is aimed already, the one behind it is not.
+        assert!(within(&lab, 60 * SECOND, &mut connecting).await.is_none());
+        let gone = certificate.server_at(gone_at).await.unwrap();
+        assert!(within(&lab, 120 * SECOND, &mut connecting).await.is_none());
+        assert!(gone.clients().await.unwrap().is_empty());
+        let _other = certificate.server_at(other_at).await.unwrap();
+        let client = connecting.await.unwrap();
+        assert_eq!(client.address(), Some(other_at));
+    });
+}
+
 /// The session is there, and not where the client was once sent to.
 #[test]
 fn a_client_that_has_come_back_from_where_it_was_sent_stays() {

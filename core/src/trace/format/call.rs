@@ -36,6 +36,7 @@ mod kind {
     pub(super) const BROADCAST_EXCEPT: u8 = 25;
     pub(super) const SET_CLIENT_ROOTS: u8 = 26;
     pub(super) const SET_SERVER_ROOTS: u8 = 27;
+    pub(super) const FORGET_ADDRESSES: u8 = 28;
 }
 
 /// The number of a call's kind.
@@ -46,6 +47,7 @@ pub(super) fn kind_of(call: &Call<'_>) -> u8 {
         Call::Connect { .. } => kind::CONNECT,
         Call::Redirect { .. } => kind::REDIRECT,
         Call::AddAddress { .. } => kind::ADD_ADDRESS,
+        Call::ForgetAddresses { .. } => kind::FORGET_ADDRESSES,
         Call::SetCredentials { .. } => kind::SET_CREDENTIALS,
         Call::SetServerIdentity { .. } => kind::SET_SERVER_IDENTITY,
         Call::SetClientIdentity { .. } => kind::SET_CLIENT_IDENTITY,
@@ -103,6 +105,7 @@ pub(super) fn encode_call(call: &Call<'_>, level: Level, out: &mut Encoder<'_>) 
             out.session(session);
             out.address(address);
         }
+        Call::ForgetAddresses { session } => out.session(session),
         Call::SetCredentials {
             session,
             credentials,
@@ -257,6 +260,9 @@ pub(super) fn decode_call<'a>(kind: u8, level: Level, from: &mut Decoder<'a>) ->
         kind::ADD_ADDRESS => Call::AddAddress {
             session: from.session()?,
             address: from.address()?,
+        },
+        kind::FORGET_ADDRESSES => Call::ForgetAddresses {
+            session: from.session()?,
         },
         kind::SET_CREDENTIALS => Call::SetCredentials {
             session: from.session()?,

@@ -128,6 +128,9 @@ impl fmt::Display for Call<'_> {
             Self::AddAddress { session, address } => {
                 write!(f, "add the address {address} to session {:?}", session.0)
             }
+            Self::ForgetAddresses { session } => {
+                write!(f, "forget the other addresses of session {:?}", session.0)
+            }
             Self::SetCredentials {
                 session,
                 credentials,

@@ -97,6 +97,7 @@ fn calls() -> Vec<Call<'static>> {
             session,
             address: ([192, 0, 2, 2], 1).into(),
         },
+        Call::ForgetAddresses { session },
         Call::SetCredentials {
             session,
             credentials: Body::Whole(b"another secret"),

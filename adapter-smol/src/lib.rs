@@ -35,7 +35,8 @@
 //!
 //! Each server or client is one task of smol's global executor, or of an executor that it is
 //! [told to run on](ClientBuilder::runtime): see [`Runtime`]. When that executor is dropped, all
-//! that waits for it ends with [`Stopped`].
+//! that waits for it ends with [`Stopped`]. The global one never is: await `close()` before `main` returns, or peers
+//! are not told that this side has gone, hooks hear of no end, and a recording lacks its last part.
 //!
 //! A server that is too much for one thread has several, each with a socket, connections and
 //! sessions of its own, and stays one server to its clients and to whoever holds its handles:

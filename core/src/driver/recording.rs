@@ -114,7 +114,8 @@ impl Recording {
     ///
     /// Such a file is for `trunkline trace show`. It cannot be replayed, for that takes everything
     /// from the beginning, unless the server or client has run for no longer than that. A process
-    /// that is killed leaves nothing of it.
+    /// that is killed leaves nothing of it, nor one that ends without its server or client having been closed or
+    /// dropped, as on smol's global executor.
     pub fn last(self, kept: Duration, saver: &Saver) -> Self {
         let bodies = matches!(self.what, What::Link { bodies: true });
         Self {

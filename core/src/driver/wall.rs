@@ -8,8 +8,8 @@ use super::turn::Driver;
 use crate::Node;
 use crate::logged::logged;
 
-/// So often it is looked at.
-const EVERY: Duration = Duration::from_secs(60);
+/// So often it is looked at while anything happens: a machine that wakes up may be asked for certificates at once.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Certificates are not judged by less.
 const TOLERANCE: Duration = Duration::from_secs(1);

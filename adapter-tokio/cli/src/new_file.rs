@@ -44,10 +44,15 @@ pub(crate) async fn make(
         worked = &mut work => worked,
         () = stop.next() => {
             unwanted.store(true, Ordering::Relaxed);
-            // As much of it as there is, whether it has noticed or not.
-            let _ = tokio::time::timeout(FAREWELL, work).await;
-            drop(folder);
-            return Err(Failure::interrupted());
+            match tokio::time::timeout(FAREWELL, work).await {
+                // It was whole before anybody could stop that.
+                Ok(worked @ Ok(Ok(_))) => worked,
+                // As much of it as there is, whether it has noticed or not.
+                _ => {
+                    drop(folder);
+                    return Err(Failure::interrupted());
+                }
+            }
         }
     };
     drop(folder);
@@ -77,15 +82,22 @@ impl NewFile {
 
     /// Another one, to try something with; it is removed when it is dropped. Fails if none is wanted any more.
     pub(crate) fn trial(&self, bytes: &[u8]) -> Result<NamedTempFile, Failure> {
-        if self.unwanted.load(Ordering::Relaxed) {
-            return Err(Failure::interrupted());
-        }
+        self.check()?;
         self.written(bytes)
             .map_err(|error| cannot_write(&self.path, &error))
     }
 
-    /// This is it.
+    /// Whether it is wanted still.
+    fn check(&self) -> Result<(), Failure> {
+        if self.unwanted.load(Ordering::Relaxed) {
+            return Err(Failure::interrupted());
+        }
+        Ok(())
+    }
+
+    /// This is it. Fails if none is wanted any more.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.check()?;
         let written = self.written(bytes).and_then(|file| {
             let kept = file.persist_noclobber(&self.path);
             kept.map(drop).map_err(|error| error.error)

@@ -7,7 +7,7 @@
 mod program;
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -169,6 +169,9 @@ fn a_listener_whose_output_is_stuck_hears_of_interrupts() {
     let options = ["hi", "--size", "200kb", "--count", "5", "--to-all", "--ack"];
     let sent = certificates.client("send", &address, &options).end();
     assert!(sent.status.success(), "{sent:?}");
+    // It prints what it has heard; and then nobody reads on.
+    let stdout = listener.child().stdout.as_mut().expect("piped");
+    stdout.read_exact(&mut [0]).expect("something");
     listener.signal("INT");
     // Its session does not wait for anybody to read.
     server.line(&["anna is gone"]);

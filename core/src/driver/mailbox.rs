@@ -73,6 +73,9 @@ impl Mailbox {
             std::mem::swap(&mut inner.commands, commands);
         } else {
             commands.append(&mut inner.commands);
+            if inner.commands.capacity() > KEPT {
+                inner.commands = VecDeque::new();
+            }
         }
         if let Some(cx) = sleeping
             && commands.is_empty()
@@ -174,6 +177,16 @@ mod tests {
         }
         let mut commands = VecDeque::new();
         for expected in [10_000, 0, 0] {
+            mailbox.take(&mut commands, None);
+            assert_eq!(commands.len(), expected);
+            commands.clear();
+        }
+        // Behind what is not done yet, too.
+        commands.push_back(command());
+        for _ in 0..10_000 {
+            mailbox.post(command()).unwrap();
+        }
+        for expected in [10_001, 0, 0] {
             mailbox.take(&mut commands, None);
             assert_eq!(commands.len(), expected);
             commands.clear();

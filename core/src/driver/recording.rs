@@ -198,8 +198,8 @@ impl Recording {
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                         // All of it comes at once.
                         file => {
-                            let file = file.inspect_err(|error| watch.failed(error));
-                            break writing.spool(file?, usize::MAX);
+                            let spool = file.and_then(|file| writing.spool(file, usize::MAX));
+                            break spool.inspect_err(|error| watch.failed(error));
                         }
                     }
                 };

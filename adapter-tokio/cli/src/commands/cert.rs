@@ -119,7 +119,12 @@ fn clients_of_another(directory: &Path, planned: &[Planned]) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let clients = names.filter_map(|file| client_of(&file).map(str::to_owned));
-    let mut old: Vec<String> = clients.filter(|name| !written(name)).collect();
+    // What is called like one, and is none, is somebody else's: an authority of clients, say.
+    let made =
+        |name: &String| check_client_name(name).is_ok() && client_files(name).is_in(directory);
+    let mut old: Vec<String> = clients
+        .filter(|name| made(name) && !written(name))
+        .collect();
     old.sort();
     old
 }

@@ -22,7 +22,7 @@ effort: an ack then means that it did, not that anybody has it. While a server g
 is sent until one is back, for as long as --timeout says; then it goes on as over a broken connection.
 
 EXIT STATUS
-  0  all was sent, and nothing came back; with --ack, all was accepted
+  0  all was sent, and nothing came back; with --ack, all was accepted; or nobody reads what it prints any more
   1  something was rejected, timed out, lost or came back, or a promise was broken ('trunkline request
      --help' says how), or there was no connection, or the server has ended the session for good
   2  the command line or a file cannot be used

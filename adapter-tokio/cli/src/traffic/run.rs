@@ -201,7 +201,8 @@ impl<'a> Run<'a> {
                      --timeout says",
                     seconds(self.plan.timeout)
                 )),
-                Some(done) = self.pending.next(), if !self.pending.is_empty() && !behind => {
+                // Who is to end does not wait for what has come already.
+                Some(done) = self.pending.next(), if !self.pending.is_empty() && (!behind || stopping) => {
                     self.settle(done);
                 }
                 item = next_item(&mut self.returned, &mut self.plan.texts, &mut self.numbered),

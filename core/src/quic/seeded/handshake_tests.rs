@@ -320,30 +320,45 @@ fn a_peer_without_our_application_protocol_is_refused() {
 #[test]
 fn stock_peers_of_any_one_cipher_suite_get_along_with_us() {
     let authority = Authority::new("ca");
-    let identity = authority.issue(&["localhost"]).identity();
+    let leaf = authority.issue(&["localhost"]);
     let stock = aws_lc_rs::default_provider();
     let tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
     let suites: Vec<_> = stock.cipher_suites.iter().copied().filter(tls13).collect();
     assert_eq!(suites.len(), 3);
+    let initial = TLS13_AES_128_GCM_SHA256.tls13().unwrap().quic_suite();
+    let initial = initial.unwrap();
     for suite in suites {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: vec![suite],
             ..stock.clone()
         });
-        let initial = TLS13_AES_128_GCM_SHA256.tls13().unwrap().quic_suite();
         let (client, server) = (sources(1), sources(2));
-        let mut config =
-            rustls::ClientConfig::builder_with_details(provider, Arc::new(client.wall().clone()))
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .unwrap()
-                .with_root_certificates(authority.roots().store())
-                .with_no_client_auth();
-        config.alpn_protocols = vec![trunkline_proto::ALPN.to_vec()];
-        let stock_client =
-            QuicClientConfig::with_initial(Arc::new(config), initial.unwrap()).unwrap();
-        let our_server =
-            server_crypto(&identity, ClientCertificates::Ignored, false, &server).unwrap();
-        let outcome = dial(Arc::new(stock_client), our_server, &client, &server);
+        let protocols = vec![trunkline_proto::ALPN.to_vec()];
+
+        let time = Arc::new(client.wall().clone());
+        let mut config = rustls::ClientConfig::builder_with_details(provider.clone(), time)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(authority.roots().store())
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.clone();
+        let theirs = QuicClientConfig::with_initial(Arc::new(config), initial).unwrap();
+        let clients = ClientCertificates::Ignored;
+        let ours = server_crypto(&leaf.identity(), clients, false, &server).unwrap();
+        let outcome = dial(Arc::new(theirs), ours, &client, &server);
+        assert!(outcome.connected(), "{suite:?}: {}", outcome.why());
+
+        let time = Arc::new(server.wall().clone());
+        let mut config = rustls::ServerConfig::builder_with_details(provider, time)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(leaf.chain.clone(), leaf.key())
+            .unwrap();
+        config.alpn_protocols = protocols;
+        let theirs = QuicServerConfig::with_initial(Arc::new(config), initial).unwrap();
+        let ours = client_crypto(&authority.roots(), None, false, &client).unwrap();
+        let outcome = dial(ours, Arc::new(theirs), &client, &server);
         assert!(outcome.connected(), "{suite:?}: {}", outcome.why());
     }
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use trunkline_core::{
-    Admission, Config, Datagram, Event, Input, Node, Origin, PersistentKeys, Roles, Seed,
-    ServerRole, Shard,
+    Admission, CloseCode, Config, Datagram, DrainPlan, Event, Input, Node, Origin, PersistentKeys,
+    Roles, Seed, ServerRole, Shard,
 };
-use trunkline_testkit::{Certificates, NodeIndex, Observed, World, echo, most_within};
+use trunkline_testkit::{Certificates, NodeIndex, Observed, World, echo, most_within, silent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -113,6 +113,96 @@ fn clients_of_a_restarted_server_are_back_in_half_a_minute_and_spread_out() {
         clients / 50
     };
     assert!(most <= bound, "{most} of {clients} dial at once");
+}
+
+/// How a server with many clients leaves in order.
+enum Leave {
+    /// As `close` of a server does: one session after the other. Those of busy clients wait for replies that never come,
+    /// and are cut off.
+    Close { busy: bool },
+    /// A drain, which a close cuts short or not.
+    Drain {
+        retry_after: Option<Duration>,
+        cut_short: bool,
+    },
+}
+
+/// Says it to a server's sessions.
+fn leave(world: &mut World, server: NodeIndex, how: &Leave) {
+    let now = world.now();
+    let node = world.node(server);
+    if let Leave::Drain { retry_after, .. } = how {
+        let mut plan = DrainPlan::within(5 * SECOND);
+        plan.retry_after = *retry_after;
+        node.drain(now, plan).unwrap();
+    }
+    let closes = match how {
+        Leave::Close { .. } => true,
+        Leave::Drain { cut_short, .. } => *cut_short,
+    };
+    if closes {
+        let sessions: Vec<_> = node.sessions().map(|info| info.session).collect();
+        for session in sessions {
+            let code = CloseCode::GOING_AWAY;
+            node.close(now, session, code, "the server closes").unwrap();
+        }
+    }
+}
+
+/// A server leaves so many clients in order, and another process takes its place when it has. Returns how many of them
+/// dial within 100 ms at most.
+fn most_at_once_after_leaving(clients: usize, how: &Leave) -> usize {
+    let (mut world, server, clients) = connected(clients);
+    if let Leave::Close { busy: true } = how {
+        for client in &clients {
+            let session = world.node(*client).sessions().next().unwrap().session;
+            world.request(*client, session, b"nobody answers");
+        }
+        world.run(SECOND, silent);
+    }
+    let dials = observe_dials(&mut world, server);
+    leave(&mut world, server, how);
+    let left = world.now();
+    // Until the patience with those who are not done is over; the others are gone at once.
+    let lasts = match how {
+        Leave::Close { busy: true } => world.config().timeouts.close + SECOND / 10,
+        _ => SECOND / 4,
+    };
+    world.run(lasts, silent);
+    world.kill(server);
+    world.start_process(server);
+    world.run(60 * SECOND, echo);
+    for client in clients {
+        let after = back(&world, client).unwrap().checked_duration_since(left);
+        let after = after.unwrap();
+        assert!(after < 30 * SECOND, "{after:?}");
+    }
+    let dials: Vec<_> = dials.borrow().values().copied().collect();
+    most_within(SECOND / 10, dials)
+}
+
+/// `TRUNKLINE_HERD=10000` takes as many clients, and some minutes, in place of 2,000.
+#[test]
+fn clients_of_a_server_that_leaves_in_order_come_back_spread_out() {
+    let asked = std::env::var("TRUNKLINE_HERD").ok();
+    let clients: usize = asked.map_or(2_000, |number| number.parse().unwrap());
+    // They come at the same rate however many there are: 2 % of ten thousand, whom a machine has at most.
+    let bound = 10_000 / 50;
+    let drain = |retry_after, cut_short| Leave::Drain {
+        retry_after,
+        cut_short,
+    };
+    for (name, how) in [
+        ("close", Leave::Close { busy: false }),
+        ("close, cut off", Leave::Close { busy: true }),
+        ("drain", drain(None, false)),
+        ("drain, closed", drain(None, true)),
+        ("drain with a hint", drain(Some(SECOND), false)),
+    ] {
+        let most = most_at_once_after_leaving(clients, &how);
+        println!("{name}: {most} of {clients}");
+        assert!(most <= bound, "{name}: {most} of {clients} dial at once");
+    }
 }
 
 /// A server that was started again.

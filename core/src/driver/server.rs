@@ -201,7 +201,7 @@ impl ServerHandle {
     /// [`CommandError::Closing`], also if they have waited for room in an outbox, or, where nobody waits for more
     /// than that they are taken, come back as [undelivered](super::Hooks::undelivered). [`close`](Self::close) ends
     /// it in the end; called before, it cuts the drain short. A second drain changes nothing, and waits for the
-    /// first one's end.
+    /// first one's end. Many clients are told to come back one after the other ([`DrainPlan::retry_after`]).
     /// Cancel-safe: dropped after its first poll, the drain goes on.
     pub async fn drain(&self, deadline: Duration) -> Result<Drained, Stopped> {
         self.leave(DrainPlan::within(deadline)).await
@@ -228,7 +228,8 @@ impl ServerHandle {
 
     /// Closes every session, what was sent delivered first, for at most
     /// [`crate::Timeouts::close`], and a second for the last packets; then the server is gone, and
-    /// its address free. Clients are told that it goes away, and dial again. A handler that waits for
+    /// its address free. Clients are told that it goes away, and dial again: the first 500 after half a second to a
+    /// second, others as they are told, so that no more than a thousand a second come back. A handler that waits for
     /// this waits for all of that time, for its message is not answered before. Handlers that still work
     /// then are not stopped: they see [`Context::cancelled`](super::Context::cancelled), and as long as they
     /// work they keep their task, and with shards their shard's thread. Cancel-safe: dropped after its

@@ -40,6 +40,9 @@ impl Closing {
 impl Node {
     /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`]. A session
     /// that a drain closes already gets this code and reason, no more time than that, and nothing more to send.
+    ///
+    /// With [`CloseCode::GOING_AWAY`], clients of this server dial again. Where more than 500 are sent away at a time,
+    /// each of the others is told to wait a little longer than the one before: no more than a thousand a second come back.
     pub fn close(
         &mut self,
         now: Instant,
@@ -61,10 +64,15 @@ impl Node {
             .ok_or(CommandError::UnknownSession)?;
         match &mut entry.closing {
             None => {
+                let is_sent_away = code == CloseCode::GOING_AWAY && !entry.is_dialled();
+                let retry_after = match entry.link {
+                    Some(link) if is_sent_away => self.asks_back(now, session, link),
+                    _ => None,
+                };
                 let closing = Closing {
                     code,
                     reason,
-                    retry_after: None,
+                    retry_after,
                     said: false,
                     draining: false,
                     takes_sends: false,
@@ -86,6 +94,24 @@ impl Node {
             }
             Some(_) => Err(CommandError::Closing),
         }
+    }
+
+    /// When a client that is sent away is to come back, if not when its own rules say. One whose close has to wait is told
+    /// at once, for the close may not come to that: whoever is cut off in the end has been told.
+    fn asks_back(&mut self, now: Instant, key: SessionKey, link: LinkKey) -> Option<Duration> {
+        let retry_after = self.return_after(now, None)?;
+        let session = self.sessions.get(key);
+        let waits = session.is_some_and(|session| !session.conversation.is_quiet());
+        let is_up = self.links.get(link).is_some_and(|entry| entry.link.is_up());
+        if waits && is_up {
+            let drain = wire::Drain {
+                deadline_ms: milliseconds(self.config.timeouts.close),
+                retry_after_ms: milliseconds(retry_after),
+                alternative: String::new(),
+            };
+            self.send_control(link, Frame::Drain(drain));
+        }
+        Some(retry_after)
     }
 
     /// Begins to close a session: what is under way is finished first, for at most `patience`.

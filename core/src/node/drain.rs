@@ -30,7 +30,9 @@ const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
 pub struct DrainPlan {
     /// How long what is in flight may take to finish.
     pub deadline: Duration,
-    /// When clients are to try again.
+    /// When clients are to try again, at the earliest. `None`: when their own rules say. Either way, a server that has
+    /// more than 500 clients tells each of the others to wait a little longer than the one before, so that no more than
+    /// a thousand a second come back, be it to this server or to the alternative.
     pub retry_after: Option<Duration>,
     /// Where clients are to go instead, as `host:port`, of at most 272 bytes. They verify it under the
     /// name that they were given for this server.
@@ -38,7 +40,8 @@ pub struct DrainPlan {
 }
 
 impl DrainPlan {
-    /// What is in flight finishes within that time. Clients try again by their own rules, at the same address.
+    /// What is in flight finishes within that time. Clients try again by their own rules, and many of them one after the
+    /// other, at the same address.
     pub fn within(deadline: Duration) -> Self {
         Self {
             deadline,
@@ -72,12 +75,13 @@ pub(super) struct Draining {
 }
 
 impl Draining {
-    /// What clients are told.
-    pub(super) fn frame(&self, now: Instant) -> Frame {
+    /// What one of those that it is about is told; `retry_after`: when that one is to come back, if not when all are.
+    pub(super) fn frame(&self, now: Instant, retry_after: Option<Duration>) -> Frame {
         let left = self.deadline.saturating_duration_since(now);
+        let retry_after = retry_after.or(self.retry_after);
         Frame::Drain(wire::Drain {
             deadline_ms: milliseconds(left),
-            retry_after_ms: self.retry_after.map_or(0, milliseconds),
+            retry_after_ms: retry_after.map_or(0, milliseconds),
             alternative: self.alternative.clone().unwrap_or_default(),
         })
     }
@@ -124,24 +128,28 @@ impl Node {
             sent_away: 1,
             reported: false,
         };
-        let frame = draining.frame(now);
         self.draining = Some(draining);
         for key in self.leaving_sessions() {
             if self.hurries(now, key, now + deadline) {
                 continue;
             }
             let link = self.sessions.get(key).and_then(|session| session.link);
+            let (code, reason) = self.leave_taking();
+            // Only who is told to go elsewhere is told when to come back.
+            let retry_after = match link {
+                Some(_) if code == CloseCode::GOING_AWAY => self.return_after(now, retry_after),
+                _ => None,
+            };
+            let frame = self.draining.as_ref().map(|d| d.frame(now, retry_after));
             // One that is coming up hears of it once it is up.
             let is_up = |link: &LinkKey| self.links.get(*link).is_some_and(|e| e.link.is_up());
-            if let Some(link) = link.filter(is_up) {
-                self.send_control(link, frame.clone());
+            if let Some((link, frame)) = link.filter(is_up).zip(frame) {
+                self.send_control(link, frame);
             }
-            let (code, reason) = self.leave_taking();
             let closing = Closing {
                 code,
                 reason: reason.into(),
-                // Only who is told to go elsewhere is told when to come back.
-                retry_after: retry_after.filter(|_| code == CloseCode::GOING_AWAY),
+                retry_after,
                 said: false,
                 draining: true,
                 takes_sends: true,
@@ -220,9 +228,10 @@ impl Node {
             return;
         };
         draining.sent_away += 1;
+        let wished = draining.retry_after;
         let refusal = Refusal {
             reason: "the server is going away".into(),
-            retry_after: draining.retry_after,
+            retry_after: self.return_after(now, wished),
         };
         self.turn_away(now, link, client, CloseCode::GOING_AWAY, refusal);
     }

@@ -128,7 +128,7 @@ pub enum Event {
         messages: u64,
     },
     /// The peer goes away: requests and acked messages are rejected there from now on, other messages
-    /// still taken.
+    /// still taken. A server that closes under many clients says so too, to those who have something under way.
     Draining {
         /// Which session.
         session: SessionKey,

@@ -27,6 +27,7 @@ mod race;
 mod receipts;
 mod receive;
 mod refusals;
+mod returns;
 mod roles;
 mod room;
 mod scripted;
@@ -80,6 +81,7 @@ use self::failures::Failures;
 use self::half_open::HalfOpen;
 use self::queue::EventQueue;
 use self::refusals::Refusals;
+use self::returns::Returns;
 use self::room::Room;
 use self::tables::{LinkEntry, Session};
 use self::tapped::Tapped;
@@ -133,6 +135,7 @@ pub struct Node {
     metrics: Metrics,
     random: SeededRng,
     draining: Option<Draining>,
+    returns: Returns,
     tap: Option<Tapped>,
 }
 
@@ -256,6 +259,7 @@ impl Node {
             metrics: Metrics::new(now),
             random,
             draining: None,
+            returns: Returns::default(),
             tap: None,
             config,
         }

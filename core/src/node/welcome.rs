@@ -181,7 +181,8 @@ impl Node {
             // Close went down with the old link: it is said again.
             closing.said = false;
         }
-        let leaves = session.closing.as_ref().is_some_and(|c| c.draining);
+        let leaves = session.closing.as_ref().filter(|c| c.draining);
+        let leaves = leaves.map(|closing| closing.retry_after);
         let cancels = session.conversation.cancels.take();
         let (client, epoch) = (session.client.clone(), session.tokens.epoch);
         let Some(link) = session.link else {
@@ -204,9 +205,9 @@ impl Node {
         for promise in cancels {
             self.send_cancel(link, promise);
         }
-        if let Some(draining) = self.draining.as_ref().filter(|_| leaves) {
+        if let Some((draining, retry_after)) = self.draining.as_ref().zip(leaves) {
             // The peer was told on a link that it did not have any more.
-            let frame = draining.frame(now);
+            let frame = draining.frame(now, retry_after);
             self.send_control(link, frame);
         }
     }

@@ -3,12 +3,105 @@
 
 #![allow(clippy::unwrap_used, reason = "tests end by panicking")]
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use trunkline_core::{Event, Message, Tag};
-use trunkline_testkit::{Path, Random, World, echo};
+use trunkline_core::trace::Replay;
+use trunkline_core::{Event, Message, SessionKey, Tag};
+use trunkline_testkit::{NodeIndex, Path, Random, Recording, World, echo};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A server with a client, both recorded.
+fn connected(seed: u64, recording: Recording) -> (World, NodeIndex, NodeIndex, SessionKey) {
+    let mut world = World::new(seed);
+    world.record_at(recording);
+    let server = world.server();
+    let client = world.client();
+    let session = world.connect(client, server, "alice");
+    world.run(SECOND, echo);
+    (world, server, client, session)
+}
+
+/// Where a node's application was told that its peers had gone.
+fn told(world: &World, node: NodeIndex) -> Vec<SocketAddr> {
+    let moved = |event: &Event| match event {
+        Event::Moved { address, .. } => Some(*address),
+        _ => None,
+    };
+    let log = world.log(node).iter();
+    log.filter_map(|(_, event)| moved(event)).collect()
+}
+
+/// The address of the first of a node's sessions.
+fn address(world: &mut World, node: NodeIndex) -> SocketAddr {
+    let info = world.node(node).sessions().next().unwrap();
+    info.address.unwrap()
+}
+
+#[test]
+fn a_server_is_told_where_a_client_has_gone() {
+    let (mut world, server, client, session) = connected(3, Recording::Wire);
+    for _ in 0..3 {
+        world.rebind(client);
+        for _ in 0..5 {
+            world.request(client, session, b"asked");
+            world.run(SECOND, echo);
+        }
+    }
+    let last = world.address(client);
+    let at = |port| SocketAddr::new(last.ip(), port);
+    let expected = [at(last.port() - 2), at(last.port() - 1), last];
+    assert_eq!(told(&world, server), expected);
+    assert_eq!(address(&mut world, server), last);
+    assert_eq!(told(&world, client), [], "its server has stayed");
+}
+
+/// What comes from another address can have been sent on by anybody.
+#[test]
+fn an_address_that_does_not_answer_is_no_move() {
+    let (mut world, server, client, session) = connected(4, Recording::Wire);
+    let home = world.address(client);
+    world.rebind(client);
+    let elsewhere = world.address(client);
+    world.request(client, session, b"asked");
+    world.run(Duration::ZERO, echo);
+    world.pause(client);
+    // The server sends there at first, and gives up soon.
+    world.run(SECOND / 100, echo);
+    assert_eq!(address(&mut world, server), elsewhere);
+    world.rebind_back(client);
+    world.run(20 * SECOND, echo);
+    world.wake(client);
+    world.run(20 * SECOND, echo);
+    assert_eq!(address(&mut world, server), home);
+    assert_eq!(told(&world, server), []);
+}
+
+/// A trace has no word of it, and a replay tells of it all the same.
+#[test]
+fn a_replay_tells_of_moves_too() {
+    for recording in [Recording::Wire, Recording::Link, Recording::LinkWithBodies] {
+        let (mut world, server, client, session) = connected(5, recording);
+        world.rebind(client);
+        world.request(client, session, b"asked");
+        world.run(SECOND, echo);
+        let [trace] = &world.traces(server)[..] else {
+            panic!("one process, one trace");
+        };
+        assert!(!trace.windows(5).any(|bytes| bytes == b"Moved"));
+        let mut moves = Vec::new();
+        let replay = Replay::new(&trace[..]).unwrap().on_event(|_, event| {
+            if let Event::Moved { address, .. } = event {
+                moves.push(*address);
+            }
+        });
+        let report = replay.run(Instant::now()).unwrap();
+        assert!(report.is_identical(), "{report:?}");
+        assert_eq!(moves, told(&world, server));
+        assert_eq!(moves, [world.address(client)]);
+    }
+}
 
 /// One in some hundreds of these runs has the server go back to an address of the client's on whose
 /// path it may send nothing, with a timer that is due there: 254, 328, 357 and 446 did.

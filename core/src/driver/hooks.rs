@@ -23,6 +23,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// A session has a link again, and carries on where it was.
     fn resumed(&self, peer: &Peer) {}
 
+    /// A peer goes on at another address, over the same link: see [`Event::Moved`](crate::Event::Moved).
+    fn moved(&self, peer: &Peer, address: SocketAddr) {}
+
     /// A server did not let a client in, whose id is what it said of itself: what the numbers mean, and when this is not
     /// told, stands at [`Event::Refused`](crate::Event::Refused). `reason`: what the client was told.
     fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {}
@@ -95,6 +98,7 @@ macro_rules! forwarded {
 forwarded! {
     connected();
     resumed();
+    moved(address: SocketAddr);
     disconnected(reason: &DisconnectReason, retained: bool);
     heartbeat_timeout();
     reconnecting(attempt: u32, delay: Duration);

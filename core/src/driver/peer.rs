@@ -33,7 +33,7 @@ pub enum State {
     Connecting,
     /// There is a link.
     Connected {
-        /// The peer's address.
+        /// The peer's address. If it moves, it is a new state ([`crate::Event::Moved`]).
         address: SocketAddr,
         /// How often the session has been resumed, plus one.
         epoch: u64,
@@ -204,7 +204,8 @@ impl Peer {
         self.0.state.get()
     }
 
-    /// The peer's address, while there is a link.
+    /// The peer's address, while there is a link. It follows the peer when that moves, once it has answered from there
+    /// ([`crate::Event::Moved`]).
     pub fn address(&self) -> Option<SocketAddr> {
         match self.state() {
             State::Connected { address, .. } => Some(address),

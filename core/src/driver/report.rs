@@ -112,6 +112,13 @@ impl<I: Io> Driver<I> {
                 }
                 self.turn_away(now, *session);
             }
+            Event::Moved { session, address } => {
+                // Its epoch stays.
+                if let Some(State::Connected { epoch, .. }) = self.peer(*session).map(Peer::state) {
+                    let address = *address;
+                    self.set_state(*session, State::Connected { address, epoch });
+                }
+            }
             Event::Disconnected {
                 session,
                 reason,
@@ -240,6 +247,7 @@ fn call_hook(hooks: &dyn Hooks, peer: &Peer, event: &Event) {
     match event {
         Event::Connected { resumed: false, .. } => hooks.connected(peer),
         Event::Connected { resumed: true, .. } => hooks.resumed(peer),
+        Event::Moved { address, .. } => hooks.moved(peer, *address),
         Event::Disconnected {
             reason, retained, ..
         } => hooks.disconnected(peer, reason, *retained),
@@ -280,6 +288,7 @@ fn start_worker(peer: Peer, service: Arc<dyn Serve>) {
 fn session_of(event: &Event) -> Option<SessionKey> {
     match event {
         Event::Connected { session, .. }
+        | Event::Moved { session, .. }
         | Event::Disconnected { session, .. }
         | Event::HeartbeatTimeout { session }
         | Event::Reconnecting { session, .. }

@@ -168,6 +168,18 @@ pub enum Event {
         /// Why, in words: what the client was told.
         reason: String,
     },
+    /// The peer goes on at another address, on the same link: a NAT has given it another port, or a phone has gone from
+    /// one network to another. It has answered from there, so that nobody else can have brought it about by writing a
+    /// sender's address. Told when no other event is left; of several moves, perhaps the last one alone.
+    ///
+    /// Until it has answered, which takes a round trip, [`SessionInfo::address`](crate::SessionInfo::address) can be ahead
+    /// of this.
+    Moved {
+        /// Which session.
+        session: SessionKey,
+        /// Where it is now.
+        address: SocketAddr,
+    },
 }
 
 impl Event {
@@ -192,6 +204,7 @@ impl Event {
             Self::Draining { .. } => "Draining",
             Self::Drained { .. } => "Drained",
             Self::Refused { .. } => "Refused",
+            Self::Moved { .. } => "Moved",
         }
     }
 }

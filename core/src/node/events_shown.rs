@@ -49,6 +49,9 @@ impl fmt::Display for Event {
                     link.0
                 )
             }
+            Self::Moved { session, address } => {
+                write!(f, "session {:?} to {address}", session.0)
+            }
             Self::Disconnected {
                 session,
                 reason,
@@ -244,7 +247,12 @@ mod tests {
             code: CloseCode::REFUSED,
             reason: "two\nlines".to_owned(),
         };
+        let moved = Event::Moved {
+            session,
+            address: ([127, 0, 0, 1], 4433).into(),
+        };
         let lines = [
+            (moved, "Moved: session 3v1 to 127.0.0.1:4433"),
             (
                 refused,
                 "Refused: link 3v1, \"alice\" at 127.0.0.1:4433, REFUSED (3): two\\nlines",

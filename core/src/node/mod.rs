@@ -21,6 +21,7 @@ mod log;
 mod membership;
 mod messages;
 mod misfits;
+mod moves;
 mod promises;
 mod queue;
 mod race;
@@ -131,6 +132,8 @@ pub struct Node {
     /// Links that have more to read once others' peers have taken their answers.
     crowded_out: DirtyQueue,
     events: EventQueue,
+    /// Links whose peers have moved.
+    moves: DirtyQueue,
     refusals: Refusals,
     metrics: Metrics,
     random: SeededRng,
@@ -255,6 +258,7 @@ impl Node {
             starved: DirtyQueue::default(),
             crowded_out: DirtyQueue::default(),
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
+            moves: DirtyQueue::default(),
             refusals: Refusals::default(),
             metrics: Metrics::new(now),
             random,
@@ -285,12 +289,13 @@ impl Node {
         self.timers.next().map(|(_, owner)| owner)
     }
 
-    /// The next thing that happened; call until it says `None`. [`Event::Refused`] comes when nothing else is left.
+    /// The next thing that happened; call until it says `None`. [`Event::Refused`] and [`Event::Moved`] come
+    /// when nothing else is left.
     pub fn poll_event(&mut self) -> Option<Event> {
         // Made in its place, not moved: see `EventQueue::push`.
         let mut event = self.poll_traced_event();
         if event.is_none() {
-            event = self.poll_refused();
+            event = self.poll_untraced_event();
         }
         event
     }
@@ -310,6 +315,14 @@ impl Node {
         event
     }
 
+    /// What stands in no trace, if nothing else is left to be told.
+    pub(crate) fn poll_untraced_event(&mut self) -> Option<Event> {
+        if self.may_have_traced_events() {
+            return None;
+        }
+        self.next_move().or_else(|| self.next_refusal())
+    }
+
     /// How many events are there already; looking into what has come may bring more.
     #[cfg(feature = "driver")]
     pub(crate) fn events_waiting(&self) -> usize {
@@ -319,7 +332,11 @@ impl Node {
     /// Whether [`Node::poll_event`] may have something to say.
     #[cfg(feature = "driver")]
     pub(crate) fn may_have_events(&self) -> bool {
-        self.may_have_traced_events() || !self.refusals.is_empty()
+        self.may_have_traced_events() || self.has_untraced_events()
+    }
+
+    fn has_untraced_events(&self) -> bool {
+        !self.moves.is_empty() || !self.refusals.is_empty()
     }
 
     fn may_have_traced_events(&self) -> bool {
@@ -363,7 +380,7 @@ impl Node {
         if planted(Bug::StayQuiet) && self.dirty.is_empty() && self.sending.is_empty() {
             return !self.events.is_empty();
         }
-        !self.events.is_empty() || !self.refusals.is_empty() || self.has_output()
+        !self.events.is_empty() || self.has_untraced_events() || self.has_output()
     }
 
     /// Whether datagrams wait, or may come of what waits.

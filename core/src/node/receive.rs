@@ -32,7 +32,12 @@ impl Node {
                 return;
             };
             match entry.carrier.poll(&mut self.endpoint) {
-                None => break,
+                None => {
+                    if entry.carrier.take_move() {
+                        self.moves.mark(key);
+                    }
+                    break;
+                }
                 // What the peer has said before explains it, perhaps.
                 Some(CarrierEvent::Fault(found)) => fault = fault.or(Some(found)),
                 Some(CarrierEvent::Down(reason)) => down = Some(reason),

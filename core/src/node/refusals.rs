@@ -58,11 +58,8 @@ impl Node {
         self.refusals.untold.push_back(event);
     }
 
-    /// The next [`Event::Refused`], if nothing else is left to be told.
-    pub(crate) fn poll_refused(&mut self) -> Option<Event> {
-        if self.may_have_traced_events() {
-            return None;
-        }
+    /// The next [`Event::Refused`].
+    pub(super) fn next_refusal(&mut self) -> Option<Event> {
         self.refusals.untold.pop_front()
     }
 }

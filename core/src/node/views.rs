@@ -40,7 +40,8 @@ pub struct SessionInfo {
     pub client: ClientId,
     /// Whether it has a link.
     pub state: LinkState,
-    /// The peer's address, with a link.
+    /// The peer's address, with a link: where this side sends to. When the peer moves, it is the new one before the peer
+    /// has answered from there ([`crate::Event::Moved`]), and the old one again if it does not.
     pub address: Option<SocketAddr>,
     /// QUIC's estimate of the round-trip time, with a link, as of when the peer last acknowledged something. On a
     /// client that is about one heartbeat ago at most. A server sends an idle client nothing that is acknowledged,

@@ -488,6 +488,16 @@ impl Carrier {
         self.connection.round_trip_time()
     }
 
+    /// Whether the peer has shown since that was last asked that it is at another address.
+    pub(crate) fn take_move(&mut self) -> bool {
+        self.connection.take_move()
+    }
+
+    /// Where the peer has shown that it is.
+    pub(crate) fn shown_address(&self) -> SocketAddr {
+        self.connection.shown_address()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.connection.address()
     }

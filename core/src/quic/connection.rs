@@ -74,8 +74,38 @@ pub(crate) enum Connection {
         /// Second copies of what it sends, if those are wanted.
         copies: Option<Box<Copies>>,
         elsewhere: Elsewhere,
+        whereabouts: Whereabouts,
     },
     Scripted(Box<Script>),
+}
+
+/// Where a peer has shown that it is: at the address of its handshake, and then at each that it has answered a probe from.
+/// QUIC sends to a new one before that, and goes back if no answer comes.
+pub(crate) struct Whereabouts {
+    address: SocketAddr,
+    /// Nobody was told yet.
+    moved: bool,
+}
+
+impl Whereabouts {
+    /// Has QUIC handle a datagram that came from there, and looks whether it was the answer.
+    fn watch(
+        &mut self,
+        connection: &mut quinn_proto::Connection,
+        remote: SocketAddr,
+        event: quinn_proto::ConnectionEvent,
+    ) {
+        let answers =
+            |connection: &quinn_proto::Connection| connection.stats().frame_rx.path_response;
+        // Few come from anywhere else, and to count takes a while.
+        let before = (remote != self.address).then(|| answers(connection));
+        connection.handle_event(event);
+        let answered = before.is_some_and(|before| answers(connection) > before);
+        if answered && remote == connection.remote_address() {
+            self.address = remote;
+            self.moved = true;
+        }
+    }
 }
 
 /// How many answers to probes of paths QUIC has sent.
@@ -89,12 +119,17 @@ impl Connection {
         acks: AckMoments,
         copies: Option<Box<Copies>>,
     ) -> Self {
+        let whereabouts = Whereabouts {
+            address: connection.remote_address(),
+            moved: false,
+        };
         Self::Quic {
             connection,
             acks,
             sign_of_life: SignOfLife::default(),
             copies,
             elsewhere: Elsewhere::default(),
+            whereabouts,
         }
     }
 
@@ -237,10 +272,11 @@ impl Connection {
             acks,
             sign_of_life,
             elsewhere,
+            whereabouts,
             ..
         } = self
         {
-            connection.handle_event(event);
+            whereabouts.watch(connection, remote, event);
             if remote != connection.remote_address() {
                 elsewhere.came(remote, bytes);
             }
@@ -444,6 +480,23 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has shown since that was last asked that it is at another address.
+    pub(crate) fn take_move(&mut self) -> bool {
+        match self {
+            Self::Quic { whereabouts, .. } => std::mem::take(&mut whereabouts.moved),
+            Self::Scripted(script) => script.take_move(),
+        }
+    }
+
+    /// Where the peer has shown that it is.
+    pub(crate) fn shown_address(&self) -> SocketAddr {
+        match self {
+            Self::Quic { whereabouts, .. } => whereabouts.address,
+            Self::Scripted(script) => script.address(),
+        }
+    }
+
+    /// Where QUIC sends to.
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::Quic { connection, .. } => connection.remote_address(),

@@ -66,6 +66,8 @@ pub(crate) struct Script {
     side: Side,
     key: Option<LinkKey>,
     address: SocketAddr,
+    /// It is another one, and nobody was told yet.
+    moved: bool,
     certificates: Vec<CertificateDer<'static>>,
     events: VecDeque<ConnectionEvent>,
     /// Streams that the peer opened and nobody has accepted: bidirectional ones, and lanes.
@@ -126,6 +128,7 @@ impl Script {
             side,
             key: None,
             address,
+            moved: false,
             certificates,
             events: VecDeque::new(),
             opened_by_peer: Default::default(),
@@ -173,7 +176,7 @@ impl Script {
                     self.events.push_back(ConnectionEvent::Acknowledged);
                 }
             }
-            ScriptEvent::Move(address) => self.address = address,
+            ScriptEvent::Move(address) => self.moves(address),
             ScriptEvent::Down(reason) => {
                 self.closed = true;
                 self.events.push_back(ConnectionEvent::Lost(reason));
@@ -203,6 +206,11 @@ impl Script {
         }
     }
 
+    fn moves(&mut self, address: SocketAddr) {
+        self.moved |= self.address != address;
+        self.address = address;
+    }
+
     /// What a recorded connection answered is answered again. `flushed` is the stream that it speaks
     /// of, if it does. From the first such call on, everything is dictated.
     pub(crate) fn dictate(&mut self, note: &LinkNote, flushed: Option<StreamId>) {
@@ -216,8 +224,7 @@ impl Script {
                 ConnectionEvent::Fault(Fault::new(*code, reason.clone()))
             }
             LinkNote::Moved(address) => {
-                self.address = *address;
-                return;
+                return self.moves(*address);
             }
             LinkNote::Certificates(certificates) => {
                 self.certificates.clone_from(certificates);
@@ -434,6 +441,10 @@ impl Script {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn take_move(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::apply::apply;
 use super::format::Record;
-use super::replay::{Clock, Unlike, Watcher, event_unlike, tell_refusals};
+use super::replay::{Clock, Unlike, Watcher, event_unlike, tell_untraced};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::id::LinkKey;
@@ -109,7 +109,7 @@ impl<'a> LinkStage<'a> {
             }
             _ => None,
         };
-        tell_refusals(&mut self.node, &self.clock, &mut self.watcher);
+        tell_untraced(&mut self.node, &self.clock, &mut self.watcher);
         self.node.tell_answers();
         // What tests would ask for.
         self.node.forget_said();

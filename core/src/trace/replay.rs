@@ -256,8 +256,8 @@ impl Clock {
 }
 
 /// Tells of what stands in no trace, when a node does.
-pub(super) fn tell_refusals(node: &mut Node, clock: &Clock, watcher: &mut Watcher<'_>) {
-    while let Some(event) = node.poll_refused() {
+pub(super) fn tell_untraced(node: &mut Node, clock: &Clock, watcher: &mut Watcher<'_>) {
+    while let Some(event) = node.poll_untraced_event() {
         watcher(clock.elapsed(), &event);
     }
 }
@@ -297,7 +297,7 @@ impl Stage<'_> {
     fn play(&mut self, record: &Record<'_>) -> Option<Unlike> {
         let now = self.clock.set(record.at());
         let unlike = self.compare(now, record);
-        tell_refusals(&mut self.node, &self.clock, &mut self.watcher);
+        tell_untraced(&mut self.node, &self.clock, &mut self.watcher);
         unlike
     }
 

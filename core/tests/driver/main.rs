@@ -16,6 +16,7 @@ mod dialling;
 mod excepting;
 mod lab;
 mod looking;
+mod moving;
 mod panicking;
 mod sending;
 mod shards;

@@ -84,6 +84,14 @@ impl Oracle {
                     state.hinted |= retry_after.is_some();
                 }
             }
+            Event::Moved { session, .. } => {
+                let process = self.processes.get(&node);
+                let state = process.and_then(|process| process.sessions.get(session));
+                if !state.is_some_and(|state| state.up && !state.dialled) {
+                    let what = format!("{session:?} of node {node} moved, and no client is there");
+                    self.violation(now, 6, what);
+                }
+            }
             Event::Drained { .. } => {
                 let process = self.processes.get_mut(&node);
                 let by = process.and_then(|process| process.drained_by.take());

@@ -142,7 +142,8 @@ fn session_of(event: &Event) -> Option<SessionKey> {
         | Event::Writable { session }
         | Event::SlowConsumer { session, .. }
         | Event::Dropped { session, .. }
-        | Event::Draining { session, .. } => *session,
+        | Event::Draining { session, .. }
+        | Event::Moved { session, .. } => *session,
         Event::Message(delivery) => delivery.key.session,
         Event::Cancelled { delivery } => delivery.session,
         Event::Settled { promise, .. } => promise.session,

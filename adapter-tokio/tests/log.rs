@@ -6,6 +6,7 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{Authority, Note, soon};
 use trunkline_tokio::{Admit, Context, Message, PromiseError, Service, Status, StatusCode, Tag};
@@ -25,16 +26,27 @@ impl std::io::Write for Log {
     }
 }
 
+impl Log {
+    /// Takes what this thread logs from now on.
+    fn of_this_thread(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
 #[tokio::test]
 async fn what_is_rejected_and_nobody_hears_of_stands_out_in_the_log_once() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = log.of_this_thread();
     let authority = Authority::new();
     let fails =
         async |_: Context<()>, _: Note| Err::<(), _>(Status::new(StatusCode::NOT_FOUND, "none"));
@@ -54,7 +66,7 @@ async fn what_is_rejected_and_nobody_hears_of_stands_out_in_the_log_once() {
         let told = soon(client.send(&Note { number: 3 }).acked().into_future()).await;
         assert!(matches!(told, Err(PromiseError::Rejected(_))), "{told:?}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     // What a client wrote is quoted.
     for id in ["anna", "otto address=10.0.0.1:443"] {
         let connected = format!("client=\"{id}\" address=127.0.0.1:");
@@ -69,5 +81,31 @@ async fn what_is_rejected_and_nobody_hears_of_stands_out_in_the_log_once() {
                 .count()
         };
         assert_eq!((lines("WARN"), lines("DEBUG")), (1, 5), "{log}");
+    }
+}
+
+/// Whoever dials is sent to this log.
+#[tokio::test]
+async fn whose_certificate_is_not_accepted_stands_in_the_log_of_the_server() {
+    let log = Log::default();
+    let _logging = log.of_this_thread();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = authority
+        .server()
+        .admission(Admit::mutual_tls(authority.roots()))
+        .await
+        .unwrap();
+    let client = authority
+        .client(server.local_addr(), "anna")
+        .identity(stranger.identity("anna"));
+    let told = soon(client.connect_timeout(Duration::from_secs(5)).into_future()).await;
+    assert!(told.is_err());
+    let metrics = soon(server.metrics()).await.unwrap();
+    assert!(metrics.certificates_refused > 0);
+    let log = log.text();
+    let line = log.lines().find(|line| line.contains("was let in"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    for part in [" INFO ", "address=127.0.0.1:", "the peer's certificate"] {
+        assert!(line.contains(part), "{line}");
     }
 }

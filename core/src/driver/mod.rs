@@ -47,6 +47,7 @@ mod spool;
 #[cfg(feature = "system")]
 pub mod system;
 mod tag;
+mod troubles;
 mod turn;
 mod undecided;
 mod waiter;

@@ -183,6 +183,7 @@ impl ServerHandle {
     /// Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
         let mut sum = Measured::sum(self.shared.measured().await?);
+        sum.shards_started = self.shared.desks.len();
         if let Some(crossing) = &self.shared.crossing {
             crossing.count(&mut sum);
         }

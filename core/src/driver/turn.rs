@@ -22,6 +22,7 @@ use super::resolve::Resolver;
 use super::runtime::Io;
 use super::service::Serve;
 use super::shared::{Desk, Shared};
+use super::troubles::Troubles;
 use super::undecided::Undecided;
 use super::waiter::Ticket;
 use super::wall::WallChecks;
@@ -84,6 +85,7 @@ pub struct Driver<I: Io> {
     buffer: Vec<u8>,
     /// What the socket did not take yet; its bytes stand in `buffer`.
     unsent: Option<Transmit>,
+    troubles: Troubles,
     deferred: u32,
     crowd: Crowd,
     portion: Portion,
@@ -158,6 +160,7 @@ impl<I: Io> Driver<I> {
             taken: VecDeque::new(),
             buffer: Vec::new(),
             unsent: None,
+            troubles: Troubles::default(),
             deferred: 0,
             crowd: Crowd::default(),
             portion,
@@ -347,14 +350,16 @@ impl<I: Io> Driver<I> {
     /// Hands over what has arrived.
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> Received {
         let mut budget = DATAGRAMS;
-        let Self { node, io, .. } = self;
+        let Self {
+            node, io, troubles, ..
+        } = self;
         loop {
             let mut sink = |datagram| node.handle_input(now, Input::Datagram(datagram));
             let (cost, end) = match io.poll_receive(cx, &mut sink) {
                 Poll::Pending => return Received::All,
                 Poll::Ready(Ok(count)) => (count.max(1), Received::Budget),
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "receiving failed");
+                    troubles.not_received(now, node, &error);
                     (DATAGRAMS / ERRORS, Received::Failing)
                 }
             };
@@ -434,7 +439,8 @@ impl<I: Io> Driver<I> {
             {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, address = %transmit.destination, "sending failed");
+                    let Self { node, troubles, .. } = self;
+                    troubles.not_sent(now, node, &transmit, &error);
                 }
                 Poll::Pending => {
                     self.unsent = Some(transmit);

@@ -66,6 +66,8 @@ mod tests {
         metrics.traffic(start, 20);
         let now = start + Duration::from_secs(1);
         let had = Gauges {
+            shards_running: 1,
+            shards_started: 1,
             sessions: 5,
             connected: 4,
             promises: 3,

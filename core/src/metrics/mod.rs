@@ -157,6 +157,11 @@ macro_rules! metrics {
 
 metrics! {
     gauges {
+        /// Nodes that run: the shards of a server that have not ended, or 1.
+        shards_running: usize,
+        /// Nodes that were started: all shards of a server, or 1. With fewer that run, clients of the others come
+        /// anew to those that are left.
+        shards_started: usize,
         /// Sessions that exist, with or without a link.
         sessions: usize,
         /// Sessions that have a link: connected clients, on a server.
@@ -242,21 +247,26 @@ metrics! {
         certificates_refused,
         /// Connections that ended by any other fault in QUIC or TLS.
         transport_faults,
+        /// Connections to this server whose client had not said who it is in time.
+        handshakes_timed_out,
+        /// Links that ended by a stateless reset: the peer knows nothing of them any more, as after a restart.
+        links_reset,
         /// Links whose peer was silent for `heartbeat.misses` intervals.
         heartbeat_timeouts,
         /// Attempts of clients to come back.
         redials,
-        /// Clients that admission refused, whose certificate does not stand for their id, or who were not
-        /// admitted in time.
+        /// Clients that admission refused, whose certificate does not stand for their id, or about whom was not
+        /// decided in time.
         admissions_refused,
         /// Clients that had said who they are and were not let in, for whatever reason. Each is an event, `Refused`,
         /// but for those of `refusals_untold`.
         clients_refused,
         /// Clients that were refused without an event, for too many such events waited.
         refusals_untold,
-        /// Messages that were given back to the caller because an outbox was full.
+        /// Attempts to send that found an outbox full. A node gives the message back to the caller; the servers and clients
+        /// of an adapter keep it and try again when there is room, and each try counts.
         outbox_full,
-        /// Messages that were given back to the caller because a promise table was full.
+        /// Attempts to send that found a promise table full; tried again as with an outbox, and each try counts.
         promises_full,
         /// Calls whose time was earlier than that of a call before.
         clock_ran_back,
@@ -264,6 +274,12 @@ metrics! {
         datagrams_in,
         /// UDP datagrams that were given out to send.
         datagrams_out,
+        /// UDP datagrams that the system refused to send, of those that were given out; QUIC finds them lost.
+        datagrams_unsent,
+        /// Times that receiving from the socket failed.
+        receives_failed,
+        /// Answers outside of connections (Retry, refusal, stateless reset) that were not sent, for too many waited.
+        responses_dropped,
         /// Bytes of the UDP datagrams that were handled, without UDP and IP headers.
         bytes_in,
         /// Bytes of the UDP datagrams that were given out to send, without UDP and IP headers.
@@ -333,8 +349,8 @@ impl Metrics {
             DisconnectReason::Transport(_) => self.transport_faults += 1,
             DisconnectReason::Local { .. }
             | DisconnectReason::HeartbeatTimeout
-            | DisconnectReason::ConnectTimeout
-            | DisconnectReason::Reset => {}
+            | DisconnectReason::ConnectTimeout => {}
+            DisconnectReason::Reset => self.links_reset += 1,
         }
     }
 
@@ -369,6 +385,8 @@ mod tests {
         metrics.closed(CloseCode(3));
         metrics.closed(CloseCode(3));
         let gauges = Gauges {
+            shards_running: 1,
+            shards_started: 2,
             sessions: 5,
             connected: 4,
             promises: 3,
@@ -392,6 +410,8 @@ mod tests {
         let counters: BTreeMap<_, _> = snapshot.counters().collect();
         assert_eq!((counters["messages_sent"], counters["frames_out"]), (3, 4));
         let gauges = [
+            ("shards_running", 1.0),
+            ("shards_started", 2.0),
             ("sessions", 5.0),
             ("connected", 4.0),
             ("promises", 3.0),
@@ -421,6 +441,8 @@ mod tests {
         metrics.ended(&DisconnectReason::NoCommonProtocol);
         metrics.ended(&DisconnectReason::Certificate(String::new()));
         metrics.ended(&DisconnectReason::Transport(String::new()));
+        metrics.ended(&DisconnectReason::Reset);
+        assert_eq!(metrics.links_reset, 1);
         let [code, reason] = [CloseCode::FLOODED, CloseCode::INTERNAL];
         metrics.ended(&DisconnectReason::Peer {
             code,

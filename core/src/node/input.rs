@@ -91,6 +91,7 @@ impl Node {
             Input::Datagram(datagram) => self.datagram(now, datagram),
             Input::Timeout => self.timeout(now),
         }
+        self.strangers.tell_left_out(now);
     }
 
     fn datagram(&mut self, now: Instant, datagram: Datagram) {
@@ -122,10 +123,11 @@ impl Node {
             }
         };
         let ecn = ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn.bits()));
-        match self
+        let arrived = self
             .endpoint
-            .handle(now, remote, local_ip, ecn, data, may_begin)
-        {
+            .handle(now, remote, local_ip, ecn, data, may_begin);
+        self.metrics.responses_dropped += std::mem::take(&mut self.endpoint.responses_dropped);
+        match arrived {
             Arrived::For(handle, event) => {
                 let key = self.by_handle.get(handle.0).copied().flatten();
                 // Until it is admitted a client stays where its handshake was: that address is shown to the
@@ -145,6 +147,7 @@ impl Node {
             Arrived::Failed(reason) => {
                 self.failures.add(now);
                 self.metrics.ended(&reason);
+                self.not_let_in(now, remote, &reason);
             }
             Arrived::Handled(TurnedAway::No) => {}
             Arrived::Handled(TurnedAway::Retried) => self.metrics.incoming_retried += 1,
@@ -253,11 +256,11 @@ impl Node {
                 self.end_link(now, key, code, text, DisconnectReason::local(code, text));
                 return;
             }
-            let is_server_side = entry.half_open.is_some();
+            let awaited = matches!(entry.link.stage, Stage::AwaitsAdmission(_));
             let reason = DisconnectReason::ConnectTimeout;
             let (code, text) = (CloseCode::ADMISSION_TIMEOUT, "no admission in time");
             self.end_link(now, key, code, text, reason);
-            self.metrics.admissions_refused += u64::from(is_server_side);
+            self.metrics.admissions_refused += u64::from(awaited);
             return;
         }
         match entry

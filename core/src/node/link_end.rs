@@ -126,10 +126,15 @@ impl Node {
             CLOSING_MAX
         };
         entry.forget_at = Some(now + closing_max);
+        let outside = entry.half_open.is_some().then(|| entry.carrier.address());
+        let session = entry.link.session.take();
         self.metrics.ended(&reason);
+        if let Some(address) = outside {
+            self.ended_outside(now, address, &stage, &reason);
+        }
         // It has said so before, however the connection ended then.
         let reason = last_word.unwrap_or(reason);
-        let Some(session_key) = entry.link.session.take() else {
+        let Some(session_key) = session else {
             if let Stage::Refused(CloseCode::GOING_AWAY) = stage {
                 self.one_is_sent_away();
             }

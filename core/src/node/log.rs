@@ -89,7 +89,7 @@ pub(super) fn log(event: &Event) {
     }
 }
 
-fn code_of(reason: &DisconnectReason) -> Option<u32> {
+pub(super) fn code_of(reason: &DisconnectReason) -> Option<u32> {
     match reason {
         DisconnectReason::Local { code, .. } | DisconnectReason::Peer { code, .. } => Some(code.0),
         _ => None,

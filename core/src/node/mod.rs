@@ -32,6 +32,7 @@ mod returns;
 mod roles;
 mod room;
 mod scripted;
+mod strangers;
 mod tables;
 mod takeover;
 mod tapped;
@@ -84,6 +85,7 @@ use self::queue::EventQueue;
 use self::refusals::Refusals;
 use self::returns::Returns;
 use self::room::Room;
+use self::strangers::Strangers;
 use self::tables::{LinkEntry, Session};
 use self::tapped::Tapped;
 
@@ -135,6 +137,7 @@ pub struct Node {
     /// Links whose peers have moved.
     moves: DirtyQueue,
     refusals: Refusals,
+    strangers: Strangers,
     metrics: Metrics,
     random: SeededRng,
     draining: Option<Draining>,
@@ -260,6 +263,7 @@ impl Node {
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
             moves: DirtyQueue::default(),
             refusals: Refusals::default(),
+            strangers: Strangers::default(),
             metrics: Metrics::new(now),
             random,
             draining: None,

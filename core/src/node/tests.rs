@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::error::{CloseCode, DisconnectReason};
 use crate::quic::{Identity, Roots};
 use crate::seed::Seed;
 
@@ -45,6 +46,34 @@ fn dialling(sessions: usize) -> (Node, Vec<u8>) {
     }
     let sent = drain(&mut node, now);
     (node, sent)
+}
+
+/// A server that lets everybody in.
+fn serving(now: Instant) -> Node {
+    let (certificate, key) = certificate();
+    let chain = vec![certificate.der().clone()];
+    let identity = Identity::from_der(chain, key.into(), "server").unwrap();
+    let server = ServerRole {
+        identity,
+        admission: Admission::Open,
+        client_roots: None,
+    };
+    let roles = Roles {
+        server: Some(server),
+        client: None,
+    };
+    Node::new(Config::default(), roles, origin(now)).unwrap()
+}
+
+/// What a client says first.
+fn first_packet() -> Input {
+    let (_, hello) = dialling(1);
+    Input::Datagram(Datagram {
+        remote: "192.0.2.1:4433".parse().unwrap(),
+        local_ip: None,
+        ecn: None,
+        data: hello[..].into(),
+    })
 }
 
 /// Takes out all that the node has to send, and returns the last of it.
@@ -95,28 +124,9 @@ fn a_timeout_looks_at_those_whose_deadline_has_come() {
 #[test]
 fn nothing_is_left_of_a_link_that_nobody_was_admitted_over_however_late_timeouts_come() {
     for late in (0..500).step_by(10).map(Duration::from_millis) {
-        let (certificate, key) = certificate();
-        let chain = vec![certificate.der().clone()];
-        let identity = Identity::from_der(chain, key.into(), "server").unwrap();
-        let server = ServerRole {
-            identity,
-            admission: Admission::Open,
-            client_roots: None,
-        };
-        let roles = Roles {
-            server: Some(server),
-            client: None,
-        };
         let mut now = Instant::now();
-        let mut node = Node::new(Config::default(), roles, origin(now)).unwrap();
-        let (_, hello) = dialling(1);
-        let datagram = Datagram {
-            remote: "192.0.2.1:4433".parse().unwrap(),
-            local_ip: None,
-            ecn: None,
-            data: hello[..].into(),
-        };
-        node.handle_input(now, Input::Datagram(datagram));
+        let mut node = serving(now);
+        node.handle_input(now, first_packet());
         drain(&mut node, now);
         assert_eq!(node.endpoint.open_connections(), 1);
         while let Some(deadline) = node.poll_timeout() {
@@ -127,4 +137,67 @@ fn nothing_is_left_of_a_link_that_nobody_was_admitted_over_however_late_timeouts
         assert_eq!(node.endpoint.open_connections(), 0, "{late:?}");
         assert_eq!((node.links.len(), node.half_open.all()), (0, 0), "{late:?}");
     }
+}
+
+#[test]
+fn lines_of_whom_a_node_does_not_let_in_are_bounded() {
+    let mut now = Instant::now();
+    let mut node = serving(now);
+    node.handle_input(now, first_packet());
+    let (link, _) = node.links.iter().next().unwrap();
+    for _ in 0..60 {
+        let client = "mallory".parse().unwrap();
+        node.refused(link, client, CloseCode::REFUSED, "no");
+    }
+    assert_eq!(node.strangers.left_out(), 10);
+    // Whom nobody knows by name counts the same.
+    let stranger = "192.0.2.1:4433".parse().unwrap();
+    let reason = DisconnectReason::Certificate("it is missing".into());
+    node.not_let_in(now, stranger, &reason);
+    assert_eq!(node.strangers.left_out(), 11);
+    // A second later it is said how many there were, whatever the node does then.
+    now += Duration::from_secs(1);
+    node.handle_input(now, Input::Timeout);
+    assert_eq!(node.strangers.left_out(), 0);
+}
+
+#[test]
+fn a_handshake_that_nobody_goes_on_with_is_counted_and_is_no_refusal() {
+    let mut now = Instant::now();
+    let mut node = serving(now);
+    node.handle_input(now, first_packet());
+    drain(&mut node, now);
+    while let Some(deadline) = node.poll_timeout() {
+        now = deadline.max(now);
+        node.handle_input(now, Input::Timeout);
+        drain(&mut node, now);
+    }
+    let counted = node.metrics(now);
+    assert_eq!((counted.links_closed, counted.handshakes_timed_out), (1, 1));
+    assert_eq!(counted.admissions_refused, 0);
+    // Its line is a detail, and has been written.
+    assert_eq!(node.strangers.written(), (0, 1));
+}
+
+#[test]
+fn answers_for_which_there_is_no_room_are_counted() {
+    let now = Instant::now();
+    let mut node = serving(now);
+    node.drain(now, DrainPlan::within(Duration::from_secs(1)))
+        .unwrap();
+    let Input::Datagram(first) = first_packet() else {
+        unreachable!()
+    };
+    for port in 1..=1_100 {
+        let (remote, data) = (([192, 0, 2, 1], port).into(), first.data.clone());
+        let datagram = Datagram {
+            remote,
+            data,
+            ..first
+        };
+        node.handle_input(now, Input::Datagram(datagram));
+    }
+    let counted = node.metrics(now);
+    assert_eq!(counted.incoming_refused, 1_100);
+    assert_eq!(counted.responses_dropped, 1_100 - 1_024);
 }

@@ -111,6 +111,8 @@ impl Node {
     /// What the node has counted and measured.
     pub fn metrics(&self, now: Instant) -> MetricsSnapshot {
         let mut gauges = Gauges {
+            shards_running: 1,
+            shards_started: 1,
             sessions: self.sessions.len(),
             promises: self.promises,
             outbox_bytes: self.room.outbox_bytes,
@@ -135,7 +137,19 @@ impl Node {
         self.metrics.promises_timed_out += 1;
     }
 
-    /// The same, to be put together with other nodes'.
+    /// Counts datagrams that the system refused to send.
+    #[cfg(feature = "driver")]
+    pub(crate) fn count_unsent(&mut self, datagrams: u64) {
+        self.metrics.datagrams_unsent += datagrams;
+    }
+
+    /// Counts an error of a driver's socket that is not about sending.
+    #[cfg(feature = "driver")]
+    pub(crate) fn count_receive_failed(&mut self) {
+        self.metrics.receives_failed += 1;
+    }
+
+    /// What it has counted and measured, to be put together with other nodes'.
     #[cfg(feature = "driver")]
     pub(crate) fn measured(&self, now: Instant) -> Measured {
         Measured::new(self.metrics(now), &self.metrics)

@@ -88,6 +88,8 @@ pub(crate) struct Endpoint {
     resets: Pace,
     /// Datagrams that are no connection's: Retry, stateless reset, refusals.
     pub(crate) responses: Vec<(Transmit, Vec<u8>)>,
+    /// How many of those were not made, for too many waited, since that was counted last.
+    pub(crate) responses_dropped: u64,
 }
 
 /// What stands in place of QUIC where connections are scripted.
@@ -173,6 +175,7 @@ impl Endpoint {
                     .saturating_mul(u32::from(config.shard.of)),
             ),
             responses: Vec::new(),
+            responses_dropped: 0,
         })
     }
 
@@ -410,6 +413,8 @@ impl Endpoint {
     fn respond(&mut self, transmit: Transmit, buffer: Vec<u8>) {
         if self.responses.len() < RESPONSES_MAX {
             self.responses.push((transmit, buffer));
+        } else {
+            self.responses_dropped += 1;
         }
     }
 }

@@ -391,6 +391,8 @@ fn what_an_ended_shard_had_counted_stays_counted() {
             assert_eq!((after.broadcasts, after.latency_count), (1, CLIENTS as u64));
             assert_eq!(after.latency_max, before.latency_max);
             // Of what it had nothing is there.
+            let shards = (after.shards_running, after.shards_started);
+            assert_eq!(shards, (SHARDS - 1 - ended, SHARDS));
             assert_eq!(after.sessions, server.peers().len());
             last = after;
         }

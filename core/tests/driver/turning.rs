@@ -29,6 +29,11 @@ fn a_socket_that_fails_is_tried_again_now_and_then() {
             socket.receives - before
         });
         assert!((100..=100_000).contains(&attempts), "{attempts}");
+        let metrics = server.metrics().await.unwrap();
+        assert_eq!(
+            (metrics.receives_failed, metrics.datagrams_unsent),
+            (attempts, 0)
+        );
         let sent = client.send(&Note { number: 1 }).acked();
         assert!(
             within(&lab, SECOND, sent.into_future())
@@ -36,6 +41,37 @@ fn a_socket_that_fails_is_tried_again_now_and_then() {
                 .unwrap()
                 .is_ok()
         );
+    });
+}
+
+#[test]
+fn what_the_system_refuses_to_send_is_counted_and_sent_again() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let address = server.local_addr();
+        let sends = lab.socket(address, |socket| {
+            socket.refuses = true;
+            socket.sends
+        });
+        let sent = client.send(&Note { number: 1 }).acked().into_future();
+        let told = within(&lab, SECOND, sent).await;
+        assert!(told.is_none(), "the ack does not come: {told:?}");
+        let refused = lab.socket(address, |socket| {
+            socket.refuses = false;
+            socket.sends - sends
+        });
+        assert!(refused > 0);
+        let metrics = server.metrics().await.unwrap();
+        assert_eq!(
+            (metrics.datagrams_unsent, metrics.receives_failed),
+            (refused, 0)
+        );
+        let sent = client.send(&Note { number: 2 }).acked().into_future();
+        assert!(within(&lab, 5 * SECOND, sent).await.unwrap().is_ok());
     });
 }
 

@@ -89,6 +89,20 @@ impl Batches {
         transmit: &Transmit,
         contents: &[u8],
     ) -> io::Result<()> {
+        match self.try_send(socket, transmit, contents) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// The same, with an error for what the system refuses and is lost; but for packets that are to find out how large they
+    /// may be, which are lost and no trouble.
+    pub(super) fn try_send(
+        &self,
+        socket: UdpSockRef<'_>,
+        transmit: &Transmit,
+        contents: &[u8],
+    ) -> io::Result<()> {
         let ecn = transmit.ecn.map(Ecn::bits);
         let datagrams = quinn_udp::Transmit {
             destination: transmit.destination,
@@ -101,7 +115,7 @@ impl Batches {
             .segment_size
             .is_some_and(|size| size < contents.len());
         match self.state.try_send(socket, &datagrams) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) => {
                 let (to, size) = (transmit.destination, contents.len());
                 tracing::debug!(%to, size, several, %error, "not sent");
@@ -109,14 +123,22 @@ impl Batches {
                 if several && (invalid || error.raw_os_error() == Some(EIO)) {
                     self.several_were(false);
                 }
+                let largest = transmit.segment_size.unwrap_or(size).min(size);
+                if error.raw_os_error() == Some(EMSGSIZE) && largest > ALWAYS_FITS {
+                    return Ok(());
+                }
+                Err(error)
             }
-            Ok(()) if several => self.several_were(true),
+            Ok(()) if several => {
+                self.several_were(true);
+                Ok(())
+            }
             Ok(()) => {
                 let left = self.alone.load(Ordering::Relaxed);
                 self.alone.store(left.saturating_sub(1), Ordering::Relaxed);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// The system takes several at a time, or not. One refusal says little: the cards are rare that cannot cut
@@ -198,6 +220,18 @@ const PAUSE_MAX: u32 = 1 << 20;
 
 /// What a network card says that cannot cut datagrams apart (EIO), on Unix.
 const EIO: i32 = 5;
+
+/// What the system says of a datagram that is too long for the way out.
+const EMSGSIZE: i32 = if cfg!(windows) {
+    10_040
+} else if cfg!(any(target_os = "linux", target_os = "android")) {
+    90
+} else {
+    40
+};
+
+/// QUIC needs paths that carry datagrams of this size, and tries others (RFC 9000, section 14.1).
+const ALWAYS_FITS: usize = 1_200;
 
 /// Whether a datagram came from somewhere, and to this socket alone: an answer to any other one is nothing that the
 /// system sends.
@@ -296,6 +330,8 @@ mod tests {
         };
         let nowhere = transmit("127.0.0.1:0".parse().unwrap());
         sender.send((&from).into(), &nowhere, b"x").unwrap();
+        // Whoever counts hears of it.
+        sender.try_send((&from).into(), &nowhere, b"x").unwrap_err();
         assert_eq!(sender.max_segments(), before);
         let somewhere = transmit(to.local_addr().unwrap());
         sender.send((&from).into(), &somewhere, b"y").unwrap();

@@ -160,7 +160,7 @@ impl<R: Reactor> Io for UdpIo<R> {
         let Self {
             reactor, batches, ..
         } = self;
-        let mut attempt = |socket: UdpSockRef<'_>| batches.send(socket, transmit, contents);
+        let mut attempt = |socket: UdpSockRef<'_>| batches.try_send(socket, transmit, contents);
         loop {
             ready!(reactor.poll_ready(cx, Direction::Send))?;
             match reactor.attempt(Direction::Send, &mut attempt) {

@@ -25,6 +25,8 @@ pub struct Socket {
     pub cut: bool,
     /// Receiving fails each time.
     pub fails: bool,
+    /// Sending fails each time.
+    pub refuses: bool,
     /// Whoever receives from it panics.
     pub broken: bool,
     /// So many calls of `poll_receive` were made.
@@ -127,6 +129,9 @@ impl Io for LabIo {
         let mut inner = self.lab.lock();
         let socket = inner.sockets.get_mut(&self.key).expect("it is bound");
         socket.sends += 1;
+        if socket.refuses {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let cut = socket.cut;
         if !cut {
             let to = SocketAddr::new(

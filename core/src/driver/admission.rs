@@ -140,7 +140,8 @@ impl Ask {
             let Either::Left((decision, _)) = select(pin!(decision), impatient).await else {
                 return;
             };
-            let decision = decision.unwrap_or_else(|_| {
+            let decision = decision.unwrap_or_else(|panic| {
+                posted_to.runtime.panicked("an admission function", &*panic);
                 Err(Refusal {
                     reason: "the server failed to decide about the admission".into(),
                     retry_after: Some(AFTER_A_PANIC),

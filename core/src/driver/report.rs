@@ -237,8 +237,9 @@ impl<I: Io> Driver<I> {
         };
         // What a hook leaves half done is its own; everything else goes on.
         let called = catch_unwind(AssertUnwindSafe(|| call(&**hooks)));
-        if called.is_err() {
+        if let Err(panic) = called {
             logged(|| tracing::error!("a hook panicked"));
+            self.desk.runtime.panicked("a hook", &*panic);
         }
     }
 }

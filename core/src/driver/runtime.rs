@@ -1,5 +1,6 @@
 //! What an adapter supplies: tasks, time, a socket, names. Nothing else differs between runtimes.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +29,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// further ones; its next turn goes on with them.
     fn wakes_at_once(&self) -> usize {
         usize::MAX
+    }
+
+    /// Told of a panic of the application's that was caught and goes no further: who panicked, as in "a handler", and
+    /// with what. Nothing is to be done about it; a runtime for tests may make a test fail. It must not panic itself.
+    fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
+        let _ = (who, panic);
     }
 }
 

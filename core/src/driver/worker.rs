@@ -1,11 +1,13 @@
 //! The task that runs one session's handlers.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -18,6 +20,7 @@ use super::permits::{Applicant, Permit};
 use super::queue::{CLOSED, Job, KEPT, drop_below, trim};
 use super::runtime::Task;
 use super::service::{Order, Serve};
+use super::shared::Desk;
 use super::slot::slot;
 use crate::logged::logged;
 use crate::{DeliveryKey, Expects, Lane, Message, Status, StatusCode};
@@ -156,7 +159,8 @@ impl Worker {
         };
         let service = self.service.clone();
         let work = catch_unwind(AssertUnwindSafe(|| service.start(origin, message)));
-        let mut task = match work.unwrap_or_else(|_| Err(panicked(key))) {
+        let panicked = |panic: Box<dyn Any + Send>| Err(panicked(&self.peer.0.desk, key, &*panic));
+        let mut task = match work.unwrap_or_else(panicked) {
             Ok(task) => task,
             Err(status) => {
                 self.done_with(permit);
@@ -166,9 +170,10 @@ impl Worker {
         if self.service.parallel() && order == Order::Concurrent {
             task = self.run_elsewhere(key, task);
         }
-        match guarded(key, &mut task, cx) {
+        match guarded(&mut task, cx) {
             Poll::Ready(result) => {
                 self.done_with(permit);
+                let result = self.unless_panicked(key, result);
                 self.done(errand, result);
             }
             Poll::Pending => {
@@ -217,8 +222,10 @@ impl Worker {
     /// Has a handler run as a task of its own; what is left here waits for it.
     fn run_elsewhere(&self, key: DeliveryKey, mut work: Work) -> Work {
         let (filler, filled) = slot();
+        let desk = self.peer.0.desk.clone();
         self.peer.0.desk.pool.spawn(Box::pin(async move {
-            filler.fill(std::future::poll_fn(|cx| guarded(key, &mut work, cx)).await);
+            let result = std::future::poll_fn(|cx| guarded(&mut work, cx)).await;
+            filler.fill(result.unwrap_or_else(|panic| Err(panicked(&desk, key, &*panic))));
         }));
         let gone = || {
             Err(Status::new(
@@ -227,6 +234,15 @@ impl Worker {
             ))
         };
         Box::pin(async move { filled.await.unwrap_or_else(|_| gone()) })
+    }
+
+    /// A handler's result; one that panicked rejects its message.
+    fn unless_panicked(
+        &self,
+        key: DeliveryKey,
+        result: thread::Result<Result<Answer, Status>>,
+    ) -> Result<Answer, Status> {
+        result.unwrap_or_else(|panic| Err(panicked(&self.peer.0.desk, key, &*panic)))
     }
 
     /// A handler is done.
@@ -262,6 +278,7 @@ impl Worker {
             *budget = left;
             if let Poll::Ready(Some((errand, result))) = self.running.poll_next_unpin(cx) {
                 self.current = Some(errand.key);
+                let result = self.unless_panicked(errand.key, result);
                 self.done(errand, result);
                 continue;
             }
@@ -372,11 +389,11 @@ struct Running {
 }
 
 impl Future for Running {
-    type Output = (Errand, Result<Answer, Status>);
+    type Output = (Errand, thread::Result<Result<Answer, Status>>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        guarded(this.errand.key, &mut this.task, cx).map(|result| (this.errand, result))
+        guarded(&mut this.task, cx).map(|result| (this.errand, result))
     }
 }
 
@@ -395,16 +412,17 @@ fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
 
 /// Polls a handler; its panic is its own message's rejection, and nobody else's trouble.
 fn guarded(
-    key: DeliveryKey,
     task: &mut Work,
     cx: &mut Context<'_>,
-) -> Poll<Result<Answer, Status>> {
+) -> Poll<thread::Result<Result<Answer, Status>>> {
     // The task is not polled again after a panic, so what it left half done is never seen.
-    catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx)))
-        .unwrap_or_else(|_| Poll::Ready(Err(panicked(key))))
+    match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    }
 }
 
-fn panicked(key: DeliveryKey) -> Status {
+fn panicked(desk: &Desk, key: DeliveryKey, panic: &(dyn Any + Send)) -> Status {
     let (session, delivery) = (key.session, key.number);
     logged(|| {
         tracing::error!(
@@ -413,5 +431,6 @@ fn panicked(key: DeliveryKey) -> Status {
             "a handler panicked; its message is rejected"
         );
     });
+    desk.runtime.panicked("a handler", panic);
     Status::new(StatusCode::INTERNAL, "the handler panicked")
 }

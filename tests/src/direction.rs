@@ -98,16 +98,26 @@ impl Direction {
         let Some(left) = self.pass_bottleneck(path, now, length) else {
             return Fate::Dropped(Cause::QueueFull);
         };
-        let after = |jitter: f64| left + (path.delay + part(path.jitter, jitter)).max(DELAY_LEAST);
+        let after = |jitter: f64| {
+            let delay = path.delay.checked_add(part(path.jitter, jitter))?;
+            left.checked_add(delay.max(DELAY_LEAST))
+        };
         let held_back = draws.reorder < path.reorder;
         let hold = HOLD_LEAST + part(HOLD_MOST - HOLD_LEAST, draws.hold);
+        let hold = if held_back { hold } else { Duration::ZERO };
+        let at = after(draws.jitter).and_then(|at| at.checked_add(hold));
+        let Some(at) = at else {
+            return Fate::Dropped(Cause::Cut);
+        };
         let bits = length * 8;
         Fate::Arrives {
-            at: after(draws.jitter) + if held_back { hold } else { Duration::ZERO },
+            at,
             held_back,
             flipped: (draws.corrupt < path.corrupt && bits > 0)
                 .then(|| ((bits as f64 * draws.position) as usize).min(bits - 1)),
-            copy: (draws.duplicate < path.duplicate).then(|| after(draws.lag)),
+            copy: (draws.duplicate < path.duplicate)
+                .then(|| after(draws.lag))
+                .flatten(),
         }
     }
 

@@ -70,6 +70,9 @@
 //! Both lines are builders, so that what a handler asks of its context can be given to it: a user that
 //! [`Context::admitted`](trunkline_core::driver::Context::admitted) finds with `.admission(…)` and `.credentials(…)`,
 //! somebody to send to with a client's `.service(…)`, others in the room with more clients.
+//! A handler that panics, as by a failed assertion, fails the test at the end of its run
+//! ([`Simulation::take_panics`](simulated::Simulation::take_panics)), and a wait that nothing ends does after a day of virtual
+//! time ([`Simulation::stall_timeout`](simulated::Simulation::stall_timeout)). It is a plain `#[test]`, and none of tokio's.
 //! What a handler waits for has to come from the simulation, too: one that sleeps finds
 //! [`Simulation::sleep`](simulated::Simulation::sleep) in its state. One that calls for tokio's timers or tasks is
 //! tested over loopback, in tokio.
@@ -125,8 +128,21 @@
 //! Services that are written against handles and typed handlers run on the same network: see
 //! [`simulated`].
 //!
-//! What every application may rely on is checked by one [`oracle`]; [`swarm`] makes whole runs up
-//! from a seed, with all their faults.
+//! What every application may rely on is checked by one [`oracle`]: [`swarm`] makes whole runs up from a seed, with all
+//! their faults, and judges them by it. A `World` or a `Simulation` of your own is not judged by itself.
+//!
+//! # What the seed decides
+//!
+//! A run follows from its seed and from the test. Not by itself, where the code under test asks somebody else:
+//!
+//! * `tokio::select!` without `biased;` draws the branch that it looks at first; `futures::select!` does, too.
+//! * The order of a `HashMap` or `HashSet` is another one in each process.
+//! * `Instant::now` and `SystemTime::now` are real time.
+//!   [`Simulation::elapsed`](simulated::Simulation::elapsed) and [`World::now`] are virtual.
+//! * Other threads run when they like.
+//! * Tasks of a [`Simulation`](simulated::Simulation) run in the order in which they were woken, whatever the seed: another
+//!   one changes what the network does, and no order of tasks at the same instant.
+//! * Digests of worlds with raw peers ([`raw_peer`]) do not repeat: these draw from the operating system.
 
 mod amplification;
 mod certificates;

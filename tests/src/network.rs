@@ -23,7 +23,7 @@ pub struct Traffic {
     pub withheld: u64,
     /// Lost at random.
     pub lost: u64,
-    /// Dropped while the path was cut.
+    /// Dropped while the path was cut, or under way for ever.
     pub cut: u64,
     /// Dropped by a bottleneck whose queue was full.
     pub queue_full: u64,

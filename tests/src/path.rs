@@ -9,7 +9,8 @@ use std::time::Duration;
 /// it away; the bottleneck lets it pass, wait or not; then it is under way for its delay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Path {
-    /// How long a datagram is under way; at least a microsecond.
+    /// How long a datagram is under way; at least a microsecond. So long that no clock shows it, as `Duration::MAX`: it
+    /// never arrives, and counts as one of a cut path.
     pub delay: Duration,
     /// Up to so much more, drawn for each datagram: more than the gap between two reorders them.
     pub jitter: Duration,

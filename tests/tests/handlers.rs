@@ -154,6 +154,8 @@ fn a_handler_knows_what_admission_found_out_and_its_panic_is_a_rejection() {
         assert_eq!(count_as(&simulation, 3).await.unwrap().number, 21);
         let bug = count_as(&simulation, 9).await.map(drop);
         assert_eq!(status(bug).code, StatusCode::INTERNAL);
+        let panics = simulation.take_panics();
+        assert_eq!(panics, ["a handler panicked: a bug of the handler's"]);
         let refused = simulation.client("nobody").await.unwrap_err();
         assert!(
             matches!(refused, StartError::Refused(DisconnectReason::Peer { .. })),

@@ -411,10 +411,7 @@ fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
 }
 
 /// Polls a handler; its panic is its own message's rejection, and nobody else's trouble.
-fn guarded(
-    task: &mut Work,
-    cx: &mut Context<'_>,
-) -> Poll<thread::Result<Result<Answer, Status>>> {
+fn guarded(task: &mut Work, cx: &mut Context<'_>) -> Poll<thread::Result<Result<Answer, Status>>> {
     // The task is not polled again after a panic, so what it left half done is never seen.
     match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),

@@ -16,6 +16,7 @@ impl Simulation {
     /// [`run`](Self::run), it starts; it runs until its last handle is dropped.
     pub fn server(&self) -> ServerBuilder<Self> {
         Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)))
+            .runtime(self.clone())
             .identity(self.certificates().server)
             .admission(Admit::open())
     }
@@ -24,6 +25,7 @@ impl Simulation {
     /// connects; it stays until its last handle is dropped.
     pub fn client(&self, id: impl AsRef<str>) -> ClientBuilder<Self> {
         Client::connect(format!("{HOST}:{PORT}"))
+            .runtime(self.clone())
             .roots(self.certificates().roots)
             .client_id(id)
     }

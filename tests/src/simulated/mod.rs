@@ -7,6 +7,10 @@
 //! What a test or a handler waits for must come from the simulation: [`Simulation::sleep`], and channels of any
 //! kind, but no other runtime's timers or sockets.
 //!
+//! Addresses are not quite a machine's. Every name leads to 127.0.0.1, and there is no IPv6 but by an address that was
+//! bound to as such. Who binds to the unspecified address (`0.0.0.0`, `[::]`) and a port gets 127.0.0.1, and where that
+//! is taken, or with port 0, an address of its own (10.0.0.0/16): a client is a machine of its own.
+//!
 //! All paths are alike ([`Simulation::path`]), until one client's is made another one
 //! ([`Simulation::path_between`]), or one direction of it ([`Simulation::direction`]).
 //!
@@ -52,26 +56,31 @@
 
 mod builders;
 mod paths;
+mod process;
 mod socket;
 mod tasks;
+mod timers;
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use trunkline_core::Seed;
 use trunkline_core::driver::{Platform, Runtime, Task};
 
 use self::paths::Paths;
+pub use self::process::Process;
 pub use self::socket::SimulatedSocket;
 use self::socket::Sockets;
 use self::tasks::Tasks;
+use self::timers::{Timer, Timers};
 use crate::network::Network;
 use crate::world::WALL;
 use crate::{Certificates, Path, Random, Traffic};
@@ -93,6 +102,8 @@ pub struct Simulation(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     tasks: Arc<Tasks>,
+    /// Inside of `run`.
+    runs: AtomicBool,
     certificates: Certificates,
 }
 
@@ -102,19 +113,10 @@ struct State {
     paths: Paths,
     network: Network,
     sockets: Sockets,
-    timers: BTreeMap<(Instant, u64), Waker>,
-    timers_set: u64,
+    timers: Timers,
     random: Random,
-}
-
-/// Tasks that end together, as those of a process do.
-///
-/// Dropping it leaves the process running.
-#[derive(Debug)]
-#[must_use = "a process that nobody can kill is a task: `Simulation::spawn`"]
-pub struct Process {
-    simulation: Simulation,
-    number: u64,
+    /// Of handlers, hooks and admission functions.
+    panics: Vec<String>,
 }
 
 thread_local! {
@@ -135,13 +137,14 @@ impl Simulation {
             paths: Paths::default(),
             network: Network::new(!seed, now),
             sockets: Sockets::default(),
-            timers: BTreeMap::new(),
-            timers_set: 0,
+            timers: Timers::new(now),
             random: Random::new(seed),
+            panics: Vec::new(),
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             tasks: Arc::default(),
+            runs: AtomicBool::new(false),
             certificates: Certificates::new().expect("throwaway certificates can be made"),
         }))
     }
@@ -154,7 +157,10 @@ impl Simulation {
     /// Changes what every path does from now on, in both directions, but for those directions that were given
     /// settings of their own.
     pub fn path(&self, change: impl FnOnce(&mut Path)) {
-        change(&mut self.state().paths.default);
+        // The caller's function may look at the simulation, or change other paths.
+        let mut path = self.state().paths.default;
+        change(&mut path);
+        self.state().paths.default = path;
     }
 
     /// Changes what the path between two addresses does from now on, in both directions, apart from what all others
@@ -191,7 +197,9 @@ impl Simulation {
     /// If one of the addresses is none that a socket can have: unspecified (`0.0.0.0`), or port 0. Those that were
     /// given are what `local_addr` of a server or client says.
     pub fn direction(&self, from: SocketAddr, to: SocketAddr, change: impl FnOnce(&mut Path)) {
-        change(self.state().paths.own(from, to));
+        let mut path = *self.state().paths.own(from, to);
+        change(&mut path);
+        *self.state().paths.own(from, to) = path;
     }
 
     /// Virtual time since the start.
@@ -214,14 +222,23 @@ impl Simulation {
     /// Runs `main` to its end, and all other tasks until then; what still runs is dropped. Time
     /// stands still while any task can run, and then jumps to the next timer or datagram.
     ///
+    /// It is called from a plain `#[test]`, on a thread where no other runtime runs: inside of `#[tokio::test]`, tokio
+    /// has its channels wait once they were used often enough, and wakes nobody here. Outside of tokio its channels, as
+    /// all others, do well.
+    ///
     /// # Panics
-    /// If `main` waits for something that no task, timer or datagram will bring; or if tasks run
-    /// for ever without waiting.
+    /// * If `main` waits for something that no task, timer or datagram will bring, or for longer than
+    ///   [`stall_timeout`](Self::stall_timeout); or if tasks run for ever without waiting.
+    /// * If a handler, a hook or an admission function has panicked, which the library catches:
+    ///   [`take_panics`](Self::take_panics). The test's output has its place.
+    /// * If this simulation runs already.
+    /// * Inside of a tokio runtime, as far as the testkit knows of it: with its feature `peers`, a default one.
     #[allow(
         clippy::panic,
         reason = "a test helper: a test that would hang ends instead"
     )]
     pub fn run<T>(&self, main: impl Future<Output = T>) -> T {
+        refuse_runtimes();
         let _entered = Entered::new(self);
         let tasks = &self.0.tasks;
         let mut main = pin!(main);
@@ -233,8 +250,13 @@ impl Simulation {
                 if tasks.is_main(woken) {
                     let mut cx = Context::from_waker(&main_waker);
                     if let Poll::Ready(result) = main.as_mut().poll(&mut cx) {
+                        let panics = self.take_panics();
+                        assert!(panics.is_empty(), "{}", panics.join("; "));
                         return result;
                     }
+                    let mut state = self.state();
+                    let now = state.now;
+                    state.timers.test_ran(now);
                 } else {
                     tasks.run(woken);
                 }
@@ -244,10 +266,73 @@ impl Simulation {
                     "tasks run for ever without waiting for anything"
                 );
             }
+            let state = self.state();
+            let stalled = state.timers.stalled(state.now);
+            drop(state);
+            if let Some(time) = stalled {
+                panic!(
+                    "the test has waited for {time:?} of virtual time, and nothing has woken it: heartbeats and redials \
+                     alone keep time moving. If it is to wait for longer, `Simulation::stall_timeout` says so{}",
+                    self.suspects()
+                );
+            }
             if !self.advance() {
-                panic!("the test waits for what no task, timer or datagram will bring");
+                panic!(
+                    "the test waits for what no task, timer or datagram will bring{}",
+                    self.suspects()
+                );
             }
         }
+    }
+
+    /// How long the test itself, the future that [`run`](Self::run) was given, may wait without anything waking it: a
+    /// day of virtual time at first. Then the run ends by a panic, which it would otherwise never: clients' heartbeats and
+    /// redials keep time moving for ever. `None` or `Duration::MAX`: it may wait for ever.
+    ///
+    /// What begins only once the last [`sleep`](Self::sleep) ends that had begun, in whatever task, when the test ran
+    /// last: a test may sleep for a week, or wait for a task that does.
+    pub fn stall_timeout(&self, time: impl Into<Option<Duration>>) {
+        self.state().timers.stall_timeout = time.into();
+    }
+
+    /// Panics of handlers, hooks and admission functions since the last call, as "a handler panicked: " and what it
+    /// said. The library catches them: a handler's message is rejected, and everything else goes on. So that a failed
+    /// assertion in a handler fails the test, [`run`](Self::run) panics at its end if there were any; a test that
+    /// provokes some takes them before.
+    ///
+    /// ```
+    /// # use trunkline_core::Status;
+    /// # use trunkline_core::driver::{Context, Service};
+    /// # use trunkline_testkit::simulated::Simulation;
+    /// # #[derive(Clone, PartialEq, prost::Message)] struct Said { #[prost(string, tag = "1")] text: String }
+    /// # impl prost::Name for Said { const NAME: &'static str = "Said"; const PACKAGE: &'static str = "chat.v1"; }
+    /// async fn said(_: Context<()>, said: Said) {
+    ///     assert_ne!(said.text, "", "say something");
+    /// }
+    ///
+    /// let simulation = Simulation::new(7);
+    /// simulation.run(async {
+    ///     let _server = simulation.server().service(Service::new(()).on(said)).await.unwrap();
+    ///     let anna = simulation.client("anna").await.unwrap();
+    ///     anna.send(&Said::default()).acked().await.unwrap_err();
+    ///     let [panic] = &simulation.take_panics()[..] else { panic!("one handler panics") };
+    ///     assert!(panic.contains("say something"));
+    /// });
+    /// ```
+    #[must_use = "they no longer fail the test"]
+    pub fn take_panics(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().panics)
+    }
+
+    /// Why a test may wait for ever, for the end of a sentence that says that it does.
+    fn suspects(&self) -> String {
+        let mut suspects = self.take_panics();
+        if !RUNTIMES_ARE_REFUSED {
+            let tokio = "inside of a tokio runtime, channels may wait for ever: call it from a plain #[test]";
+            suspects.push(tokio.to_owned());
+        }
+        let suspects = suspects.into_iter();
+        suspects.map(|suspect| format!("; {suspect}")).collect()
     }
 
     /// Runs a task beside the others, in the process that it was called from.
@@ -263,11 +348,11 @@ impl Simulation {
         }
     }
 
-    /// Ends after that time.
+    /// Ends after that time; never, if it is one that no clock shows, as `Duration::MAX`.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let mut timer = Timer::new(self.clone());
-        let deadline = self.now() + time;
-        std::future::poll_fn(move |cx| timer.poll(cx, Some(deadline)))
+        let mut timer = Timer::of_sleep(self.clone());
+        let deadline = self.now().checked_add(time);
+        std::future::poll_fn(move |cx| timer.poll(cx, deadline))
     }
 
     /// Time goes on to the next timer or datagram; `false`: there is none.
@@ -280,8 +365,11 @@ impl Simulation {
             timers,
             ..
         } = &mut *state;
-        let timer = timers.keys().next().map(|(at, _)| *at);
-        let Some(next) = [timer, network.next_arrival()].into_iter().flatten().min() else {
+        let Some(next) = [timers.next(), network.next_arrival()]
+            .into_iter()
+            .flatten()
+            .min()
+        else {
             return false;
         };
         *now = next.max(*now);
@@ -289,9 +377,7 @@ impl Simulation {
             let taken = sockets.receive(arrival.to, arrival.datagram);
             network.traffic.socket_full += u64::from(!taken);
         }
-        while let Some(entry) = timers.first_entry().filter(|entry| entry.key().0 <= *now) {
-            entry.remove().wake();
-        }
+        timers.fire(*now);
         true
     }
 
@@ -321,6 +407,16 @@ impl Runtime for Simulation {
     fn wall(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + WALL + self.elapsed()
     }
+
+    fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
+        let said = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(said), _) => said,
+            (_, Some(said)) => said.as_str(),
+            _ => "without words",
+        };
+        let panic = format!("{who} panicked: {said}");
+        self.state().panics.push(panic);
+    }
 }
 
 impl Platform for Simulation {
@@ -332,11 +428,19 @@ impl Platform for Simulation {
     }
 
     fn bind(&self, address: SocketAddr) -> io::Result<SimulatedSocket> {
+        if !Arc::ptr_eq(&Self::current()?.0, &self.0) {
+            return Err(io::Error::other(
+                "another simulation runs on this thread: start what is its own inside of its own `Simulation::run`",
+            ));
+        }
         SimulatedSocket::bind(self, address)
     }
 
-    /// Every name is this machine's: all addresses of the simulated network lie on it.
+    /// Every name is 127.0.0.1's.
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
+        if let Ok(address) = host.parse() {
+            return Box::pin(std::future::ready(Ok(vec![address])));
+        }
         let port = host
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok());
@@ -364,13 +468,6 @@ impl Platform for Simulation {
     }
 }
 
-impl Process {
-    /// Ends the process: its tasks stop where they are, and nobody is told.
-    pub fn kill(self) {
-        self.simulation.0.tasks.kill(self.number);
-    }
-}
-
 /// Makes a simulation the current one of this thread; its tasks end when that ends.
 struct Entered {
     simulation: Simulation,
@@ -379,6 +476,12 @@ struct Entered {
 
 impl Entered {
     fn new(simulation: &Simulation) -> Self {
+        let runs = simulation.0.runs.swap(true, Ordering::AcqRel);
+        assert!(
+            !runs,
+            "this simulation runs already: the end of a second `Simulation::run` would be that of all tasks of the first. \
+             Await inside of the one that runs, or make another simulation"
+        );
         Self {
             simulation: simulation.clone(),
             before: CURRENT.replace(Some(simulation.clone())),
@@ -390,47 +493,18 @@ impl Drop for Entered {
     fn drop(&mut self) {
         self.simulation.0.tasks.kill_all();
         CURRENT.set(self.before.take());
+        self.simulation.0.runs.store(false, Ordering::Release);
     }
 }
 
-/// One timer: of a socket's driver, or of a sleep.
-struct Timer {
-    simulation: Simulation,
-    armed: Option<(Instant, u64)>,
-}
+/// Whether a runtime around a run is known to be there.
+const RUNTIMES_ARE_REFUSED: bool = cfg!(feature = "peers");
 
-impl Timer {
-    fn new(simulation: Simulation) -> Self {
-        Self {
-            simulation,
-            armed: None,
-        }
-    }
-
-    /// Ready once the deadline has come; a later call replaces an earlier one's.
-    fn poll(&mut self, cx: &Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let mut state = self.simulation.state();
-        if let Some(key) = self.armed.take() {
-            state.timers.remove(&key);
-        }
-        let Some(deadline) = deadline else {
-            return Poll::Pending;
-        };
-        if deadline <= state.now {
-            return Poll::Ready(());
-        }
-        state.timers_set += 1;
-        let key = (deadline, state.timers_set);
-        state.timers.insert(key, cx.waker().clone());
-        self.armed = Some(key);
-        Poll::Pending
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Some(key) = self.armed.take() {
-            self.simulation.state().timers.remove(&key);
-        }
-    }
+fn refuse_runtimes() {
+    #[cfg(feature = "peers")]
+    assert!(
+        tokio::runtime::Handle::try_current().is_err(),
+        "a simulation is a runtime of its own, and channels of tokio's would wait for ever in it here: call it from a \
+         plain #[test], outside of any runtime"
+    );
 }

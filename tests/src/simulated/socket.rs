@@ -10,7 +10,8 @@ use std::time::Instant;
 use trunkline_core::driver::Io;
 use trunkline_core::{Datagram, Transmit};
 
-use super::{Simulation, State, Timer};
+use super::timers::Timer;
+use super::{Simulation, State};
 use crate::NodeIndex;
 use crate::host::SOCKET_BYTES;
 use crate::network::Outgoing;
@@ -69,8 +70,13 @@ impl SimulatedSocket {
         } = &mut *state;
         let node = NodeIndex(sockets.bound);
         let mut address = wanted;
-        if address.ip().is_unspecified() {
-            // Each such socket is a machine of its own.
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, wanted.port()));
+        let unspecified = wanted.ip().is_unspecified();
+        if unspecified && wanted.port() != 0 && network.owner(local).is_none() {
+            // Names lead there.
+            address = local;
+        } else if unspecified {
+            // Each other such socket is a machine of its own.
             let [_, _, high, low] = (sockets.bound as u32).to_be_bytes();
             address.set_ip(IpAddr::V4(Ipv4Addr::new(10, 0, high, low)));
         }
@@ -89,7 +95,7 @@ impl SimulatedSocket {
             simulation: simulation.clone(),
             node,
             address,
-            timer: Timer::new(simulation.clone()),
+            timer: Timer::of_socket(simulation.clone()),
         })
     }
 }

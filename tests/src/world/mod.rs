@@ -285,16 +285,24 @@ impl World {
     }
 
     /// A digest of every datagram that was sent so far: when, from where, where to, and what. Equal
-    /// digests mean equal runs.
+    /// digests mean equal runs. That of a world with raw peers is another one each time: they draw from the operating
+    /// system.
     pub fn fingerprint(&self) -> u64 {
         self.network.fingerprint()
     }
 
     /// The node itself, to give it commands or look at it.
+    ///
+    /// # Panics
+    /// If its process was killed and not started again, or the index is no node's of this world.
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
     pub fn node(&mut self, index: NodeIndex) -> &mut Node {
+        let host = self.hosts.get_mut(index.0);
+        let host =
+            host.expect("no node of this world has the index; a raw peer's is for `World::raw`");
         self.touched.insert(index.0);
-        self.hosts[index.0].node().expect("the process runs")
+        let node = host.node();
+        node.expect("the node's process was killed: start it anew with `World::start_process`")
     }
 
     /// Everything that has happened on a node, in all its processes.

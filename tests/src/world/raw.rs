@@ -61,9 +61,13 @@ impl World {
     }
 
     /// A raw peer.
+    ///
+    /// # Panics
+    /// If the index is a node's.
     #[allow(clippy::expect_used, reason = "a test helper: misuse ends the test")]
     pub fn raw(&mut self, index: NodeIndex) -> &mut RawPeer {
-        self.raw_peers.get_mut(index).expect("a raw peer's index")
+        self.raw_peers.get_mut(index)
+            .expect("the index is a node's: `World::node` has those, and raw peers have the indices that they came with")
     }
 
     /// Another link of a raw client, to the same or another server; it is the peer's last.

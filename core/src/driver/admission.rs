@@ -13,7 +13,7 @@ use futures_util::future::{Either, select};
 
 use super::command::Command;
 use super::finding::Finding;
-use super::runtime::Task;
+use super::runtime::{Task, tell_panic};
 use super::shared::Desk;
 use super::slot::{Filler, slot};
 use crate::{AdmissionRequest, Refusal, Roots};
@@ -141,7 +141,7 @@ impl Ask {
                 return;
             };
             let decision = decision.unwrap_or_else(|panic| {
-                posted_to.runtime.panicked("an admission function", &*panic);
+                tell_panic(&*posted_to.runtime, "an admission function", &*panic);
                 Err(Refusal {
                     reason: "the server failed to decide about the admission".into(),
                     retry_after: Some(AFTER_A_PANIC),

@@ -205,7 +205,7 @@ impl Peer {
     }
 
     /// The peer's address, while there is a link. It follows the peer when that moves, once it has answered from there
-    /// ([`crate::Event::Moved`]).
+    /// ([`crate::Event::Moved`], which says how far that can be trusted).
     pub fn address(&self) -> Option<SocketAddr> {
         match self.state() {
             State::Connected { address, .. } => Some(address),

@@ -9,7 +9,7 @@ use super::hooks::Hooks;
 use super::ledger::Alarm;
 use super::peer::{Peer, State};
 use super::queue::{Job, Then};
-use super::runtime::Io;
+use super::runtime::{Io, tell_panic};
 use super::service::{Serve, unimplemented};
 use super::turn::Driver;
 use super::waiter::Settlement;
@@ -239,7 +239,7 @@ impl<I: Io> Driver<I> {
         let called = catch_unwind(AssertUnwindSafe(|| call(&**hooks)));
         if let Err(panic) = called {
             logged(|| tracing::error!("a hook panicked"));
-            self.desk.runtime.panicked("a hook", &*panic);
+            tell_panic(&*self.desk.runtime, "a hook", &*panic);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,10 +33,16 @@ pub trait Runtime: Send + Sync + 'static {
     }
 
     /// Told of a panic of the application's that was caught and goes no further: who panicked, as in "a handler", and
-    /// with what. Nothing is to be done about it; a runtime for tests may make a test fail. It must not panic itself.
+    /// with what. Nothing is to be done about it; a runtime for tests may make a test fail. If it panics itself, that is
+    /// caught too.
     fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
         let _ = (who, panic);
     }
+}
+
+/// Tells a runtime of a caught panic. If that panics in turn, it goes no further either.
+pub(crate) fn tell_panic(runtime: &dyn Runtime, who: &str, panic: &(dyn Any + Send)) {
+    let _ = catch_unwind(AssertUnwindSafe(|| runtime.panicked(who, panic)));
 }
 
 /// What a runtime adapter is: with it, [`super::Server`] and [`super::Client`] are complete.

@@ -18,7 +18,7 @@ use super::glance::Glance;
 use super::peer::{Inner, Peer};
 use super::permits::{Applicant, Permit};
 use super::queue::{CLOSED, Job, KEPT, drop_below, trim};
-use super::runtime::Task;
+use super::runtime::{Task, tell_panic};
 use super::service::{Order, Serve};
 use super::shared::Desk;
 use super::slot::slot;
@@ -428,6 +428,6 @@ fn panicked(desk: &Desk, key: DeliveryKey, panic: &(dyn Any + Send)) -> Status {
             "a handler panicked; its message is rejected"
         );
     });
-    desk.runtime.panicked("a handler", panic);
+    tell_panic(&*desk.runtime, "a handler", panic);
     Status::new(StatusCode::INTERNAL, "the handler panicked")
 }

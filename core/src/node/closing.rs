@@ -101,7 +101,9 @@ impl Node {
     fn asks_back(&mut self, now: Instant, key: SessionKey, link: LinkKey) -> Option<Duration> {
         let retry_after = self.return_after(now, None)?;
         let session = self.sessions.get(key);
-        let waits = session.is_some_and(|session| !session.conversation.is_quiet());
+        let waits = session.is_some_and(|session| {
+            !session.conversation.is_quiet() || session.conversation.best_effort.has_waiting()
+        });
         let is_up = self.links.get(link).is_some_and(|entry| entry.link.is_up());
         if waits && is_up {
             let drain = wire::Drain {

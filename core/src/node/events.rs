@@ -128,7 +128,8 @@ pub enum Event {
         messages: u64,
     },
     /// The peer goes away: requests and acked messages are rejected there from now on, other messages
-    /// still taken. A server that closes under many clients says so too, to those who have something under way.
+    /// still taken. A server that closes under many clients says so too, to those who have something under way, and
+    /// takes all until it is closed.
     Draining {
         /// Which session.
         session: SessionKey,
@@ -169,8 +170,10 @@ pub enum Event {
         reason: String,
     },
     /// The peer goes on at another address, on the same link: a NAT has given it another port, or a phone has gone from
-    /// one network to another. It has answered from there, so that nobody else can have brought it about by writing a
-    /// sender's address. Told when no other event is left; of several moves, perhaps the last one alone.
+    /// one network to another. It has answered a probe from there, as far as can be seen: a client that can forge senders'
+    /// addresses can claim one that is not its own for some round trips, until QUIC goes back, which is told too. So rights
+    /// do not go by it; [`Event::Connected`] has the address that was validated. Told when no other event is left; of
+    /// several moves, perhaps the last one alone.
     ///
     /// Until it has answered, which takes a round trip, [`SessionInfo::address`](crate::SessionInfo::address) can be ahead
     /// of this.

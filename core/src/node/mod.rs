@@ -263,7 +263,7 @@ impl Node {
             events: EventQueue::new(config.limits.event_messages, config.limits.event_bytes),
             moves: DirtyQueue::default(),
             refusals: Refusals::default(),
-            strangers: Strangers::default(),
+            strangers: Strangers::new(config.shard.of),
             metrics: Metrics::new(now),
             random,
             draining: None,

@@ -54,7 +54,7 @@ impl Node {
             code,
             reason: from_peer(reason, wire::REASON_MAX),
         };
-        self.strangers.show(self.now, || log(&event));
+        self.strangers.refused(self.now, || log(&event));
         self.refusals.untold.push_back(event);
     }
 

@@ -43,7 +43,12 @@ impl Returns {
             return wished;
         }
         // Behind the first delay of those who were told nothing.
-        Some(wished.unwrap_or_default().max(UNASKED) + after)
+        Some(
+            wished
+                .unwrap_or_default()
+                .max(UNASKED)
+                .saturating_add(after),
+        )
     }
 }
 
@@ -120,6 +125,8 @@ mod tests {
 
     #[test]
     fn few_are_told_what_they_were_to_be_told() {
+        let endless = Some(Duration::MAX);
+        assert_eq!(told(9_999, BETWEEN, endless), vec![endless; 9_999]);
         for wished in [None, Some(SECOND)] {
             assert_eq!(told(500, BETWEEN, wished), vec![wished; 500]);
         }

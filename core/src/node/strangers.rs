@@ -11,22 +11,28 @@ use crate::logged::logged;
 use super::Node;
 use super::log::code_of;
 
-/// So many lines are written in each [`WINDOW`].
+/// So many lines are written in each [`WINDOW`], by all shards of a server together.
 const LINES: u32 = 50;
+
+/// And so many that everybody sees of those who have not said who they are: they need nothing for it.
+const NAMELESS: u32 = 5;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What strangers may write to the log. Each level has a bound of its own: a flood of details leaves room for what
-/// everybody sees.
-#[derive(Debug, Default)]
+/// What strangers may write to the log. Each kind of line has a bound of its own: a flood of one leaves room for the
+/// others.
+#[derive(Debug)]
 pub(super) struct Strangers {
-    shown: Bucket,
+    /// Of clients that were refused.
+    refused: Bucket,
+    nameless: Bucket,
     details: Bucket,
 }
 
 /// What is left of a window's lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bucket {
+    lines: u32,
     /// When the window began.
     since: Option<Instant>,
     written: u32,
@@ -34,12 +40,21 @@ struct Bucket {
 }
 
 impl Bucket {
+    fn of(lines: u32, shards: u16) -> Self {
+        Self {
+            lines: (lines / u32::from(shards.max(1))).max(1),
+            since: None,
+            written: 0,
+            left_out: 0,
+        }
+    }
+
     /// Whether one more may be written now; otherwise it counts as left out.
     fn may(&mut self, now: Instant) -> bool {
         if self.is_over(now) {
             (self.since, self.written) = (Some(now), 0);
         }
-        let room = self.written < LINES;
+        let room = self.written < self.lines;
         self.written += u32::from(room);
         self.left_out += u64::from(!room);
         room
@@ -57,22 +72,42 @@ impl Bucket {
 }
 
 impl Strangers {
+    /// At one of so many shards.
+    pub(super) fn new(shards: u16) -> Self {
+        Self {
+            refused: Bucket::of(LINES, shards),
+            nameless: Bucket::of(NAMELESS, shards),
+            details: Bucket::of(LINES, shards),
+        }
+    }
+
     /// Lines of this window that everybody sees, and details.
     #[cfg(test)]
     pub(super) fn written(&self) -> (u32, u32) {
-        (self.shown.written, self.details.written)
+        (
+            self.refused.written + self.nameless.written,
+            self.details.written,
+        )
     }
 
     /// Lines that were left out, and not told of yet.
     #[cfg(test)]
     pub(super) fn left_out(&self) -> u64 {
-        self.shown.left_out + self.details.left_out
+        self.refused.left_out + self.nameless.left_out + self.details.left_out
     }
 
-    /// Has a line written that everybody sees, if there is room for it.
-    pub(super) fn show(&mut self, now: Instant, line: impl FnOnce()) {
+    /// Has a line written of a client that was refused, if there is room for it.
+    pub(super) fn refused(&mut self, now: Instant, line: impl FnOnce()) {
         self.tell_left_out(now);
-        if self.shown.may(now) {
+        if self.refused.may(now) {
+            logged(line);
+        }
+    }
+
+    /// The same for one that everybody sees, of a connection whose client has no name.
+    fn nameless(&mut self, now: Instant, line: impl FnOnce()) {
+        self.tell_left_out(now);
+        if self.nameless.may(now) {
             logged(line);
         }
     }
@@ -88,8 +123,10 @@ impl Strangers {
     /// Says how many lines were not written, once that is known.
     pub(super) fn tell_left_out(&mut self, now: Instant) {
         const TEXT: &str = "more connections or clients were not let in, without a line each";
-        if let Some(more) = self.shown.take_left_out(now) {
-            logged(|| tracing::info!(more, "{TEXT}"));
+        for shown in [&mut self.refused, &mut self.nameless] {
+            if let Some(more) = shown.take_left_out(now) {
+                logged(|| tracing::info!(more, "{TEXT}"));
+            }
         }
         if let Some(more) = self.details.take_left_out(now) {
             logged(|| tracing::debug!(more, "{TEXT}"));
@@ -130,7 +167,7 @@ impl Node {
         const TEXT: &str = "a connection ended before its client was let in";
         let (code, text) = (code_of(reason), reason.to_string());
         if is_to_be_mended(reason) {
-            self.strangers.show(
+            self.strangers.nameless(
                 now,
                 || tracing::info!(%address, reason = text, code, "{TEXT}"),
             );
@@ -161,22 +198,37 @@ mod tests {
     #[test]
     fn so_many_lines_a_second_and_then_how_many_more() {
         let mut now = Instant::now();
-        let mut strangers = Strangers::default();
+        let mut strangers = Strangers::new(1);
         let mut written = 0;
         for _ in 0..60 {
-            strangers.show(now, || written += 1);
+            strangers.refused(now, || written += 1);
         }
-        assert_eq!((written, strangers.shown.left_out), (50, 10));
-        // What everybody sees and details do not crowd each other out.
+        assert_eq!((written, strangers.refused.left_out), (50, 10));
+        // They do not crowd each other out.
+        for _ in 0..6 {
+            strangers.nameless(now, || written += 1);
+        }
+        assert_eq!((written, strangers.nameless.left_out), (55, 1));
         strangers.detail(now, || written += 1);
-        assert_eq!((written, strangers.details.left_out), (51, 0));
+        assert_eq!((written, strangers.details.left_out), (56, 0));
         now += WINDOW - Duration::from_millis(1);
-        assert_eq!(strangers.shown.take_left_out(now), None);
+        assert_eq!(strangers.refused.take_left_out(now), None);
         now += Duration::from_millis(1);
-        assert_eq!(strangers.shown.take_left_out(now), Some(10));
-        assert_eq!(strangers.shown.take_left_out(now), None, "once");
-        strangers.show(now, || written += 1);
-        assert_eq!((written, strangers.shown.left_out), (52, 0));
+        assert_eq!(strangers.refused.take_left_out(now), Some(10));
+        assert_eq!(strangers.refused.take_left_out(now), None, "once");
+        strangers.refused(now, || written += 1);
+        assert_eq!((written, strangers.refused.left_out), (57, 0));
+    }
+
+    #[test]
+    fn shards_share_the_bound() {
+        let mut strangers = Strangers::new(16);
+        let (now, mut written) = (Instant::now(), 0);
+        for _ in 0..60 {
+            strangers.refused(now, || written += 1);
+            strangers.nameless(now, || written += 1);
+        }
+        assert_eq!(written, 3 + 1);
     }
 
     #[test]

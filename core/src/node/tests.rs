@@ -150,10 +150,12 @@ fn lines_of_whom_a_node_does_not_let_in_are_bounded() {
         node.refused(link, client, CloseCode::REFUSED, "no");
     }
     assert_eq!(node.strangers.left_out(), 10);
-    // Whom nobody knows by name counts the same.
+    // Whom nobody knows by name has less room.
     let stranger = "192.0.2.1:4433".parse().unwrap();
     let reason = DisconnectReason::Certificate("it is missing".into());
-    node.not_let_in(now, stranger, &reason);
+    for _ in 0..6 {
+        node.not_let_in(now, stranger, &reason);
+    }
     assert_eq!(node.strangers.left_out(), 11);
     // A second later it is said how many there were, whatever the node does then.
     now += Duration::from_secs(1);

@@ -81,8 +81,11 @@ pub(crate) enum Connection {
 
 /// Where a peer has shown that it is: at the address of its handshake, and then at each that it has answered a probe from.
 /// QUIC sends to a new one before that, and goes back if no answer comes.
+#[derive(Debug)]
 pub(crate) struct Whereabouts {
     address: SocketAddr,
+    /// Where it was before that.
+    before: SocketAddr,
     /// Nobody was told yet.
     moved: bool,
 }
@@ -98,11 +101,22 @@ impl Whereabouts {
         let answers =
             |connection: &quinn_proto::Connection| connection.stats().frame_rx.path_response;
         // Few come from anywhere else, and to count takes a while.
-        let before = (remote != self.address).then(|| answers(connection));
+        if remote == self.address {
+            return connection.handle_event(event);
+        }
+        let (used, answered) = (connection.remote_address(), answers(connection));
         connection.handle_event(event);
-        let answered = before.is_some_and(|before| answers(connection) > before);
-        if answered && remote == connection.remote_address() {
-            self.address = remote;
+        // An answer that comes with the first datagram from there is none to a probe that went there.
+        let answered = used == remote && answers(connection) > answered;
+        self.came(remote, connection.remote_address(), answered);
+    }
+
+    /// A datagram has come from another address; says where QUIC sends to now, and whether it was an answer.
+    fn came(&mut self, remote: SocketAddr, used: SocketAddr, answered: bool) {
+        // QUIC has gone back, for the other address did not hold; or the peer has.
+        let is_back = remote == self.before;
+        if remote == used && (answered || is_back) {
+            self.before = std::mem::replace(&mut self.address, remote);
             self.moved = true;
         }
     }
@@ -121,6 +135,7 @@ impl Connection {
     ) -> Self {
         let whereabouts = Whereabouts {
             address: connection.remote_address(),
+            before: connection.remote_address(),
             moved: false,
         };
         Self::Quic {
@@ -514,5 +529,29 @@ impl Connection {
                 .map_or_else(Vec::new, |certificates| *certificates),
             Self::Scripted(script) => script.certificates().to_vec(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_where_it_has_answered_from_until_quic_goes_back() {
+        let [home, other] = [1, 2].map(|host| SocketAddr::from(([192, 0, 2, host], 4433)));
+        let mut peer = Whereabouts {
+            address: home,
+            before: home,
+            moved: false,
+        };
+        let mut seen = |remote, used, answered| {
+            peer.came(remote, used, answered);
+            (peer.address, std::mem::take(&mut peer.moved))
+        };
+        assert_eq!(seen(other, other, false), (home, false), "it may be forged");
+        assert_eq!(seen(other, home, true), (home, false), "not used");
+        assert_eq!(seen(other, other, true), (other, true));
+        assert_eq!(seen(home, other, false), (other, false), "a late packet");
+        assert_eq!(seen(home, home, false), (home, true), "QUIC has gone back");
     }
 }

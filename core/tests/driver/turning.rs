@@ -8,16 +8,21 @@ use trunkline_core::driver::{Context, Runtime, Service};
 use trunkline_core::{Config, SlowConsumer};
 
 use super::lab::{Lab, within};
-use super::{Certificate, MILLISECOND, Note, SECOND};
+use super::{Certificate, Client, MILLISECOND, Note, SECOND, Server};
+
+/// A server that takes notes, and a client of it.
+async fn taking_notes() -> (Server, Client) {
+    let certificate = Certificate::new();
+    let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
+    let server = certificate.server().service(service).await.unwrap();
+    let client = certificate.client(server.local_addr(), "anna");
+    (server, client.await.unwrap())
+}
 
 #[test]
 fn a_socket_that_fails_is_tried_again_now_and_then() {
     Lab::run(async |lab| {
-        let certificate = Certificate::new();
-        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
-        let server = certificate.server().service(service).await.unwrap();
-        let client = certificate.client(server.local_addr(), "anna");
-        let client = client.await.unwrap();
+        let (server, client) = taking_notes().await;
         let address = server.local_addr();
         let before = lab.socket(address, |socket| {
             socket.fails = true;
@@ -47,11 +52,7 @@ fn a_socket_that_fails_is_tried_again_now_and_then() {
 #[test]
 fn what_the_system_refuses_to_send_is_counted_and_sent_again() {
     Lab::run(async |lab| {
-        let certificate = Certificate::new();
-        let service = Service::new(()).on(async |_: Context<()>, _: Note| ());
-        let server = certificate.server().service(service).await.unwrap();
-        let client = certificate.client(server.local_addr(), "anna");
-        let client = client.await.unwrap();
+        let (server, client) = taking_notes().await;
         let address = server.local_addr();
         let sends = lab.socket(address, |socket| {
             socket.refuses = true;

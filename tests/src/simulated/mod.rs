@@ -66,6 +66,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -482,6 +483,8 @@ impl Entered {
             "this simulation runs already: the end of a second `Simulation::run` would be that of all tasks of the first. \
              Await inside of the one that runs, or make another simulation"
         );
+        // Those of a run that a panic ended are nobody's.
+        let _ = simulation.take_panics();
         Self {
             simulation: simulation.clone(),
             before: CURRENT.replace(Some(simulation.clone())),
@@ -491,9 +494,16 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.simulation.0.tasks.kill_all();
+        // Whatever a task does when it is dropped, this run is over.
+        let tasks = &self.simulation.0.tasks;
+        let dropped = catch_unwind(AssertUnwindSafe(|| tasks.kill_all()));
         CURRENT.set(self.before.take());
         self.simulation.0.runs.store(false, Ordering::Release);
+        if let Err(panic) = dropped
+            && !std::thread::panicking()
+        {
+            resume_unwind(panic);
+        }
     }
 }
 

@@ -54,30 +54,25 @@ impl Program {
     }
 
     /// Another program, in the same manner.
-    pub(crate) fn of(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let (sender, lines) = channel();
-        read(child.stdout.take().expect("piped"), true, sender.clone());
-        read(child.stderr.take().expect("piped"), false, sender);
-        Self {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
+    pub(crate) fn of(command: Command) -> Self {
+        Self::spawned(command, true)
     }
 
     /// One whose standard output nobody reads.
-    pub(crate) fn unread(mut command: Command) -> Self {
+    pub(crate) fn unread(command: Command) -> Self {
+        Self::spawned(command, false)
+    }
+
+    fn spawned(mut command: Command, reads_output: bool) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("started");
         let (sender, lines) = channel();
+        if reads_output {
+            read(child.stdout.take().expect("piped"), true, sender.clone());
+        }
         read(child.stderr.take().expect("piped"), false, sender);
         Self {
             child,

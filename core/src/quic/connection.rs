@@ -19,6 +19,7 @@ use super::reasons;
 use super::script::Script;
 use super::sign_of_life::SignOfLife;
 use super::streams::stream_ended;
+use super::whereabouts::Whereabouts;
 use crate::error::{CloseCode, DisconnectReason, Fault};
 
 /// How much is taken out of QUIC at a time, in bytes.
@@ -79,49 +80,6 @@ pub(crate) enum Connection {
     Scripted(Box<Script>),
 }
 
-/// Where a peer has shown that it is: at the address of its handshake, and then at each that it has answered a probe from.
-/// QUIC sends to a new one before that, and goes back if no answer comes.
-#[derive(Debug)]
-pub(crate) struct Whereabouts {
-    address: SocketAddr,
-    /// Where it was before that.
-    before: SocketAddr,
-    /// Nobody was told yet.
-    moved: bool,
-}
-
-impl Whereabouts {
-    /// Has QUIC handle a datagram that came from there, and looks whether it was the answer.
-    fn watch(
-        &mut self,
-        connection: &mut quinn_proto::Connection,
-        remote: SocketAddr,
-        event: quinn_proto::ConnectionEvent,
-    ) {
-        let answers =
-            |connection: &quinn_proto::Connection| connection.stats().frame_rx.path_response;
-        // Few come from anywhere else, and to count takes a while.
-        if remote == self.address {
-            return connection.handle_event(event);
-        }
-        let (used, answered) = (connection.remote_address(), answers(connection));
-        connection.handle_event(event);
-        // An answer that comes with the first datagram from there is none to a probe that went there.
-        let answered = used == remote && answers(connection) > answered;
-        self.came(remote, connection.remote_address(), answered);
-    }
-
-    /// A datagram has come from another address; says where QUIC sends to now, and whether it was an answer.
-    fn came(&mut self, remote: SocketAddr, used: SocketAddr, answered: bool) {
-        // QUIC has gone back, for the other address did not hold; or the peer has.
-        let is_back = remote == self.before;
-        if remote == used && (answered || is_back) {
-            self.before = std::mem::replace(&mut self.address, remote);
-            self.moved = true;
-        }
-    }
-}
-
 /// How many answers to probes of paths QUIC has sent.
 fn answers_sent(connection: &quinn_proto::Connection) -> u64 {
     connection.stats().frame_tx.path_response
@@ -133,11 +91,7 @@ impl Connection {
         acks: AckMoments,
         copies: Option<Box<Copies>>,
     ) -> Self {
-        let whereabouts = Whereabouts {
-            address: connection.remote_address(),
-            before: connection.remote_address(),
-            moved: false,
-        };
+        let whereabouts = Whereabouts::new(connection.remote_address());
         Self::Quic {
             connection,
             acks,
@@ -498,7 +452,7 @@ impl Connection {
     /// Whether the peer has shown since that was last asked that it is at another address.
     pub(crate) fn take_move(&mut self) -> bool {
         match self {
-            Self::Quic { whereabouts, .. } => std::mem::take(&mut whereabouts.moved),
+            Self::Quic { whereabouts, .. } => whereabouts.take_move(),
             Self::Scripted(script) => script.take_move(),
         }
     }
@@ -506,7 +460,7 @@ impl Connection {
     /// Where the peer has shown that it is.
     pub(crate) fn shown_address(&self) -> SocketAddr {
         match self {
-            Self::Quic { whereabouts, .. } => whereabouts.address,
+            Self::Quic { whereabouts, .. } => whereabouts.address(),
             Self::Scripted(script) => script.address(),
         }
     }
@@ -529,29 +483,5 @@ impl Connection {
                 .map_or_else(Vec::new, |certificates| *certificates),
             Self::Scripted(script) => script.certificates().to_vec(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_is_where_it_has_answered_from_until_quic_goes_back() {
-        let [home, other] = [1, 2].map(|host| SocketAddr::from(([192, 0, 2, host], 4433)));
-        let mut peer = Whereabouts {
-            address: home,
-            before: home,
-            moved: false,
-        };
-        let mut seen = |remote, used, answered| {
-            peer.came(remote, used, answered);
-            (peer.address, std::mem::take(&mut peer.moved))
-        };
-        assert_eq!(seen(other, other, false), (home, false), "it may be forged");
-        assert_eq!(seen(other, home, true), (home, false), "not used");
-        assert_eq!(seen(other, other, true), (other, true));
-        assert_eq!(seen(home, other, false), (other, false), "a late packet");
-        assert_eq!(seen(home, home, false), (home, true), "QUIC has gone back");
     }
 }

@@ -17,6 +17,7 @@ mod seeded;
 mod sign_of_life;
 mod streams;
 mod transport;
+mod whereabouts;
 
 pub(crate) use carrier::{Carrier, CarrierEvent, Rest};
 pub(crate) use endpoint::{Arrived, Endpoint, Keys, MayBegin, TurnedAway};

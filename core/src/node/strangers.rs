@@ -165,16 +165,17 @@ impl Node {
         reason: &DisconnectReason,
     ) {
         const TEXT: &str = "a connection ended before its client was let in";
-        let (code, text) = (code_of(reason), reason.to_string());
+        // Put into words only if it is written; as a text, whose quotes the log escapes.
+        let code = code_of(reason);
         if is_to_be_mended(reason) {
             self.strangers.nameless(
                 now,
-                || tracing::info!(%address, reason = text, code, "{TEXT}"),
+                || tracing::info!(%address, reason = reason.to_string(), code, "{TEXT}"),
             );
         } else {
             self.strangers.detail(
                 now,
-                || tracing::debug!(%address, reason = text, code, "{TEXT}"),
+                || tracing::debug!(%address, reason = reason.to_string(), code, "{TEXT}"),
             );
         }
     }

@@ -1,0 +1,44 @@
+//! Nodes on a simulated network, in virtual time. One program: thirty would be linked for minutes, and fill a disk.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+mod addresses;
+mod admission;
+mod authorities;
+mod behaviour;
+mod client_drains;
+mod closing;
+mod conversations;
+mod copies;
+mod crowd;
+mod draining;
+mod endings;
+mod excepting;
+mod found;
+mod handshakes;
+mod herd;
+mod identities;
+mod liveness;
+mod moves;
+mod pressure;
+mod queues;
+mod refusals;
+mod resume;
+mod room;
+mod scale;
+mod segments;
+mod sharing;
+mod sparse;
+mod sweep;
+mod takeover;
+
+use std::time::Duration;
+
+use trunkline_core::{Message, Tag};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What is said where it does not matter what.
+fn message(body: impl Into<bytes::Bytes>) -> Message {
+    Message::new(Tag::of("test.Said"), body)
+}

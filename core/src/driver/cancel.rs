@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
+use super::harmless::wake;
 use super::watch::lock;
 
 /// Which deliveries of a session were given up by their senders. It costs no lock to look, unless
@@ -37,7 +38,7 @@ impl Cancellations {
         }
         self.used.store(true, Ordering::Release);
         drop(inner);
-        woken.into_values().for_each(Waker::wake);
+        woken.into_values().for_each(wake);
     }
 
     /// Nobody waits for any delivery below this number, whether answered or not.
@@ -49,7 +50,7 @@ impl Cancellations {
         let woken = std::mem::replace(&mut inner.waiting, waiting);
         self.used.store(true, Ordering::Release);
         drop(inner);
-        woken.into_values().for_each(Waker::wake);
+        woken.into_values().for_each(wake);
     }
 
     pub(crate) fn is_cancelled(&self, delivery: u64) -> bool {

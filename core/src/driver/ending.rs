@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::command::{Command, Drained, Submission};
+use super::harmless::harmless;
 use super::ledger::{Alarm, Blocked};
 use super::runtime::Io;
 use super::shared::Shared;
@@ -302,5 +303,9 @@ impl<I: Io> Drop for Driver<I> {
         self.ledger.wake();
         // Whoever waits for the end finds the recording whole.
         self.node.untap();
+        let theirs = (self.service.take(), self.hooks.take(), self.ask.take());
+        harmless("the drop of a service, of hooks or of an admission", || {
+            drop(theirs);
+        });
     }
 }

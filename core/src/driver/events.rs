@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
 
+use super::harmless::wake;
 use super::watch::lock;
 use crate::{Event, Outcome};
 
@@ -147,7 +148,7 @@ impl Subscribers {
         self.count
             .store(list.subscriptions.len(), Ordering::Release);
         drop(list);
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(wake);
         // Only now, for what a message's bytes do when they are dropped is the application's.
         drop(missed);
     }
@@ -165,7 +166,7 @@ impl Subscribers {
                 inner.waker.take()
             };
             if let Some(waker) = waker {
-                waker.wake();
+                wake(waker);
             }
         }
     }

@@ -1,11 +1,10 @@
 //! What a server's admission has found out about a client, for its handlers.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use super::harmless::harmless;
 use super::watch::lock;
-use crate::logged::logged;
 
 /// What the function of [`Admit::ask`](super::Admit::ask) returned when it let a client in; its type is hidden.
 pub(crate) struct Finding(Option<Arc<dyn Any + Send + Sync>>);
@@ -20,9 +19,7 @@ impl Finding {
 impl Drop for Finding {
     fn drop(&mut self) {
         let found = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(found))).is_err() {
-            logged(|| tracing::error!("what an admission had returned panicked as it was dropped"));
-        }
+        harmless("the drop of what an admission had returned", || drop(found));
     }
 }
 

@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::command::{Sender, Submission};
+use super::harmless::wake;
 use super::waiter::{Settlement, Ticket};
 use crate::{LinkKey, SessionKey};
 
@@ -46,7 +47,7 @@ impl Ledger {
 
     /// Wakes those who are to be woken.
     pub(crate) fn wake(&mut self) {
-        self.woken.drain(..).for_each(Waker::wake);
+        self.woken.drain(..).for_each(wake);
     }
 
     pub(crate) fn set_alarm(&mut self, deadline: Instant, alarm: Alarm) -> (Instant, u64) {

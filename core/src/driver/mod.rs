@@ -21,6 +21,7 @@ mod events;
 mod finding;
 mod gathering;
 mod glance;
+mod harmless;
 mod hooks;
 mod into_status;
 mod ledger;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use super::harmless::wake;
 use super::watch::lock;
 
 /// The node's driver has ended: the handle was closed, or its runtime was dropped.
@@ -45,7 +46,7 @@ impl<T> Drop for Filler<T> {
             state.waker.take()
         };
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use super::command::Wanted;
+use super::harmless::wake;
 use super::watch::lock;
 use crate::{Message, Outcome, SendError};
 
@@ -148,7 +149,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(waker) = self.end(Settlement::Stopped) {
-            waker.wake();
+            wake(waker);
         }
     }
 }

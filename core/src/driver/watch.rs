@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use super::harmless::wake;
+
 /// Locks whatever happened to an earlier holder: the data behind these locks is valid between
 /// any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -46,7 +48,7 @@ impl<T: Clone> Watch<T> {
     pub(crate) fn set(&self, value: T) {
         let mut woken = Vec::new();
         self.replace(value, &mut woken);
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(wake);
     }
 
     /// Sets the value, and leaves it to the caller to wake those who wait.

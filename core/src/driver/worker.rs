@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::command::{Answer, Command};
 use super::context::Origin;
 use super::glance::Glance;
+use super::harmless::harmless;
 use super::peer::{Inner, Peer};
 use super::permits::{Applicant, Permit};
 use super::queue::{CLOSED, Job, KEPT, drop_below, trim};
@@ -410,13 +411,36 @@ fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
     }
 }
 
-/// Polls a handler; its panic is its own message's rejection, and nobody else's trouble.
-fn guarded(task: &mut Work, cx: &mut Context<'_>) -> Poll<thread::Result<Result<Answer, Status>>> {
-    // The task is not polled again after a panic, so what it left half done is never seen.
-    match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
+/// A worker that ends early drops handlers midway.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let_go(&mut self.task);
     }
+}
+
+/// Polls a handler, and drops it once it is done; its panic in either is its own message's rejection, and nobody else's
+/// trouble.
+fn guarded(task: &mut Work, cx: &mut Context<'_>) -> Poll<thread::Result<Result<Answer, Status>>> {
+    let advance = || {
+        let poll = task.as_mut().poll(cx);
+        if poll.is_ready() {
+            *task = Box::pin(pending());
+        }
+        poll
+    };
+    // The task is not polled again after a panic, so what it left half done is never seen.
+    match catch_unwind(AssertUnwindSafe(advance)) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => {
+            let_go(task);
+            Poll::Ready(Err(panic))
+        }
+    }
+}
+
+/// Drops a handler whose result nobody waits for any more.
+fn let_go(task: &mut Work) {
+    harmless("the drop of a handler", || *task = Box::pin(pending()));
 }
 
 fn panicked(desk: &Desk, key: DeliveryKey, panic: &(dyn Any + Send)) -> Status {

@@ -123,6 +123,27 @@ pub(crate) struct Announcement {
 /// A look at the node, or a change to it.
 pub(crate) type Look = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
+impl Command {
+    /// Whether this may be done before broadcasts that were asked for earlier, and wait. What goes by lanes of its own may;
+    /// what concerns who hears a broadcast, or goes by its lane, may not.
+    pub(crate) fn passes_broadcasts(&self) -> bool {
+        match self {
+            Self::Send(..)
+            | Self::SendUnwaited { .. }
+            | Self::Abandon(..)
+            | Self::Answer(..)
+            | Self::Redirect(..) => true,
+            Self::SendBestEffort { .. }
+            | Self::Broadcast(_)
+            | Self::Decide(..)
+            | Self::With(_)
+            | Self::Close(..)
+            | Self::Drain(..)
+            | Self::Stop(..) => false,
+        }
+    }
+}
+
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {

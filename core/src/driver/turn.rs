@@ -278,7 +278,9 @@ impl<I: Io> Driver<I> {
             // A socket that takes nothing is not waited for: queues bound what is queued meanwhile.
             Sending::Done | Sending::Blocked => self.gathering.sent(),
         }
-        let idle = drained && reported.all && sent != Sending::Budget && self.taken.is_empty();
+        // What is sent may bring events: of a link whose turn it is only then.
+        let told_all = reported.all && !self.node.may_have_events();
+        let idle = drained && told_all && sent != Sending::Budget && self.taken.is_empty();
         if self.is_over(now, idle && sent == Sending::Done) {
             // Whoever is still there learns that this side has gone.
             let end = self.give_up(now);
@@ -331,19 +333,33 @@ impl<I: Io> Driver<I> {
     }
 
     fn run_commands(&mut self, now: Instant) {
+        // Broadcasts that wait for those before them to be sent.
+        let mut waiting = VecDeque::new();
         for _ in 0..COMMANDS {
-            // It waits for those before it to be sent, and what follows on it for its turn.
-            if let Some(Command::Broadcast(next)) = self.taken.front()
-                && !self
-                    .gathering
-                    .takes(now, BestEffort::queued_bytes(&next.message.body))
-            {
-                return;
-            }
             let Some(command) = self.taken.pop_front() else {
-                return;
+                break;
             };
-            self.perform(now, command);
+            match command {
+                Command::Broadcast(next)
+                    if !waiting.is_empty()
+                        || !self
+                            .gathering
+                            .takes(now, BestEffort::queued_bytes(&next.message.body)) =>
+                {
+                    waiting.push_back(Command::Broadcast(next));
+                }
+                command if waiting.is_empty() || command.passes_broadcasts() => {
+                    self.perform(now, command);
+                }
+                command => {
+                    self.taken.push_front(command);
+                    break;
+                }
+            }
+        }
+        if !waiting.is_empty() {
+            waiting.append(&mut self.taken);
+            self.taken = waiting;
         }
     }
 

@@ -1,9 +1,11 @@
 //! Turns: what goes wrong with a socket, or comes in masses, keeps nobody else from their turn.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use futures_util::future::{join, join_all};
 use trunkline_core::driver::{Context, Runtime, Service};
 use trunkline_core::{Config, SlowConsumer};
 
@@ -287,5 +289,49 @@ fn broadcasts_that_replace_each_other_are_not_gathered() {
         lab.pass(SECOND).await;
         assert_eq!(*heard.lock().unwrap(), (0..EVENTS).collect::<Vec<_>>());
         drop(client);
+    });
+}
+
+/// With very many sessions, a broadcast that waits for those before it does so for many turns.
+#[test]
+fn a_message_does_not_wait_for_broadcasts_that_wait_and_a_group_does() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let book = heard.clone();
+        let service = Service::new(()).on(move |_: Context<()>, note: Note| {
+            book.lock().unwrap().push(note.number);
+            std::future::ready(())
+        });
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.service(service).await.unwrap();
+        lab.pass(SECOND).await;
+        let peer = server.client(client.client_id()).unwrap();
+        let room = server.group(&"room".parse().unwrap());
+        let (early, late) = (Note { number: 5 }, Note { number: 6 });
+        // Each waits for those before it, for it might replace them.
+        let broadcast = |number| server.broadcast(&Note { number }).key(number).into_future();
+        let broadcasts = join_all((1..=3).map(broadcast));
+        let others = async {
+            let (before, sent) = join(
+                room.broadcast(&early).into_future(),
+                peer.send(&Note { number: 4 }).into_future(),
+            )
+            .await;
+            sent.unwrap();
+            before.unwrap()
+        };
+        let joined = async {
+            room.join(&peer).await.unwrap();
+            room.broadcast(&late).await.unwrap()
+        };
+        let (_, (before, after)) = join(broadcasts, join(others, joined)).await;
+        assert_eq!((before.queued, after.queued), (0, 1));
+        lab.pass(SECOND).await;
+        let heard = heard.lock().unwrap();
+        let at = |number| heard.iter().position(|n| *n == number).unwrap();
+        assert!(at(1) < at(2) && at(2) < at(3) && at(3) < at(6), "{heard:?}");
+        assert!(at(4) < at(2), "{heard:?}");
     });
 }

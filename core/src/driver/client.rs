@@ -65,8 +65,7 @@ impl<P> Client<P> {
 
     /// Waits for a link; an error, if there will never be one again. Cancel-safe.
     pub async fn connected(&self) -> Result<(), DisconnectReason> {
-        let settled = |state: &State| state.is_connected() || matches!(state, State::Closed(_));
-        match self.peer.wait_for(settled).await {
+        match self.peer.wait_for(State::is_connected).await {
             State::Closed(reason) => Err(reason),
             _ => Ok(()),
         }

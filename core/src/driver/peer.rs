@@ -213,12 +213,13 @@ impl Peer {
         }
     }
 
-    /// Waits for the first state that `wanted` holds for; one that is replaced at once may be
-    /// missed. Cancel-safe.
+    /// Waits for the first state that `wanted` holds for, or for [`State::Closed`], after which no other comes. One that
+    /// is replaced at once may be missed. Cancel-safe.
     pub async fn wait_for(&self, wanted: impl Fn(&State) -> bool) -> State {
+        let is_last = |state: &State| matches!(state, State::Closed(_));
         self.0
             .state
-            .find(|state| wanted(state).then(|| state.clone()))
+            .find(|state| (wanted(state) || is_last(state)).then(|| state.clone()))
             .await
     }
 

@@ -15,10 +15,12 @@ pub(crate) fn tag_of<M: Name + 'static>() -> Tag {
     thread_local! {
         static TAGS: RefCell<HashMap<TypeId, Tag, BuildHasherDefault<Spread>>> = RefCell::default();
     }
-    TAGS.with_borrow_mut(|tags| {
-        *tags
-            .entry(TypeId::of::<M>())
-            .or_insert_with(|| Tag::of(&M::full_name()))
+    let known = TAGS.with_borrow(|tags| tags.get(&TypeId::of::<M>()).copied());
+    known.unwrap_or_else(|| {
+        // The application's, which may come here itself.
+        let tag = Tag::of(&M::full_name());
+        TAGS.with_borrow_mut(|tags| tags.insert(TypeId::of::<M>(), tag));
+        tag
     })
 }
 

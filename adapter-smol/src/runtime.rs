@@ -3,10 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use smol::lock::Semaphore;
 use smol::{Executor, Timer};
 use trunkline_core::driver::system::{UdpIo, bind_shards, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
@@ -68,9 +66,6 @@ impl From<&'static Executor<'static>> for Runtime {
     }
 }
 
-/// So many names are looked up at a time, each in a thread, for all clients of the process.
-static LOOKUPS: Semaphore = Semaphore::new(32);
-
 impl driver::Runtime for Runtime {
     fn spawn(&self, task: Task) {
         match &self.0 {
@@ -107,19 +102,7 @@ impl Platform for Runtime {
     }
 
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
-        let host = host.to_owned();
-        Box::pin(async move {
-            let place = LOOKUPS.acquire().await;
-            let (answer, answered) = smol::channel::bounded(1);
-            // On a thread of its own, for the application's blocking work waits for no names.
-            let thread = thread::Builder::new().name("trunkline-lookup".into());
-            thread.spawn(move || {
-                let found = look_up(&host);
-                drop(place);
-                answer.send_blocking(found)
-            })?;
-            answered.recv().await.map_err(io::Error::other)?
-        })
+        look_up(host)
     }
 
     fn sleep(&self, time: Duration) -> Task {

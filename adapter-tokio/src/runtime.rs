@@ -2,11 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use trunkline_core::driver::system::{UdpIo, bind_shards, default_busy_poll, look_up, random_seed};
 use trunkline_core::driver::{self, Platform, Sharded, Task};
@@ -43,9 +41,6 @@ impl From<Handle> for Runtime {
 /// Where tokio has several threads, each has a queue of 256 tasks. One more moves half of them to another
 /// queue, which all threads share under a lock.
 const HALF_A_QUEUE: usize = 128;
-
-/// So many names are looked up at a time, each in a thread, for all clients of the process.
-static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 impl driver::Runtime for Runtime {
     fn spawn(&self, task: Task) {
@@ -84,20 +79,8 @@ impl Platform for Runtime {
     }
 
     fn resolve(&self, host: &str) -> Task<io::Result<Vec<SocketAddr>>> {
-        let host = host.to_owned();
-        Box::pin(async move {
-            let place = LOOKUPS.acquire().await.map_err(io::Error::other)?;
-            let (answer, answered) = oneshot::channel();
-            // Nobody waits for it to end: a runtime that ends waits for all of its own threads, and a look-up
-            // may take half a minute.
-            let thread = thread::Builder::new().name("trunkline-lookup".into());
-            thread.spawn(move || {
-                let found = look_up(&host);
-                drop(place);
-                answer.send(found)
-            })?;
-            answered.await.map_err(io::Error::other)?
-        })
+        // By no thread of the runtime's: one that ends waits for all of its own, and a look-up may take half a minute.
+        look_up(host)
     }
 
     fn sleep(&self, time: Duration) -> Task {

@@ -413,3 +413,18 @@ fn who_does_not_decide_in_time_decides_no_more() {
         assert_eq!(dropped.load(Ordering::SeqCst), 2);
     });
 }
+
+#[test]
+fn who_waits_for_a_state_that_does_not_come_hears_of_the_end() {
+    Lab::run(async |_| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let away = client.wait_for(|state| matches!(state, State::Away(_)));
+        let (state, _) = join(away, client.close()).await;
+        assert!(matches!(state, State::Closed(_)), "{state:?}");
+        let again = client.wait_for(State::is_connected).await;
+        assert!(matches!(again, State::Closed(_)), "{again:?}");
+    });
+}

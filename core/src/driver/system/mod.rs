@@ -6,6 +6,7 @@
 
 mod batches;
 mod key_file;
+mod names;
 #[cfg(target_os = "linux")]
 mod program;
 mod shards;
@@ -13,11 +14,11 @@ mod socket;
 mod udp;
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
 pub use batches::Batches;
+pub use names::look_up;
 pub use quinn_udp::UdpSockRef;
 pub use shards::bind_shards;
 pub use udp::{Direction, Reactor, UdpIo};
@@ -25,11 +26,6 @@ pub use udp::{Direction, Reactor, UdpIo};
 use zeroize::Zeroizing;
 
 use crate::{BusyPoll, Seed};
-
-/// The addresses of `host:port`. Blocks while it looks them up.
-pub fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok(host.to_socket_addrs()?.collect())
-}
 
 /// How to look for datagrams on this machine: as is the default, with more than one processor, and
 /// otherwise never. It counts those that the first caller's thread may use, once.

@@ -11,6 +11,7 @@ use crate::link::milliseconds::{milliseconds, unless_zero};
 use crate::link::{PeerClose, Stage};
 use crate::tap::Call;
 
+use super::returns::before_the_end;
 use super::tables::Session;
 use super::{Node, TimeoutReason};
 
@@ -19,7 +20,12 @@ use super::{Node, TimeoutReason};
 pub(super) struct Closing {
     pub(super) code: CloseCode,
     pub(super) reason: String,
+    /// When its client is to come back, if not when its own rules say.
     pub(super) retry_after: Option<Duration>,
+    /// When it is cut off.
+    pub(super) by: Instant,
+    /// So little time is left that its client is told of `retry_after` before Close is said.
+    pub(super) ends_soon: bool,
     /// Close is on its way; the peer closes the connection.
     pub(super) said: bool,
     /// This node's drain asked for it.
@@ -35,6 +41,11 @@ impl Closing {
     pub(super) fn disconnect_reason(&self) -> DisconnectReason {
         DisconnectReason::local(self.code, self.reason.clone())
     }
+
+    /// Whether it has something to say about coming back that no drain says.
+    pub(super) fn asks_back(&self) -> bool {
+        self.retry_after.is_some() && !self.draining
+    }
 }
 
 impl Node {
@@ -43,6 +54,8 @@ impl Node {
     ///
     /// With [`CloseCode::GOING_AWAY`], clients of this server dial again. Where more than 500 are sent away at a time,
     /// each of the others is told to wait a little longer than the one before: no more than a thousand a second come back.
+    /// One of those that would be cut off without having heard it is told shortly before, by an
+    /// [`Event::Draining`](crate::Event::Draining).
     pub fn close(
         &mut self,
         now: Instant,
@@ -65,20 +78,23 @@ impl Node {
         match &mut entry.closing {
             None => {
                 let is_sent_away = code == CloseCode::GOING_AWAY && !entry.is_dialled();
-                let retry_after = match entry.link {
-                    Some(link) if is_sent_away => self.asks_back(now, session, link),
-                    _ => None,
+                let asks_back = is_sent_away && entry.link.is_some();
+                let retry_after = match asks_back {
+                    true => self.return_after(now, None),
+                    false => None,
                 };
                 let closing = Closing {
                     code,
                     reason,
                     retry_after,
+                    by: now + patience,
+                    ends_soon: false,
                     said: false,
                     draining: false,
                     takes_sends: false,
                     lost: false,
                 };
-                self.begin_close(now, session, closing, patience);
+                self.begin_close(now, session, closing);
                 Ok(())
             }
             Some(closing) if closing.draining => {
@@ -96,34 +112,8 @@ impl Node {
         }
     }
 
-    /// When a client that is sent away is to come back, if not when its own rules say. One whose close has to wait is told
-    /// at once, for the close may not come to that: whoever is cut off in the end has been told.
-    fn asks_back(&mut self, now: Instant, key: SessionKey, link: LinkKey) -> Option<Duration> {
-        let retry_after = self.return_after(now, None)?;
-        let session = self.sessions.get(key);
-        let waits = session.is_some_and(|session| {
-            !session.conversation.is_quiet() || session.conversation.best_effort.has_waiting()
-        });
-        let is_up = self.links.get(link).is_some_and(|entry| entry.link.is_up());
-        if waits && is_up {
-            let drain = wire::Drain {
-                deadline_ms: milliseconds(self.config.timeouts.close),
-                retry_after_ms: milliseconds(retry_after),
-                alternative: String::new(),
-            };
-            self.send_control(link, Frame::Drain(drain));
-        }
-        Some(retry_after)
-    }
-
-    /// Begins to close a session: what is under way is finished first, for at most `patience`.
-    pub(super) fn begin_close(
-        &mut self,
-        now: Instant,
-        key: SessionKey,
-        closing: Closing,
-        patience: Duration,
-    ) {
+    /// Begins to close a session: what is under way is finished first, in the time that is left.
+    pub(super) fn begin_close(&mut self, now: Instant, key: SessionKey, closing: Closing) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -138,12 +128,30 @@ impl Node {
             return;
         }
         session.closing = Some(closing);
-        self.timers.set(
-            &mut session.close_timer,
-            TimeoutReason::Close(key),
-            now + patience,
-        );
+        self.time_close(now, key);
         self.mark_session(key);
+    }
+
+    /// Sets the timer of a session that is being closed: it is for its end, and before that for telling its client, if it
+    /// is to be told, when to come back.
+    pub(super) fn time_close(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(closing) = &session.closing else {
+            return;
+        };
+        let is_told = closing.asks_back() && !closing.ends_soon;
+        let before = match &self.draining {
+            None if is_told => before_the_end(self.config.timeouts.close),
+            // Nobody comes back to what is under way.
+            Some(_) if is_told => Duration::MAX,
+            _ => Duration::ZERO,
+        };
+        let left = closing.by.saturating_duration_since(now);
+        let at = now + left.saturating_sub(before);
+        let owner = TimeoutReason::Close(key);
+        self.timers.set(&mut session.close_timer, owner, at);
     }
 
     /// Says Close once nothing is under way. The peer then closes the connection, so that nothing
@@ -170,12 +178,27 @@ impl Node {
         self.send_control(link, Frame::Close(close));
     }
 
-    /// The time for closing a session in order is over.
+    /// The time for closing a session in order is over, or soon will be.
     pub(super) fn close_timeout(&mut self, now: Instant, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let Some(closing) = &session.closing else {
+        let Some(closing) = &mut session.closing else {
+            return;
+        };
+        if now < closing.by {
+            closing.ends_soon = true;
+            self.time_close(now, key);
+            self.ask_back(now, key);
+            return;
+        }
+        self.close_is_over(now, key);
+    }
+
+    /// A session that is being closed ends now, whatever is under way.
+    pub(super) fn close_is_over(&mut self, now: Instant, key: SessionKey) {
+        let closing = self.sessions.get(key).and_then(|s| s.closing.as_ref());
+        let Some(closing) = closing else {
             return;
         };
         let Closing { code, reason, .. } = closing.clone();

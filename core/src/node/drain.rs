@@ -150,12 +150,14 @@ impl Node {
                 code,
                 reason: reason.into(),
                 retry_after,
+                by: now + deadline,
+                ends_soon: false,
                 said: false,
                 draining: true,
                 takes_sends: true,
                 lost: false,
             };
-            self.begin_close(now, key, closing, deadline);
+            self.begin_close(now, key, closing);
         }
         self.send_newcomers_away(now);
         self.one_is_sent_away();
@@ -261,7 +263,7 @@ impl Node {
             draining.sent_away = 0;
         }
         for key in self.leaving_sessions() {
-            self.close_timeout(now, key);
+            self.close_is_over(now, key);
         }
         self.report_drain();
     }
@@ -300,18 +302,17 @@ impl Node {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let Some(closing) = &session.closing else {
+        let is_dialled = session.is_dialled();
+        let Some(closing) = &mut session.closing else {
             return false;
         };
-        if session.link.is_none() && !session.is_dialled() {
+        if session.link.is_none() && !is_dialled {
             let reason = closing.disconnect_reason();
             self.end_session(now, key, reason);
             return true;
         }
-        let timer = &mut session.close_timer;
-        if self.timers.deadline(timer).is_none_or(|at| at > by) {
-            self.timers.set(timer, TimeoutReason::Close(key), by);
-        }
+        closing.by = closing.by.min(by);
+        self.time_close(now, key);
         true
     }
 

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use trunkline_proto as wire;
+use trunkline_proto::control::Frame;
+
 use crate::backoff::HINT_MAX;
+use crate::id::SessionKey;
+use crate::link::milliseconds::milliseconds;
 
 use super::Node;
 
@@ -13,6 +18,18 @@ const BETWEEN: Duration = Duration::from_millis(1);
 /// Clients spread over so much by themselves ([`crate::Redial`] by default), and so many milliseconds, so many clients
 /// come back without being asked to.
 const UNASKED: Duration = Duration::from_millis(500);
+
+/// No client hears when to come back longer than this before it is cut off.
+const BEFORE_MAX: Duration = Duration::from_secs(2);
+
+/// How long before a session is cut off its client hears when to come back; `patience`: how long closing takes at most.
+/// It is time enough for a packet that is lost to be sent again, for after the end nothing is. It is not more, for a client
+/// that has heard it, and whose link breaks then, does not come back to what is under way. Of 5 s a quarter is little more
+/// than what such a client waits anyway ([`crate::Redial::first`]). Round trips would tell better what is needed, but
+/// stand in no link trace.
+pub(super) fn before_the_end(patience: Duration) -> Duration {
+    (patience / 4).min(BEFORE_MAX)
+}
 
 /// Gives every client that is sent away a moment of its own to come back. Whether they leave by a drain, by closes one by
 /// one, or as newcomers makes no difference to where they go, so they share one row.
@@ -62,6 +79,31 @@ impl Node {
     ) -> Option<Duration> {
         let shards = u32::from(self.config.shard.of);
         self.returns.next(now, BETWEEN * shards, wished)
+    }
+
+    /// Tells the client of a session that may be cut off soon when to come back, if its link is up. Close, where it can
+    /// still be said, says so itself.
+    pub(super) fn ask_back(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let closing = session.closing.as_ref().filter(|closing| {
+            let is_due = closing.ends_soon && closing.asks_back();
+            is_due && !closing.said
+        });
+        let Some((closing, link)) = closing.zip(session.link) else {
+            return;
+        };
+        if !self.links.get(link).is_some_and(|entry| entry.link.is_up()) {
+            return;
+        }
+        let left = closing.by.saturating_duration_since(now);
+        let drain = wire::Drain {
+            deadline_ms: milliseconds(left),
+            retry_after_ms: closing.retry_after.map_or(0, milliseconds),
+            alternative: String::new(),
+        };
+        self.send_control(link, Frame::Drain(drain));
     }
 }
 
@@ -148,6 +190,12 @@ mod tests {
         assert_eq!(next(now), Some(SECOND * 7 / 2));
         assert_eq!(next(now + SECOND), Some(SECOND * 5 / 2 + BETWEEN));
         assert_eq!(next(now + 4 * SECOND), None);
+    }
+
+    #[test]
+    fn who_is_cut_off_hears_it_in_time_and_no_sooner() {
+        assert_eq!(before_the_end(5 * SECOND), SECOND * 5 / 4);
+        assert_eq!(before_the_end(60 * SECOND), 2 * SECOND);
     }
 
     #[test]

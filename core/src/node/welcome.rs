@@ -210,6 +210,7 @@ impl Node {
             let frame = draining.frame(now, retry_after);
             self.send_control(link, frame);
         }
+        self.ask_back(now, session_key);
     }
 
     pub(super) fn own_limits(&self) -> wire::Limits {

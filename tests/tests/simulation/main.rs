@@ -4,6 +4,7 @@
 
 mod addresses;
 mod admission;
+mod asked_back;
 mod authorities;
 mod behaviour;
 mod client_drains;

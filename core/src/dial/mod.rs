@@ -77,6 +77,11 @@ impl Dialing {
         }
     }
 
+    /// Whether this is one of the server's addresses.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.address == address || self.race.knows(address)
+    }
+
     /// The address to dial first from now on.
     pub(crate) fn aim(&mut self, address: SocketAddr) {
         let before = std::mem::replace(&mut self.address, address);

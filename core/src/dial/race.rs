@@ -39,7 +39,7 @@ impl Race {
         first: SocketAddr,
         address: SocketAddr,
     ) -> Result<(), CommandError> {
-        if address == first || self.others.contains(&address) {
+        if address == first || self.knows(address) {
             return Ok(());
         }
         if self.others.len() + 1 >= ADDRESSES_MAX {
@@ -47,6 +47,11 @@ impl Race {
         }
         self.others.push(address);
         Ok(())
+    }
+
+    /// Whether it is one of the others.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.others.contains(&address)
     }
 
     /// The one that is dialled first is another: one of the others, or that of another server.

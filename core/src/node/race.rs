@@ -61,7 +61,9 @@ impl Node {
     }
 
     /// Forgets all addresses of a client session's server but the one that is dialled next: those
-    /// that a look-up finds now are not those that it found before. Dials that are under way go on.
+    /// that a look-up finds now are not those that it found before. Dials that are under way go on, as a link that is up
+    /// does: the first that completes its handshake has the session for as long as that link lasts. Behind one to an
+    /// address that is forgotten, the next dial goes to the addresses that are known then.
     pub fn forget_addresses(
         &mut self,
         now: Instant,
@@ -179,7 +181,8 @@ impl Node {
         let Some((address, begins, others)) = dialing.race.won(winner) else {
             return;
         };
-        if !dialing.race.is_redirected() {
+        // One that was forgotten meanwhile is no place to come back to.
+        if !dialing.race.is_redirected() && dialing.knows(address) {
             dialing.aim(address);
         }
         if dialing.hellos == 0 {

@@ -266,6 +266,50 @@ fn a_session_that_is_redirected_while_it_dials_goes_there_next() {
     assert_eq!(world.node(second).sessions().count(), 1);
 }
 
+/// Of two addresses of a name the second answers, which is forgotten while it does, and found again or not. Then its
+/// server is started anew, and the first answers too.
+#[test]
+fn an_address_that_is_forgotten_while_it_is_dialled_is_not_dialled_again() {
+    for (found_again, recording) in [
+        (false, Recording::Wire),
+        (false, Recording::Link),
+        (true, Recording::Wire),
+    ] {
+        let mut world = World::new(10);
+        world.record_at(recording);
+        world.path.delay = 100 * MILLISECOND;
+        let [first, second] = [(); 2].map(|()| world.server());
+        let client = world.client();
+        world.direction(client, first).cut = true;
+        let [one, other] = [first, second].map(|server| world.address(server));
+        let session = dial(&mut world, client, &[one, other]);
+        world.run(300 * MILLISECOND, echo);
+        let now = world.now();
+        let node = world.node(client);
+        node.forget_addresses(now, session).unwrap();
+        if found_again {
+            node.add_address(now, session, other).unwrap();
+        }
+        world.run(SECOND, echo);
+        assert_eq!(
+            world.node(second).sessions().count(),
+            1,
+            "this dial goes on"
+        );
+        world.direction(client, first).cut = false;
+        world.kill(second);
+        world.start_process(second);
+        world.run(100 * SECOND, echo);
+        let sessions = [first, second].map(|server| world.node(server).sessions().count());
+        let expected = if found_again { [0, 1] } else { [1, 0] };
+        assert_eq!(sessions, expected, "{recording:?}");
+        for trace in world.traces(client) {
+            let report = replay(&*trace, Instant::now()).unwrap();
+            assert!(report.is_identical(), "{report}");
+        }
+    }
+}
+
 #[test]
 fn a_server_of_another_name_is_told_of_though_another_address_is_dead() {
     for dead_first in [true, false] {

@@ -142,12 +142,14 @@ impl Stage {
         self.settle(at);
     }
 
-    pub(super) fn broadcast(&mut self, at: usize, input: &mut Input<'_>) {
+    pub(super) fn broadcast(&mut self, at: usize, kind: u8, input: &mut Input<'_>) {
         let (how, size) = (input.byte(), input.pick(&SIZES));
+        let except =
+            (kind == act::BROADCAST_EXCEPT).then(|| self.parties[at].session(input.byte()));
         let body = self.next_body(size);
         let message = Message::new(tag_of(self.numbers), body.clone());
         let node = &self.parties[at].node;
-        let (audience, members) = match how & 3 {
+        let (audience, mut members) = match how & 3 {
             0 => (
                 Audience::Everyone,
                 node.sessions().map(|info| info.session).collect::<Vec<_>>(),
@@ -158,11 +160,19 @@ impl Stage {
                 (Audience::Group(group), members)
             }
         };
+        let all = members.len();
+        members.retain(|member| Some(*member) != except);
         let sent = self.command(at, |node, now| {
-            let sent = node.broadcast(now, &audience, message, None);
+            let sent = match except {
+                None => node.broadcast(now, &audience, message, None),
+                Some(except) => node.broadcast_except(now, &audience, except, message, None),
+            };
             sent.map_err(|refused| refused.error)
         });
         if let Ok(sent) = sent {
+            if members.len() < all {
+                self.reached.insert("a broadcast to all but one");
+            }
             assert!(sent.queued + sent.away <= members.len(), "{sent:?}");
             self.oracle
                 .sent_best_effort(self.now, at, &members, &body, None);

@@ -291,7 +291,8 @@ impl Simulation {
     /// redials keep time moving for ever. `None` or `Duration::MAX`: it may wait for ever.
     ///
     /// What begins only once the last [`sleep`](Self::sleep) ends that had begun, in whatever task, when the test ran
-    /// last: a test may sleep for a week, or wait for a task that does.
+    /// last: a test may sleep for a week, or wait for a task that does. Nobody is taken to wait for a sleep of more than a
+    /// year: where clients live and the test is to wait for one, that needs `None`.
     pub fn stall_timeout(&self, time: impl Into<Option<Duration>>) {
         self.state().timers.stall_timeout = time.into();
     }

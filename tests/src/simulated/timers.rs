@@ -9,6 +9,10 @@ use super::Simulation;
 /// How long a test may wait without being woken, unless told otherwise.
 const STALL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Nobody waits for a sleep that ends later than this: it stands for "never". Heartbeats would be sent by the million
+/// until then.
+const AWAITED_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// When, and which of those of that time.
 type Key = (Instant, u64);
 
@@ -22,7 +26,7 @@ pub(super) struct Timers {
     /// When the test itself ran last.
     ran: Instant,
     /// From when on nothing is left that the test waits for: when it ran last, or when the last of the sleeps ends that
-    /// had begun by then. Later ones do not count: there may be a next one for ever.
+    /// had begun by then. Later ones do not count: there may be a next one for ever. Nor do those that nobody waits for.
     idle_from: Instant,
 }
 
@@ -41,8 +45,9 @@ impl Timers {
     /// The test itself has run.
     pub(super) fn test_ran(&mut self, now: Instant) {
         self.ran = now;
-        let last = self.sleeps.last().map_or(now, |(at, _)| *at);
-        self.idle_from = last.max(now);
+        let mut sleeps = self.sleeps.iter().rev();
+        let last = sleeps.find(|(at, _)| is_awaited(now, *at));
+        self.idle_from = last.map_or(now, |(at, _)| *at).max(now);
     }
 
     /// How long the test has waited, if that is too long.
@@ -70,7 +75,7 @@ impl Timers {
         self.set.insert(key, waker);
         if sleeps {
             self.sleeps.insert(key);
-            if now == self.ran {
+            if now == self.ran && is_awaited(now, at) {
                 self.idle_from = self.idle_from.max(at);
             }
         }
@@ -81,6 +86,10 @@ impl Timers {
         self.set.remove(&key);
         self.sleeps.remove(&key);
     }
+}
+
+fn is_awaited(now: Instant, at: Instant) -> bool {
+    at.saturating_duration_since(now) <= AWAITED_MAX
 }
 
 /// One timer: of a socket's driver, or of a sleep.

@@ -11,6 +11,7 @@ use trunkline_testkit::simulated::{Client, Server, Simulation};
 use crate::SECOND;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 message!(Ask);
 message!(Answer);
@@ -76,6 +77,28 @@ fn a_test_sleeps_for_a_week_or_waits_for_a_task_that_does() {
         told.await.unwrap();
     });
     assert_eq!(simulation.elapsed(), 14 * DAY);
+}
+
+/// As a time-out that is never to come, in a task or in the test itself.
+#[test]
+#[should_panic(expected = "heartbeats and redials alone keep time moving")]
+fn a_sleep_of_a_century_keeps_no_test_waiting() {
+    let simulation = Simulation::new(11);
+    simulation.spawn(simulation.sleep(100 * YEAR));
+    simulation.run(async {
+        let _server = serve(&simulation).await;
+        let client = simulation.client("anna").await.unwrap();
+        simulation.spawn(simulation.sleep(100 * YEAR));
+        assert!(ask(&client, 1).await);
+        pending::<()>().await;
+    });
+}
+
+#[test]
+fn where_nothing_else_happens_a_test_sleeps_for_a_century() {
+    let simulation = Simulation::new(12);
+    simulation.run(simulation.sleep(100 * YEAR));
+    assert_eq!(simulation.elapsed(), 100 * YEAR);
 }
 
 fn channel() -> (

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use common::relay::Relay;
@@ -157,22 +157,30 @@ async fn doubling(authority: &Authority, address: SocketAddr) -> Server {
 }
 
 #[tokio::test]
-async fn a_server_of_one_family_is_reached_by_a_socket_of_both() {
-    let authority = Authority::new();
-    let server = doubling(&authority, common::loopback()).await;
-    let SocketAddr::V4(address) = server.local_addr() else {
-        return;
-    };
-    let mapped: SocketAddr = (address.ip().to_ipv6_mapped(), address.port()).into();
-    if std::net::UdpSocket::bind("[::]:0").is_err() {
+async fn a_client_of_ipv4_is_one_to_a_server_of_both_families() {
+    let everywhere = "[::]:0".parse().unwrap();
+    if std::net::UdpSocket::bind(everywhere).is_err() {
         // This machine has no IPv6 to try it with.
         return;
     }
-    let client = soon(authority.client(mapped, "anna").into_future())
-        .await
-        .unwrap();
-    let doubled: Doubled = soon(client.request(&Double { number: 1 }).into_future())
-        .await
-        .unwrap();
-    assert_eq!(doubled.number, 2);
+    let authority = Authority::new();
+    let server = doubling(&authority, everywhere).await;
+    let address: SocketAddr = (Ipv4Addr::LOCALHOST, server.local_addr().port()).into();
+    // As somebody may write it.
+    let mapped: SocketAddr = (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), address.port()).into();
+    for target in [address, mapped] {
+        let client = soon(authority.client(target, "anna").into_future())
+            .await
+            .unwrap();
+        let doubled: Doubled = soon(client.request(&Double { number: 1 }).into_future())
+            .await
+            .unwrap();
+        assert_eq!(doubled.number, 2);
+        assert_eq!(client.address(), Some(address));
+        let clients = server.clients().await.unwrap();
+        let seen = clients[0].address.unwrap();
+        let own = client.local_addr().port();
+        assert_eq!(seen, (Ipv4Addr::LOCALHOST, own).into());
+        soon(client.close()).await;
+    }
 }

@@ -90,6 +90,39 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # A socket of both families
+//!
+//! A socket that is bound to `[::]` and serves IPv4 too knows IPv4 addresses mapped, as `[::ffff:192.0.2.1]`. A node
+//! compares addresses as they are. Hand in IPv4 ones as such ([`Datagram::remote`], [`Datagram::local_ip`]), dial
+//! them as such ([`Dial::address`]), and map them on the way out ([`Transmit::destination`]; [`Transmit::local_ip`],
+//! if you use it, as your system wants it). Otherwise applications and logs are shown mapped addresses, and a client
+//! whose NAT gives it another port begins anew with the speed and the packet size of its path, which QUIC keeps
+//! only where it sees IPv4. `driver::system::Batches` (feature `system`) does all of that.
+//!
+//! ```
+//! use std::net::SocketAddr;
+//!
+//! fn seen(remote: SocketAddr) -> SocketAddr {
+//!     let mapped = match remote {
+//!         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
+//!         SocketAddr::V4(_) => None,
+//!     };
+//!     // Others stay as they are: a link's own address has a scope.
+//!     mapped.map_or(remote, |v4| (v4, remote.port()).into())
+//! }
+//!
+//! fn named(destination: SocketAddr) -> SocketAddr {
+//!     match destination {
+//!         SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+//!         SocketAddr::V6(_) => destination,
+//!     }
+//! }
+//!
+//! let client: SocketAddr = "192.0.2.1:5".parse().unwrap();
+//! assert_eq!(named(client), "[::ffff:192.0.2.1]:5".parse().unwrap());
+//! assert_eq!(seen(named(client)), client);
+//! ```
+//!
 //! # Without an operating system
 //!
 //! This crate itself needs `Instant`, collections and allocation. What keeps it from building

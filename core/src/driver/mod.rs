@@ -9,6 +9,7 @@
 mod admission;
 mod build_error;
 mod cancel;
+mod canonical;
 mod change;
 mod client;
 mod client_builder;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::canonical::canonical;
 use super::command::Command;
 use super::runtime::Task;
 use super::shared::Desk;
@@ -171,7 +172,7 @@ pub(crate) struct Redirect {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-/// The addresses that a socket of that family can send to, as it has to name them: as many as a
+/// The addresses that a socket of that family can send to, which is both for one of IPv6: as many as a
 /// session dials, and both families in turn (RFC 8305, section 4).
 pub(crate) fn in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
     let mut addresses = all_in_reach(found, ipv6);
@@ -180,17 +181,13 @@ pub(crate) fn in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
 }
 
 fn all_in_reach(found: &[SocketAddr], ipv6: bool) -> Vec<SocketAddr> {
-    let named = |address: &SocketAddr| match address {
-        SocketAddr::V4(v4) if ipv6 => Some((v4.ip().to_ipv6_mapped(), v4.port()).into()),
-        SocketAddr::V6(_) if !ipv6 => None,
-        own => Some(*own),
-    };
-    let reached = found.iter().filter_map(named);
+    let found = found.iter().copied().map(canonical);
+    let first = found.clone().next();
     let of_nobody = |ip: IpAddr| ip.is_unspecified() || ip.is_multicast();
-    let dialable = reached.filter(|a| a.port() != 0 && !of_nobody(a.ip().to_canonical()));
-    let is_ipv6 = |address: &SocketAddr| !address.ip().to_canonical().is_ipv4();
-    let (mut one, mut other): (Vec<_>, Vec<_>) = dialable.partition(is_ipv6);
-    if found.first().is_some_and(|first| !is_ipv6(first)) {
+    let dialable = |a: &SocketAddr| (ipv6 || a.is_ipv4()) && a.port() != 0 && !of_nobody(a.ip());
+    let (mut one, mut other): (Vec<_>, Vec<_>) =
+        found.filter(dialable).partition(SocketAddr::is_ipv6);
+    if first.is_some_and(|first| first.is_ipv4()) {
         std::mem::swap(&mut one, &mut other);
     }
     let mut families = [one.into_iter(), other.into_iter()];
@@ -255,7 +252,7 @@ mod tests {
     #[test]
     fn a_redial_goes_home_first_for_the_session_is_there() {
         assert_eq!(ports(false, Some("127.0.0.1:3")), [3, 3, 2, 3]);
-        assert_eq!(ports(true, Some("[::ffff:127.0.0.1]:3")), [3, 3, 1, 2]);
+        assert_eq!(ports(true, Some("127.0.0.1:3")), [3, 3, 1, 2]);
         assert_eq!(ports(false, Some("127.0.0.1:9")), [2, 3, 2, 3]);
         let many: Vec<SocketAddr> = (1..20).map(|port| ([1, 1, 1, 1], port).into()).collect();
         let turn = in_turn(&many, false, many.last().copied(), 1);
@@ -286,8 +283,11 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_socket_reaches_ipv4_by_mapped_addresses() {
-        let mapped: SocketAddr = "[::ffff:127.0.0.1]:2".parse().unwrap();
-        assert_eq!(in_reach(&addresses(), true)[1], mapped);
+    fn an_ipv4_address_is_one_to_any_socket() {
+        let mapped = ["[::ffff:127.0.0.1]:2", "[::ffff:0.0.0.0]:3"];
+        let mapped = mapped.map(|address| address.parse().unwrap());
+        for ipv6 in [true, false] {
+            assert_eq!(in_reach(&mapped, ipv6), addresses()[1..2]);
+        }
     }
 }

@@ -86,6 +86,10 @@ pub trait Sharded: Platform {
 
 /// A UDP socket and one timer, polled by the [`super::Driver`] that owns them. Each `poll`
 /// function wakes the task of `cx` when it is worth calling again after [`Poll::Pending`].
+///
+/// Addresses are those of the wire, whatever family the socket is of: what an IPv6 socket names
+/// `[::ffff:192.0.2.1]` is `192.0.2.1` in datagrams that come ([`Datagram::remote`], [`Datagram::local_ip`]), and a
+/// transmit for `192.0.2.1` is for this socket to map.
 pub trait Io: Send + Unpin + 'static {
     /// The address that the socket is bound to.
     fn local_address(&self) -> io::Result<SocketAddr>;

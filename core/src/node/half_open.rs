@@ -42,7 +42,7 @@ enum Prefix {
 
 impl Network {
     pub(super) fn of(address: IpAddr, validated: bool) -> Self {
-        // A socket of both families sees IPv4 addresses mapped (RFC 4291, section 2.5.5.2).
+        // Whoever hands on what an IPv6 socket sees has IPv4 addresses mapped (RFC 4291, section 2.5.5.2).
         let prefix = match address.to_canonical() {
             IpAddr::V4(address) => {
                 let [a, b, c, _] = address.octets();

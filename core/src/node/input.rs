@@ -31,7 +31,7 @@ pub enum Input {
 /// A UDP datagram that came.
 #[derive(Debug)]
 pub struct Datagram {
-    /// Where it came from.
+    /// Where it came from: IPv4 as such, [whatever the socket](crate#a-socket-of-both-families).
     pub remote: SocketAddr,
     /// Which of this machine's addresses it came to, if known.
     pub local_ip: Option<IpAddr>,

@@ -21,7 +21,6 @@ use trunkline_core::{Datagram, Seed, Steering};
 
 pub use self::io::{LabIo, Socket};
 
-use self::io::mapped;
 use self::ready::Ready;
 
 /// Longer than anything here waits for.
@@ -170,15 +169,12 @@ impl Lab {
         inner.now = inner.now.max(at);
         let waker = match later {
             Later::Wake(waker) => Some(waker),
-            Later::Arrive(to, mut datagram) => {
+            Later::Arrive(to, datagram) => {
                 let home = inner.moved.iter().find(|(_, seen)| **seen == to);
                 let to = home.map_or(to, |(home, _)| *home);
                 let at = inner.listener(to, datagram.remote.port());
-                at.and_then(|at| inner.sockets.get_mut(&at).map(|socket| (at, socket)))
-                    .and_then(|(at, socket)| {
-                        if at.is_ipv6() {
-                            datagram.remote = mapped(datagram.remote);
-                        }
+                at.and_then(|at| inner.sockets.get_mut(&at))
+                    .and_then(|socket| {
                         if !socket.cut {
                             socket.arrived.push_back(datagram);
                         }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
+use super::family::Family;
+use crate::driver::canonical::canonical;
 use crate::{Datagram, Ecn, Transmit};
 
 /// What the kernel is asked to buffer, each way; it may give less.
@@ -27,8 +29,12 @@ thread_local! {
 /// Receives and sends with one UDP socket, many datagrams a system call where the system can, with
 /// ECN marks and local addresses. It never waits, so it serves a loop of your own as well as a
 /// runtime.
+///
+/// IPv4 addresses are such to whoever uses it, in datagrams that come and in transmits, though an IPv6 socket
+/// (bound to `[::]`) knows them mapped (`[::ffff:192.0.2.1]`): a node is to dial them as IPv4, too.
 pub struct Batches {
     state: UdpSocketState,
+    family: Family,
     /// How many datagrams the system takes in one call. The state's own count falls with any refusal, for good.
     segments: NonZeroUsize,
     /// So many calls send one each, for several were refused; and so many will the next time.
@@ -54,6 +60,7 @@ impl Batches {
             alone: AtomicU32::new(0),
             next_pause: AtomicU32::new(PAUSE_MIN),
             state,
+            family: Family::of(socket)?,
             received: Box::default(),
             metas: [RecvMeta::default(); BATCH_SIZE],
             filled: 0,
@@ -105,11 +112,11 @@ impl Batches {
     ) -> io::Result<()> {
         let ecn = transmit.ecn.map(Ecn::bits);
         let datagrams = quinn_udp::Transmit {
-            destination: transmit.destination,
+            destination: self.family.destination(transmit.destination),
             ecn: ecn.and_then(EcnCodepoint::from_bits),
             contents,
             segment_size: transmit.segment_size,
-            src_ip: transmit.local_ip,
+            src_ip: transmit.local_ip.map(|ip| self.family.source(ip)),
         };
         let several = transmit
             .segment_size
@@ -196,8 +203,8 @@ impl Batches {
             // it, and must not keep the other forty too.
             for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
                 sink(Datagram {
-                    remote: meta.addr,
-                    local_ip: meta.dst_ip,
+                    remote: canonical(meta.addr),
+                    local_ip: meta.dst_ip.map(|ip| ip.to_canonical()),
                     ecn: meta.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
                     data: BytesMut::from(datagram),
                 });

@@ -5,6 +5,7 @@
 //! [`Reactor`] does. An adapter supplies the latter, `spawn`, and a clock.
 
 mod batches;
+mod family;
 mod key_file;
 mod names;
 #[cfg(target_os = "linux")]

@@ -134,10 +134,7 @@ impl Io for LabIo {
         }
         let cut = socket.cut;
         if !cut {
-            let to = SocketAddr::new(
-                transmit.destination.ip().to_canonical(),
-                transmit.destination.port(),
-            );
+            let to = transmit.destination;
             let own: IpAddr = match to {
                 SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
                 SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -197,14 +194,6 @@ impl Io for LabIo {
             self.lab.later(deadline, waker);
         }
         Poll::Pending
-    }
-}
-
-/// An address as an IPv6 socket names it.
-pub(super) fn mapped(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-        v6 => v6,
     }
 }
 

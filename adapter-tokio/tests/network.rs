@@ -141,6 +141,31 @@ async fn a_draining_server_sends_its_clients_to_another() {
     assert!(client.state().is_connected());
 }
 
+#[tokio::test]
+async fn a_client_follows_its_server_to_the_other_family_and_back() {
+    let v6 = "[::1]:0".parse().unwrap();
+    if std::net::UdpSocket::bind(v6).is_err() {
+        // This machine has no IPv6 to try it with.
+        return;
+    }
+    let authority = Authority::new();
+    let mut server = doubling(&authority, common::loopback()).await;
+    let client = authority.client(server.local_addr(), "anna");
+    let client = soon(client.config(nervous()).into_future()).await.unwrap();
+    for next in [v6, common::loopback()] {
+        let next = doubling(&authority, next).await;
+        let mut plan = DrainPlan::within(Duration::from_secs(10));
+        plan.alternative = Some(next.local_addr().to_string());
+        soon(server.drain_with(plan)).await.unwrap();
+        let doubled: Doubled = soon(client.request(&Double { number: 5 }).into_future())
+            .await
+            .unwrap();
+        assert_eq!(doubled.number, 10);
+        assert_eq!(client.address(), Some(next.local_addr()));
+        server = next;
+    }
+}
+
 /// A server at that address, as soon as it is free.
 async fn doubling(authority: &Authority, address: SocketAddr) -> Server {
     let service = Service::new(()).on_request(async |_: Context<()>, question: Double| {

@@ -33,7 +33,10 @@ impl<P: Platform> Client<P> {
     /// [roots](ClientBuilder::roots) and a [client id](ClientBuilder::client_id).
     ///
     /// A host of several addresses is dialled at one after the other, a quarter of a second apart,
-    /// until one answers (RFC 8305); at eight at most.
+    /// until one answers (RFC 8305); at eight at most. Its name is looked up again before each redial, and may have
+    /// addresses of another family by then: its socket is one of IPv6 that reaches both (`[::]`, a port of the
+    /// system's choice). It is one of IPv4 (`0.0.0.0`) where there is no IPv6, and where that serves IPv4 better (as on
+    /// macOS and BSDs) if the name has nothing else at first.
     pub fn connect(target: impl Into<String>) -> ClientBuilder<P> {
         ClientBuilder::new(target.into())
     }

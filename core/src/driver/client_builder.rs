@@ -369,7 +369,8 @@ fn unresolved(target: &str, kind: io::ErrorKind, reason: &str) -> StartError {
     }
 }
 
-/// A socket that reaches what was found. An IPv6 socket reaches both families, where there is IPv6.
+/// A socket of both families, for what the name leads to later may be of the other one; of IPv4, where there is no
+/// IPv6, or where that serves it better and it is all that was found.
 fn bind<P: Platform>(
     platform: &P,
     found: &[SocketAddr],
@@ -381,13 +382,17 @@ fn bind<P: Platform>(
         });
         bound.map_err(|error| StartError::Bind { address, error })
     };
-    let has_ipv6 = found.iter().any(SocketAddr::is_ipv6);
-    let has_ipv4 = found.iter().any(SocketAddr::is_ipv4);
-    let bound = has_ipv6.then(|| at((Ipv6Addr::UNSPECIFIED, 0).into()));
-    match bound {
-        Some(Ok(bound)) => Ok(bound),
-        Some(Err(error)) if !has_ipv4 => Err(error),
-        _ => at((Ipv4Addr::UNSPECIFIED, 0).into()),
+    let of_ipv4 = |address: &SocketAddr| address.ip().to_canonical().is_ipv4();
+    let (has_ipv4, has_ipv6) = (found.iter().any(of_ipv4), !found.iter().all(of_ipv4));
+    match at((Ipv6Addr::UNSPECIFIED, 0).into()) {
+        Ok((io, bound)) if has_ipv6 || io.serves_ipv4() => Ok((io, bound)),
+        Err(error) if has_ipv6 && !has_ipv4 => Err(error),
+        other => {
+            if let Err(error) = other {
+                tracing::debug!(%error, "without IPv6: IPv4 alone can be dialled");
+            }
+            at((Ipv4Addr::UNSPECIFIED, 0).into())
+        }
     }
 }
 

@@ -172,6 +172,10 @@ impl<I: Io> Io for Crossed<I> {
         self.io.local_address()
     }
 
+    fn serves_ipv4(&self) -> bool {
+        self.io.serves_ipv4()
+    }
+
     fn now(&self) -> Instant {
         self.io.now()
     }

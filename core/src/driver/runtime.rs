@@ -94,6 +94,12 @@ pub trait Io: Send + Unpin + 'static {
     /// The address that the socket is bound to.
     fn local_address(&self) -> io::Result<SocketAddr>;
 
+    /// Whether it serves IPv4 as well as a socket of IPv4 does. A client that knows of IPv4 addresses alone does not
+    /// take one of IPv6 that does not. By default it does.
+    fn serves_ipv4(&self) -> bool {
+        true
+    }
+
     /// The time now.
     fn now(&self) -> Instant;
 

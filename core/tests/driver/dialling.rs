@@ -111,6 +111,53 @@ fn a_server_of_the_other_family_is_found_too() {
 }
 
 #[test]
+fn a_client_follows_its_server_to_the_other_family() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| address.parse().unwrap());
+        let mut server = certificate.server_at(v4).await.unwrap();
+        lab.name("server:1", &[server.local_addr()]);
+        let client = certificate.client_of("server:1").await.unwrap();
+        for next in [v6, v4] {
+            let next = certificate.server_at(next).await.unwrap();
+            lab.name("server:1", &[next.local_addr()]);
+            server.close().await;
+            client.wait_for(|state| !state.is_connected()).await;
+            let back = within(&lab, 3 * SECOND, client.connected()).await;
+            back.unwrap().unwrap();
+            assert_eq!(client.address(), Some(next.local_addr()));
+            server = next;
+        }
+    });
+}
+
+/// As an IPv6 socket of some systems does not.
+#[test]
+fn a_server_of_ipv4_is_reached_where_a_socket_of_ipv6_does_not_serve_that() {
+    Lab::run(async |lab| {
+        lab.without_mapping();
+        let certificate = Certificate::new();
+        for (address, ipv6) in [("127.0.0.1:0", false), ("[::1]:0", true)] {
+            let server = certificate.server_at(address.parse().unwrap());
+            let server = server.await.unwrap();
+            let client = certificate.client(server.local_addr(), "anna");
+            let client = client.await.unwrap();
+            assert_eq!(client.local_addr().is_ipv6(), ipv6);
+        }
+    });
+}
+
+#[test]
+fn a_machine_without_ipv6_says_so_to_whom_has_nothing_else_to_dial() {
+    Lab::run(async |lab| {
+        lab.without_ipv6();
+        let error = Certificate::new().client_of("[::1]:1").await.unwrap_err();
+        assert!(matches!(error, StartError::Bind { .. }), "{error}");
+        assert!(error.to_string().contains("cannot bind to [::]:0"));
+    });
+}
+
+#[test]
 fn a_client_of_a_name_with_several_addresses_comes_back_to_its_session() {
     Lab::run(async |lab| {
         let certificate = Certificate::new();

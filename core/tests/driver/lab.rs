@@ -53,6 +53,8 @@ struct Inner {
     names: BTreeMap<String, Vec<SocketAddr>>,
     /// Whether the machine speaks IPv6.
     has_ipv6: bool,
+    /// Whether its sockets of IPv6 serve IPv4, too.
+    serves_both: bool,
     /// How many tasks a turn should wake at most.
     wakes_at_once: usize,
     /// So many more (or fewer) places than were asked for come from [`Sharded::shards`].
@@ -74,7 +76,8 @@ impl Inner {
             any(Ipv4Addr::UNSPECIFIED.into()),
             any(Ipv6Addr::UNSPECIFIED.into()),
         ];
-        let fits = |at: &SocketAddr| at.is_ipv6() || to.is_ipv4();
+        let fits =
+            |at: &SocketAddr| at.is_ipv6() == to.is_ipv6() || at.is_ipv6() && self.serves_both;
         candidates
             .into_iter()
             .filter(fits)
@@ -103,6 +106,7 @@ impl Lab {
                 moved: BTreeMap::new(),
                 names: BTreeMap::new(),
                 has_ipv6: true,
+                serves_both: true,
                 wakes_at_once: usize::MAX,
                 surplus: 0,
                 panics: 0,
@@ -276,6 +280,11 @@ impl Lab {
     /// Takes IPv6 away from the machine.
     pub fn without_ipv6(&self) {
         self.lock().has_ipv6 = false;
+    }
+
+    /// Has sockets of IPv6 serve that alone.
+    pub fn without_mapping(&self) {
+        self.lock().serves_both = false;
     }
 
     /// From now on, servers get so many more (or fewer) places than they have shards.

@@ -75,6 +75,11 @@ impl Batches {
         }
     }
 
+    /// See [`crate::driver::Io::serves_ipv4`].
+    pub(super) fn serves_ipv4(&self) -> bool {
+        self.family.serves_ipv4()
+    }
+
     /// Hands one batch of datagrams that have arrived to `sink`; says whether more may be waiting.
     /// If none has arrived, that is an error of kind [`io::ErrorKind::WouldBlock`]. Any other
     /// error concerns one peer, or none, and the socket is as good as before.

@@ -3,28 +3,46 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use socket2::SockRef;
+
 use crate::driver::canonical::canonical;
 
 /// The family of a socket's addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Family {
     Ipv4,
-    /// IPv4 too, where the system and the socket have it so, by mapped addresses (RFC 4291, section 2.5.5.2).
-    Ipv6,
+    /// And of IPv4 by mapped ones (RFC 4291, section 2.5.5.2), if the system has the socket take `both`.
+    Ipv6 {
+        both: bool,
+    },
 }
+
+/// Whether all that a socket of IPv4 can do is to be had of one of IPv6, too. Elsewhere what it sends to IPv4 may be
+/// cut to pieces on the way, which QUIC forbids (RFC 9000, section 14), or congestion marks are not seen.
+const AS_GOOD: bool = cfg!(any(target_os = "linux", target_os = "android", windows));
 
 impl Family {
     pub(super) fn of(socket: &UdpSocket) -> io::Result<Self> {
         Ok(match socket.local_addr()? {
             SocketAddr::V4(_) => Self::Ipv4,
-            SocketAddr::V6(_) => Self::Ipv6,
+            SocketAddr::V6(_) => Self::Ipv6 {
+                both: SockRef::from(socket).only_v6().is_ok_and(|only| !only),
+            },
         })
+    }
+
+    /// Whether such a socket serves IPv4 as well as one of IPv4 does.
+    pub(super) fn serves_ipv4(self) -> bool {
+        match self {
+            Self::Ipv4 => true,
+            Self::Ipv6 { both } => both && AS_GOOD,
+        }
     }
 
     /// What the system calls the address where such a socket sends to.
     pub(super) fn destination(self, address: SocketAddr) -> SocketAddr {
         match (self, canonical(address)) {
-            (Self::Ipv6, SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            (Self::Ipv6 { .. }, SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
             (_, own) => own,
         }
     }
@@ -33,7 +51,7 @@ impl Family {
     pub(super) fn source(self, ip: IpAddr) -> IpAddr {
         match (self, ip.to_canonical()) {
             // Windows names it as it is, either way.
-            (Self::Ipv6, IpAddr::V4(v4)) if !cfg!(windows) => v4.to_ipv6_mapped().into(),
+            (Self::Ipv6 { .. }, IpAddr::V4(v4)) if !cfg!(windows) => v4.to_ipv6_mapped().into(),
             (_, own) => own,
         }
     }
@@ -48,7 +66,7 @@ mod tests {
     use quinn_udp::UdpSockRef;
 
     use super::super::Batches;
-    use super::super::socket::bind;
+    use super::super::socket::{bind, unbound};
     use crate::{Datagram, Transmit};
 
     use super::*;
@@ -162,13 +180,29 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_ipv6_alone_serves_no_ipv4() {
+        for (address, serves) in [("[::]:0", AS_GOOD), ("127.0.0.1:0", true)] {
+            if let Ok(socket) = bind(address.parse().unwrap()) {
+                assert_eq!(Family::of(&socket).unwrap().serves_ipv4(), serves);
+            }
+        }
+        let address: SocketAddr = "[::]:0".parse().unwrap();
+        if let Ok(socket) = unbound(address) {
+            socket.set_only_v6(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            assert!(!Family::of(&socket.into()).unwrap().serves_ipv4());
+        }
+    }
+
+    #[test]
     fn a_mapped_destination_is_ipv4s_to_a_socket_of_ipv4() {
         let (mapped, v4) = ("[::ffff:192.0.2.1]:5", "192.0.2.1:5");
         let [mapped, v4]: [SocketAddr; 2] = [mapped, v4].map(|address| address.parse().unwrap());
         for address in [mapped, v4] {
             assert_eq!(Family::Ipv4.destination(address), v4);
             assert_eq!(Family::Ipv4.source(address.ip()), v4.ip());
-            assert_eq!(Family::Ipv6.destination(address), mapped);
+            let ipv6 = Family::Ipv6 { both: true };
+            assert_eq!(ipv6.destination(address), mapped);
         }
     }
 }

@@ -106,6 +106,10 @@ impl<R: Reactor> Io for UdpIo<R> {
         self.reactor.local_address()
     }
 
+    fn serves_ipv4(&self) -> bool {
+        self.batches.serves_ipv4()
+    }
+
     fn now(&self) -> Instant {
         self.reactor.now()
     }

@@ -79,6 +79,10 @@ impl Io for LabIo {
         Ok(self.address)
     }
 
+    fn serves_ipv4(&self) -> bool {
+        self.address.is_ipv4() || self.lab.lock().serves_both
+    }
+
     fn now(&self) -> Instant {
         self.lab.now()
     }

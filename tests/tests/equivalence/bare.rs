@@ -255,9 +255,8 @@ impl Application {
         }
         let segments = self.batches.max_segments();
         while let Some(transmit) = self.node.poll_transmit(now, segments, &mut self.buffer) {
-            let socket = UdpSockRef::from(&self.socket);
             // What the socket does not take is lost; QUIC sends its contents again.
-            let _ = self.batches.send(socket, &transmit, &self.buffer);
+            let _ = self.batches.send(&self.socket, &transmit, &self.buffer);
             self.buffer.clear();
         }
     }

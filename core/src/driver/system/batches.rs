@@ -94,26 +94,27 @@ impl Batches {
     }
 
     /// Sends all of it, or nothing: [`io::ErrorKind::WouldBlock`] says that the socket takes no
-    /// more for now. What the system refuses otherwise is lost, as if on its way.
-    pub fn send(
+    /// more for now. What the system refuses otherwise is lost, as if on its way. The `socket` is given as a reference
+    /// to it.
+    pub fn send<'s>(
         &self,
-        socket: UdpSockRef<'_>,
+        socket: impl Into<UdpSockRef<'s>> + Copy,
         transmit: &Transmit,
         contents: &[u8],
     ) -> io::Result<()> {
-        match self.try_send(socket, transmit, contents) {
+        match self.try_send(transmit, contents, &mut |send| send(socket.into())) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Ok(()),
             sent => sent,
         }
     }
 
     /// The same, with an error for what the system refuses and is lost; but for packets that are to find out how large they
-    /// may be, which are lost and no trouble.
+    /// may be, which are lost and no trouble. `attempt` is to do what it is given with the socket.
     pub(super) fn try_send(
         &self,
-        socket: UdpSockRef<'_>,
         transmit: &Transmit,
         contents: &[u8],
+        attempt: &mut dyn FnMut(&mut Sending<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let ecn = transmit.ecn.map(Ecn::bits);
         let datagrams = quinn_udp::Transmit {
@@ -126,14 +127,21 @@ impl Batches {
         let several = transmit
             .segment_size
             .is_some_and(|size| size < contents.len());
-        match self.state.try_send(socket, &datagrams) {
+        match attempt(&mut |socket| self.state.try_send(socket, &datagrams)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
+            Err(mut error) => {
                 let (to, size) = (transmit.destination, contents.len());
                 tracing::debug!(%to, size, several, %error, "not sent");
                 let invalid = error.kind() == io::ErrorKind::InvalidInput;
                 if several && (invalid || error.raw_os_error() == Some(EIO)) {
-                    self.several_were(false);
+                    let first = first_of(&datagrams);
+                    match attempt(&mut |socket| self.state.try_send(socket, &first)) {
+                        // Nor is the rest sent: all of it counts as lost.
+                        Ok(()) => self.several_were(false),
+                        // That says nothing, but that there is no room.
+                        Err(alone) if alone.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(alone) => error = alone,
+                    }
                 }
                 let largest = transmit.segment_size.unwrap_or(size).min(size);
                 if error.raw_os_error() == Some(EMSGSIZE) && largest > ALWAYS_FITS {
@@ -154,8 +162,8 @@ impl Batches {
     }
 
     /// The system takes several at a time, or not. One refusal says little: the cards are rare that cannot cut
-    /// datagrams apart, and whoever reaches this socket can bring about what goes nowhere, in whatever number. So it is
-    /// tried again, after a longer while each time, until it works.
+    /// datagrams apart, and it may be one way out of several that does not take them. So it is tried again, after a
+    /// longer while each time, until it works.
     fn several_were(&self, taken: bool) {
         let pause = self.next_pause.load(Ordering::Relaxed);
         let next = if taken {
@@ -226,6 +234,22 @@ impl Batches {
     }
 }
 
+/// Sends with a socket.
+pub(super) type Sending<'a> = dyn FnMut(UdpSockRef<'_>) -> io::Result<()> + 'a;
+
+/// What tells, sent alone, why several were refused. If it is refused too, that was not for how many they were, but for
+/// where to, how large or where from: an address that this machine had until a moment ago.
+fn first_of<'a>(several: &quinn_udp::Transmit<'a>) -> quinn_udp::Transmit<'a> {
+    let size = several.segment_size.unwrap_or(several.contents.len());
+    quinn_udp::Transmit {
+        destination: several.destination,
+        ecn: several.ecn,
+        contents: several.contents.get(..size).unwrap_or(several.contents),
+        segment_size: None,
+        src_ip: several.src_ip,
+    }
+}
+
 /// How many calls send one datagram each after several were refused.
 const PAUSE_MIN: u32 = 64;
 const PAUSE_MAX: u32 = 1 << 20;
@@ -273,6 +297,15 @@ mod tests {
         (socket, batches)
     }
 
+    fn try_send(
+        batches: &Batches,
+        socket: &UdpSocket,
+        transmit: &Transmit,
+        contents: &[u8],
+    ) -> io::Result<()> {
+        batches.try_send(transmit, contents, &mut |send| send(socket.into()))
+    }
+
     /// What arrives until `count` datagrams have.
     fn receive(socket: &UdpSocket, batches: &mut Batches, count: usize) -> Vec<Datagram> {
         let mut received = Vec::new();
@@ -312,6 +345,38 @@ mod tests {
         assert_eq!(alone(), PAUSE_MAX);
     }
 
+    /// As a card that cannot cut datagrams apart, the system refuses more of them than it takes at a time.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_refused_alone_too_was_not_refused_for_being_several() {
+        let ((from, sender), (to, mut receiver)) = (socket(), socket());
+        let most = sender.max_segments();
+        if most == NonZeroUsize::MIN {
+            return; // This system never takes several.
+        }
+        let transmit = |local_ip: Option<IpAddr>| Transmit {
+            destination: to.local_addr().unwrap(),
+            local_ip,
+            ecn: None,
+            size: 1_000,
+            segment_size: Some(1),
+        };
+        // It is for examples (RFC 5737), and no machine's.
+        let gone = transmit(Some([203, 0, 113, 77].into()));
+        let few = &[1; 2];
+        for _ in 0..3 {
+            try_send(&sender, &from, &gone, few).unwrap_err();
+            assert_eq!(sender.max_segments(), most);
+        }
+        try_send(&sender, &from, &transmit(None), few).unwrap();
+        assert_eq!(receive(&to, &mut receiver, 2).len(), 2);
+        let too_many = &[2; 1_000];
+        try_send(&sender, &from, &transmit(None), too_many).unwrap_err();
+        assert_eq!(sender.max_segments(), NonZeroUsize::MIN);
+        // The one that has told so has gone.
+        assert_eq!(&receive(&to, &mut receiver, 1)[0].data[..], [2]);
+    }
+
     /// Nobody is there to be answered, or everybody is: the system sends nothing to port 0, nor from a broadcast
     /// address.
     #[test]
@@ -341,12 +406,12 @@ mod tests {
             segment_size: None,
         };
         let nowhere = transmit("127.0.0.1:0".parse().unwrap());
-        sender.send((&from).into(), &nowhere, b"x").unwrap();
+        sender.send(&from, &nowhere, b"x").unwrap();
         // Whoever counts hears of it.
-        sender.try_send((&from).into(), &nowhere, b"x").unwrap_err();
+        try_send(&sender, &from, &nowhere, b"x").unwrap_err();
         assert_eq!(sender.max_segments(), before);
         let somewhere = transmit(to.local_addr().unwrap());
-        sender.send((&from).into(), &somewhere, b"y").unwrap();
+        sender.send(&from, &somewhere, b"y").unwrap();
         assert_eq!(&receive(&to, &mut receiver, 1)[0].data[..], b"y");
     }
 
@@ -363,9 +428,7 @@ mod tests {
             size: contents.len(),
             segment_size: (segments > 1).then_some(100),
         };
-        sender
-            .send(UdpSockRef::from(&from), &transmit, &contents)
-            .unwrap();
+        sender.send(&from, &transmit, &contents).unwrap();
         let received = receive(&to, &mut receiver, segments);
         let joined: Vec<_> = received.iter().flat_map(|d| d.data.to_vec()).collect();
         assert_eq!(joined, contents);

@@ -63,9 +63,8 @@ mod tests {
 
     use std::net::Ipv6Addr;
 
-    use quinn_udp::UdpSockRef;
-
     use super::super::Batches;
+    use super::super::batches::Sending;
     use super::super::socket::{bind, unbound};
     use crate::{Datagram, Transmit};
 
@@ -90,6 +89,12 @@ mod tests {
             let _ = batches.receive(socket.into(), &mut |datagram| came = Some(datagram));
         }
         came.unwrap()
+    }
+
+    fn send(socket: &UdpSocket, batches: &Batches, transmit: &Transmit, contents: &[u8]) {
+        let mut attempt = |send: &mut Sending<'_>| send(socket.into());
+        let sent = batches.try_send(transmit, contents, &mut attempt);
+        sent.unwrap();
     }
 
     fn answer(to: &Datagram, contents: &[u8], segment_size: usize) -> Transmit {
@@ -118,9 +123,7 @@ mod tests {
         let count = batches.max_segments().get().min(3);
         let contents = vec![7; 100 * count];
         let answer = answer(&question, &contents, 100);
-        batches
-            .try_send(UdpSockRef::from(&socket), &answer, &contents)
-            .unwrap();
+        send(&socket, &batches, &answer, &contents);
         let mut received = [0; 200];
         for _ in 0..count {
             let (size, from) = client.recv_from(&mut received).unwrap();
@@ -149,8 +152,7 @@ mod tests {
                 segment_size: None,
                 local_ip: None,
             };
-            let sent = answers.try_send((&client).into(), &question, b"what");
-            sent.unwrap();
+            send(&client, &answers, &question, b"what");
             let question = next(&socket, &mut batches);
             let mut from = asked;
             from.set_port(client.local_addr().unwrap().port());
@@ -159,8 +161,7 @@ mod tests {
                 (from, Some(asked.ip()))
             );
             let answer = answer(&question, b"that", 4);
-            let sent = batches.try_send((&socket).into(), &answer, b"that");
-            sent.unwrap();
+            send(&socket, &batches, &answer, b"that");
             assert_eq!(next(&client, &mut answers).remote, asked);
         }
     }

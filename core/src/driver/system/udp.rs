@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use quinn_udp::UdpSockRef;
 
 use super::Batches;
+use super::batches::Sending;
 use super::socket::bind;
 use crate::driver::Io;
 use crate::{Datagram, Transmit};
@@ -164,10 +165,10 @@ impl<R: Reactor> Io for UdpIo<R> {
         let Self {
             reactor, batches, ..
         } = self;
-        let mut attempt = |socket: UdpSockRef<'_>| batches.try_send(socket, transmit, contents);
         loop {
             ready!(reactor.poll_ready(cx, Direction::Send))?;
-            match reactor.attempt(Direction::Send, &mut attempt) {
+            let mut attempt = |send: &mut Sending<'_>| reactor.attempt(Direction::Send, send);
+            match batches.try_send(transmit, contents, &mut attempt) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }

@@ -6,6 +6,8 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::notes;
+
 /// QUIC warns of each packet that anybody can make whose token is wrong: a stranger would decide how much is written.
 const DEFAULT: &str = "warn,quinn_proto=error";
 
@@ -45,7 +47,7 @@ impl Log {
 pub(crate) fn start(log: &Log) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&log.filter))
-        .with_writer(std::io::stderr)
+        .with_writer(|| notes::Log)
         // It would be told on standard error, and a server that nobody listens to would panic.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());

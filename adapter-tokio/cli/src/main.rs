@@ -11,6 +11,7 @@ mod impair;
 mod log;
 mod messages;
 mod new_file;
+mod notes;
 mod output;
 mod parse;
 mod printer;
@@ -35,10 +36,12 @@ fn main() -> ExitCode {
         Ok(command_line) => run(command_line),
         Err(error) => command_line::explain(error),
     };
-    match done {
+    let status = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
+    };
+    notes::finish();
+    status
 }
 
 fn run(command_line: CommandLine) -> Result<(), Failure> {

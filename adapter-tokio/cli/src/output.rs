@@ -4,7 +4,10 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use indicatif::ProgressBar;
+
 use crate::failure::Failure;
+use crate::notes::{self, Note};
 
 /// Writes one result, a line or several, to standard output at once.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
@@ -28,9 +31,25 @@ pub(crate) fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> 
         .map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))
 }
 
-/// Tells the person in front of the terminal something. That nobody reads it is no reason to stop.
+/// Tells the person in front of the terminal something, without waiting.
 pub(crate) fn note(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "trunkline: {message}");
+    note_above(message, None);
+}
+
+/// The same, above what shows progress on the terminal.
+pub(crate) fn note_above(message: &str, progress: Option<ProgressBar>) {
+    notes::tell(Note {
+        lines: format!("trunkline: {message}\n"),
+        above: progress,
+    });
+}
+
+/// A line that does not begin with the program's name, as those of a story.
+pub(crate) fn aside(line: &str) {
+    notes::tell(Note {
+        lines: format!("{line}\n"),
+        above: None,
+    });
 }
 
 /// What somebody else wrote, fit for a terminal: control characters are shown, not obeyed.

@@ -38,7 +38,9 @@ impl Printer {
         Self {
             behind: VecDeque::new(),
             lines,
-            thread: tokio::task::spawn_blocking(move || write(waiting)),
+            thread: tokio::task::spawn_blocking(move || {
+                write(waiting, |batch| output::result(&batch.join("\n")))
+            }),
             broken: None,
         }
     }
@@ -157,11 +159,14 @@ fn panicked(error: tokio::task::JoinError) -> Failure {
     Failure::failed(format!("standard output cannot be written: {error}"))
 }
 
-/// Writes what waits, all of it at a time.
-fn write(mut waiting: mpsc::Receiver<String>) -> Result<(), Failure> {
+/// Writes what waits, all of it at a time, until there is nobody to tell more.
+pub(crate) fn write<T, E>(
+    mut waiting: mpsc::Receiver<T>,
+    mut written: impl FnMut(&mut Vec<T>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut batch = Vec::with_capacity(WAITING);
     while waiting.blocking_recv_many(&mut batch, WAITING) > 0 {
-        output::result(&batch.join("\n"))?;
+        written(&mut batch)?;
         batch.clear();
     }
     Ok(())

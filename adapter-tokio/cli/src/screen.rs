@@ -2,24 +2,31 @@
 //! them a line of progress.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::output;
 
 /// A terminal, or what stands in for one. Progress is shown on a terminal only.
 #[derive(Clone, Debug)]
 pub(crate) struct Screen {
+    progress: Option<Progress>,
+}
+
+/// Only what draws it holds its lock, which a terminal that is held up holds up: whoever works does not wait for that.
+#[derive(Clone, Debug)]
+struct Progress {
     bar: ProgressBar,
+    under_way: Arc<AtomicUsize>,
 }
 
 impl Screen {
     /// Without progress.
     pub(crate) fn plain() -> Self {
-        Self {
-            bar: ProgressBar::hidden(),
-        }
+        Self { progress: None }
     }
 
     /// With progress under the notes, unless results as they come have the same terminal.
@@ -36,35 +43,49 @@ impl Screen {
         let (bar, template) = match steps {
             Some(steps) => (
                 ProgressBar::new(steps),
-                "{bar:30} {pos}/{len} {elapsed_precise} {wide_msg}",
+                "{bar:30} {pos}/{len} {elapsed_precise} {under_way}",
             ),
             None => (
                 ProgressBar::new_spinner(),
-                "{spinner} {pos} {elapsed_precise} {wide_msg}",
+                "{spinner} {pos} {elapsed_precise} {under_way}",
             ),
         };
+        if bar.is_hidden() {
+            return Self::plain();
+        }
+        let under_way = Arc::<AtomicUsize>::default();
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let count = under_way.clone();
+            let shown = move |_: &ProgressState, line: &mut dyn std::fmt::Write| {
+                // Writing to a line cannot fail.
+                let _ = write!(line, "{} under way", count.load(Ordering::Relaxed));
+            };
+            bar.set_style(style.with_key("under_way", shown));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar }
+        Self {
+            progress: Some(Progress { bar, under_way }),
+        }
     }
 
     /// Tells something about what happens.
     pub(crate) fn note(&self, text: &str) {
-        self.bar.suspend(|| output::note(text));
+        let bar = self.progress.as_ref().map(|progress| progress.bar.clone());
+        output::note_above(text, bar);
     }
 
     /// So much is done, and so much under way.
     pub(crate) fn progress(&self, done: u64, under_way: usize) {
-        if !self.bar.is_hidden() {
-            self.bar.set_position(done);
-            self.bar.set_message(format!("{under_way} under way"));
+        if let Some(progress) = &self.progress {
+            progress.bar.set_position(done);
+            progress.under_way.store(under_way, Ordering::Relaxed);
         }
     }
 
     /// Takes the line of progress away.
     pub(crate) fn clear(&self) {
-        self.bar.finish_and_clear();
+        if let Some(progress) = &self.progress {
+            progress.bar.finish_and_clear();
+        }
     }
 }

@@ -45,6 +45,29 @@ fn a_server_whose_log_nobody_reads_goes_on() {
 }
 
 #[test]
+fn notes_and_a_log_that_nobody_reads_hold_up_nothing() {
+    let certificates = Certificates::new(&[]);
+    let directory = certificates.directory();
+    // Lines for each packet: far more than a pipe takes.
+    let all = ["--json", "--log", "trace", "--dev", directory];
+    let is_full = |ended: &program::Ended| ended.notes.len() > 32 << 10;
+    let open = ["serve", "--listen", "127.0.0.1:0", "--admission", "open"];
+    let mut server = Program::unheard(trunkline(&[&open[..], &all].concat()));
+    let line = server.line(&["\"listening\""]);
+    let listening: serde_json::Value = serde_json::from_str(&line).expect("an object");
+    let address = listening["address"].as_str().expect("an address");
+    let requests = ["request", address, "hi", "--count", "5000"];
+    let options = [&requests[..], &["--in-flight", "4"], &all].concat();
+    let ended = Program::unheard(trunkline(&options)).end();
+    assert_eq!(ended.summary()["replied"], 5_000);
+    assert!(is_full(&ended));
+    server.signal("TERM");
+    let ended = server.end();
+    assert!(ended.status.success() && is_full(&ended));
+    assert!(ended.results.contains("\"requests\":5000"));
+}
+
+#[test]
 fn what_led_to_no_connection_is_recorded_to_its_end() {
     let certificates = Certificates::new(&[]);
     let file = certificates.file("client.tlt");

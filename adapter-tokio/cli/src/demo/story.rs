@@ -1,7 +1,6 @@
 //! What happens, told as it happens.
 
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::sync::mpsc;
 
 use tokio::task::JoinHandle;
@@ -77,9 +76,8 @@ impl Teller {
         let writer = tokio::task::spawn_blocking(move || {
             let write = |line: String| match sink {
                 Sink::Output => output::result(&line),
-                // That nobody reads it is no reason to stop.
                 Sink::Error => {
-                    let _ = writeln!(io::stderr().lock(), "{line}");
+                    output::aside(&line);
                     Ok(())
                 }
             };

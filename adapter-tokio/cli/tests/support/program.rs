@@ -55,15 +55,20 @@ impl Program {
 
     /// Another program, in the same manner.
     pub(crate) fn of(command: Command) -> Self {
-        Self::spawned(command, true)
+        Self::spawned(command, true, true)
     }
 
     /// One whose standard output nobody reads.
     pub(crate) fn unread(command: Command) -> Self {
-        Self::spawned(command, false)
+        Self::spawned(command, false, true)
     }
 
-    fn spawned(mut command: Command, reads_output: bool) -> Self {
+    /// One whose standard error nobody reads; at its end there is what the pipe has taken.
+    pub(crate) fn unheard(command: Command) -> Self {
+        Self::spawned(command, true, false)
+    }
+
+    fn spawned(mut command: Command, reads_output: bool, reads_notes: bool) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -73,7 +78,9 @@ impl Program {
         if reads_output {
             read(child.stdout.take().expect("piped"), true, sender.clone());
         }
-        read(child.stderr.take().expect("piped"), false, sender);
+        if reads_notes {
+            read(child.stderr.take().expect("piped"), false, sender);
+        }
         Self {
             child,
             lines,
@@ -160,10 +167,14 @@ impl Program {
             }
         }
         let status = self.child.wait().expect("ended");
+        let mut notes = self.text(false);
+        if let Some(mut unread) = self.child.stderr.take() {
+            unread.read_to_string(&mut notes).expect("text");
+        }
         Ended {
             status,
             results: self.text(true),
-            notes: self.text(false),
+            notes,
         }
     }
 

@@ -155,6 +155,27 @@ fn a_path_that_is_cut_until_the_link_is_dead_costs_nothing() {
 }
 
 #[test]
+fn a_server_tells_where_a_client_goes_on() {
+    let certificates = Certificates::new(&[]);
+    let (mut server, address) = certificates.server(&["--quiet"]);
+    let options = ["impair", "--listen", "127.0.0.1:0", "--to", &address];
+    let mut impair = Program::start_with(&[&options[..], &["--stdin"]].concat(), Stdio::piped());
+    let path = impair.address();
+    let mut orders = impair.child().stdin.take().expect("piped");
+    let options = ["hello", "--rate", "50/s", "--client-id", "anna"];
+    let mut client = certificates.client("request", &path, &options);
+    client.line(&["connected to"]);
+    let connected = server.line(&["anna connected from 127.0.0.1:"]);
+    orders.write_all(b"rebind\n").expect("written");
+    let moved = server.line(&["anna moved to 127.0.0.1:"]);
+    let port = |line: &str| line.rsplit(':').next().map(str::to_owned);
+    assert_ne!(port(&connected), port(&moved));
+    client.signal("INT");
+    let ended = client.end();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
 fn a_server_that_leaves_in_order_finishes_what_it_has_and_the_client_waits_for_the_next() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server_at(&free_address(), &["--delay", "200ms"]);

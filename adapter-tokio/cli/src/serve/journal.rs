@@ -56,6 +56,15 @@ pub(crate) enum Entry {
         client: Name,
         address: Option<SocketAddr>,
     },
+    /// The client goes on at another address, over the same connection.
+    Moved {
+        client: Name,
+        address: SocketAddr,
+    },
+    /// So many moves have no line each.
+    MovesLeftOut {
+        moves: u64,
+    },
     /// The client was not let in; its name is what it said of itself.
     Refused {
         client: Name,
@@ -155,6 +164,8 @@ impl fmt::Display for Entry {
                 write!(f, "{client} connected{}", from(address))
             }
             Self::Resumed { client, address } => write!(f, "{client} resumed{}", from(address)),
+            Self::Moved { client, address } => write!(f, "{client} moved to {address}"),
+            Self::MovesLeftOut { moves } => write!(f, "{moves} more moves, without a line each"),
             Self::Refused {
                 client,
                 address,

@@ -2,6 +2,7 @@
 
 mod account;
 mod journal;
+mod moves;
 mod restart;
 mod service;
 mod summary;

@@ -14,6 +14,7 @@ use trunkline_tokio::{
 
 use super::account::Account;
 use super::journal::{Entry, Journal, Name};
+use super::moves::Moves;
 use crate::messages;
 use crate::messages::{
     AccountRequest, ClientEntry, ClientsReply, ClientsRequest, EchoReply, EchoRequest, Join, Leave,
@@ -29,6 +30,7 @@ pub(crate) struct State {
     /// Who may ask for the list of clients.
     pub(crate) admins: Vec<ClientId>,
     pub(crate) counts: Counts,
+    moves: Moves,
     accounts: Mutex<BTreeMap<SessionKey, Account>>,
 }
 
@@ -51,6 +53,7 @@ impl State {
             delay,
             admins,
             counts: Counts::default(),
+            moves: Moves::default(),
             accounts: Mutex::default(),
         })
     }
@@ -317,23 +320,46 @@ fn going_away() -> Status {
 /// Tells of sessions.
 pub(crate) struct Telling(pub(crate) Shared);
 
+impl Telling {
+    fn tell(&self, entry: Entry) {
+        self.tell_moves_left_out();
+        self.0.journal.tell(entry);
+    }
+
+    fn tell_moves_left_out(&self) {
+        if let Some(moves) = self.0.moves.take_left_out(Instant::now()) {
+            self.0.journal.tell(Entry::MovesLeftOut { moves });
+        }
+    }
+}
+
 impl Hooks for Telling {
     fn connected(&self, peer: &Peer) {
-        self.0.journal.tell(Entry::Connected {
+        self.tell(Entry::Connected {
             client: peer.client_id().into(),
             address: peer.address(),
         });
     }
 
     fn resumed(&self, peer: &Peer) {
-        self.0.journal.tell(Entry::Resumed {
+        self.tell(Entry::Resumed {
             client: peer.client_id().into(),
             address: peer.address(),
         });
     }
 
+    fn moved(&self, peer: &Peer, address: SocketAddr) {
+        self.tell_moves_left_out();
+        if self.0.moves.may(Instant::now()) {
+            self.0.journal.tell(Entry::Moved {
+                client: peer.client_id().into(),
+                address,
+            });
+        }
+    }
+
     fn refused(&self, client: &ClientId, address: SocketAddr, code: CloseCode, reason: &str) {
-        self.0.journal.tell(Entry::Refused {
+        self.tell(Entry::Refused {
             client: client.into(),
             address,
             code: code.0,
@@ -344,7 +370,7 @@ impl Hooks for Telling {
     fn disconnected(&self, peer: &Peer, reason: &DisconnectReason, retained: bool) {
         // Otherwise it is closed as well.
         if retained {
-            self.0.journal.tell(Entry::Disconnected {
+            self.tell(Entry::Disconnected {
                 client: peer.client_id().into(),
                 reason: reason.to_string(),
             });
@@ -352,14 +378,14 @@ impl Hooks for Telling {
     }
 
     fn heartbeat_timeout(&self, peer: &Peer) {
-        self.0.journal.tell(Entry::HeartbeatTimeout {
+        self.tell(Entry::HeartbeatTimeout {
             client: peer.client_id().into(),
         });
     }
 
     fn closed(&self, peer: &Peer, reason: &DisconnectReason) {
         self.0.forget(peer.session());
-        self.0.journal.tell(Entry::Closed {
+        self.tell(Entry::Closed {
             client: peer.client_id().into(),
             reason: match reason {
                 DisconnectReason::Peer {
@@ -373,14 +399,14 @@ impl Hooks for Telling {
     }
 
     fn slow_consumer(&self, peer: &Peer, queued_bytes: usize) {
-        self.0.journal.tell(Entry::SlowConsumer {
+        self.tell(Entry::SlowConsumer {
             client: peer.client_id().into(),
             queued_bytes,
         });
     }
 
     fn dropped(&self, peer: &Peer, messages: u64) {
-        self.0.journal.tell(Entry::Dropped {
+        self.tell(Entry::Dropped {
             client: peer.client_id().into(),
             messages,
         });

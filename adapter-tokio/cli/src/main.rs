@@ -18,6 +18,7 @@ mod printer;
 mod recording;
 mod screen;
 mod serve;
+mod shell;
 mod signals;
 mod table;
 mod traces;

@@ -3,11 +3,10 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::{NamedTempFile, TempDir};
+use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::printer;
@@ -22,7 +21,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct NewFile {
     path: PathBuf,
     folder: PathBuf,
-    unwanted: Arc<AtomicBool>,
+    unwanted: watch::Receiver<bool>,
 }
 
 /// Has a file made on a thread of its own, and prints what that returns. Fails before any work is done if there cannot be
@@ -33,17 +32,17 @@ pub(crate) async fn make(
 ) -> Result<(), Failure> {
     let mut stop = StopSignals::listen();
     let folder = folder(&path).map_err(|error| cannot_write(&path, &error))?;
-    let unwanted = Arc::<AtomicBool>::default();
+    let (no_more, unwanted) = watch::channel(false);
     let new = NewFile {
         path,
         folder: folder.path().to_owned(),
-        unwanted: unwanted.clone(),
+        unwanted,
     };
     let mut work = tokio::task::spawn_blocking(move || work(&new));
     let worked = tokio::select! {
         worked = &mut work => worked,
         () = stop.next() => {
-            unwanted.store(true, Ordering::Relaxed);
+            no_more.send_replace(true);
             match tokio::time::timeout(FAREWELL, work).await {
                 // It was whole before anybody could stop that.
                 Ok(worked @ Ok(Ok(_))) => worked,
@@ -87,9 +86,15 @@ impl NewFile {
             .map_err(|error| cannot_write(&self.path, &error))
     }
 
+    /// Waits until it is not wanted any more.
+    pub(crate) async fn unwanted(&self) {
+        // Whoever wanted it is gone: that is the same.
+        let _ = self.unwanted.clone().wait_for(|unwanted| *unwanted).await;
+    }
+
     /// Whether it is wanted still.
     fn check(&self) -> Result<(), Failure> {
-        if self.unwanted.load(Ordering::Relaxed) {
+        if *self.unwanted.borrow() {
             return Err(Failure::interrupted());
         }
         Ok(())

@@ -304,6 +304,45 @@ fn a_new_trace_is_refused_before_the_work_and_leaves_nothing_behind_if_it_fails(
 
 #[cfg(unix)]
 #[test]
+fn the_command_of_an_interrupted_shrink_ends_with_it() {
+    use std::io::{BufRead, Read};
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = golden("resume-server").display().to_string();
+    let small = directory.path().join("small.tlt").display().to_string();
+    let fifo = directory.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    // All of it have the fifo open, the shell and whom it waits for, and none of them listens to anything.
+    let command = format!(
+        "exec 3> '{}'; trap '' INT TERM; echo begun >&3; sleep 1000 | sleep 1000",
+        fifo.display()
+    );
+    let child = trunkline(&["trace", "shrink", &trace, &small, "--while", &command])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut open = BufReader::new(File::open(&fifo).expect("the fifo"));
+    let mut line = String::new();
+    open.read_line(&mut line).expect("a line");
+    assert_eq!(line, "begun\n");
+    // It is told to this process alone, as a service manager does.
+    let told = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(told.expect("kill").success());
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let (ended, at_end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(open.read_to_string(&mut line)));
+    let read = at_end.recv_timeout(std::time::Duration::from_secs(10));
+    let read = read.expect("some of the command goes on");
+    assert_eq!(read.expect("the end of the fifo"), 0);
+}
+
+#[cfg(unix)]
+#[test]
 fn an_interrupted_shrink_leaves_nothing_behind() {
     let directory = tempfile::tempdir().expect("a directory");
     let trace = golden("resume-server").display().to_string();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -13,9 +12,9 @@ use trunkline_core::trace::{self, Ending, Reader, Record, Recorded};
 
 use crate::failure::Failure;
 use crate::new_file::{self, NewFile};
-use crate::output;
 use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
+use crate::{output, shell};
 
 const EXAMPLES: &str = "\
 Bodies and secrets are not shown. Whoever has a wire trace has them all the same; of a link-level one,
@@ -202,22 +201,15 @@ fn shown(command: &str, new: &NewFile, trace: &[u8]) -> Result<bool, Failure> {
     let trial = new.trial(trace)?;
     let path = trial.path().display().to_string();
     let quoted = format!("'{}'", path.replace('\'', r"'\''"));
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(command.replace("{}", &quoted))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .output()
-        .map_err(|error| Failure::usage(format!("cannot run sh: {error}")))?;
-    match output.status.code() {
-        Some(status) if NOT_RUN.contains(&status) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next().unwrap_or_default().escape_debug();
-            Err(Failure::usage(format!(
-                "the command of --while cannot be run (exit status {status}): {said}"
-            )))
-        }
-        _ => Ok(output.status.success()),
+    let ended = shell::run(&command.replace("{}", &quoted), new.unwanted())
+        .map_err(|error| Failure::usage(format!("cannot run sh: {error}")))?
+        .ok_or_else(Failure::interrupted)?;
+    match ended.status.code() {
+        Some(status) if NOT_RUN.contains(&status) => Err(Failure::usage(format!(
+            "the command of --while cannot be run (exit status {status}): {}",
+            ended.said.escape_debug()
+        ))),
+        _ => Ok(ended.status.success()),
     }
 }
 

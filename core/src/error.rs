@@ -142,7 +142,9 @@ pub enum CommandError {
     )]
     TooManyAddresses,
     /// The server's name is neither a DNS name nor an address.
-    #[error("the server name is neither a DNS name nor an IP address")]
+    #[error(
+        "the server name is neither a DNS name nor an IP address: give one that the server's certificate bears"
+    )]
     InvalidServerName,
     /// Groups are made of the sessions of a server's clients.
     #[error(

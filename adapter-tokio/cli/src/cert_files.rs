@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use trunkline_tokio::{Identity, Roots};
+use trunkline_tokio::{Identity, Roots, TlsError};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -130,7 +130,18 @@ pub(crate) fn roots(file: &Path) -> Result<Roots, Failure> {
 /// A certificate chain and its key, from PEM files.
 pub(crate) fn identity(certificate: &Path, key: &Path) -> Result<Identity, Failure> {
     let what = format!("{} with {}", certificate.display(), key.display());
-    Identity::from_pem(&read(certificate)?, &read_secret(key)?, &what).map_err(Failure::usage)
+    let read = Identity::from_pem(&read(certificate)?, &read_secret(key)?, &what);
+    read.map_err(|error| {
+        Failure::usage(match error {
+            TlsError::NoCertificate { .. } => TlsError::NoCertificate {
+                what: certificate.display().to_string(),
+            },
+            TlsError::NoKey { .. } => TlsError::NoKey {
+                what: key.display().to_string(),
+            },
+            other => other,
+        })
+    })
 }
 
 /// The file of a private key, overwritten with zeros once it is not needed any more.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
-use trunkline_tokio::StartError;
+use trunkline_tokio::{ConfigError, StartError};
 
 /// Why the program ends early.
 #[derive(Debug)]
@@ -101,14 +101,34 @@ pub(crate) fn cannot_listen(address: impl Display, error: &io::Error) -> Failure
 pub(crate) fn cannot_start(error: StartError) -> Failure {
     match error {
         StartError::Bind { address, error } => cannot_listen(address, &error),
+        StartError::Config(error) => cannot_set(&error),
         StartError::File { .. }
-        | StartError::Config(_)
         | StartError::Tls(_)
         | StartError::Name(_)
         | StartError::Dial(_)
         | StartError::Recording { .. } => Failure::usage(error),
         _ => Failure::failed(error),
     }
+}
+
+/// A setting that cannot be used, by the name of its option.
+pub(crate) fn cannot_set(error: &ConfigError) -> Failure {
+    let ConfigError::OutOfRange {
+        field,
+        given,
+        allowed,
+    } = error
+    else {
+        return Failure::usage(error);
+    };
+    let option = match *field {
+        "heartbeat.interval" => "--heartbeat",
+        // The first is never longer than the cap.
+        "redial.first" | "redial.cap" => "--redial-cap",
+        "timeouts.retention" => "--retention",
+        other => other,
+    };
+    Failure::usage(format!("{option} is {given}: {allowed} is allowed"))
 }
 
 #[cfg(test)]

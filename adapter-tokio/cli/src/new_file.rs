@@ -120,5 +120,11 @@ impl NewFile {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!("cannot write {}: {error}", path.display()))
+    let why = match error.kind() {
+        io::ErrorKind::AlreadyExists => "it exists already: take another name, or remove it".into(),
+        // What the error itself says is about a name that nobody has heard of.
+        io::ErrorKind::NotFound => "its folder is not there, and has to be made first".into(),
+        _ => error.to_string(),
+    };
+    Failure::usage(format!("cannot write {}: {why}", path.display()))
 }

@@ -38,6 +38,14 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// `1`, `2`, and so on.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|&count| count > 0)
+        .ok_or_else(|| "give a number, 1 or more".to_owned())
+}
+
 /// `2%`, `0.1%`: 0 % to 100 %. The sign is required, for `0.02` may mean either.
 pub(crate) fn share(text: &str) -> Result<Share, String> {
     let billionths = quantity(text, &[("%", ONE / 100)], "a percentage such as 2% or 0.1%")?;

@@ -12,8 +12,8 @@ use crate::failure::Failure;
 pub(crate) struct RecordingOptions {
     /// Record what comes and goes above QUIC into a new file, for 'trunkline replay' and 'trunkline trace'.
     /// No bodies stand in it, but tokens of sessions do: keep it to yourself until those are over. It ends at
-    /// 1 GiB. Shards have a file each, file.0.tlt and so on. A file that is there is not overwritten: the
-    /// program does not start. A full disk ends it early, and the exit status is 1
+    /// 1 GiB. The shards of a server have a file each, file.0.tlt and so on. A file that is there is not
+    /// overwritten: the program does not start. A full disk ends it early, and the exit status is 1
     #[arg(
         long,
         value_name = "FILE",

@@ -189,9 +189,9 @@ fn bad_names_and_days_are_one_line() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_one_line() {
+fn a_directory_that_is_none_is_one_line() {
     let scratch = tempfile::tempdir().expect("a directory");
     let file = scratch.path().join("file");
     fs::write(&file, "").expect("written");
-    assert_one_line(&cert(&file, &[]), 1, &["cannot", "file"]);
+    assert_one_line(&cert(&file, &[]), 2, &["--out", "file is no directory"]);
 }

@@ -147,6 +147,15 @@ fn certificates_that_cannot_be_used_are_one_line() {
         2,
         &["junk.pem", "no certificate"],
     );
+    // Which of the two is meant is said.
+    let output = serve(&certificate, &certificate, &OPEN);
+    assert_one_line(
+        &output,
+        2,
+        &["trunkline: ", "cert.pem holds no private key"],
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.matches("cert.pem").count(), 1, "{said}");
     let cut_off = certificates.file("cut-off.pem");
     let whole = fs::read(&certificate).expect("readable");
     fs::write(&cut_off, &whole[..100]).expect("written");
@@ -339,6 +348,11 @@ fn bad_options_of_clients_are_one_line() {
     assert_one_line(
         &client("clients", &["--heartbeat", "1ms"]),
         2,
-        &["heartbeat", "100 ms"],
+        &["--heartbeat is 1ms", "100 ms"],
+    );
+    assert_one_line(
+        &client("clients", &["--redial-cap", "1us"]),
+        2,
+        &["--redial-cap is 1µs", "1 ms"],
     );
 }

@@ -271,6 +271,10 @@ fn a_new_trace_is_refused_before_the_work_and_leaves_nothing_behind_if_it_fails(
     let output = run(&["trace", "redact", &at("none.tlt"), &small]);
     assert_one_line(&output, 2, &["none.tlt", "no trace"]);
 
+    let nowhere = at("no/such/small.tlt");
+    let output = run(&["trace", "redact", &trace, &nowhere]);
+    assert_one_line(&output, 2, &["small.tlt: its folder is not there"]);
+
     // Words that are no command are not taken for a trace that does not show anything.
     for (command, status) in [("trunklin show {}", "127"), ("/ {}", "126")] {
         let output = run(&["trace", "shrink", &trace, &small, "--while", command]);
@@ -300,6 +304,21 @@ fn a_new_trace_is_refused_before_the_work_and_leaves_nothing_behind_if_it_fails(
         left,
         ["none.tlt", "small.tlt", "small.trial.tlt", "taken.tlt"]
     );
+}
+
+#[test]
+fn who_asks_for_records_behind_the_last_is_told_which_that_is() {
+    let trace = golden("resume-server").display().to_string();
+    let output = run(&["trace", "show", &trace, "--from", "9999"]);
+    assert!(output.status.success(), "{output:?}");
+    let noted = String::from_utf8_lossy(&output.stderr);
+    let stats = run(&["trace", "stats", &trace, "--json"]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).expect("an object");
+    let expected = format!(
+        "resume-server.tlt has no record 9999: the last one is {}\n",
+        stats["records"]
+    );
+    assert!(noted.ends_with(&expected), "{noted}");
 }
 
 #[cfg(unix)]

@@ -56,6 +56,31 @@ fn flags_that_do_not_go_together_are_one_line() {
     );
 }
 
+#[test]
+fn what_would_do_nothing_is_one_line() {
+    assert_one_line(
+        &run(&["replay", "a.tlt", "--until", "0"]),
+        2,
+        &["--until", "1 or more"],
+    );
+    assert_one_line(
+        &run(&["trace", "show", "a.tlt", "--from", "9", "--to", "3"]),
+        2,
+        &["--to 3", "--from 9"],
+    );
+    assert_one_line(
+        &run(&["trace", "shrink", "a.tlt", "b.tlt", "--while", ""]),
+        2,
+        &["--while <COMMAND>", "trunkline trace --help"],
+    );
+    let request = ["request", "localhost:4433", "hi", "--ca", "ca.pem"];
+    assert_one_line(
+        &run(&[&request[..], &["--count", "0"]].concat()),
+        2,
+        &["--count", "1 or more"],
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_no_text_is_one_line() {

@@ -136,8 +136,21 @@ fn so_far(looked_up: bool, last_reason: Option<&DisconnectReason>) -> String {
 /// Reads a certificate chain and its key from PEM files.
 pub(crate) fn identity_from(certificates: &Path, key: &Path) -> Result<Identity, StartError> {
     let what = format!("{} with {}", certificates.display(), key.display());
-    let (certificates, key) = (read(certificates)?, Zeroizing::new(read(key)?));
-    Ok(Identity::from_pem(&certificates, &key, &what)?)
+    let (chain, secret) = (read(certificates)?, Zeroizing::new(read(key)?));
+    let read = Identity::from_pem(&chain, &secret, &what);
+    Ok(read.map_err(|error| of_one_file(error, certificates, key))?)
+}
+
+/// Names the one of the two that is meant, where that is clear.
+fn of_one_file(error: TlsError, certificates: &Path, key: &Path) -> TlsError {
+    let shown = |path: &Path| path.display().to_string();
+    match error {
+        TlsError::NoCertificate { .. } => TlsError::NoCertificate {
+            what: shown(certificates),
+        },
+        TlsError::NoKey { .. } => TlsError::NoKey { what: shown(key) },
+        other => other,
+    }
 }
 
 /// Reads trusted certificates from a PEM file.
@@ -162,6 +175,28 @@ pub(crate) fn keep<T>(
         Ok(value) => *place = Some(value),
         Err(error) => {
             problem.get_or_insert(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_lacks_something_is_named_and_not_the_other() {
+        let (certificates, key) = (Path::new("a.pem"), Path::new("a.key"));
+        let what = "a.pem with a.key".to_owned();
+        for (error, begins) in [
+            (
+                TlsError::NoCertificate { what: what.clone() },
+                "a.pem holds",
+            ),
+            (TlsError::NoKey { what: what.clone() }, "a.key holds"),
+            (TlsError::Expired { what }, "a.pem with a.key has"),
+        ] {
+            let said = of_one_file(error, certificates, key).to_string();
+            assert!(said.starts_with(begins), "{said}");
         }
     }
 }

@@ -62,6 +62,10 @@ struct Planned {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let now = SystemTime::now();
     let directory = arguments.out.as_path();
+    if directory.exists() && !directory.is_dir() {
+        let directory = directory.display();
+        return Err(Failure::usage(format!("--out {directory} is no directory")));
+    }
     let existing = if arguments.force {
         None
     } else {
@@ -168,7 +172,7 @@ fn read_if_there(path: &Path) -> Result<Option<String>, Failure> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::failed(format!(
+        Err(error) => Err(Failure::usage(format!(
             "cannot read {}: {error}",
             path.display()
         ))),

@@ -18,6 +18,12 @@ const EXAMPLES: &str = "\
 The server answers clients that it was told to answer: 'trunkline serve --admin anna'. The list holds
 every session, this command's own and those of clients that are away included.
 
+EXIT STATUS
+  0  the list is printed
+  1  there was no connection, or the server does not list its clients for this one
+  2  the command line or a file cannot be used
+  130  interrupted before the list was there
+
 EXAMPLES
   As a table
     trunkline clients localhost:4433 --dev certs --client-id anna

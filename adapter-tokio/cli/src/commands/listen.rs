@@ -15,7 +15,7 @@ use crate::output::{printable, word};
 use crate::printer::Printer;
 use crate::screen::Screen;
 use crate::signals::StopSignals;
-use crate::{output, table};
+use crate::{output, parse, table};
 
 const EXAMPLES: &str = "\
 What comes through a broadcast is best effort: ordered while a connection lasts, and gone with it. Groups
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<GroupName>,
     /// End after so many messages [default: at Ctrl-C]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = parse::count)]
     count: Option<u64>,
     /// Print each message as one JSON object
     #[arg(long)]

@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Stop after that record
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse::count)]
     until: Option<u64>,
     /// Show every event and when it came, in seconds since the node's start
     #[arg(long, conflicts_with = "json")]

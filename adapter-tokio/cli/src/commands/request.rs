@@ -45,11 +45,11 @@ EXAMPLES
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) connection: ConnectionOptions,
-    /// What to send
+    /// What to send; not needed with --size
     #[arg(value_name = "TEXT", required_unless_present = "size")]
     text: Option<String>,
     /// Send so many [default: until Ctrl-C]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = parse::count)]
     count: Option<u64>,
     /// Send so many a second: 100/s [default: 10/s without --count, else as fast as answers come]
     #[arg(long, value_name = "RATE", value_parser = parse::pace)]

@@ -42,7 +42,7 @@ EXAMPLES
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) connection: ConnectionOptions,
-    /// What to send, a message each
+    /// What to send, a message each; not needed with --stdin or --size
     #[arg(value_name = "TEXT", required_unless_present_any = ["size", "stdin"])]
     texts: Vec<String>,
     /// Send each line of standard input
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     to_all: bool,
     /// Send each text so many times
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = parse::count)]
     count: u64,
     /// Send at most so many a second: 100/s
     #[arg(long, value_name = "RATE", value_parser = parse::pace)]

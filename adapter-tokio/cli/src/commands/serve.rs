@@ -23,6 +23,12 @@ knows no session any more, which its clients notice at once if it listens at the
 same key, or has the same file of --keys. Ctrl-C or SIGTERM finishes what is under way; a second one ends
 it at once.
 
+EXIT STATUS
+  0  it was ended by Ctrl-C or SIGTERM; or nobody reads what it prints any more
+  1  it could not listen, or has ended by itself, or a recording is not whole
+  2  the command line or a file cannot be used
+  130  interrupted twice: not all that was under way is finished
+
 EXAMPLES
   A first try, with certificates for this machine
     trunkline cert --out certs

@@ -61,7 +61,7 @@ struct Show {
     /// The first record to show
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     from: u64,
-    /// The last record to show
+    /// The last record to show [default: the last there is]
     #[arg(long, value_name = "NUMBER")]
     to: Option<u64>,
 }
@@ -96,7 +96,7 @@ struct Shrink {
     out: PathBuf,
     /// Keep what this command, run by sh, still ends with status 0 for; {} is the file. Without it:
     /// what makes the replay differ in the same way
-    #[arg(long = "while", value_name = "COMMAND")]
+    #[arg(long = "while", value_name = "COMMAND", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     command: Option<String>,
 }
 
@@ -215,17 +215,28 @@ fn shown(command: &str, new: &NewFile, trace: &[u8]) -> Result<bool, Failure> {
 
 fn show(arguments: &Show) -> Result<(), Failure> {
     let Show { file, from, to } = arguments;
+    if let Some(to) = to.filter(|to| to < from) {
+        let message = format!("--to {to} is before --from {from}: there is nothing to show");
+        return Err(Failure::usage(message));
+    }
     let refused = |error| unusable(file, &error);
     let mut reader = Reader::new(open(file)?).map_err(refused)?;
-    let mut at = 0;
+    let (mut at, mut last) = (0, 0);
     while let Some((number, record)) = reader.next_record().map_err(refused)? {
         at = record.at().unwrap_or(at);
+        last = number;
         if to.is_some_and(|to| number > to) {
             return Ok(());
         }
         if number >= *from {
             output::result(&format!("{number} {} {record}", clock(at)))?;
         }
+    }
+    if last < *from {
+        let path = file.display();
+        output::note(&format!(
+            "{path} has no record {from}: the last one is {last}"
+        ));
     }
     match reader.ending() {
         Some(ending) => output::result(&ending.to_string()),

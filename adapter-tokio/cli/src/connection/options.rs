@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use trunkline_tokio::{Client, ClientBuilder, ClientId, Config};
 
 use crate::cert_files::{development_identity, development_roots, identity, roots};
-use crate::failure::Failure;
+use crate::failure::{Failure, cannot_set};
 use crate::parse;
 use crate::recording::RecordingOptions;
 
@@ -106,7 +106,7 @@ impl ConnectionOptions {
             config.redial.cap = cap;
             config.redial.first = config.redial.first.min(cap);
         }
-        config.validate().map_err(Failure::usage)?;
+        config.validate().map_err(|error| cannot_set(&error))?;
         let mut builder = dial(&self.server)
             .client_id(&id)
             .agent(concat!("trunkline-cli/", env!("CARGO_PKG_VERSION")))

@@ -199,7 +199,7 @@ impl Impairments {
 impl fmt::Display for Impairments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        if !self.delay.is_zero() || !self.jitter.is_zero() {
+        if !self.delay.is_zero() {
             parts.push(format!("delay {:?}", self.delay));
         }
         if !self.jitter.is_zero() {
@@ -337,6 +337,11 @@ mod tests {
             asked.to_string(),
             "delay 50ms, loss 2%, bursts of 3, corrupt 0.1%, rate 1.5mbit, queue 64000 bytes, client to server only"
         );
+        let shaken = Impairments {
+            jitter: Duration::from_millis(3),
+            ..Impairments::default()
+        };
+        assert_eq!(shaken.to_string(), "jitter 3ms");
         assert_eq!(
             Impairments::default().to_string(),
             "nothing done to packets"

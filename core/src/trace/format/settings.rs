@@ -143,7 +143,7 @@ pub(in crate::trace) fn change(config: &mut Config, field: &str, text: &str) -> 
             alike = names;
         }
         return Err(format!(
-            "there is no such setting: {} are",
+            "there is no such setting; there are {}",
             alike.join(", ")
         ));
     };

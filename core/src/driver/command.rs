@@ -123,23 +123,31 @@ pub(crate) struct Announcement {
 /// A look at the node, or a change to it.
 pub(crate) type Look = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
+/// What becomes of a command while a broadcast that was asked for earlier waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meanwhile {
+    /// It goes by lanes of its own, and is done.
+    Passes,
+    /// It goes by the same lane, and waits behind it.
+    Follows,
+    /// It may concern who hears the broadcast: it waits, and so does all that follows.
+    Stops,
+}
+
 impl Command {
-    /// Whether this may be done before broadcasts that were asked for earlier, and wait. What goes by lanes of its own may;
-    /// what concerns who hears a broadcast, or goes by its lane, may not.
-    pub(crate) fn passes_broadcasts(&self) -> bool {
+    pub(crate) fn meanwhile(&self) -> Meanwhile {
         match self {
             Self::Send(..)
             | Self::SendUnwaited { .. }
             | Self::Abandon(..)
             | Self::Answer(..)
-            | Self::Redirect(..) => true,
-            Self::SendBestEffort { .. }
-            | Self::Broadcast(_)
-            | Self::Decide(..)
+            | Self::Redirect(..) => Meanwhile::Passes,
+            Self::SendBestEffort { .. } | Self::Broadcast(_) => Meanwhile::Follows,
+            Self::Decide(..)
             | Self::With(_)
             | Self::Close(..)
             | Self::Drain(..)
-            | Self::Stop(..) => false,
+            | Self::Stop(..) => Meanwhile::Stops,
         }
     }
 }

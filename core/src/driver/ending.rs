@@ -262,7 +262,11 @@ impl<I: Io> Drop for Driver<I> {
         // After a panic of its own the node cannot be trusted. One of somebody else's is no reason, and an executor may
         // drop this after it has caught its own.
         let mut broken = self.in_turn;
-        for command in std::mem::take(&mut self.taken).into_iter().chain(left) {
+        let (held, taken) = (
+            std::mem::take(&mut self.held),
+            std::mem::take(&mut self.taken),
+        );
+        for command in held.into_iter().chain(taken).chain(left) {
             let (peer, message) = match command {
                 // It comes back with the session's end, behind what was sent before.
                 Command::SendUnwaited { peer, message }
@@ -304,8 +308,7 @@ impl<I: Io> Drop for Driver<I> {
         // Whoever waits for the end finds the recording whole.
         self.node.untap();
         let theirs = (self.service.take(), self.hooks.take(), self.ask.take());
-        harmless("the drop of a service, of hooks or of an admission", || {
-            drop(theirs);
-        });
+        let what = "the drop of a service, of hooks or of an admission";
+        harmless(what, Some(&*self.desk.runtime), || drop(theirs));
     }
 }

@@ -19,7 +19,9 @@ impl Finding {
 impl Drop for Finding {
     fn drop(&mut self) {
         let found = self.0.take();
-        harmless("the drop of what an admission had returned", || drop(found));
+        harmless("the drop of what an admission had returned", None, || {
+            drop(found);
+        });
     }
 }
 

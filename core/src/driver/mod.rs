@@ -23,6 +23,7 @@ mod finding;
 mod gathering;
 mod glance;
 mod harmless;
+mod held;
 mod hooks;
 mod into_status;
 mod ledger;

@@ -36,6 +36,12 @@ impl<T> Filler<T> {
     pub(crate) fn fill(self, value: T) {
         lock(&self.0).value = Some(value);
     }
+
+    /// Whether somebody still waits.
+    #[cfg(feature = "system")]
+    pub(crate) fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 impl<T> Drop for Filler<T> {

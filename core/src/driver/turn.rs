@@ -26,12 +26,10 @@ use super::troubles::Troubles;
 use super::undecided::Undecided;
 use super::waiter::Ticket;
 use super::wall::WallChecks;
-use crate::session::BestEffort;
 use crate::sliding::SlidingTable;
 use crate::{BusyPoll, ClientId, DisconnectReason, Input, Node, SessionKey, Timeouts, Transmit};
 
-/// What one turn does at most of each kind, before other tasks get theirs.
-const COMMANDS: usize = 4_096;
+/// What one turn does at most of each kind, before other tasks get theirs; see [`super::held`] for commands.
 const DATAGRAMS: usize = 1_024;
 const TRANSMITS: usize = 256;
 
@@ -81,6 +79,8 @@ pub struct Driver<I: Io> {
     pub(super) lodgers: usize,
     pub(super) ledger: Ledger,
     pub(super) taken: VecDeque<Command>,
+    /// Broadcasts that wait for those before them to be sent, and what goes the same way.
+    pub(super) held: VecDeque<Command>,
     /// Empty unless there is something unsent.
     buffer: Vec<u8>,
     /// What the socket did not take yet; its bytes stand in `buffer`.
@@ -158,6 +158,7 @@ impl<I: Io> Driver<I> {
             lodgers: 0,
             ledger: Ledger::default(),
             taken: VecDeque::new(),
+            held: VecDeque::new(),
             buffer: Vec::new(),
             unsent: None,
             troubles: Troubles::default(),
@@ -261,7 +262,7 @@ impl<I: Io> Driver<I> {
         let commanded = !self.taken.is_empty();
         self.portion.begin(commanded);
         self.run_commands(now);
-        if self.taken.is_empty() && self.gathering.goes_on(now) {
+        if !self.commands_wait() && self.gathering.goes_on(now) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -280,7 +281,7 @@ impl<I: Io> Driver<I> {
         }
         // What is sent may bring events: of a link whose turn it is only then.
         let told_all = reported.all && !self.node.may_have_events();
-        let idle = drained && told_all && sent != Sending::Budget && self.taken.is_empty();
+        let idle = drained && told_all && sent != Sending::Budget && !self.commands_wait();
         if self.is_over(now, idle && sent == Sending::Done) {
             // Whoever is still there learns that this side has gone.
             let end = self.give_up(now);
@@ -290,7 +291,7 @@ impl<I: Io> Driver<I> {
         if !crowd && self.taken.is_empty() {
             self.desk.mailbox.take(&mut self.taken, Some(cx));
         }
-        if crowd || !idle || !self.taken.is_empty() {
+        if crowd || !idle || self.commands_wait() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -330,37 +331,6 @@ impl<I: Io> Driver<I> {
             self.portion.rest();
         }
         found.is_some()
-    }
-
-    fn run_commands(&mut self, now: Instant) {
-        // Broadcasts that wait for those before them to be sent.
-        let mut waiting = VecDeque::new();
-        for _ in 0..COMMANDS {
-            let Some(command) = self.taken.pop_front() else {
-                break;
-            };
-            match command {
-                Command::Broadcast(next)
-                    if !waiting.is_empty()
-                        || !self
-                            .gathering
-                            .takes(now, BestEffort::queued_bytes(&next.message.body)) =>
-                {
-                    waiting.push_back(Command::Broadcast(next));
-                }
-                command if waiting.is_empty() || command.passes_broadcasts() => {
-                    self.perform(now, command);
-                }
-                command => {
-                    self.taken.push_front(command);
-                    break;
-                }
-            }
-        }
-        if !waiting.is_empty() {
-            waiting.append(&mut self.taken);
-            self.taken = waiting;
-        }
     }
 
     /// Hands over what has arrived.

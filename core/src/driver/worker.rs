@@ -19,7 +19,7 @@ use super::harmless::harmless;
 use super::peer::{Inner, Peer};
 use super::permits::{Applicant, Permit};
 use super::queue::{CLOSED, Job, KEPT, drop_below, trim};
-use super::runtime::{Task, tell_panic};
+use super::runtime::{Runtime, Task, tell_panic};
 use super::service::{Order, Serve};
 use super::shared::Desk;
 use super::slot::slot;
@@ -184,7 +184,10 @@ impl Worker {
                 self.current = None;
                 self.running.push(Running {
                     errand,
-                    task,
+                    work: Begun {
+                        task,
+                        desk: self.peer.0.desk.clone(),
+                    },
                     _permit: permit,
                 });
             }
@@ -221,12 +224,13 @@ impl Worker {
     }
 
     /// Has a handler run as a task of its own; what is left here waits for it.
-    fn run_elsewhere(&self, key: DeliveryKey, mut work: Work) -> Work {
+    fn run_elsewhere(&self, key: DeliveryKey, task: Work) -> Work {
         let (filler, filled) = slot();
         let desk = self.peer.0.desk.clone();
+        let mut work = Begun { task, desk };
         self.peer.0.desk.pool.spawn(Box::pin(async move {
-            let result = std::future::poll_fn(|cx| guarded(&mut work, cx)).await;
-            filler.fill(result.unwrap_or_else(|panic| Err(panicked(&desk, key, &*panic))));
+            let result = std::future::poll_fn(|cx| guarded(&mut work.task, cx)).await;
+            filler.fill(result.unwrap_or_else(|panic| Err(panicked(&work.desk, key, &*panic))));
         }));
         let gone = || {
             Err(Status::new(
@@ -385,8 +389,14 @@ struct Errand {
 /// A handler that waits for something.
 struct Running {
     errand: Errand,
-    task: Work,
+    work: Begun,
     _permit: Permit,
+}
+
+/// A handler that may be dropped midway, with what runs it.
+struct Begun {
+    task: Work,
+    desk: Arc<Desk>,
 }
 
 impl Future for Running {
@@ -394,7 +404,7 @@ impl Future for Running {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        guarded(&mut this.task, cx).map(|result| (this.errand, result))
+        guarded(&mut this.work.task, cx).map(|result| (this.errand, result))
     }
 }
 
@@ -411,10 +421,9 @@ fn fit(expects: Expects, result: Result<Answer, Status>) -> Answer {
     }
 }
 
-/// A worker that ends early drops handlers midway.
-impl Drop for Running {
+impl Drop for Begun {
     fn drop(&mut self) {
-        let_go(&mut self.task);
+        let_go(&mut self.task, Some(&*self.desk.runtime));
     }
 }
 
@@ -432,15 +441,18 @@ fn guarded(task: &mut Work, cx: &mut Context<'_>) -> Poll<thread::Result<Result<
     match catch_unwind(AssertUnwindSafe(advance)) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => {
-            let_go(task);
+            // It is told of by the panic that came first.
+            let_go(task, None);
             Poll::Ready(Err(panic))
         }
     }
 }
 
 /// Drops a handler whose result nobody waits for any more.
-fn let_go(task: &mut Work) {
-    harmless("the drop of a handler", || *task = Box::pin(pending()));
+fn let_go(task: &mut Work, runtime: Option<&dyn Runtime>) {
+    harmless("the drop of a handler", runtime, || {
+        *task = Box::pin(pending());
+    });
 }
 
 fn panicked(desk: &Desk, key: DeliveryKey, panic: &(dyn Any + Send)) -> Status {

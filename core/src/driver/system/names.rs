@@ -61,11 +61,18 @@ impl Names {
         room
     }
 
-    /// What a thread does next; without anything, it ends.
-    fn next(&mut self) -> Option<String> {
-        let next = self.waiting.pop_front();
-        self.threads -= usize::from(next.is_none());
-        next
+    /// What a thread does next; without anything, it ends. What nobody waits for any more goes to `unawaited`, to be dropped
+    /// without the lock.
+    fn next(&mut self, unawaited: &mut Vec<Filler<Found>>) -> Option<String> {
+        while let Some(host) = self.waiting.pop_front() {
+            let asking = self.asking.get(&host);
+            if asking.is_some_and(|fillers| fillers.iter().any(Filler::is_awaited)) {
+                return Some(host);
+            }
+            unawaited.extend(self.answered(&host));
+        }
+        self.threads -= 1;
+        None
     }
 
     /// Who is to be told of a name.
@@ -94,7 +101,10 @@ fn start() {
 
 fn work() {
     loop {
-        let Some(host) = lock(&NAMES).next() else {
+        let mut unawaited = Vec::new();
+        let next = lock(&NAMES).next(&mut unawaited);
+        drop(unawaited);
+        let Some(host) = next else {
             return;
         };
         let found = host.to_socket_addrs().map(Iterator::collect);
@@ -126,7 +136,7 @@ mod tests {
         let mut names = Names::new();
         let (filler, first) = slot();
         assert!(names.ask("a:1".into(), filler));
-        assert_eq!(names.next().as_deref(), Some("a:1"));
+        assert_eq!(names.next(&mut Vec::new()).as_deref(), Some("a:1"));
         let (filler, second) = slot();
         assert!(!names.ask("a:1".into(), filler));
         let found = Ok(vec![SocketAddr::from(([1, 1, 1, 1], 1))]);
@@ -134,24 +144,29 @@ mod tests {
         for heard in [first, second] {
             assert_eq!(heard.now_or_never().unwrap().unwrap().unwrap().len(), 1);
         }
-        assert_eq!(names.next(), None);
+        assert_eq!(names.next(&mut Vec::new()), None);
         assert_eq!((names.threads, names.asking.len()), (0, 0));
     }
 
     #[test]
     fn names_that_wait_for_a_thread_have_their_turn() {
         let mut names = Names::new();
-        let asked: Vec<_> = (0..=THREADS)
+        let mut asked: Vec<_> = (0..=THREADS)
             .map(|number| {
                 let (filler, filled) = slot();
                 (names.ask(format!("{number}:1"), filler), filled)
             })
             .collect();
         assert_eq!(asked.iter().filter(|(start, _)| *start).count(), THREADS);
-        for number in 0..=THREADS {
-            assert_eq!(names.next(), Some(format!("{number}:1")));
+        // One has gone meanwhile.
+        let mut unawaited = Vec::new();
+        drop(asked.swap_remove(7));
+        for number in (0..=THREADS).filter(|number| *number != 7) {
+            assert_eq!(names.next(&mut unawaited), Some(format!("{number}:1")));
         }
-        assert_eq!(names.next(), None);
+        assert_eq!(names.next(&mut unawaited), None);
+        assert_eq!(unawaited.len(), 1);
+        assert!(!names.asking.contains_key("7:1"));
     }
 
     struct Unpark(thread::Thread);

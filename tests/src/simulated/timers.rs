@@ -45,9 +45,9 @@ impl Timers {
     /// The test itself has run.
     pub(super) fn test_ran(&mut self, now: Instant) {
         self.ran = now;
-        let mut sleeps = self.sleeps.iter().rev();
-        let last = sleeps.find(|(at, _)| is_awaited(now, *at));
-        self.idle_from = last.map_or(now, |(at, _)| *at).max(now);
+        // By their order: this is asked whenever the test runs, and there may be any number that nobody waits for.
+        let mut awaited = self.sleeps.range(..=(now + AWAITED_MAX, u64::MAX));
+        self.idle_from = awaited.next_back().map_or(now, |(at, _)| *at).max(now);
     }
 
     /// How long the test has waited, if that is too long.

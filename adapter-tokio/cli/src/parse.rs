@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use crate::impair::{Blackout, Rate, Share};
@@ -40,10 +41,23 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
 
 /// `1`, `2`, and so on.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
-    text.parse()
-        .ok()
-        .filter(|&count| count > 0)
-        .ok_or_else(|| "give a number, 1 or more".to_owned())
+    match text.parse::<u64>() {
+        Ok(count @ 1..) => Ok(count),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(format!("the most is {}", u64::MAX))
+        }
+        _ => Err("give a number, 1 or more".to_owned()),
+    }
+}
+
+/// A command for a shell. One of blanks alone would do nothing.
+pub(crate) fn shell_command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(
+            "give a command, such as 'trunkline trace show {} | grep -q reject'".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// `2%`, `0.1%`: 0 % to 100 %. The sign is required, for `0.02` may mean either.
@@ -283,6 +297,17 @@ mod tests {
         }
         assert!(duration("999999999999999h").is_err());
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn a_count_is_at_least_one_and_has_an_end() {
+        assert_eq!(count("1"), Ok(1));
+        assert_eq!(count("18446744073709551615"), Ok(u64::MAX));
+        for few in ["0", "-1", "", "many"] {
+            assert!(count(few).expect_err(few).contains("1 or more"), "{few}");
+        }
+        let said = count("18446744073709551616").expect_err("too many");
+        assert_eq!(said, "the most is 18446744073709551615");
     }
 
     #[test]

@@ -68,11 +68,17 @@ fn what_would_do_nothing_is_one_line() {
         2,
         &["--to 3", "--from 9"],
     );
-    assert_one_line(
-        &run(&["trace", "shrink", "a.tlt", "b.tlt", "--while", ""]),
-        2,
-        &["--while <COMMAND>", "trunkline trace --help"],
-    );
+    for nothing in ["", " \t"] {
+        assert_one_line(
+            &run(&["trace", "shrink", "a.tlt", "b.tlt", "--while", nothing]),
+            2,
+            &[
+                "--while <COMMAND>",
+                "give a command",
+                "trunkline trace --help",
+            ],
+        );
+    }
     let request = ["request", "localhost:4433", "hi", "--ca", "ca.pem"];
     assert_one_line(
         &run(&[&request[..], &["--count", "0"]].concat()),

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::new_file::{self, NewFile};
 use crate::table::{Table, grouped};
 use crate::traces::{moment, open, unusable};
-use crate::{output, shell};
+use crate::{output, parse, shell};
 
 const EXAMPLES: &str = "\
 Bodies and secrets are not shown. Whoever has a wire trace has them all the same; of a link-level one,
@@ -95,8 +95,9 @@ struct Shrink {
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// Keep what this command, run by sh, still ends with status 0 for; {} is the file. Without it:
-    /// what makes the replay differ in the same way
-    #[arg(long = "while", value_name = "COMMAND", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// what makes the replay differ in the same way. The command has no terminal: one that reads /dev/tty is
+    /// stopped for good. What it leaves in the background is killed
+    #[arg(long = "while", value_name = "COMMAND", value_parser = parse::shell_command)]
     command: Option<String>,
 }
 

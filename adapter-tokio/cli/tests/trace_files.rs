@@ -321,20 +321,72 @@ fn who_asks_for_records_behind_the_last_is_told_which_that_is() {
     assert!(noted.ends_with(&expected), "{noted}");
 }
 
+/// Waits until nobody has the other end of it open any more.
+#[cfg(unix)]
+fn assert_ends(mut fifo: impl std::io::Read + Send + 'static) {
+    let (ended, at_end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(fifo.read_to_end(&mut Vec::new())));
+    let read = at_end.recv_timeout(std::time::Duration::from_secs(10));
+    let read = read.expect("some of the command goes on");
+    assert_eq!(read.expect("the end of the fifo"), 0);
+}
+
+/// A pipe with a name.
+#[cfg(unix)]
+fn fifo(directory: &Path, name: &str) -> PathBuf {
+    let fifo = directory.join(name);
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    fifo
+}
+
 #[cfg(unix)]
 #[test]
 fn the_command_of_an_interrupted_shrink_ends_with_it() {
-    use std::io::{BufRead, Read};
+    use std::io::BufRead;
+
+    let trace = golden("resume-server").display().to_string();
+    // They are told to this process alone, as a service manager does. The latter is as any that it does not catch.
+    for (signal, status) in [("TERM", Some(130)), ("KILL", None)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let small = directory.path().join("small.tlt").display().to_string();
+        let fifo = fifo(directory.path(), "fifo");
+        // All of it have the fifo open, the shell and whom it waits for, and none of them listens to anything.
+        let command = format!(
+            "exec 3> '{}'; trap '' INT TERM; echo begun >&3; sleep 1000 | sleep 1000",
+            fifo.display()
+        );
+        let child = trunkline(&["trace", "shrink", &trace, &small, "--while", &command])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut open = BufReader::new(File::open(&fifo).expect("the fifo"));
+        let mut line = String::new();
+        open.read_line(&mut line).expect("a line");
+        assert_eq!(line, "begun\n");
+        let told = std::process::Command::new("kill")
+            .args([&format!("-{signal}"), &child.id().to_string()])
+            .status();
+        assert!(told.expect("kill").success());
+        let output = child.wait_with_output().expect("ended");
+        assert_eq!(output.status.code(), status, "{output:?}");
+        assert_ends(open);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_command_of_shrink_leaves_in_the_background_ends_with_it() {
+    use std::io::BufRead;
 
     let directory = tempfile::tempdir().expect("a directory");
     let trace = golden("resume-server").display().to_string();
     let small = directory.path().join("small.tlt").display().to_string();
-    let fifo = directory.path().join("fifo");
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
-    assert!(made.expect("mkfifo").success());
-    // All of it have the fifo open, the shell and whom it waits for, and none of them listens to anything.
+    let fifo = fifo(directory.path(), "fifo");
+    // It shows nothing, so it is tried once.
     let command = format!(
-        "exec 3> '{}'; trap '' INT TERM; echo begun >&3; sleep 1000 | sleep 1000",
+        "exec 3> '{}'; echo begun >&3; sleep 1000 & exit 1",
         fifo.display()
     );
     let child = trunkline(&["trace", "shrink", &trace, &small, "--while", &command])
@@ -346,18 +398,9 @@ fn the_command_of_an_interrupted_shrink_ends_with_it() {
     let mut line = String::new();
     open.read_line(&mut line).expect("a line");
     assert_eq!(line, "begun\n");
-    // It is told to this process alone, as a service manager does.
-    let told = std::process::Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status();
-    assert!(told.expect("kill").success());
     let output = child.wait_with_output().expect("ended");
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    let (ended, at_end) = std::sync::mpsc::channel();
-    std::thread::spawn(move || ended.send(open.read_to_string(&mut line)));
-    let read = at_end.recv_timeout(std::time::Duration::from_secs(10));
-    let read = read.expect("some of the command goes on");
-    assert_eq!(read.expect("the end of the fifo"), 0);
+    assert_one_line(&output, 2, &["does not show what is looked for"]);
+    assert_ends(open);
 }
 
 #[cfg(unix)]
@@ -367,13 +410,11 @@ fn an_interrupted_shrink_leaves_nothing_behind() {
     let trace = golden("resume-server").display().to_string();
     let small = directory.path().join("small.tlt").display().to_string();
     // It says where its file is, and lasts until that is gone.
-    let fifo = directory.path().join("trial");
+    let fifo = fifo(directory.path(), "trial");
     let command = format!(
         "echo {{}} > '{}'; while [ -e {{}} ]; do sleep 0.05; done; false",
         fifo.display()
     );
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
-    assert!(made.expect("mkfifo").success());
     let child = trunkline(&["trace", "shrink", &trace, &small, "--while", &command])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

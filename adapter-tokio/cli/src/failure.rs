@@ -29,6 +29,11 @@ impl Failure {
         Self::Silent(INTERRUPTED)
     }
 
+    /// Whether the user has interrupted it.
+    pub(crate) fn is_interruption(&self) -> bool {
+        matches!(self, Self::Silent(INTERRUPTED))
+    }
+
     /// A flag or a file that cannot be used.
     pub(crate) fn usage(message: impl Display) -> Self {
         Self::Usage(message.to_string())

@@ -1,5 +1,6 @@
 //! `trunkline`: what can be done with Trunkline from a shell.
 
+mod backlog;
 mod cert_files;
 mod certs;
 mod command_line;
@@ -37,11 +38,12 @@ fn main() -> ExitCode {
         Ok(command_line) => run(command_line),
         Err(error) => command_line::explain(error),
     };
+    let at_once = done.as_ref().is_err_and(Failure::is_interruption);
     let status = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     };
-    notes::finish();
+    notes::finish(at_once);
     status
 }
 

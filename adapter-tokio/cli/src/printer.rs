@@ -38,9 +38,7 @@ impl Printer {
         Self {
             behind: VecDeque::new(),
             lines,
-            thread: tokio::task::spawn_blocking(move || {
-                write(waiting, |batch| output::result(&batch.join("\n")))
-            }),
+            thread: tokio::task::spawn_blocking(move || write(waiting)),
             broken: None,
         }
     }
@@ -160,13 +158,10 @@ fn panicked(error: tokio::task::JoinError) -> Failure {
 }
 
 /// Writes what waits, all of it at a time, until there is nobody to tell more.
-pub(crate) fn write<T, E>(
-    mut waiting: mpsc::Receiver<T>,
-    mut written: impl FnMut(&mut Vec<T>) -> Result<(), E>,
-) -> Result<(), E> {
+fn write(mut waiting: mpsc::Receiver<String>) -> Result<(), Failure> {
     let mut batch = Vec::with_capacity(WAITING);
     while waiting.blocking_recv_many(&mut batch, WAITING) > 0 {
-        written(&mut batch)?;
+        output::result(&batch.join("\n"))?;
         batch.clear();
     }
     Ok(())

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use trunkline_tokio::ClientId;
 
+use crate::backlog::{Backlog, Next, Reader, backlog};
 use crate::failure::Failure;
 use crate::output::{self, printable, quoted, seconds, word};
 
@@ -273,9 +273,8 @@ pub(crate) struct Manner {
 /// Where entries go; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
-    waiting: mpsc::Sender<Waiting>,
+    waiting: Backlog<Waiting>,
     room: Arc<Semaphore>,
-    missing: Arc<AtomicU64>,
     manner: Manner,
     start: Instant,
 }
@@ -300,18 +299,16 @@ pub(crate) struct Writer(JoinHandle<Result<(), Failure>>);
 impl Journal {
     /// A journal on standard output.
     pub(crate) fn start(manner: Manner) -> (Self, Writer) {
-        let (waiting, received) = mpsc::channel(WAITING);
-        let (missing, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let (waiting, reader) = backlog(WAITING);
+        let start = Instant::now();
         let journal = Self {
             waiting,
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
-            missing: missing.clone(),
             manner,
             start,
         };
         // On a thread of its own: whoever reads our output may be slow.
-        let writer =
-            tokio::task::spawn_blocking(move || write(received, &missing, start, manner.json));
+        let writer = tokio::task::spawn_blocking(move || write(reader, start, manner.json));
         (journal, Writer(writer))
     }
 
@@ -322,10 +319,8 @@ impl Journal {
 
     /// Tells, without waiting.
     pub(crate) fn tell(&self, entry: Entry) {
-        let line = Waiting::Line(Line::now(self.start, entry), None, None);
-        if self.waiting.try_send(line).is_err() {
-            self.missing.fetch_add(1, Ordering::Relaxed);
-        }
+        let line = Line::now(self.start, entry);
+        self.waiting.tell(Waiting::Line(line, None, None));
     }
 
     /// Tells of a message, unless this is a quiet journal: waits until there is room, and, if that
@@ -341,10 +336,7 @@ impl Journal {
         let (written, told) = oneshot::channel();
         let written = self.manner.write_first.then_some(written);
         let line = Waiting::Line(line, room.ok(), written);
-        let taken = self.waiting.send(line).await;
-        if taken.is_err() {
-            self.missing.fetch_add(1, Ordering::Relaxed);
-        }
+        self.waiting.enqueue(line).await;
         if self.manner.write_first && told.await.is_err() {
             // It cannot be written, so the server ends. What it has not told of, it must not accept.
             std::future::pending::<()>().await;
@@ -354,7 +346,7 @@ impl Journal {
     /// Ends it: what was told is written.
     pub(crate) async fn end(&self, mut writer: Writer) -> Result<(), Failure> {
         // If the writer has ended, it says why.
-        let _ = self.waiting.send(Waiting::End).await;
+        self.waiting.enqueue(Waiting::End).await;
         writer.ended().await
     }
 }
@@ -384,20 +376,15 @@ impl Writer {
     }
 }
 
-fn write(
-    mut waiting: mpsc::Receiver<Waiting>,
-    missing: &AtomicU64,
-    start: Instant,
-    json: bool,
-) -> Result<(), Failure> {
-    let mut batch = Vec::with_capacity(BATCH);
+fn write(mut waiting: Reader<Waiting>, start: Instant, json: bool) -> Result<(), Failure> {
+    let mut batch = Vec::new();
     let mut written = Vec::new();
-    while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
+    while waiting.read(BATCH, &mut batch) {
         let mut over = false;
         let mut text = String::new();
         for next in batch.drain(..) {
             match next {
-                Waiting::Line(line, _room, told) => {
+                Next::Told(Waiting::Line(line, _room, told)) => {
                     add(&mut text, &line, json)?;
                     written.extend(told);
                     if text.len() >= BATCH_BYTES {
@@ -405,13 +392,12 @@ fn write(
                         text.clear();
                     }
                 }
-                Waiting::End => over = true,
+                Next::Told(Waiting::End) => over = true,
+                Next::Missing(lines) => {
+                    let entry = Entry::Missing { lines };
+                    add(&mut text, &Line::now(start, entry), json)?;
+                }
             }
-        }
-        let lost = missing.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let entry = Entry::Missing { lines: lost };
-            add(&mut text, &Line::now(start, entry), json)?;
         }
         if let Some(text) = text.strip_suffix('\n') {
             output::result(text)?;
@@ -446,20 +432,26 @@ mod tests {
 
     use super::*;
 
-    fn journal(waiting: mpsc::Sender<Waiting>) -> Journal {
+    fn journal(waiting: Backlog<Waiting>) -> Journal {
         Journal {
             waiting,
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
-            missing: Arc::default(),
             manner: Manner::default(),
             start: Instant::now(),
         }
     }
 
-    #[tokio::test]
-    async fn large_texts_that_nobody_reads_hold_their_senders_back() {
+    /// What is to be written next.
+    fn next(reader: &mut Reader<Waiting>) -> Option<Next<Waiting>> {
+        let mut batch = Vec::new();
+        reader.read(1, &mut batch);
+        batch.pop()
+    }
+
+    #[test]
+    fn large_texts_that_nobody_reads_hold_their_senders_back() {
         const SIZE: usize = 1 << 20;
-        let (waiting, mut received) = mpsc::channel(WAITING);
+        let (waiting, mut reader) = backlog(WAITING);
         let journal = journal(waiting);
         let note = || Entry::Note {
             client: Name("anna".into()),
@@ -467,19 +459,19 @@ mod tests {
             number: 1,
             text: "x".repeat(SIZE),
         };
-        for _ in 0..WAITING_BYTES / SIZE {
-            journal.record(note).await;
-        }
         let mut cx = Context::from_waker(Waker::noop());
-        let mut next = pin!(journal.record(note));
-        assert!(next.as_mut().poll(&mut cx).is_pending());
-        drop(received.recv().await);
-        assert!(next.as_mut().poll(&mut cx).is_ready());
+        for _ in 0..WAITING_BYTES / SIZE {
+            assert!(pin!(journal.record(note)).poll(&mut cx).is_ready());
+        }
+        let mut another = pin!(journal.record(note));
+        assert!(another.as_mut().poll(&mut cx).is_pending());
+        drop(next(&mut reader));
+        assert!(another.as_mut().poll(&mut cx).is_ready());
     }
 
-    #[tokio::test]
-    async fn what_is_to_be_written_first_and_cannot_be_is_never_recorded() {
-        let (waiting, mut received) = mpsc::channel(1);
+    #[test]
+    fn what_is_to_be_written_first_and_cannot_be_is_never_recorded() {
+        let (waiting, mut reader) = backlog(1);
         let journal = Journal {
             manner: Manner {
                 write_first: true,
@@ -491,8 +483,8 @@ mod tests {
         let entry = || Entry::Draining { deadline_ms: 0 };
         let mut written = pin!(journal.record(entry));
         assert!(written.as_mut().poll(&mut cx).is_pending());
-        let told = match received.recv().await {
-            Some(Waiting::Line(_, _, told)) => told.expect("somebody waits"),
+        let told = match next(&mut reader) {
+            Some(Next::Told(Waiting::Line(_, _, told))) => told.expect("somebody waits"),
             other => panic!("{other:?} is no line"),
         };
         told.send(()).expect("somebody waits");
@@ -500,7 +492,7 @@ mod tests {
 
         let mut taken = pin!(journal.record(entry));
         assert!(taken.as_mut().poll(&mut cx).is_pending());
-        drop(received);
+        drop(reader);
         let mut refused = pin!(journal.record(entry));
         assert!(taken.as_mut().poll(&mut cx).is_pending());
         assert!(refused.as_mut().poll(&mut cx).is_pending());

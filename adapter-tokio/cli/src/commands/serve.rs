@@ -142,6 +142,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         journal.tell(Entry::Listening { address });
     }
 
+    let telling = tokio::spawn({
+        let state = state.clone();
+        async move { state.tell_of_moves().await }
+    });
     tokio::select! {
         () = stop.next() => {}
         written = writer.ended() => return unread(&server, written).await,
@@ -157,6 +161,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         if drained.is_some() {
             server.close().await;
         }
+        telling.abort();
+        // What it is about to tell comes before the end.
+        let _ = telling.await;
+        state.tell_moves_left_out();
         let summary = Summary::new(&state.counts, &metrics, drained, journal.since_start());
         journal.end(writer).await.map(|()| summary)
     };

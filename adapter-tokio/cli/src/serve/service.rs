@@ -1,6 +1,7 @@
 //! What the server does with messages, and what it tells of sessions.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +57,21 @@ impl State {
             moves: Moves::default(),
             accounts: Mutex::default(),
         })
+    }
+
+    /// Tells of moves that have no line each, within a second or so, for as long as it is polled.
+    pub(crate) async fn tell_of_moves(&self) -> Infallible {
+        loop {
+            self.moves.some_left_out().await;
+            self.tell_moves_left_out();
+        }
+    }
+
+    /// Tells of those that have not been told of.
+    pub(crate) fn tell_moves_left_out(&self) {
+        if let Some(moves) = self.moves.take_left_out() {
+            self.journal.tell(Entry::MovesLeftOut { moves });
+        }
     }
 
     /// Enters a message into its run's account. A session has one account, that of its latest run.
@@ -322,14 +338,7 @@ pub(crate) struct Telling(pub(crate) Shared);
 
 impl Telling {
     fn tell(&self, entry: Entry) {
-        self.tell_moves_left_out();
         self.0.journal.tell(entry);
-    }
-
-    fn tell_moves_left_out(&self) {
-        if let Some(moves) = self.0.moves.take_left_out(Instant::now()) {
-            self.0.journal.tell(Entry::MovesLeftOut { moves });
-        }
     }
 }
 
@@ -349,9 +358,8 @@ impl Hooks for Telling {
     }
 
     fn moved(&self, peer: &Peer, address: SocketAddr) {
-        self.tell_moves_left_out();
         if self.0.moves.may(Instant::now()) {
-            self.0.journal.tell(Entry::Moved {
+            self.tell(Entry::Moved {
                 client: peer.client_id().into(),
                 address,
             });

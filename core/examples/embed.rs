@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use trunkline_core::{
     Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Expects, Identity, Input,
-    Message, Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Tag,
+    Message, Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Status, StatusCode, Tag,
 };
 
 /// A node, its socket, and what it takes to drive the one with the other.
@@ -141,16 +141,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         while let Some(event) = server.node.poll_event() {
             println!("server: {event:?}");
             if let Event::Message(message) = event {
-                let (now, node) = (Instant::now(), &mut server.node);
+                let (now, node, key) = (Instant::now(), &mut server.node, message.key);
                 let answered = match message.expects {
-                    Expects::Reply => {
-                        node.reply(now, message.key, Tag::of("demo.Pong"), message.body)
-                    }
-                    Expects::Ack | Expects::Nothing => node.ack(now, message.key),
+                    Expects::Reply => node.reply(now, key, Tag::of("demo.Pong"), message.body),
+                    Expects::Ack | Expects::Nothing => node.ack(now, key),
                 };
-                // What a peer may bring about is no reason to end a server's loop.
+                // What a peer may bring about is no reason to end a server's loop. What could not be
+                // given, as a reply that is too large, is owed all the same.
                 if let Err(error) = answered {
                     println!("server: not answered: {error}");
+                    let status = Status::new(StatusCode::INTERNAL, error.to_string());
+                    let _ = node.reject(now, key, status);
                 }
             }
         }

@@ -24,9 +24,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use mio::{Interest, Poll, Token, net::UdpSocket};
 use trunkline_core::{
-    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
-    MetricsSnapshot, Node, Origin, Outcome, PromiseKey, Roles, Roots, Seed, ServerRole, SessionKey,
-    Tag, Transmit,
+    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Expects, Identity, Input,
+    Message, MetricsSnapshot, Node, Origin, Outcome, PromiseKey, Roles, Roots, Seed, ServerRole,
+    SessionKey, Status, StatusCode, Tag, Transmit,
 };
 
 const CLIENTS: usize = 1_000;
@@ -161,8 +161,17 @@ fn serve(server: &mut Loop) -> Result<(), Failure> {
     server.run(|node, now, event| {
         match event {
             Event::Message(question) => {
-                // Who asks nothing gets no answer, and a peer's mistake does not end the loop.
-                let _ = node.reply(now, question.key, Tag::of("demo.Answer"), question.body);
+                let key = question.key;
+                let answered = match question.expects {
+                    Expects::Reply => node.reply(now, key, Tag::of("demo.Answer"), question.body),
+                    // Who asks nothing gets no answer: that it was taken makes room for more.
+                    Expects::Ack | Expects::Nothing => node.ack(now, key),
+                };
+                // What a peer may bring about does not end the loop, and every message owes an answer.
+                if let Err(error) = answered {
+                    let status = Status::new(StatusCode::INTERNAL, error.to_string());
+                    let _ = node.reject(now, key, status);
+                }
             }
             Event::Closed { .. } => gone += 1,
             _ => {}

@@ -101,7 +101,10 @@ impl Player {
                         let _ = self.node.reject(now, ball.key, status);
                         continue;
                     };
-                    let _ = self.node.ack(now, ball.key);
+                    if self.node.ack(now, ball.key).is_err() {
+                        let status = Status::new(StatusCode::INVALID_ARGUMENT, "no reply comes");
+                        let _ = self.node.reject(now, ball.key, status);
+                    }
                     if hits < HITS {
                         let back = Message::new(ball.tag, (hits + 1).to_be_bytes().to_vec());
                         self.node.send(now, ball.key.session, back)?;

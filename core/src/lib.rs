@@ -15,9 +15,12 @@
 //!    both say `None`.
 //! 4. [`Node::poll_timeout`] says when to call `handle_input` with [`Input::Timeout`]. It is O(1).
 //! 5. Every [`Event::Admission`] owes a decision: [`Node::admit`] or [`Node::refuse`]; and every
-//!    [`Event::Message`] an answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`].
+//!    [`Event::Message`] an answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`]. Those too that nobody
+//!    waits for: [`Expects::Nothing`] wants an ack, best effort included.
 //!    Until it is given, the message counts against its lane's window, and the peer's sending is
-//!    held back by it.
+//!    held back by it. An answer that was refused, as a reply that is too large, leaves it owed: reject the message
+//!    then. With [`Limits::deliveries`] of a lane owed, nothing more comes in that lane.
+//!    [`MetricsSnapshot::deliveries`] is how many are owed.
 //! 6. The time of day is told when the node is made, and goes on with `now`. Tell it again
 //!    ([`Node::set_wall`]) now and then, and when a machine has slept: certificates are judged by it.
 //! 7. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
@@ -67,12 +70,17 @@
 //!         }
 //!     }
 //!     while let Some(event) = server.poll_event() {
-//!         // What a peer may bring about is no reason to end a server's loop.
 //!         if let Event::Message(message) = event {
-//!             let _ = match message.expects {
+//!             let answered = match message.expects {
 //!                 Expects::Reply => server.reply(now, message.key, Tag::of("demo.Pong"), message.body),
 //!                 Expects::Ack | Expects::Nothing => server.ack(now, message.key),
 //!             };
+//!             // What a peer may bring about is no reason to end a server's loop. What could not be given, as a reply
+//!             // that is too large, is owed all the same.
+//!             if let Err(error) = answered {
+//!                 let status = Status::new(StatusCode::INTERNAL, error.to_string());
+//!                 let _ = server.reject(now, message.key, status);
+//!             }
 //!         }
 //!     }
 //!     while let Some(event) = client.poll_event() {

@@ -42,14 +42,15 @@ impl Message {
     }
 }
 
-/// What the sender of a message waits for.
+/// What the sender of a message waits for, and so how it is answered. Each message is, whatever stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expects {
-    /// Nothing.
+    /// Nothing, as with best effort. It owes a [`Node::ack`](crate::Node::ack) all the same: that makes room in its lane,
+    /// and a peer that closes its session counts on what it sent so having been dealt with.
     Nothing,
-    /// That the application accepts it.
+    /// That the application accepts it: [`Node::ack`](crate::Node::ack), or [`Node::reject`](crate::Node::reject).
     Ack,
-    /// A reply.
+    /// A reply: [`Node::reply`](crate::Node::reply), or [`Node::reject`](crate::Node::reject).
     Reply,
 }
 

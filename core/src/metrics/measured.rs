@@ -71,6 +71,7 @@ mod tests {
             sessions: 5,
             connected: 4,
             promises: 3,
+            deliveries: 6,
             outbox_bytes: 2,
             answer_bytes: 1,
             ..Gauges::default()
@@ -114,6 +115,7 @@ mod tests {
             sessions,
             connected: 1,
             promises: 2,
+            deliveries: 4,
             outbox_bytes: 3,
             answer_bytes: 5,
             ..Gauges::default()
@@ -125,7 +127,7 @@ mod tests {
         let sum = Measured::sum(vec![measured(&one, 5), measured(&other, 6)]);
         let mut expected = both.snapshot(now, gauges(11));
         (expected.connected, expected.promises, expected.outbox_bytes) = (2, 4, 6);
-        expected.answer_bytes = 10;
+        (expected.answer_bytes, expected.deliveries) = (10, 8);
         assert_eq!(sum, expected);
     }
 }

@@ -168,6 +168,9 @@ metrics! {
         connected: usize,
         /// Promises that are pending.
         promises: usize,
+        /// Deliveries that the application owes an answer for. Where it only grows, some are never answered, and their
+        /// lanes will not be read any more.
+        deliveries: usize,
         /// Bytes in all outboxes, answers aside.
         outbox_bytes: usize,
         /// Bytes of answers that peers are not known to hold.
@@ -390,6 +393,7 @@ mod tests {
             sessions: 5,
             connected: 4,
             promises: 3,
+            deliveries: 6,
             outbox_bytes: 2,
             answer_bytes: 4,
             ..Gauges::default()
@@ -405,6 +409,7 @@ mod tests {
         );
         assert_eq!((snapshot.sessions, snapshot.connected), (5, 4));
         assert_eq!((snapshot.promises, snapshot.outbox_bytes), (3, 2));
+        assert_eq!(snapshot.deliveries, 6);
         assert_eq!(snapshot.answer_bytes, 4);
         assert_eq!(snapshot.messages_per_second, 10.0);
         let counters: BTreeMap<_, _> = snapshot.counters().collect();
@@ -415,6 +420,7 @@ mod tests {
             ("sessions", 5.0),
             ("connected", 4.0),
             ("promises", 3.0),
+            ("deliveries", 6.0),
             ("outbox_bytes", 2.0),
             ("answer_bytes", 4.0),
             ("messages_per_second", 10.0),

@@ -212,6 +212,10 @@ impl Node {
     }
 
     /// Accepts a delivery: the sender's promise, if it made one, settles as [`Outcome::Acked`].
+    ///
+    /// # Errors
+    /// [`CommandError::IsARequest`], and then the answer is still owed: reply to it or [reject](Node::reject) it.
+    /// [`CommandError::UnknownDelivery`], and then none is.
     pub fn ack(&mut self, now: Instant, delivery: DeliveryKey) -> Result<(), CommandError> {
         self.enter(now, || Call::Ack { delivery });
         let session = self
@@ -236,6 +240,12 @@ impl Node {
     }
 
     /// Replies to a request.
+    ///
+    /// # Errors
+    /// [`CommandError::TooLarge`] if the peer takes no reply of that size, or [`CommandError::NotARequest`]; and then the
+    /// answer is still owed, though `body` is gone: [reject](Node::reject) the delivery, or give another. What is
+    /// never answered takes its place in the lane until the session ends, and its sender waits for as long as its
+    /// promise lasts. [`CommandError::UnknownDelivery`], and then none is owed.
     pub fn reply(
         &mut self,
         now: Instant,
@@ -279,7 +289,11 @@ impl Node {
         Ok(())
     }
 
-    /// Rejects a delivery: the sender's promise, if it made one, settles as [`Outcome::Rejected`].
+    /// Rejects a delivery, whichever answer it expects: the sender's promise, if it made one, settles as
+    /// [`Outcome::Rejected`].
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownDelivery`] if no answer is owed: it was given, or the session is gone.
     pub fn reject(
         &mut self,
         now: Instant,

@@ -121,6 +121,7 @@ impl Node {
         };
         for (_, session) in self.sessions.iter() {
             gauges.connected += usize::from(session.connected_since.is_some());
+            gauges.deliveries += session.conversation.deliveries.len();
         }
         self.metrics.snapshot(now, gauges)
     }

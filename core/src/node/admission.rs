@@ -82,7 +82,11 @@ impl Node {
         entry.is_some_and(|entry| matches!(entry.link.stage, Stage::AwaitsAdmission(_)))
     }
 
-    /// The application's answer to [`Event::Admission`]: yes. It comes in, if there is room for its session.
+    /// The application's answer to [`Event::Admission`]: yes. It comes in, if there is room for its session; which one that
+    /// is says [`carried_by`](Node::carried_by) from then on.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownLink`] if the client has gone meanwhile, or was given an answer already.
     pub fn admit(&mut self, now: Instant, link: LinkKey) -> Result<(), CommandError> {
         let now = self.enter(now, || Call::Admit { link });
         let hello = self.awaited_hello(link)?;
@@ -94,6 +98,9 @@ impl Node {
     }
 
     /// The application's answer to [`Event::Admission`]: no.
+    ///
+    /// # Errors
+    /// Those of [`Node::admit`].
     pub fn refuse(
         &mut self,
         now: Instant,

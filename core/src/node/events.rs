@@ -19,9 +19,12 @@ use crate::quic::certificate_names_client;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// A client asks to be let in ([`crate::Admission::Ask`]): answer with `admit` or `refuse`.
+    /// A client asks to be let in ([`crate::Admission::Ask`]): answer with `admit` or `refuse`. Which session it then has
+    /// says [`Node::carried_by`](crate::Node::carried_by).
     Admission(Box<AdmissionRequest>),
-    /// A session has a link: a new session, a resumed one, or a new one in place of a lost one.
+    /// A session has a link: a new session, a resumed one, or a new one in place of a lost one. What an admission had
+    /// found out about its client is known by `session` and `epoch`, if it was kept by
+    /// [`Node::carried_by`](crate::Node::carried_by).
     Connected {
         /// Which session.
         session: SessionKey,

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::Heartbeat;
-use crate::id::{ClientId, GroupName, SessionId, SessionKey};
 #[cfg(feature = "driver")]
-use crate::id::{DeliveryKey, LinkKey};
+use crate::id::DeliveryKey;
+use crate::id::{ClientId, GroupName, LinkKey, SessionId, SessionKey};
 use crate::link::Stage;
 #[cfg(feature = "driver")]
 use crate::metrics::Measured;
@@ -82,6 +82,12 @@ impl Node {
             .map(|session| self.info(key, session))
     }
 
+    /// The sessions of this server that a client has, with a link or without: the one that was made or resumed last comes
+    /// last.
+    pub fn sessions_of(&self, client: &ClientId) -> impl Iterator<Item = SessionKey> {
+        self.sessions_of.of(client).iter().map(|(_, key)| *key)
+    }
+
     /// Whether this delivery's answer is still owed.
     #[cfg(feature = "driver")]
     pub(crate) fn owes(&self, delivery: DeliveryKey) -> bool {
@@ -89,9 +95,49 @@ impl Node {
         session.is_some_and(|s| s.conversation.deliveries.get(delivery.number).is_some())
     }
 
-    /// The session that a link which is up carries, and the session's epoch.
-    #[cfg(feature = "driver")]
-    pub(crate) fn carried_by(&self, link: LinkKey) -> Option<(SessionKey, u64)> {
+    /// The session that a link carries, and the session's epoch over this link: what the [`Connected`] has that tells of it.
+    /// `None` if the link is not up, or not any more.
+    ///
+    /// It is how what an admission has found out comes to the session: behind [`admit`](Node::admit), it says which one that
+    /// has made or resumed, if any. A client id does not say it, for one client may have several sessions. What came over
+    /// an earlier link of a session can be told between the admission of the next and its [`Connected`], so keep what was found
+    /// until then:
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use std::time::Instant;
+    /// # use trunkline_core::*;
+    /// # struct User;
+    /// # fn user_of(_token: &[u8]) -> Option<User> { None }
+    /// # fn events(node: &mut Node, now: Instant) {
+    /// # let (mut admitted, mut users) = (HashMap::new(), HashMap::<SessionKey, User>::new());
+    /// while let Some(event) = node.poll_event() {
+    ///     match event {
+    ///         Event::Admission(request) => match user_of(&request.credentials) {
+    ///             Some(user) => {
+    ///                 // An error says that the client has gone meanwhile.
+    ///                 let _ = node.admit(now, request.link);
+    ///                 if let Some(connected) = node.carried_by(request.link) {
+    ///                     admitted.insert(connected, user);
+    ///                 }
+    ///             }
+    ///             None => {
+    ///                 let refusal = Refusal { reason: "unknown token".into(), retry_after: None };
+    ///                 let _ = node.refuse(now, request.link, refusal);
+    ///             }
+    ///         },
+    ///         Event::Connected { session, epoch, .. } => {
+    ///             users.extend(admitted.remove(&(session, epoch)).map(|user| (session, user)));
+    ///         }
+    ///         Event::Closed { session, .. } => drop(users.remove(&session)),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// [`Connected`]: crate::Event::Connected
+    pub fn carried_by(&self, link: LinkKey) -> Option<(SessionKey, u64)> {
         let entry = self.links.get(link).filter(|e| e.link.stage.is_up())?;
         let key = entry.link.session?;
         let session = self.sessions.get(key).filter(|s| s.link == Some(link))?;

@@ -9,6 +9,7 @@ mod authorities;
 mod behaviour;
 mod client_drains;
 mod closing;
+mod contract;
 mod conversations;
 mod copies;
 mod crowd;

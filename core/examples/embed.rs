@@ -15,10 +15,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
 use trunkline_core::{
-    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Expects, Identity, Input,
-    Message, Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Status, StatusCode, Tag,
+    Admission, BytesMut, ClientRole, CloseCode, Config, Datagram, Dial, Event, Expects, Identity,
+    Input, Message, Node, Origin, Outcome, Roles, Roots, Seed, ServerRole, Status, StatusCode, Tag,
 };
 
 /// A node, its socket, and what it takes to drive the one with the other.
@@ -32,12 +31,7 @@ impl Driven {
     fn new(roles: Roles) -> Result<Self, Box<dyn Error>> {
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed)?;
-        let origin = Origin {
-            now: Instant::now(),
-            wall: SystemTime::now(),
-            seed: Seed::new(seed),
-            keys: None,
-        };
+        let origin = Origin::new(Instant::now(), SystemTime::now(), Seed::new(seed));
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.set_nonblocking(true)?;
         Ok(Self {
@@ -58,13 +52,7 @@ impl Driven {
         loop {
             match self.socket.recv_from(&mut packet) {
                 Ok((size, remote)) => {
-                    let data = BytesMut::from(&packet[..size]);
-                    let datagram = Datagram {
-                        remote,
-                        local_ip: None,
-                        ecn: None,
-                        data,
-                    };
+                    let datagram = Datagram::new(remote, BytesMut::from(&packet[..size]));
                     self.node
                         .handle_input(Instant::now(), Input::Datagram(datagram));
                 }
@@ -103,31 +91,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let roots = Roots::from_pem(certificate.as_bytes(), "the throwaway certificate")?;
 
-    let server = ServerRole {
-        identity,
-        admission: Admission::Open,
-        client_roots: None,
-    };
-    let mut server = Driven::new(Roles {
-        server: Some(server),
-        client: None,
-    })?;
-    let client = ClientRole {
-        roots,
-        identity: None,
-    };
-    let mut client = Driven::new(Roles {
-        server: None,
-        client: Some(client),
-    })?;
+    let mut server = Driven::new(ServerRole::new(identity, Admission::Open).into())?;
+    let mut client = Driven::new(ClientRole::new(roots).into())?;
 
-    let dial = Dial {
-        address: server.address()?,
-        server_name: "localhost".into(),
-        client: "alice".parse()?,
-        credentials: Default::default(),
-        agent: "embed".into(),
-    };
+    let dial = Dial::new(server.address()?, "localhost", "alice".parse()?);
     let session = client.node.connect(Instant::now(), dial)?;
     client.node.request(
         Instant::now(),

@@ -9,6 +9,10 @@
 //! between them but the keys that they were made of, so that two do twice the work of one where there
 //! are two cores to be had. How much work each did in a second of processor time tells even on a
 //! machine that is busy.
+//!
+//! With sockets (feature `system`), `driver::system::bind_shards` binds one to the address for each shard, so that the kernel
+//! gives each datagram to the right one where it can, and `Batches` receives and sends with them. What comes to another
+//! one all the same goes to the shard that `Steering::shard_of` names: the wrong one would end its connection.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,10 +25,9 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
 use trunkline_core::{
-    Admission, ClientRole, Config, Datagram, Dial, Event, Identity, Input, Message, Node, Origin,
-    Outcome, PersistentKeys, Roles, Roots, Seed, ServerRole, SessionKey, Shard, Tag,
+    Admission, BytesMut, ClientRole, Config, Datagram, Dial, Event, Identity, Input, Message, Node,
+    Origin, Outcome, PersistentKeys, Roots, Seed, ServerRole, SessionKey, Shard, Tag,
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -58,39 +61,19 @@ impl Pair {
         let origin = |keys| -> Result<Origin, Failure> {
             let mut seed = [0; 32];
             aws_lc_rs::rand::fill(&mut seed)?;
+            let seed = Seed::new(seed);
             Ok(Origin {
-                now,
-                wall: SystemTime::now(),
-                seed: Seed::new(seed),
                 keys,
+                ..Origin::new(now, SystemTime::now(), seed)
             })
         };
-        let server = Roles {
-            server: Some(ServerRole {
-                identity: plan.identity.clone(),
-                admission: Admission::Open,
-                client_roots: None,
-            }),
-            client: None,
-        };
-        let client = Roles {
-            server: None,
-            client: Some(ClientRole {
-                roots: plan.roots.clone(),
-                identity: None,
-            }),
-        };
+        let server = ServerRole::new(plan.identity.clone(), Admission::Open);
+        let client = ClientRole::new(plan.roots.clone());
         let mut config = Config::default();
         config.shard = Shard { number, of: SHARDS };
-        let shard = Node::new(config, server, origin(Some(plan.keys.clone()))?)?;
-        let mut client = Node::new(Config::default(), client, origin(None)?)?;
-        let dial = Dial {
-            address: "192.0.2.1:4433".parse()?,
-            server_name: "localhost".into(),
-            client: "anna".parse()?,
-            credentials: Default::default(),
-            agent: "shards".into(),
-        };
+        let shard = Node::new(config, server.into(), origin(Some(plan.keys.clone()))?)?;
+        let mut client = Node::new(Config::default(), client.into(), origin(None)?)?;
+        let dial = Dial::new("192.0.2.1:4433".parse()?, "localhost", "anna".parse()?);
         let session = client.connect(now, dial)?;
         Ok(Self {
             shard,
@@ -170,12 +153,7 @@ fn carry(
 ) -> Result<(), Failure> {
     let remote = source.parse()?;
     while from.poll_transmit(now, NonZeroUsize::MIN, buffer).is_some() {
-        let datagram = Datagram {
-            remote,
-            local_ip: None,
-            ecn: None,
-            data: BytesMut::from(&buffer[..]),
-        };
+        let datagram = Datagram::new(remote, BytesMut::from(&buffer[..]));
         buffer.clear();
         to.handle_input(now, Input::Datagram(datagram));
     }

@@ -18,11 +18,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::{Instant, SystemTime};
 
-use bytes::BytesMut;
 use mio::{Interest, Poll, Token, net::UdpSocket};
 use trunkline_core::{
-    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input, Message,
-    Node, Origin, Roles, Roots, Seed, ServerRole, Status, StatusCode, Tag,
+    Admission, BytesMut, ClientRole, CloseCode, Config, Datagram, Dial, Event, Identity, Input,
+    Message, Node, Origin, Roles, Roots, Seed, ServerRole, Status, StatusCode, Tag,
 };
 
 /// How often the ball is hit.
@@ -39,12 +38,7 @@ impl Player {
     fn new(roles: Roles, poll: &Poll, token: Token) -> Result<Self, Box<dyn Error>> {
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed)?;
-        let origin = Origin {
-            now: Instant::now(),
-            wall: SystemTime::now(),
-            seed: Seed::new(seed),
-            keys: None,
-        };
+        let origin = Origin::new(Instant::now(), SystemTime::now(), Seed::new(seed));
         let mut socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let readable = Interest::READABLE;
         poll.registry().register(&mut socket, token, readable)?;
@@ -62,12 +56,7 @@ impl Player {
         loop {
             match self.socket.recv_from(&mut packet) {
                 Ok((size, remote)) => {
-                    let datagram = Datagram {
-                        remote,
-                        local_ip: None,
-                        ecn: None,
-                        data: BytesMut::from(&packet[..size]),
-                    };
+                    let datagram = Datagram::new(remote, BytesMut::from(&packet[..size]));
                     self.node.handle_input(now, Input::Datagram(datagram));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -127,32 +116,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let roots = Roots::from_pem(certificate.as_bytes(), "the roots")?;
 
     let mut poll = Poll::new()?;
-    let server = Roles {
-        server: Some(ServerRole {
-            identity,
-            admission: Admission::Open,
-            client_roots: None,
-        }),
-        client: None,
-    };
-    let client = Roles {
-        server: None,
-        client: Some(ClientRole {
-            roots,
-            identity: None,
-        }),
-    };
-    let mut server = Player::new(server, &poll, Token(0))?;
-    let mut client = Player::new(client, &poll, Token(1))?;
+    let server = ServerRole::new(identity, Admission::Open);
+    let mut server = Player::new(server.into(), &poll, Token(0))?;
+    let mut client = Player::new(ClientRole::new(roots).into(), &poll, Token(1))?;
 
     let start = Instant::now();
-    let dial = Dial {
-        address: server.socket.local_addr()?,
-        server_name: "localhost".into(),
-        client: "anna".parse()?,
-        credentials: Default::default(),
-        agent: "two_nodes".into(),
-    };
+    let address = server.socket.local_addr()?;
+    let dial = Dial::new(address, "localhost", "anna".parse()?);
     let session = client.node.connect(start, dial)?;
     let ball = Message::new(Tag::of("demo.Ball"), 1_u64.to_be_bytes().to_vec());
     client.node.send(start, session, ball)?;

@@ -26,6 +26,13 @@ impl fmt::Debug for Key {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionKey(pub Key);
 
+/// As in a label of a log: its slot and its generation, `7v0`.
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
 /// The highest bits of a session's slot are its shard's number; the others, its place there.
 const PLACE_BITS: u32 = 24;
 

@@ -41,20 +41,13 @@
 //! # }
 //! let (identity, roots) = certificates();
 //! let mut now = Instant::now();
-//! let origin = |n| Origin { now, wall: SystemTime::now(), seed: Seed::new([n; 32]), keys: None };
-//! let server = ServerRole { identity, admission: Admission::Open, client_roots: None };
-//! let client = ClientRole { roots, identity: None };
-//! let mut server = Node::new(Config::default(), Roles { server: Some(server), client: None }, origin(1))?;
-//! let mut client = Node::new(Config::default(), Roles { server: None, client: Some(client) }, origin(2))?;
+//! let origin = |n| Origin::new(now, SystemTime::now(), Seed::new([n; 32]));
+//! let (server, client) = (ServerRole::new(identity, Admission::Open), ClientRole::new(roots));
+//! let mut server = Node::new(Config::default(), server.into(), origin(1))?;
+//! let mut client = Node::new(Config::default(), client.into(), origin(2))?;
 //!
 //! let addresses = ["192.0.2.1:4433".parse()?, "192.0.2.2:5555".parse()?];
-//! let session = client.connect(now, Dial {
-//!     address: addresses[0],
-//!     server_name: "localhost".into(),
-//!     client: "alice".parse()?,
-//!     credentials: Default::default(),
-//!     agent: "example".into(),
-//! })?;
+//! let session = client.connect(now, Dial::new(addresses[0], "localhost", "alice".parse()?))?;
 //! let promise = client.request(now, session, Message::new(Tag::of("demo.Ping"), "hello"), None)?;
 //!
 //! let mut reply = None;
@@ -66,7 +59,7 @@
 //!         while from.poll_transmit(now, NonZeroUsize::MIN, &mut datagrams).is_some() {
 //!             let data = std::mem::take(&mut datagrams)[..].into();
 //!             let remote = addresses[1 - other];
-//!             to.handle_input(now, Input::Datagram(Datagram { remote, local_ip: None, ecn: None, data }));
+//!             to.handle_input(now, Input::Datagram(Datagram::new(remote, data)));
 //!         }
 //!     }
 //!     while let Some(event) = server.poll_event() {
@@ -179,6 +172,13 @@ mod steering;
 pub mod tap;
 mod timers;
 pub mod trace;
+
+/// What bodies are, and credentials.
+pub use bytes::Bytes;
+/// What a datagram's payload is in when it comes.
+pub use bytes::BytesMut;
+/// What certificates are, and their keys.
+pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use busy_poll::BusyPoll;
 pub use config::*;

@@ -32,6 +32,28 @@ pub struct Dial {
     pub agent: String,
 }
 
+impl Dial {
+    /// Without credentials, for the server of that name at that address. Fields are changed as they are needed:
+    ///
+    /// ```
+    /// # use trunkline_core::Dial;
+    /// let dial = Dial {
+    ///     credentials: "open sesame".into(),
+    ///     ..Dial::new("192.0.2.1:4433".parse()?, "localhost", "anna".parse()?)
+    /// };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(address: SocketAddr, server_name: impl Into<String>, client: ClientId) -> Self {
+        Self {
+            address,
+            server_name: server_name.into(),
+            client,
+            credentials: Bytes::new(),
+            agent: concat!("trunkline/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
 /// Without the credentials.
 impl fmt::Debug for Dial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

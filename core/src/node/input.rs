@@ -33,12 +33,27 @@ pub enum Input {
 pub struct Datagram {
     /// Where it came from: IPv4 as such, [whatever the socket](crate#a-socket-of-both-families).
     pub remote: SocketAddr,
-    /// Which of this machine's addresses it came to, if known.
+    /// Which of this machine's addresses it came to, if known. It matters on a machine with several and a socket that is
+    /// bound to all of them (`0.0.0.0`, `[::]`): answers have to come from that one ([`Transmit::local_ip`](crate::Transmit)),
+    /// or the peer, and whatever NAT is between, does not take them. Where the socket does not tell, bind one to each
+    /// address. `Batches` (feature `system`) tell, and obey.
     pub local_ip: Option<IpAddr>,
     /// The congestion mark that it bears (RFC 3168).
     pub ecn: Option<Ecn>,
     /// Its payload; one datagram, not several coalesced by the kernel.
     pub data: BytesMut,
+}
+
+impl Datagram {
+    /// One of which no more is known: enough with a socket that is bound to a single address.
+    pub fn new(remote: SocketAddr, data: BytesMut) -> Self {
+        Self {
+            remote,
+            local_ip: None,
+            ecn: None,
+            data,
+        }
+    }
 }
 
 /// Explicit congestion notification codepoints (RFC 3168 §5).

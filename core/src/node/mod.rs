@@ -59,6 +59,7 @@ pub use transmit::Transmit;
 pub use views::{LinkState, SessionInfo};
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,21 @@ pub enum TimeoutReason {
 }
 
 type Owner = TimeoutReason;
+
+/// What it is and how much it has, and nothing that is secret.
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("shard", &self.config.shard)
+            .field("admission", &self.admission)
+            .field("dials", &self.endpoint.has_client_role())
+            .field("age", &self.age)
+            .field("sessions", &self.sessions.len())
+            .field("links", &self.links.len())
+            .field("draining", &self.draining.is_some())
+            .finish_non_exhaustive()
+    }
+}
 
 /// Names what a node draws for itself, sessions' names and tokens and jitter, among all that comes
 /// from its seed.

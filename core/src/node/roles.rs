@@ -28,6 +28,15 @@ pub struct ServerRole {
 }
 
 impl ServerRole {
+    /// A server that asks for no certificates of its clients; with [`Admission::MutualTls`], `client_roots` are needed too.
+    pub fn new(identity: Identity, admission: Admission) -> Self {
+        Self {
+            identity,
+            admission,
+            client_roots: None,
+        }
+    }
+
     /// What the server asks of its clients' certificates.
     pub(super) fn client_certificates(&self) -> Result<ClientCertificates<'_>, ConfigError> {
         match (self.admission, &self.client_roots) {
@@ -63,6 +72,36 @@ pub struct ClientRole {
     pub identity: Option<Identity>,
 }
 
+impl ClientRole {
+    /// A client without a certificate.
+    pub fn new(roots: Roots) -> Self {
+        Self {
+            roots,
+            identity: None,
+        }
+    }
+}
+
+impl From<ServerRole> for Roles {
+    /// A server alone.
+    fn from(server: ServerRole) -> Self {
+        Self {
+            server: Some(server),
+            client: None,
+        }
+    }
+}
+
+impl From<ClientRole> for Roles {
+    /// A client alone.
+    fn from(client: ClientRole) -> Self {
+        Self {
+            server: None,
+            client: Some(client),
+        }
+    }
+}
+
 /// Where time and randomness begin; a node reads no clock and draws from nothing else.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -76,4 +115,16 @@ pub struct Origin {
     /// Keys that outlive the process, so that a client notices a restart within a round trip.
     /// `None`: they are made from the seed.
     pub keys: Option<PersistentKeys>,
+}
+
+impl Origin {
+    /// Without keys that outlive the process.
+    pub fn new(now: Instant, wall: SystemTime, seed: Seed) -> Self {
+        Self {
+            now,
+            wall,
+            seed,
+            keys: None,
+        }
+    }
 }

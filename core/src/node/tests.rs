@@ -182,6 +182,18 @@ fn a_handshake_that_nobody_goes_on_with_is_counted_and_is_no_refusal() {
 }
 
 #[test]
+fn a_debug_text_tells_what_a_node_is_and_nothing_of_its_seed() {
+    let (node, _) = dialling(2);
+    let text = format!("{node:?}");
+    for part in ["admission: None", "dials: true", "sessions: 2", "links: 2"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("7, 7") && !text.contains("0707"), "{text}");
+    let sessions: Vec<_> = node.sessions().map(|own| own.session.to_string()).collect();
+    assert_eq!(sessions, ["0v0", "1v0"]);
+}
+
+#[test]
 fn answers_for_which_there_is_no_room_are_counted() {
     let now = Instant::now();
     let mut node = serving(now);

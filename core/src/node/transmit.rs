@@ -31,7 +31,8 @@ pub struct Transmit {
     pub size: usize,
     /// If set, the bytes are several datagrams of this size each, the last one at most so long.
     pub segment_size: Option<usize>,
-    /// The address to send from, if it matters.
+    /// The address to send from, if it matters: the one that [`Datagram::local_ip`](crate::Datagram) has told of this peer.
+    /// A socket that is bound to all of a machine's addresses would choose one by itself, and the peer expects this one.
     pub local_ip: Option<IpAddr>,
 }
 

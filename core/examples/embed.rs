@@ -125,23 +125,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         client.turn()?;
         while let Some(event) = client.node.poll_event() {
             println!("client: {event:?}");
-            match event {
-                Event::Settled {
-                    outcome: Outcome::Replied { body, .. },
-                    after,
-                    ..
-                } => {
-                    println!(
-                        "client: {:?} came back after {after:?}",
-                        String::from_utf8_lossy(&body)
-                    );
-                    client
-                        .node
-                        .close(Instant::now(), session, CloseCode::NORMAL, "done")?;
-                }
-                Event::Closed { .. } => return Ok(()),
-                _ => {}
+            if let Event::Settled {
+                outcome: Outcome::Replied { body, .. },
+                after,
+                ..
+            } = event
+            {
+                println!(
+                    "client: {:?} came back after {after:?}",
+                    String::from_utf8_lossy(&body)
+                );
+                client
+                    .node
+                    .close(Instant::now(), session, CloseCode::NORMAL, "done")?;
             }
+        }
+        // Neither has a session any more, and what told the other so has been sent.
+        if server
+            .node
+            .poll_timeout()
+            .or(client.node.poll_timeout())
+            .is_none()
+        {
+            return Ok(());
         }
         // Your loop would wait here for either socket, or for the earlier `poll_timeout`.
         std::thread::park_timeout(Duration::from_micros(100));

@@ -96,11 +96,19 @@ impl Player {
                     }
                     if hits < HITS {
                         let back = Message::new(ball.tag, (hits + 1).to_be_bytes().to_vec());
-                        self.node.send(now, ball.key.session, back)?;
+                        // Events are told later than they come about: whose ball it is may have gone.
+                        if let Err(refused) = self.node.send(now, ball.key.session, back) {
+                            println!("not hit back: {refused}");
+                        }
                     }
                     came = Some(hits);
                 }
-                Event::Disconnected { reason, .. } => return Err(reason.to_string().into()),
+                // A session that is closed in order is not retained.
+                Event::Disconnected {
+                    reason,
+                    retained: true,
+                    ..
+                } => return Err(reason.to_string().into()),
                 _ => {}
             }
         }
@@ -128,31 +136,35 @@ fn main() -> Result<(), Box<dyn Error>> {
     client.node.send(start, session, ball)?;
 
     let mut happened = mio::Events::with_capacity(2);
-    let mut hits = 0;
-    while hits < HITS {
+    let (mut hits, mut took) = (0, None);
+    loop {
         let now = Instant::now();
         for player in [&mut server, &mut client] {
             player.receive(now)?;
             hits = player.play(now)?.unwrap_or(hits);
             player.transmit(now);
         }
-        // One sleep for both: until either socket has something, or the earlier deadline.
+        if hits == HITS && took.is_none() {
+            took = Some(start.elapsed());
+            let code = CloseCode::NORMAL;
+            client.node.close(now, session, code, "game over")?;
+        }
+        // One sleep for both: until either socket has something, or the earlier deadline. There is none
+        // once both have nothing left to do, and all that was to be said of the end has been sent.
         let deadlines = [server.node.poll_timeout(), client.node.poll_timeout()];
-        let due = deadlines.into_iter().flatten().min();
-        let sleep = due.map(|due| due.saturating_duration_since(Instant::now()));
-        match poll.poll(&mut happened, sleep) {
+        let Some(due) = deadlines.into_iter().flatten().min() else {
+            break;
+        };
+        let sleep = due.saturating_duration_since(Instant::now());
+        match poll.poll(&mut happened, Some(sleep)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
     }
-    let took = start.elapsed();
+    let took = took.ok_or("the ball was lost")?;
     println!(
         "the ball was hit {hits} times in {took:.2?}: {:.1?} each",
         took / HITS as u32
     );
-
-    client
-        .node
-        .close(Instant::now(), session, CloseCode::NORMAL, "game over")?;
     Ok(())
 }

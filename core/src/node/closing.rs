@@ -52,6 +52,9 @@ impl Node {
     /// Closes a session once nothing is under way, or after [`crate::Timeouts::close`]. A session
     /// that a drain closes already gets this code and reason, no more time than that, and nothing more to send.
     ///
+    /// The session lives until [`crate::Event::Closed`], and is told by what is to be sent still: a process whose last session
+    /// it is may end when [`Node::poll_timeout`] says `None`.
+    ///
     /// With [`CloseCode::GOING_AWAY`], clients of this server dial again. Where more than 500 are sent away at a time,
     /// each of the others is told to wait a little longer than the one before: no more than a thousand a second come back.
     /// One of those that would be cut off without having heard it is told shortly before, by an

@@ -35,7 +35,8 @@ pub struct DrainPlan {
     /// a thousand a second come back, be it to this server or to the alternative.
     pub retry_after: Option<Duration>,
     /// Where clients are to go instead, as `host:port`, of at most 272 bytes. They verify it under the
-    /// name that they were given for this server.
+    /// name that they were given for this server. Clients of the adapters look it up and go there; those that are nodes
+    /// alone are told ([`Event::Draining`]), and go where their application [redirects](Node::redirect) them.
     pub alternative: Option<String>,
 }
 
@@ -92,10 +93,18 @@ impl Node {
     /// finished, and what is not by the deadline comes back. What comes meanwhile and somebody waits
     /// for is rejected as [`crate::StatusCode::UNAVAILABLE`]. A session whose deliveries are not all
     /// answered yet can be sent to; the others refuse that as [`CommandError::Closing`]. One that is being closed
-    /// already goes on as it was told, by the deadline at the latest. Ends with [`crate::Event::Drained`].
+    /// already goes on as it was told, by the deadline at the latest. Ends with [`crate::Event::Drained`]; the process may
+    /// when [`Node::poll_timeout`] then says `None`, a few round trips later, for what tells the last peers is still to be sent.
+    ///
+    /// It is for good: [`Node::connect`] and another drain are refused as [`CommandError::Closing`] from now on, and no
+    /// client is let in.
     ///
     /// A server drains the sessions of its clients, and keeps those that it dialled itself, for handlers may need them
-    /// to finish. A node that is no server drains those: its servers are told, and finish what they have of it.
+    /// to finish: [close](Node::close) them behind it. A node that is no server drains those: its servers are told, and
+    /// finish what they have of it.
+    ///
+    /// # Errors
+    /// [`CommandError::InvalidAlternative`], and [`CommandError::Closing`] if it drains already.
     pub fn drain(&mut self, now: Instant, plan: DrainPlan) -> Result<(), CommandError> {
         let call = || Call::Drain {
             deadline: plan.deadline,

@@ -140,10 +140,15 @@ pub enum Event {
         deadline: Duration,
         /// When it wants to see this client again; at most 10 minutes.
         retry_after: Option<Duration>,
-        /// Where to go instead (`host:port`), if anywhere.
+        /// Where to go instead (`host:port`), if anywhere. A node looks up no names, and does not follow it by itself:
+        /// look it up, [`redirect`](crate::Node::redirect) the session to the address,
+        /// [`forget_addresses`](crate::Node::forget_addresses) that it had, and
+        /// [`add_address`](crate::Node::add_address) if there are several. Otherwise it dials this server again.
         alternative: Option<String>,
     },
-    /// This node's own drain is over.
+    /// This node's own drain is over. Do not end the process yet: the last peers are told by datagrams that are still to be
+    /// sent, and would find it dead after three heartbeats. [`Node::poll_timeout`](crate::Node::poll_timeout) is `None` once
+    /// nothing is left to do.
     Drained {
         /// Sessions that finished in time.
         finished: u64,

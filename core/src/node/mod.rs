@@ -95,6 +95,10 @@ use self::tapped::Tapped;
 /// One thread owns it and drives it: after each call of [`handle_input`](Node::handle_input) or of
 /// a command, drain [`poll_transmit`](Node::poll_transmit) and [`poll_event`](Node::poll_event)
 /// until both say `None`; then wait for a datagram, or for [`poll_timeout`](Node::poll_timeout).
+///
+/// A node that is dropped says nothing: its peers find it dead after three heartbeats, and what was not delivered does not
+/// come back as [`Event::Undelivered`]. [Drain](Node::drain) it, or [close](Node::close) its sessions, and go on until
+/// `poll_timeout` is `None`.
 pub struct Node {
     config: Config,
     /// What its certificates are made from; those of a scripted node are none.
@@ -292,6 +296,16 @@ impl Node {
     /// When to call [`handle_input`](Self::handle_input) with [`Input::Timeout`], unless something
     /// else comes first. It is O(1). After a timeout and a full drain it is `None` or later than
     /// that timeout; with something still undrained it is at once.
+    ///
+    /// `None`: there is no session and no link, and nothing is left to do or to send before an input or a command comes. A
+    /// process may end then, once it has closed what it has or [drained](Self::drain).
+    ///
+    /// What QUIC sends is paced by it as well, often in steps of less than a millisecond. A loop that turns only every so
+    /// often, as with a game's ticks, sends some ten packets a link in each turn: at 33 ms that is less than 1 MB a second,
+    /// to a peer nearby that would get several hundred otherwise.
+    ///
+    /// While the socket takes nothing, there is something to be sent, and it is at once. Wait for the socket then, but not only:
+    /// deadlines pass meanwhile. For `due.max(now + 1 ms)`, as the adapters do, neither is missed.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.has_work() {
             return Some(self.now);

@@ -48,6 +48,7 @@ impl Node {
 
     /// Where the next dial of a client session goes. Unless it is one of the server's addresses that
     /// are known, the others are forgotten ([`forget_addresses`](Self::forget_addresses) forgets them always).
+    /// It is how a client goes where its server sends it: to the alternative of [`Event::Draining`](crate::Event::Draining).
     pub fn redirect(
         &mut self,
         now: Instant,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trunkline_core::{
-    Admission, CommandError, Dial, Event, Message, SessionKey, Status, StatusCode,
+    Admission, CloseCode, CommandError, Dial, DisconnectReason, DrainPlan, Event, Message,
+    SessionKey, Status, StatusCode, Tag,
 };
 use trunkline_testkit::{World, silent};
 
@@ -18,7 +19,7 @@ fn an_answer_that_was_refused_is_owed_until_another_is_given() {
     let delivery = world.unanswered();
     let now = world.now();
     let node = world.node(server);
-    let refused = node.reply(now, delivery, trunkline_core::Tag(1), vec![0; 2 << 20]);
+    let refused = node.reply(now, delivery, Tag(1), vec![0; 2 << 20]);
     let Err(CommandError::TooLarge { .. }) = refused else {
         panic!("{refused:?}");
     };
@@ -44,7 +45,7 @@ fn every_message_owes_an_answer() {
     world.run(SECOND, silent);
     let now = world.now();
     let node = world.node(client);
-    let said = || Message::new(trunkline_core::Tag(1), "said");
+    let said = || Message::new(Tag(1), "said");
     node.send(now, session, said()).unwrap();
     node.send_best_effort(now, session, said(), None).unwrap();
     let mut came = Vec::new();
@@ -60,6 +61,70 @@ fn every_message_owes_an_answer() {
         node.ack(now, came[owed]).unwrap();
         assert_eq!(node.metrics(now).deliveries, owed);
     }
+}
+
+/// What tells its peers is to be sent when the events have been told, and perhaps again.
+#[test]
+fn a_node_is_done_when_it_waits_for_nothing() {
+    for drains in [false, true] {
+        let (mut world, server, client) = World::pair(4);
+        world.path.delay = SECOND / 50;
+        let session = world.connect(client, server, "alice");
+        world.run(SECOND, silent);
+        let leaving = if drains { server } else { client };
+        if drains {
+            // It is cut off in the end, for nobody answers what its client asks.
+            world.request(client, session, b"?");
+            world.run(SECOND / 10, silent);
+        }
+        let now = world.now();
+        let node = world.node(leaving);
+        if drains {
+            node.drain(now, DrainPlan::within(SECOND / 10)).unwrap();
+        } else {
+            node.close(now, session, CloseCode::NORMAL, "done").unwrap();
+        }
+        let mut told = false;
+        world.run(SECOND, |node, _, event| {
+            let last = match event {
+                Event::Drained { .. } => drains,
+                Event::Closed { session: own, .. } => !drains && *own == session,
+                _ => false,
+            };
+            if last {
+                told = true;
+                assert!(node.poll_timeout().is_some(), "after {event}");
+            }
+        });
+        assert!(told);
+        assert_eq!(world.node(leaving).poll_timeout(), None, "drains: {drains}");
+        world.kill(leaving);
+        // The other one knows, and does not wait for heartbeats.
+        let gone = |event: &Event| match event {
+            Event::Disconnected { reason, .. } => matches!(reason, DisconnectReason::Peer { .. }),
+            _ => false,
+        };
+        let other = if drains { client } else { server };
+        assert_eq!(world.count(other, gone), 1);
+    }
+}
+
+/// There is no way back, but for what is under way.
+#[test]
+fn a_node_that_has_drained_dials_nobody() {
+    let (mut world, server, client) = World::pair(5);
+    world.connect(client, server, "alice");
+    world.run(SECOND, silent);
+    let now = world.now();
+    let plan = DrainPlan::within(SECOND);
+    world.node(client).drain(now, plan.clone()).unwrap();
+    world.run(5 * SECOND, silent);
+    let address = world.address(server);
+    let now = world.now();
+    let node = world.node(client);
+    let dial = Dial::new(address, "localhost", "alice".parse().unwrap());
+    assert_eq!(node.connect(now, dial), Err(CommandError::Closing));
+    assert_eq!(node.drain(now, plan), Err(CommandError::Closing));
 }
 
 /// Two sessions of one client, whose tokens are of different users, and that are decided about in another order than they

@@ -1,12 +1,15 @@
 //! One thread serves a thousand clients: one node, one socket, and `mio` to wait with.
 //!
 //! ```text
-//! cargo run --release -p trunkline-core --example thousand_clients
+//! cargo run --release -p trunkline-core --features system --example thousand_clients
 //! ```
 //!
 //! The clients are real: a thousand sessions, each with a connection of its own. They live in a
 //! second node, on a second thread, so that the program can run by itself. When all are connected,
 //! each asks fifty questions and closes; then the program says what that took.
+//!
+//! `Batches` (feature `system`) serves their sockets: what a crowd sends at once is more than a socket's buffer holds unless
+//! asked for a large one, as this does, and many datagrams go with one call of the system.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,24 +20,26 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
 use mio::{Interest, Poll, Token, net::UdpSocket};
+use trunkline_core::driver::system::Batches;
 use trunkline_core::{
-    Admission, ClientRole, CloseCode, Config, Datagram, Dial, Event, Expects, Identity, Input,
-    Message, MetricsSnapshot, Node, Origin, Outcome, PromiseKey, Roles, Roots, Seed, ServerRole,
-    SessionKey, Status, StatusCode, Tag, Transmit,
+    Admission, ClientRole, CloseCode, Config, Dial, Event, Expects, Identity, Input, Message,
+    MetricsSnapshot, Node, Origin, Outcome, PromiseKey, Roles, Roots, Seed, ServerRole, SessionKey,
+    Status, StatusCode, Tag, Transmit,
 };
 
 const CLIENTS: usize = 1_000;
 const QUESTIONS: u64 = 50;
 
-/// So many clients dial, or ask, at a time: all of them at once would overrun a socket, whose buffer
-/// holds some hundred packets, and QUIC would have to send them again.
+/// So many clients dial, or ask, at a time: the kernel may give less of a buffer than it is asked for, and what
+/// overruns a socket QUIC has to send again.
 const AT_A_TIME: usize = 100;
+
+/// A node whose socket is full is looked at that often.
+const PAUSE: Duration = Duration::from_millis(1);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -42,6 +47,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 struct Loop {
     node: Node,
     socket: UdpSocket,
+    batches: Batches,
     poll: Poll,
     /// What `poll_transmit` wrote last.
     buffer: Vec<u8>,
@@ -53,33 +59,32 @@ impl Loop {
     fn new(roles: Roles) -> Result<Self, Failure> {
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed)?;
-        let origin = Origin {
-            now: Instant::now(),
-            wall: SystemTime::now(),
-            seed: Seed::new(seed),
-            keys: None,
-        };
+        let origin = Origin::new(Instant::now(), SystemTime::now(), Seed::new(seed));
         let node = Node::new(Config::default(), roles, origin)?;
-        let mut socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        let batches = Batches::new(&socket)?;
+        let mut socket = UdpSocket::from_std(socket);
         let poll = Poll::new()?;
         let both = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut socket, Token(0), both)?;
         Ok(Self {
             node,
             socket,
+            batches,
             poll,
             buffer: Vec::new(),
             unsent: None,
         })
     }
 
-    /// Runs until the application has seen enough: datagrams in, timers, events, datagrams out,
-    /// and then sleep until something happens.
+    /// Runs until the application has seen enough and the node has nothing left to do: datagrams in, timers,
+    /// events, datagrams out, and then sleep until something happens.
     fn run(
         &mut self,
         mut application: impl FnMut(&mut Node, Instant, Event) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<(), Failure> {
         let mut happened = mio::Events::with_capacity(1);
+        let mut flow = Continue(());
         loop {
             let now = Instant::now();
             // First what has arrived, then timers: a peer that has spoken is not timed out.
@@ -87,23 +92,26 @@ impl Loop {
             if self.node.poll_timeout().is_some_and(|due| due <= now) {
                 self.node.handle_input(now, Input::Timeout);
             }
-            let mut flow = Continue(());
             while let Some(event) = self.node.poll_event() {
                 if application(&mut self.node, now, event)?.is_break() {
                     flow = Break(());
                 }
             }
-            self.transmit(now)?;
-            if flow.is_break() {
+            self.transmit(now);
+            let due = self.node.poll_timeout();
+            // The peers have been told, too.
+            if flow.is_break() && due.is_none() {
                 return Ok(());
             }
             if !emptied {
                 // mio tells of a change once, and would not wake us for what is there already.
                 continue;
             }
-            // While the socket is full, it is the socket that we wait for.
-            let due = self.node.poll_timeout().filter(|_| self.unsent.is_none());
-            let sleep = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            // While the socket is full, it is the socket that we wait for. The node is due at once then, for it
+            // has more to send; its deadlines pass all the same.
+            let soonest = self.unsent.map_or(now, |_| now + PAUSE);
+            let sleep = due.map(|due| due.max(soonest).saturating_duration_since(now));
             match self.poll.poll(&mut happened, sleep) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
                 _ => {}
@@ -114,18 +122,16 @@ impl Loop {
     /// Takes in what has arrived, so much of it at most that timers get their turn; says whether
     /// that was all.
     fn receive(&mut self, now: Instant) -> io::Result<bool> {
-        let mut packet = [0; 65_536];
-        for _ in 0..1_024 {
-            match self.socket.recv_from(&mut packet) {
-                Ok((size, remote)) => {
-                    let datagram = Datagram {
-                        remote,
-                        local_ip: None,
-                        ecn: None,
-                        data: BytesMut::from(&packet[..size]),
-                    };
-                    self.node.handle_input(now, Input::Datagram(datagram));
-                }
+        let node = &mut self.node;
+        // Some tens with each call.
+        for _ in 0..32 {
+            let received = self
+                .batches
+                .receive((&self.socket).into(), &mut |datagram| {
+                    node.handle_input(now, Input::Datagram(datagram));
+                });
+            match received {
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(error) => return Err(error),
             }
@@ -134,22 +140,20 @@ impl Loop {
     }
 
     /// Sends what is to be sent, until the socket takes no more.
-    fn transmit(&mut self, now: Instant) -> io::Result<()> {
+    fn transmit(&mut self, now: Instant) {
         loop {
             let Some(transmit) = self.unsent.take().or_else(|| {
                 self.buffer.clear();
-                self.node
-                    .poll_transmit(now, NonZeroUsize::MIN, &mut self.buffer)
+                let segments = self.batches.max_segments();
+                self.node.poll_transmit(now, segments, &mut self.buffer)
             }) else {
-                return Ok(());
+                return;
             };
-            match self.socket.send_to(&self.buffer, transmit.destination) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.unsent = Some(transmit);
-                    return Ok(());
-                }
-                // Sent; or lost on the way, and QUIC will notice.
-                _ => {}
+            let sent = self.batches.send(&self.socket, &transmit, &self.buffer);
+            // What the system refuses otherwise is lost, and QUIC will notice.
+            if sent.is_err() {
+                self.unsent = Some(transmit);
+                return;
             }
         }
     }
@@ -184,17 +188,18 @@ fn serve(server: &mut Loop) -> Result<(), Failure> {
     })
 }
 
-/// Connects all clients to that server, has each ask its questions, and closes; says how long
-/// connecting took, and what the node has measured.
-fn visit(clients: &mut Loop, server: SocketAddr) -> Result<(Duration, MetricsSnapshot), Failure> {
+/// What visiting the server was like.
+struct Visit {
+    connecting: Duration,
+    asking: Duration,
+    seen: MetricsSnapshot,
+}
+
+/// Connects all clients to that server, has each ask its questions, and closes.
+fn visit(clients: &mut Loop, server: SocketAddr) -> Result<Visit, Failure> {
     let dial = |number: usize| -> Result<Dial, Failure> {
-        Ok(Dial {
-            address: server,
-            server_name: "localhost".into(),
-            client: format!("client-{number}").parse()?,
-            credentials: Default::default(),
-            agent: "thousand_clients".into(),
-        })
+        let client = format!("client-{number}").parse()?;
+        Ok(Dial::new(server, "localhost", client))
     };
     let ask = |node: &mut Node, now, session: SessionKey, number: u64| {
         let question = Message::new(Tag::of("demo.Question"), number.to_be_bytes().to_vec());
@@ -206,7 +211,8 @@ fn visit(clients: &mut Loop, server: SocketAddr) -> Result<(Duration, MetricsSna
     }
     // Whose turn it is to ask, and what.
     let mut waiting = VecDeque::new();
-    let (mut connected, mut connecting, mut closed) = (0, Duration::ZERO, 0);
+    let (mut connected, mut closed) = (0, 0);
+    let (mut connecting, mut asking) = (Duration::ZERO, Duration::ZERO);
     clients.run(|node, now, event| {
         match event {
             Event::Connected {
@@ -240,7 +246,10 @@ fn visit(clients: &mut Loop, server: SocketAddr) -> Result<(Duration, MetricsSna
                     ask(node, now, session, number)?;
                 }
             }
-            Event::Closed { .. } => closed += 1,
+            Event::Closed { .. } => {
+                closed += 1;
+                asking = now - start - connecting;
+            }
             // A link may break, on a busy machine: its session dials again by itself and goes on where
             // it was. But none is lost, and no question goes unanswered.
             Event::SessionLost { .. } | Event::Settled { .. } => {
@@ -254,41 +263,37 @@ fn visit(clients: &mut Loop, server: SocketAddr) -> Result<(Duration, MetricsSna
             Break(())
         })
     })?;
-    Ok((connecting, clients.node.metrics(Instant::now())))
+    Ok(Visit {
+        connecting,
+        asking,
+        seen: clients.node.metrics(Instant::now()),
+    })
 }
 
 fn main() -> Result<(), Failure> {
     let key = rcgen::KeyPair::generate()?;
     let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
     let (certificate, key) = (certificate.pem(), key.serialize_pem());
-    let mut server = Loop::new(Roles {
-        server: Some(ServerRole {
-            identity: Identity::from_pem(certificate.as_bytes(), key.as_bytes(), "server")?,
-            admission: Admission::Open,
-            client_roots: None,
-        }),
-        client: None,
-    })?;
-    let mut clients = Loop::new(Roles {
-        server: None,
-        client: Some(ClientRole {
-            roots: Roots::from_pem(certificate.as_bytes(), "roots")?,
-            identity: None,
-        }),
-    })?;
+    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes(), "server")?;
+    let roots = Roots::from_pem(certificate.as_bytes(), "roots")?;
+    let mut server = Loop::new(ServerRole::new(identity, Admission::Open).into())?;
+    let mut clients = Loop::new(ClientRole::new(roots).into())?;
 
     let address = server.socket.local_addr()?;
-    let start = Instant::now();
     // A node belongs to one thread, and may move there.
     let serving = std::thread::spawn(move || serve(&mut server).map(|()| server));
-    let (connecting, seen) = visit(&mut clients, address)?;
+    let visit = visit(&mut clients, address)?;
     let server = serving
         .join()
         .map_err(|_| "the server's thread panicked")??;
-    let took = start.elapsed();
 
     let asked = CLIENTS as u64 * QUESTIONS;
     let served = server.node.metrics(Instant::now());
+    let Visit {
+        connecting,
+        asking,
+        seen,
+    } = visit;
     if (served.requests_received, seen.replies_received) != (asked, asked) {
         return Err(format!(
             "of {asked} questions, {} were answered",
@@ -296,7 +301,6 @@ fn main() -> Result<(), Failure> {
         )
         .into());
     }
-    let asking = took - connecting;
     let rate = asked as f64 / asking.as_secs_f64();
     println!("{CLIENTS} clients were connected after {connecting:.2?}");
     println!("{asked} questions, each answered once, took {asking:.2?}: {rate:.0} a second");

@@ -65,11 +65,10 @@ impl Recordings {
         };
         let memory = Memory::default();
         self.of.entry(index).or_default().push(memory.clone());
-        let recorder = Recorder::to(memory);
         let recorder = match recording {
-            Recording::Wire => recorder,
-            Recording::Link => recorder.link(),
-            Recording::LinkWithBodies => recorder.link().bodies(),
+            Recording::Wire => Recorder::wire(memory),
+            Recording::Link => Recorder::link(memory),
+            Recording::LinkWithBodies => Recorder::link(memory).bodies(),
         };
         recorder
             .start(config, roles, origin)

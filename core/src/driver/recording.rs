@@ -92,7 +92,7 @@ impl Recording {
         }
     }
 
-    /// Keeps bodies and credentials, too, in a recording above QUIC.
+    /// Keeps bodies and credentials, too, in a recording above QUIC. One of every datagram has them in any case.
     pub fn bodies(self) -> Self {
         match self.what {
             What::Wire => self,
@@ -175,7 +175,12 @@ impl Recording {
                 let fresh = Fresh::file(path.clone());
                 let writing = Writing::new(FAREWELL).watched_by(&watch);
                 let spool = writing.spool(file, WAITING_MAX).map_err(failed)?;
-                (Recorder::to(spool.with(writing)), fresh)
+                let output = spool.with(writing);
+                let recorder = match what {
+                    What::Wire => Recorder::wire(output),
+                    What::Link { .. } => Recorder::link(output),
+                };
+                (recorder, fresh)
             }
             Some((kept, saver)) => {
                 // It is written much later: then it would be too late to say so.
@@ -208,9 +213,8 @@ impl Recording {
         };
         let recorder = recorder.limit(limit);
         let recorder = match what {
-            What::Wire => recorder,
-            What::Link { bodies: false } => recorder.link(),
-            What::Link { bodies: true } => recorder.link().bodies(),
+            What::Link { bodies: true } => recorder.bodies(),
+            What::Link { bodies: false } | What::Wire => recorder,
         };
         match recorder.start(config, roles, origin) {
             Ok(node) => Ok((node, fresh)),

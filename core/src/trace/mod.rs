@@ -5,7 +5,7 @@
 //! it the same, and says that the same came out, or which record differs first. `TRACE.md` beside
 //! this module's source describes the format, and what can be learned from a trace.
 //!
-//! There are two levels. *Wire* holds every datagram. **Who has such a trace can read all that it
+//! There are two levels. *Wire* ([`Recorder::wire`]) holds every datagram. **Who has such a trace can read all that it
 //! recorded**: the seed in it gives the keys of every connection. A private key is not in it; its
 //! signatures are, so that a replay needs no key. *Link* ([`Recorder::link`]) holds what comes and
 //! goes above QUIC, and nothing that decrypts anything: of bodies and credentials, the lengths, unless
@@ -30,7 +30,7 @@
 //!
 //! let roles = Roles { server: None, client: Some(ClientRole { roots, identity: None }) };
 //! let origin = Origin { now: Instant::now(), wall: SystemTime::now(), seed: Seed::new([7; 32]), keys: None };
-//! let mut node = Recorder::to(file.clone()).start(Config::default(), roles, origin)?;
+//! let mut node = Recorder::link(file.clone()).start(Config::default(), roles, origin)?;
 //! // The node is driven as any other.
 //! node.handle_input(Instant::now(), Input::Timeout);
 //! drop(node);

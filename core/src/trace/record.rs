@@ -14,10 +14,8 @@ use crate::node::{Node, Origin, RANDOM, Roles, ScriptedRoles};
 use crate::seed::DrawKey;
 use crate::tap::{BodyKey, Call, EventMark, Level, LinkNote, Signature, Tap, TransmitMark};
 
-/// How a node is recorded, and where to.
-///
-/// Unless told otherwise, on wire level: what it writes then **decrypts all that it recorded**. Keep
-/// it as secret as what travels, in a file that only its owner can read.
+/// How a node is recorded, and where to: what goes above QUIC ([`link`](Self::link), or [`last`](Self::last) for the last seconds
+/// alone), or every datagram ([`wire`](Self::wire)), which **decrypts all that it recorded**.
 pub struct Recorder<W> {
     outputs: Outputs<W>,
     limit: u64,
@@ -39,10 +37,28 @@ pub enum StartError {
 }
 
 impl<W: Write + Send + 'static> Recorder<W> {
-    /// A recorder that writes to `output`, in the node's thread, so it must not wait: when the node
+    /// Records what comes and goes above QUIC, and no datagrams. Nothing can be decrypted by it; of
+    /// bodies and credentials, lengths are kept, and of bodies keyed hashes. It does hold who
+    /// talked with whom, groups and reasons, and **tokens of sessions**: those that were read, and what
+    /// the node draws all of its own from, also those of sessions that begin later. A replay needs
+    /// them, and [`super::redact`] leaves them. Only its owner should read it; hand it on once the
+    /// node has ended and its sessions' retention is over.
+    ///
+    /// It is written to `output`, in the node's thread, so it must not wait: when the node
     /// has nothing more to say for now, and in between where there is much. The first error ends the
     /// recording, and not the node.
-    pub fn to(output: W) -> Self {
+    pub fn link(output: W) -> Self {
+        Self::of_level(Level::Link, output)
+    }
+
+    /// Records every datagram, and the seed: what it writes **decrypts all that it recorded**. Keep
+    /// it as secret as what travels, in a file that only its owner can read. It is for what goes wrong in QUIC or TLS, and
+    /// written as [`link`](Self::link) does.
+    pub fn wire(output: W) -> Self {
+        Self::of_level(Level::Wire, output)
+    }
+
+    fn of_level(level: Level, output: W) -> Self {
         let mut output = Some(output);
         Self {
             outputs: Box::new(move |_| {
@@ -51,15 +67,15 @@ impl<W: Write + Send + 'static> Recorder<W> {
                     .ok_or_else(|| io::Error::other("it was written once, and that is all"))
             }),
             limit: u64::MAX,
-            level: Level::Wire,
+            level,
             bodies: false,
             ring: None,
         }
     }
 
     /// Keeps only what happened in the last so many seconds, in memory (and no more bytes than the
-    /// limit), and that above QUIC. It is written down when `saver` asks for it and when the recording
-    /// ends, each time to what `outputs` makes for that number, from 0.
+    /// limit), and that above QUIC, as [`link`](Self::link) does. It is written down when `saver` asks for it
+    /// and when the recording ends, each time to what `outputs` makes for that number, from 0.
     ///
     /// What it writes is for looking into: a replay needs everything from the node's beginning, so
     /// only of a node that is not older than that can it be replayed. A process that is killed leaves
@@ -78,20 +94,7 @@ impl<W: Write + Send + 'static> Recorder<W> {
         }
     }
 
-    /// Records what comes and goes above QUIC, and no datagrams. Nothing can be decrypted by it; of
-    /// bodies and credentials, lengths are kept, and of bodies keyed hashes. It does hold who
-    /// talked with whom, groups and reasons, and **tokens of sessions**: those that were read, and what
-    /// the node draws all of its own from, also those of sessions that begin later. A replay needs
-    /// them, and [`super::redact`] leaves them. Only its owner should read it; hand it on once the
-    /// node has ended and its sessions' retention is over.
-    pub fn link(self) -> Self {
-        Self {
-            level: Level::Link,
-            ..self
-        }
-    }
-
-    /// Above QUIC: keeps bodies and credentials, too.
+    /// Above QUIC: keeps bodies and credentials, too. A recording of every datagram has them in any case.
     pub fn bodies(self) -> Self {
         Self {
             bodies: true,

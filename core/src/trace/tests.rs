@@ -258,7 +258,7 @@ fn a_recording_that_ends_early_keeps_what_it_was_written_to_until_its_node_ends(
     let written = Written::default();
     let (origin, roles) = (origin(), crate::Roles::default());
     let now = origin.now;
-    let recorder = Recorder::to(written.clone()).link().limit(2_000);
+    let recorder = Recorder::link(written.clone()).limit(2_000);
     let mut node = recorder
         .start(crate::Config::default(), roles, origin)
         .unwrap();
@@ -276,7 +276,7 @@ fn a_recording_that_ends_early_keeps_what_it_was_written_to_until_its_node_ends(
 
 #[test]
 fn a_panic_leaves_the_call_that_led_to_it_and_nothing_says_that_it_was_stopped_in_order() {
-    let to_a_file = |written: &Written| Recorder::to(written.clone()).link();
+    let to_a_file = |written: &Written| Recorder::link(written.clone());
     let last_seconds = |written: &Written| {
         let written = written.clone();
         Recorder::last(Duration::from_secs(5), &Saver::default(), move |_| {
@@ -291,4 +291,25 @@ fn a_panic_leaves_the_call_that_led_to_it_and_nothing_says_that_it_was_stopped_i
         let (call, ending) = recorded(recorder(&written), &written, || panic!("a bug"));
         assert_eq!((&call[..], ending), ("timeout", Ending::Open));
     }
+}
+
+/// What decrypts a recording stands in none that was not asked for by its name.
+#[test]
+fn recorders_hold_what_their_names_say() {
+    let held = |recorder: fn(Written) -> Recorder<Written>| {
+        let written = Written::default();
+        recorded(recorder(written.clone()), &written, || {});
+        let bytes = written.0.lock().unwrap().clone();
+        let recorded = Reader::new(&bytes[..]).unwrap().header().recorded.clone();
+        let seed = bytes.windows(32).any(|bytes| bytes == [7; 32]);
+        match recorded {
+            Recorded::Wire { .. } => ("wire", seed),
+            Recorded::Link { bodies: false, .. } => ("link", seed),
+            Recorded::Link { bodies: true, .. } => ("bodies", seed),
+        }
+    };
+    assert_eq!(held(Recorder::link), ("link", false));
+    assert_eq!(held(|out| Recorder::link(out).bodies()), ("bodies", false));
+    assert_eq!(held(Recorder::wire), ("wire", true));
+    assert_eq!(held(|out| Recorder::wire(out).bodies()), ("wire", true));
 }

@@ -58,8 +58,8 @@ impl Nodes {
             };
             let recorder = match recorded {
                 Recorded::No => return Node::new(config.clone(), roles, origin).unwrap(),
-                Recorded::Wire => Recorder::to(std::io::sink()),
-                Recorded::Link => Recorder::to(std::io::sink()).link(),
+                Recorded::Wire => Recorder::wire(std::io::sink()),
+                Recorded::Link => Recorder::link(std::io::sink()),
             };
             recorder.start(config.clone(), roles, origin).unwrap()
         };

@@ -34,7 +34,12 @@ pub struct Config {
 /// Which of several nodes at one address this is. Datagrams are distributed among such nodes as
 /// [`crate::Steering`] says, and [`crate::Origin::keys`] are the same for all of them.
 ///
-/// The adapters' servers with several shards set this by themselves.
+/// Give no node a datagram that [`Steering::shard_of`](crate::Steering::shard_of) says is another's: it knows nothing of the
+/// connection, answers with a stateless reset that counts, for their keys are the same, and so ends the link. What comes to
+/// the wrong socket goes to the right node by a queue of yours. Sockets that get few of these are bound by
+/// `driver::system::bind_shards` (feature `system`).
+///
+/// The adapters' servers with several shards do all this by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Its number, counted from 0. Keys of its sessions bear it: [`crate::SessionKey::shard`].

@@ -12,8 +12,11 @@
 //! 2. Commands ([`Node::connect`], [`Node::send`], [`Node::request`], …) take the time, and return
 //!    an error without having changed anything, or do what they say.
 //! 3. After either, drain [`Node::poll_transmit`] and [`Node::poll_event`], in any order, until
-//!    both say `None`.
-//! 4. [`Node::poll_timeout`] says when to call `handle_input` with [`Input::Timeout`]. It is O(1).
+//!    both say `None`. Several datagrams may be given before that, as a socket has them, but not thousands: of answers
+//!    outside of connections, 1,024 wait at most ([`MetricsSnapshot::responses_dropped`]). Datagrams come before
+//!    the time: a peer whose packets wait in the socket is not dead.
+//! 4. [`Node::poll_timeout`] says when to call `handle_input` with [`Input::Timeout`]. It is O(1). QUIC's pacing is
+//!    among these deadlines, so a loop that turns at a fixed rate alone is a slow one.
 //! 5. Every [`Event::Admission`] owes a decision: [`Node::admit`] or [`Node::refuse`]; and every
 //!    [`Event::Message`] an answer: [`Node::ack`], [`Node::reply`] or [`Node::reject`]. Those too that nobody
 //!    waits for: [`Expects::Nothing`] wants an ack, best effort included.
@@ -21,10 +24,15 @@
 //!    held back by it. An answer that was refused, as a reply that is too large, leaves it owed: reject the message
 //!    then. With [`Limits::deliveries`] of a lane owed, nothing more comes in that lane.
 //!    [`MetricsSnapshot::deliveries`] is how many are owed.
-//! 6. The time of day is told when the node is made, and goes on with `now`. Tell it again
+//! 6. A node is ahead of its events. When one is taken its session may be gone, as the [`Event::Closed`] behind it will say,
+//!    and a command answers [`CommandError::UnknownSession`] or [`CommandError::UnknownDelivery`]: that
+//!    is a peer's doing, and no reason to end a loop.
+//! 7. The time of day is told when the node is made, and goes on with `now`. Tell it again
 //!    ([`Node::set_wall`]) now and then, and when a machine has slept: certificates are judged by it.
-//! 7. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
+//! 8. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
 //!    silently. Best effort to a session without a link is counted alone ([`MetricsSnapshot`]).
+//! 9. The process may end when `poll_timeout` is `None`, once sessions are [closed](Node::close) or the node is
+//!    [drained](Node::drain). A node that is dropped before leaves its peers to find that out, and gives nothing back.
 //!
 //! # Both ends in one program
 //!
@@ -89,6 +97,19 @@
 //! assert_eq!(reply.as_deref(), Some(&b"hello"[..]));
 //! # let _ = promise;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Sockets
+//!
+//! A UDP socket as the system makes it holds some hundred packets, and loses what a crowd sends beyond that: of a thousand
+//! clients that dial at once, a third fail and come back seconds later. Ask for larger buffers; the adapters ask
+//! for 2 MiB each way. `driver::system::Batches` does (feature `system`), receives and sends many datagrams with a call,
+//! with ECN marks and the local addresses that a server at `0.0.0.0` needs ([`Datagram::local_ip`]), and never waits, so that
+//! it fits into any loop. `driver::system::bind_shards` binds the sockets of several nodes at one address ([`Shard`]).
+//!
+//! ```toml
+//! [dependencies]
+//! trunkline-core = { git = "https://github.com/trunkline/trunkline", features = ["system"] }
 //! ```
 //!
 //! # A socket of both families

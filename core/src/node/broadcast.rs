@@ -19,7 +19,9 @@ use super::{Event, Node};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Audience {
-    /// Every session of the node.
+    /// Every session of the node, **also those that it has dialled itself**: from a node that both serves and dials, as a
+    /// gateway does, its servers get what is meant for its clients. There, put the clients into a
+    /// [group](crate::Node::join), which takes in no others.
     Everyone,
     /// The sessions of a group.
     Group(GroupName),
@@ -60,6 +62,12 @@ impl Sum for Broadcast {
 impl Node {
     /// Sends a message that is gone with the link, or if the peer is too slow. A session that has no link misses it,
     /// which only metrics tell.
+    ///
+    /// `key`: with [`SlowConsumer::KeepLatest`](crate::SlowConsumer::KeepLatest), this message takes the place of one that
+    /// has the same key and waits still, as the next position of the same thing does. Other policies do not look at it.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], and [`CommandError::TooLarge`] if the session could never take it.
     pub fn send_best_effort(
         &mut self,
         now: Instant,
@@ -85,7 +93,8 @@ impl Node {
         Ok(())
     }
 
-    /// Sends a best-effort message to many sessions; it is encoded once.
+    /// Sends a best-effort message to many sessions; it is encoded once. [`Audience::Everyone`] includes sessions that this
+    /// node has dialled. `key` is that of [`Node::send_best_effort`].
     ///
     /// # Errors
     /// [`CommandError::TooLarge`] if no session could take it, and then none gets it. That an audience is empty is no error.

@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::{Duration, Instant, SystemTime};
@@ -88,7 +88,7 @@ impl Loop {
         loop {
             let now = Instant::now();
             // First what has arrived, then timers: a peer that has spoken is not timed out.
-            let emptied = self.receive(now)?;
+            let emptied = self.receive(now);
             if self.node.poll_timeout().is_some_and(|due| due <= now) {
                 self.node.handle_input(now, Input::Timeout);
             }
@@ -121,7 +121,7 @@ impl Loop {
 
     /// Takes in what has arrived, so much of it at most that timers get their turn; says whether
     /// that was all.
-    fn receive(&mut self, now: Instant) -> io::Result<bool> {
+    fn receive(&mut self, now: Instant) -> bool {
         let node = &mut self.node;
         // Some tens with each call.
         for _ in 0..32 {
@@ -132,11 +132,12 @@ impl Loop {
                 });
             match received {
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                // It concerns one peer, or none: the socket is as good as before.
+                Err(_) => node.count_receive_failed(),
             }
         }
-        Ok(false)
+        false
     }
 
     /// Sends what is to be sent, until the socket takes no more.

@@ -206,9 +206,7 @@ pub use config::*;
 pub use error::*;
 pub use id::*;
 pub use message::*;
-#[cfg(feature = "driver")]
-pub(crate) use metrics::Measured;
-pub use metrics::MetricsSnapshot;
+pub use metrics::{Measured, MetricsSnapshot};
 pub use node::*;
 #[cfg(feature = "planted")]
 #[doc(hidden)]

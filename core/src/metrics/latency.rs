@@ -114,7 +114,6 @@ impl Latency {
     }
 
     /// Adds all that another histogram recorded: that of another node of the process.
-    #[cfg(any(test, feature = "driver"))]
     pub(crate) fn merge(&mut self, other: &Self) {
         for (count, more) in self.buckets.iter_mut().zip(&*other.buckets) {
             *count += more;

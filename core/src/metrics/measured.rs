@@ -3,9 +3,9 @@
 use super::latency::Latency;
 use super::{Metrics, MetricsSnapshot};
 
-/// What one node counted and measured, to be put together with others'.
+/// What one node counted and measured, to be put together with others': [`Node::measured`](crate::Node::measured).
 #[derive(Clone, Debug)]
-pub(crate) struct Measured {
+pub struct Measured {
     snapshot: MetricsSnapshot,
     latency: Latency,
 }
@@ -21,11 +21,23 @@ impl Measured {
         Self::new(metrics.counted(), metrics)
     }
 
-    /// All of them together. A broadcast that each of them sent counts once.
-    pub(crate) fn sum(all: Vec<Self>) -> MetricsSnapshot {
-        let broadcasts = all.iter().map(|one| one.snapshot.broadcasts).max();
+    /// All of them together, as if the nodes were one: quantiles are those of all latencies. A broadcast counts once, for the
+    /// shards of a server all send the same: of broadcasts, it is the most that one of them has sent.
+    ///
+    /// ```
+    /// # use std::time::Instant;
+    /// # use trunkline_core::{Measured, Node};
+    /// # fn scrape(shards: &[Node]) -> String {
+    /// let now = Instant::now();
+    /// let all = Measured::sum(shards.iter().map(|shard| shard.measured(now)));
+    /// all.open_metrics().to_string()
+    /// # }
+    /// ```
+    pub fn sum(all: impl IntoIterator<Item = Self>) -> MetricsSnapshot {
+        let mut broadcasts = 0;
         let mut sum: Option<Self> = None;
         for one in all {
+            broadcasts = one.snapshot.broadcasts.max(broadcasts);
             match &mut sum {
                 None => sum = Some(one),
                 Some(sum) => {
@@ -41,7 +53,7 @@ impl Measured {
         else {
             return MetricsSnapshot::default();
         };
-        snapshot.broadcasts = broadcasts.unwrap_or(0);
+        snapshot.broadcasts = broadcasts;
         snapshot.measure(&latency);
         snapshot
     }

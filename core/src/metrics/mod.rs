@@ -1,7 +1,6 @@
 //! What a node counts and measures.
 
 mod latency;
-#[cfg(feature = "driver")]
 mod measured;
 mod open_metrics;
 mod rate;
@@ -11,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{CloseCode, DisconnectReason};
 
-#[cfg(feature = "driver")]
-pub(crate) use self::measured::Measured;
+pub use self::measured::Measured;
 
 use self::latency::Latency;
 use self::rate::Rate;
@@ -90,18 +88,18 @@ macro_rules! metrics {
                 self.described_gauges().map(|(name, _, value)| (name, value))
             }
 
-            /// The same as [`counters`](Self::counters), with what each counts.
-            fn described_counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-                [$((stringify!($counter), concat!($($doc),+), self.$counter),)+].into_iter()
+            /// The same as [`counters`](Self::counters), with what each counts, in words, between name and
+            /// value.
+            pub fn described_counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($counter), concat!($($doc),+).trim_ascii(), self.$counter),)+].into_iter()
             }
 
-            /// The same as [`gauges`](Self::gauges), with what each is.
-            fn described_gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
-                [$((stringify!($gauge), concat!($($gauge_doc),+), self.$gauge as f64),)+].into_iter()
+            /// The same as [`gauges`](Self::gauges), with what each is, in words, between name and value.
+            pub fn described_gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
+                [$((stringify!($gauge), concat!($($gauge_doc),+).trim_ascii(), self.$gauge as f64),)+].into_iter()
             }
         }
 
-        #[cfg(feature = "driver")]
         impl MetricsSnapshot {
             /// Adds up what can be added. Latencies are measured anew, from all histograms together.
             fn add(&mut self, more: &Self) {
@@ -116,7 +114,7 @@ macro_rules! metrics {
 
         /// What a node counted and measured at one moment. Counters start at zero with the node
         /// and only grow; none carries a label for each client. A server with shards adds up those
-        /// of all of them, and its latencies are those of all of them together; a shard that has ended counts
+        /// of all of them (a bare one with [`Measured::sum`]), and its latencies are those of all of them together; a shard that has ended counts
         /// with what it had counted, and gauges are of those that run.
         ///
         /// For an exporter, [`open_metrics`](Self::open_metrics) is all of it as a text;

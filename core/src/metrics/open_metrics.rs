@@ -21,9 +21,9 @@ impl MetricsSnapshot {
     /// none.
     ///
     /// It is a whole exposition and ends with `# EOF`, so metrics of yours stand before it. Each name may
-    /// stand in an exposition once: for several servers or clients in one, [`counters`](Self::counters),
-    /// [`gauges`](Self::gauges) and [`latency_buckets`](Self::latency_buckets) are what to write samples
-    /// with labels from.
+    /// stand in an exposition once: for several servers or clients in one,
+    /// [`described_counters`](Self::described_counters), [`described_gauges`](Self::described_gauges) and
+    /// [`latency_buckets`](Self::latency_buckets) are what to write samples with labels from.
     ///
     /// ```
     /// # let snapshot = trunkline_core::MetricsSnapshot::default();
@@ -80,19 +80,14 @@ impl MetricsSnapshot {
 }
 
 /// What stands before a family's samples. Texts come from the docs of fields, which need no escapes.
-fn begin_family(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    kind: &str,
-    help: &'static str,
-) -> fmt::Result {
+fn begin_family(f: &mut fmt::Formatter<'_>, name: &str, kind: &str, help: &str) -> fmt::Result {
     writeln!(f, "# TYPE trunkline_{name} {kind}")?;
     if let Some((_, unit)) = name.rsplit_once('_')
         && UNITS.contains(&unit)
     {
         writeln!(f, "# UNIT trunkline_{name} {unit}")?;
     }
-    writeln!(f, "# HELP trunkline_{name} {}", help.trim())
+    writeln!(f, "# HELP trunkline_{name} {help}")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::error::{CloseCode, DisconnectReason};
+use crate::metrics::Measured;
 use crate::quic::{Identity, Roots};
 use crate::seed::Seed;
 
@@ -214,4 +215,24 @@ fn answers_for_which_there_is_no_room_are_counted() {
     let counted = node.metrics(now);
     assert_eq!(counted.incoming_refused, 1_100);
     assert_eq!(counted.responses_dropped, 1_100 - 1_024);
+}
+
+#[test]
+fn what_becomes_of_a_socket_is_counted_by_its_owner() {
+    let now = Instant::now();
+    let mut shards = [serving(now), serving(now)];
+    for shard in &mut shards {
+        shard.count_unsent(3);
+        shard.count_receive_failed();
+    }
+    let [one, other] = &shards;
+    let all = Measured::sum([one.measured(now), other.measured_at_the_end()]);
+    assert_eq!((all.datagrams_unsent, all.receives_failed), (6, 2));
+    assert_eq!((all.shards_started, all.shards_running), (1, 1));
+    let described = |name: &str| {
+        let mut all = all.described_counters();
+        all.find(|(counter, ..)| *counter == name).unwrap()
+    };
+    let help = "Times that receiving from the socket failed.";
+    assert_eq!(described("receives_failed"), ("receives_failed", help, 2));
 }

@@ -8,9 +8,7 @@ use crate::heartbeat::Heartbeat;
 use crate::id::DeliveryKey;
 use crate::id::{ClientId, GroupName, LinkKey, SessionId, SessionKey};
 use crate::link::Stage;
-#[cfg(feature = "driver")]
-use crate::metrics::Measured;
-use crate::metrics::{Gauges, MetricsSnapshot};
+use crate::metrics::{Gauges, Measured, MetricsSnapshot};
 
 use super::Node;
 use super::tables::Session;
@@ -82,8 +80,8 @@ impl Node {
             .map(|session| self.info(key, session))
     }
 
-    /// The sessions of this server that a client has, with a link or without: the one that was made or resumed last comes
-    /// last.
+    /// The sessions of this server that a client has, with a link or without, in the order in which it has asked for them, or
+    /// to resume them: the latest comes last.
     pub fn sessions_of(&self, client: &ClientId) -> impl Iterator<Item = SessionKey> {
         self.sessions_of.of(client).iter().map(|(_, key)| *key)
     }
@@ -184,27 +182,27 @@ impl Node {
         self.metrics.promises_timed_out += 1;
     }
 
-    /// Counts datagrams that the system refused to send.
-    #[cfg(feature = "driver")]
-    pub(crate) fn count_unsent(&mut self, datagrams: u64) {
+    /// Counts datagrams that the system refused to send, of those that [`poll_transmit`](Node::poll_transmit) gave out, as
+    /// [`MetricsSnapshot::datagrams_unsent`]: only whoever owns the socket knows. Of a
+    /// [`Transmit`](crate::Transmit) with a `segment_size`, that may be several.
+    pub fn count_unsent(&mut self, datagrams: u64) {
         self.metrics.datagrams_unsent += datagrams;
     }
 
-    /// Counts an error of a driver's socket that is not about sending.
-    #[cfg(feature = "driver")]
-    pub(crate) fn count_receive_failed(&mut self) {
+    /// Counts that receiving from the socket failed, as [`MetricsSnapshot::receives_failed`]; that nothing has come is no such
+    /// error.
+    pub fn count_receive_failed(&mut self) {
         self.metrics.receives_failed += 1;
     }
 
-    /// What it has counted and measured, to be put together with other nodes'.
-    #[cfg(feature = "driver")]
-    pub(crate) fn measured(&self, now: Instant) -> Measured {
+    /// What it has counted and measured, to be put together with what the other shards of a server have:
+    /// [`Measured::sum`].
+    pub fn measured(&self, now: Instant) -> Measured {
         Measured::new(self.metrics(now), &self.metrics)
     }
 
-    /// What is left of it when the node ends.
-    #[cfg(feature = "driver")]
-    pub(crate) fn measured_at_the_end(&self) -> Measured {
+    /// What is left of it when the node ends, for the sum to go on with: counters never fall. It has no gauges.
+    pub fn measured_at_the_end(&self) -> Measured {
         Measured::of_ended(&self.metrics)
     }
 

@@ -261,7 +261,7 @@ pub struct Timeouts {
     /// [`Limits::sessions_per_client`] meanwhile.
     pub close: Duration,
     /// How long what was received may go unreported when nothing else is sent (25 ms). Those of a few
-    /// small answers may wait for 1.5 s, if this is not longer. When the peer asks, or the session closes, none waits
+    /// small answers may wait for 20 s, if this is not longer. When the peer asks, or the session closes, none waits
     /// for longer than 25 ms.
     pub receipt: Duration,
     /// The deadline of a promise that was given none (30 s); zero: none. It is shorter than it takes to find

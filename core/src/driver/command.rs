@@ -189,7 +189,7 @@ pub struct Drained {
     /// Sessions that finished in time.
     pub finished: u64,
     /// Sessions that the deadline cut off, or whose link was gone before the peer had said that it holds the last
-    /// answers, which may be 1.5 s after it had them.
+    /// answers, which may be 20 s after it had them.
     pub cut_off: u64,
 }
 

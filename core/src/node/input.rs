@@ -285,6 +285,11 @@ impl Node {
             .and_then(|heartbeat| heartbeat.poll(now))
         {
             Some(HeartbeatAction::Beat(number)) if entry.link.is_up() => {
+                let session = entry.link.session;
+                // What was put off goes with it.
+                if let Some(session) = session.and_then(|key| self.sessions.get_mut(key)) {
+                    session.receipt_due = true;
+                }
                 self.send_heartbeat(key, number);
             }
             Some(HeartbeatAction::Dead) => {

@@ -19,8 +19,8 @@ use super::{Node, TimeoutReason};
 const OFTEN: Duration = Duration::from_millis(25);
 
 /// How long few small answers may go unreported. The peer keeps them as long, but its application does not wait
-/// for that, and most are reported with the next request.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// for that: they are reported with the next request, or with a heartbeat, which comes sooner by default.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Node {
     /// Reports what was received: if it is urgent, if it has waited long enough, if it is the last there will be,

@@ -62,7 +62,7 @@ fn the_work_of_ten_thousand_sessions_is_that_of_those_that_have_some() {
         }
     }
     // What was put off of the last answers' receipts.
-    world.run(2 * SECOND, echo);
+    world.run(21 * SECOND, echo);
     // Idle, the node is called for nobody but those that beat: a step for each deadline, and
     // a visit or some for each step.
     let before = metrics(&mut world, server);

@@ -220,3 +220,32 @@ fn nor_does_one_whose_acks_weigh_more_than_they_are_long() {
     let settled = settle(|c| c.limits.lane_window_bytes = 10_000, true, send, 600);
     assert_eq!(settled, 600);
 }
+
+#[test]
+fn what_is_put_off_goes_with_the_next_heartbeat() {
+    let (mut world, server, client, session) = rested(11);
+    let datagrams = |world: &mut World| world.sent(client, server) + world.sent(server, client);
+    let kept = |world: &mut World| {
+        let kept = world.node(server).sessions().map(|s| s.answer_bytes);
+        kept.sum::<usize>() > 0
+    };
+    // From one heartbeat on to a moment before the next.
+    let beats = world.sent(client, server);
+    while world.sent(client, server) == beats {
+        world.run(100 * MILLISECOND, silent);
+    }
+    world.run(SECOND, silent);
+    let before = datagrams(&mut world);
+    world.request(client, session, b"the last one for long");
+    world.run(10 * SECOND, echo);
+    assert_eq!(
+        (datagrams(&mut world) - before, kept(&mut world)),
+        (3, true)
+    );
+    // Two heartbeats, and an answer each.
+    world.run(20 * SECOND, silent);
+    assert_eq!(
+        (datagrams(&mut world) - before, kept(&mut world)),
+        (7, false)
+    );
+}

@@ -51,8 +51,9 @@ pub(crate) fn tell(note: Note) {
 /// Waits until all is written, for as long as somebody reads: 5 s at most, 1 s if the program is to end at once, and not
 /// after a signal to stop.
 pub(crate) fn finish(at_once: bool) {
-    let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(notes) = notes.take() else {
+    // Not under the lock: the runtime below may have lines for the log, which come here.
+    let taken = NOTES.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(notes) = taken else {
         return;
     };
     let in_all = if at_once { PATIENCE } else { PATIENCE_IN_ALL };

@@ -27,7 +27,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use trunkline_core::{
     Admission, BytesMut, ClientRole, Config, Datagram, Dial, Event, Identity, Input, Message, Node,
-    Origin, Outcome, PersistentKeys, Roots, Seed, ServerRole, SessionKey, Shard, Tag,
+    Origin, Outcome, PersistentKeys, Roots, Seed, ServerRole, SessionKey, Shard, Status,
+    StatusCode, Tag,
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -103,7 +104,12 @@ impl Pair {
         carry(now, client, shard, "192.0.2.2:5555", buffer)?;
         while let Some(event) = shard.poll_event() {
             if let Event::Message(request) = event {
-                shard.reply(now, request.key, TAG, request.body)?;
+                let replied = shard.reply(now, request.key, TAG, request.body);
+                if let Err(error) = replied {
+                    // It is owed still.
+                    let status = Status::new(StatusCode::INTERNAL, error.to_string());
+                    shard.reject(now, request.key, status)?;
+                }
             }
         }
         carry(now, shard, client, "192.0.2.1:4433", buffer)?;

@@ -16,9 +16,11 @@ impl Measured {
         Self { snapshot, latency }
     }
 
-    /// What is left of one that ends: its counters and latencies, no gauge.
+    /// What is left of one that ends: its counters and latencies, no gauge but that it was started.
     pub(crate) fn of_ended(metrics: &Metrics) -> Self {
-        Self::new(metrics.counted(), metrics)
+        let mut snapshot = metrics.counted();
+        snapshot.shards_started = 1;
+        Self::new(snapshot, metrics)
     }
 
     /// All of them together, as if the nodes were one: quantiles are those of all latencies. A broadcast counts once, for the

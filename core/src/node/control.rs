@@ -55,8 +55,11 @@ impl Node {
                 Ok(())
             }
             (Stage::Up | Stage::AwaitsWelcome { .. }, Frame::Heartbeat(_)) => {
-                // That it has come is all that it says, and the answer is QUIC's.
+                // That it has come is all that it says, and the answer is QUIC's. What was put off goes with that.
                 entry.carrier.acknowledge();
+                if let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) {
+                    session.receipt_due = true;
+                }
                 Ok(())
             }
             (Stage::Up, Frame::Receipts(receipts)) => session.map_or(Ok(()), |session| {

@@ -193,14 +193,15 @@ impl Node {
             ));
         }
         entry.link.drains += 1;
+        // It will want to know what this side holds, and may not ask.
+        entry.link.peer_awaits_receipts = true;
         let retry_after = unless_zero(retry_after_ms).map(|hint| hint.min(HINT_MAX));
-        let dialing = self
-            .sessions
-            .get_mut(session)
-            .and_then(|s| s.dialing.as_mut());
-        // Of several, the last one counts.
-        if let Some(dialing) = dialing {
-            dialing.backoff.hint(retry_after.unwrap_or_default());
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.receipt_due = true;
+            // Of several, the last one counts.
+            if let Some(dialing) = &mut session.dialing {
+                dialing.backoff.hint(retry_after.unwrap_or_default());
+            }
         }
         // What cannot be a host and a port is as good as nothing.
         let usable = names_a_place(&alternative);

@@ -152,7 +152,8 @@ pub enum Event {
     Drained {
         /// Sessions that finished in time.
         finished: u64,
-        /// Sessions that the deadline cut off.
+        /// Sessions that the deadline cut off, or whose link was gone before the peer had said that it holds the last
+        /// answers, which may be 20 s after it had them.
         cut_off: u64,
     },
     // Others are added behind it: which one of them an event is, by number, goes into the digests of traces.

@@ -239,7 +239,8 @@ impl Node {
         Ok(())
     }
 
-    /// Replies to a request.
+    /// Replies to a request. Of `body`, what it is a slice of is kept until the peer has said that it holds the reply, which
+    /// may be 20 s later where little is said.
     ///
     /// # Errors
     /// [`CommandError::TooLarge`] if the peer takes no reply of that size, or [`CommandError::NotARequest`]; and then the

@@ -19,7 +19,7 @@ use super::{Node, TimeoutReason};
 const OFTEN: Duration = Duration::from_millis(25);
 
 /// How long few small answers may go unreported. The peer keeps them as long, but its application does not wait
-/// for that: they are reported with the next request, or with a heartbeat, which comes sooner by default.
+/// for that: they are reported with the next request, or with a heartbeat or its answer, which come sooner by default.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Node {

@@ -228,7 +228,7 @@ fn what_becomes_of_a_socket_is_counted_by_its_owner() {
     let [one, other] = &shards;
     let all = Measured::sum([one.measured(now), other.measured_at_the_end()]);
     assert_eq!((all.datagrams_unsent, all.receives_failed), (6, 2));
-    assert_eq!((all.shards_started, all.shards_running), (1, 1));
+    assert_eq!((all.shards_started, all.shards_running), (2, 1));
     let described = |name: &str| {
         let mut all = all.described_counters();
         all.find(|(counter, ..)| *counter == name).unwrap()

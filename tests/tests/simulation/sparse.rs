@@ -249,3 +249,29 @@ fn what_is_put_off_goes_with_the_next_heartbeat() {
         (7, false)
     );
 }
+
+#[test]
+fn so_does_what_a_server_has_put_off() {
+    let (mut world, server, client, _) = rested(12);
+    let kept = |world: &mut World| {
+        let kept = world.node(client).sessions().map(|s| s.answer_bytes);
+        kept.sum::<usize>() > 0
+    };
+    let session = of_server(&mut world, server);
+    let beats = world.sent(client, server);
+    while world.sent(client, server) == beats {
+        world.run(100 * MILLISECOND, silent);
+    }
+    world.run(SECOND, silent);
+    world.request(server, session, b"the last one for long");
+    world.run(10 * SECOND, echo);
+    assert!(kept(&mut world));
+    // A heartbeat and its answer, which is acknowledged for what it takes along.
+    let datagrams = |world: &mut World| world.sent(client, server) + world.sent(server, client);
+    let before = datagrams(&mut world);
+    world.run(8 * SECOND, silent);
+    assert_eq!(
+        (datagrams(&mut world) - before, kept(&mut world)),
+        (3, false)
+    );
+}

@@ -93,10 +93,14 @@ mod tests {
         let running = metrics.snapshot(now, had);
         assert!(running.gauges().all(|(_, value)| value > 0.0));
         let ended = Measured::sum(vec![Measured::of_ended(&metrics)]);
-        assert!(ended.gauges().all(|(_, value)| value == 0.0));
+        let mut left = ended.gauges().filter(|(_, value)| *value != 0.0);
+        assert_eq!(left.next(), Some(("shards_started", 1.0)));
+        assert_eq!(left.next(), None);
         let idle = Metrics::new(start).snapshot(now, had);
         let idle = Measured::new(idle, &Metrics::new(start));
         let mut sum = Measured::sum(vec![idle, Measured::of_ended(&metrics)]);
+        assert_eq!((sum.shards_started, sum.shards_running), (2, 1));
+        sum.shards_started = running.shards_started;
         sum.messages_per_second = running.messages_per_second;
         assert_eq!(sum, running);
     }

@@ -201,7 +201,7 @@ impl Node {
         Measured::new(self.metrics(now), &self.metrics)
     }
 
-    /// What is left of it when the node ends, for the sum to go on with: counters never fall. It has no gauges.
+    /// What is left of it when the node ends, for the sum to go on with: counters never fall. Of gauges it has `shards_started` alone.
     pub fn measured_at_the_end(&self) -> Measured {
         Measured::of_ended(&self.metrics)
     }

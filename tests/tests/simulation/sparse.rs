@@ -221,57 +221,47 @@ fn nor_does_one_whose_acks_weigh_more_than_they_are_long() {
     assert_eq!(settled, 600);
 }
 
-#[test]
-fn what_is_put_off_goes_with_the_next_heartbeat() {
-    let (mut world, server, client, session) = rested(11);
-    let datagrams = |world: &mut World| world.sent(client, server) + world.sent(server, client);
-    let kept = |world: &mut World| {
-        let kept = world.node(server).sessions().map(|s| s.answer_bytes);
-        kept.sum::<usize>() > 0
-    };
-    // From one heartbeat on to a moment before the next.
-    let beats = world.sent(client, server);
-    while world.sent(client, server) == beats {
+/// A pair as [`rested`], a second after one of the client's heartbeats.
+fn between_heartbeats(seed: u64) -> (World, NodeIndex, NodeIndex, SessionKey) {
+    let (mut world, server, client, session) = rested(seed);
+    let sent = world.sent(client, server);
+    while world.sent(client, server) == sent {
         world.run(100 * MILLISECOND, silent);
     }
     world.run(SECOND, silent);
-    let before = datagrams(&mut world);
-    world.request(client, session, b"the last one for long");
-    world.run(10 * SECOND, echo);
-    assert_eq!(
-        (datagrams(&mut world) - before, kept(&mut world)),
-        (3, true)
-    );
-    // Two heartbeats, and an answer each.
-    world.run(20 * SECOND, silent);
-    assert_eq!(
-        (datagrams(&mut world) - before, kept(&mut world)),
-        (7, false)
-    );
+    (world, server, client, session)
+}
+
+/// How many datagrams the two have sent, and whether `at` keeps an answer still.
+fn sent_and_kept(world: &mut World, ends: [NodeIndex; 2], at: NodeIndex) -> (u64, bool) {
+    let sent = world.sent(ends[0], ends[1]) + world.sent(ends[1], ends[0]);
+    let mut sessions = world.node(at).sessions();
+    (sent, sessions.any(|session| session.answer_bytes > 0))
 }
 
 #[test]
-fn so_does_what_a_server_has_put_off() {
-    let (mut world, server, client, _) = rested(12);
-    let kept = |world: &mut World| {
-        let kept = world.node(client).sessions().map(|s| s.answer_bytes);
-        kept.sum::<usize>() > 0
-    };
+fn what_is_put_off_goes_with_the_next_heartbeat() {
+    let (mut world, server, client, session) = between_heartbeats(11);
+    let look = |world: &mut World| sent_and_kept(world, [client, server], server);
+    let (before, _) = look(&mut world);
+    world.request(client, session, b"the last one for long");
+    world.run(10 * SECOND, echo);
+    assert_eq!(look(&mut world), (before + 3, true));
+    // Two heartbeats, and an answer each.
+    world.run(20 * SECOND, silent);
+    assert_eq!(look(&mut world), (before + 7, false));
+}
+
+#[test]
+fn what_a_server_has_put_off_goes_with_the_answer_to_a_heartbeat() {
+    let (mut world, server, client, _) = between_heartbeats(12);
+    let look = |world: &mut World| sent_and_kept(world, [client, server], client);
     let session = of_server(&mut world, server);
-    let beats = world.sent(client, server);
-    while world.sent(client, server) == beats {
-        world.run(100 * MILLISECOND, silent);
-    }
-    world.run(SECOND, silent);
+    let (before, _) = look(&mut world);
     world.request(server, session, b"the last one for long");
     world.run(10 * SECOND, echo);
-    assert!(kept(&mut world));
-    // A heartbeat and its answer, which is acknowledged for what it takes along.
-    let datagrams = |world: &mut World| world.sent(client, server) + world.sent(server, client);
-    let before = datagrams(&mut world);
+    assert_eq!(look(&mut world), (before + 3, true));
+    // The answer is acknowledged, for what it takes along.
     world.run(8 * SECOND, silent);
-    assert_eq!(
-        (datagrams(&mut world) - before, kept(&mut world)),
-        (3, false)
-    );
+    assert_eq!(look(&mut world), (before + 6, false));
 }

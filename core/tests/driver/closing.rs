@@ -12,18 +12,7 @@ use trunkline_core::driver::{
 use trunkline_core::{Config, Event, Message, Refusal, Status, StatusCode, Tag};
 
 use super::lab::{Lab, Looking, within};
-use super::{Answer, Ask, Certificate, MILLISECOND, Note, SECOND, config};
-
-type Numbers = Arc<Mutex<Vec<u64>>>;
-
-/// Writes down what comes.
-fn book() -> (Numbers, Service<Numbers>) {
-    let numbers = Numbers::default();
-    let service = Service::new(numbers.clone()).on(async |book: Context<Numbers>, note: Note| {
-        book.state().lock().unwrap().push(note.number);
-    });
-    (numbers, service)
-}
+use super::{Answer, Ask, Certificate, MILLISECOND, Note, Numbers, SECOND, book, config};
 
 /// Never answers.
 fn silent() -> Service<()> {

@@ -25,10 +25,11 @@ mod telling;
 mod turning;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
-use trunkline_core::driver::{self, Admit};
+use trunkline_core::driver::{self, Admit, Context, Service};
 use trunkline_core::{Config, Identity, Roots};
 
 use self::lab::Lab;
@@ -76,6 +77,17 @@ impl Certificate {
             .roots(self.roots.clone())
             .client_id(id)
     }
+}
+
+type Numbers = Arc<Mutex<Vec<u64>>>;
+
+/// Writes down what comes.
+fn book() -> (Numbers, Service<Numbers>) {
+    let numbers = Numbers::default();
+    let service = Service::new(numbers.clone()).on(async |book: Context<Numbers>, note: Note| {
+        book.state().lock().unwrap().push(note.number);
+    });
+    (numbers, service)
 }
 
 /// The defaults, changed a little.

@@ -10,7 +10,7 @@ use trunkline_core::driver::{Context, Runtime, Service};
 use trunkline_core::{Config, SlowConsumer};
 
 use super::lab::{Lab, within};
-use super::{Certificate, Client, MILLISECOND, Note, SECOND, Server};
+use super::{Certificate, Client, MILLISECOND, Note, SECOND, Server, book};
 
 /// A server that takes notes, and a client of it.
 async fn taking_notes() -> (Server, Client) {
@@ -234,14 +234,10 @@ fn broadcasts_that_follow_upon_each_other_share_packets() {
     Lab::run(async |lab| {
         let certificate = Certificate::new();
         let server = certificate.server().await.unwrap();
-        let heard: Vec<_> = (0..3).map(|_| Arc::new(Mutex::new(Vec::new()))).collect();
-        let mut clients = Vec::new();
-        for (name, book) in ["anna", "bela", "cleo"].into_iter().zip(&heard) {
-            let book = book.clone();
-            let service = Service::new(()).on(move |_: Context<()>, note: Note| {
-                book.lock().unwrap().push(note.number);
-                std::future::ready(())
-            });
+        let (mut heard, mut clients) = (Vec::new(), Vec::new());
+        for name in ["anna", "bela", "cleo"] {
+            let (numbers, service) = book();
+            heard.push(numbers);
             let client = certificate.client(server.local_addr(), name);
             clients.push(client.service(service).await.unwrap());
         }
@@ -273,12 +269,7 @@ fn broadcasts_that_replace_each_other_are_not_gathered() {
         let mut config = Config::default();
         config.slow_consumer = SlowConsumer::KeepLatest;
         let server = certificate.server().config(config).await.unwrap();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let book = heard.clone();
-        let service = Service::new(()).on(move |_: Context<()>, note: Note| {
-            book.lock().unwrap().push(note.number);
-            std::future::ready(())
-        });
+        let (heard, service) = book();
         let client = certificate.client(server.local_addr(), "anna");
         let client = client.service(service).await.unwrap();
         lab.pass(SECOND).await;
@@ -298,12 +289,7 @@ fn a_message_does_not_wait_for_broadcasts_that_wait_and_a_group_does() {
     Lab::run(async |lab| {
         let certificate = Certificate::new();
         let server = certificate.server().await.unwrap();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let book = heard.clone();
-        let service = Service::new(()).on(move |_: Context<()>, note: Note| {
-            book.lock().unwrap().push(note.number);
-            std::future::ready(())
-        });
+        let (heard, service) = book();
         let client = certificate.client(server.local_addr(), "anna");
         let client = client.service(service).await.unwrap();
         lab.pass(SECOND).await;

@@ -28,10 +28,8 @@ pub fn body_range(frame: &Bytes) -> Option<Range<usize>> {
 /// in another order, or some are unknown or broken.
 pub fn body_in_order(frame: &[u8]) -> Option<Range<usize>> {
     let mut rest = frame;
-    for key in [key::SEQ, key::KIND] {
-        if let Some(value) = behind(key, rest) {
-            rest = varint(value)?.1;
-        }
+    if let Some(value) = behind(key::KIND, rest) {
+        rest = varint(value)?.1;
     }
     if let Some(value) = behind(key::TAG, rest) {
         rest = value.get(8..)?;

@@ -13,7 +13,6 @@ use crate::varint;
 
 /// Each field's number and wire type, as they stand before its value.
 pub(crate) mod key {
-    pub(crate) const SEQ: u8 = 1 << 3;
     pub(crate) const KIND: u8 = 2 << 3;
     pub(crate) const TAG: u8 = (3 << 3) | 1;
     pub(crate) const PROMISE: u8 = 4 << 3;
@@ -25,10 +24,9 @@ pub(crate) mod key {
     pub(crate) const BODY: u8 = (15 << 3) | 2;
 }
 
-/// The most that an envelope adds to a body, in bytes, length prefix excluded: sequence number,
-/// kind, tag, promise, timeout, and the body's own key and length.
-pub const ENVELOPE_OVERHEAD_MAX: usize =
-    (1 + 10) + (1 + 1) + (1 + 8) + (1 + 10) + (1 + 5) + (1 + 3);
+/// The most that an envelope adds to a body, in bytes, length prefix excluded: kind, tag, promise,
+/// timeout, and the body's own key and length.
+pub const ENVELOPE_OVERHEAD_MAX: usize = (1 + 1) + (1 + 8) + (1 + 10) + (1 + 5) + (1 + 3);
 
 /// The most that stands in a frame before bytes that follow, a status and the longest length
 /// included, in bytes.
@@ -37,15 +35,15 @@ const HEAD_MAX: usize = ENVELOPE_OVERHEAD_MAX + 2 * (1 + varint::encoded_len(u64
 /// A body of so many bytes fits into a frame whatever its envelope holds.
 pub const BODY_MAX: usize = FRAME_MAX - ENVELOPE_OVERHEAD_MAX;
 
-/// All of an envelope that stands before its body, for messages, requests and replies.
+/// All of an envelope that stands before its body, for messages, requests and replies. What its stream
+/// says in its place is not in it: its number, and its tag if that is the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnvelopeHeader {
-    /// Sequence number in the lane; 0 on the best-effort lane.
-    pub seq: u64,
     /// What the envelope is.
     pub kind: Kind,
-    /// What the body is: see [`crate::tag`].
-    pub tag: u64,
+    /// What the body is: see [`crate::tag`]. `None`: what the last envelope of the stream said that had
+    /// one, 0 before that.
+    pub tag: Option<u64>,
     /// The promise that waits for this message's answer (0: none), or that this answer settles.
     pub promise: u64,
     /// How long the sender still waits, in milliseconds; 0: for ever.
@@ -56,9 +54,8 @@ impl Default for EnvelopeHeader {
     /// A message without anything.
     fn default() -> Self {
         Self {
-            seq: 0,
             kind: Kind::Message,
-            tag: 0,
+            tag: None,
             promise: 0,
             timeout_ms: 0,
         }
@@ -88,19 +85,17 @@ impl EnvelopeHeader {
     }
 
     const fn fields_len(&self) -> usize {
-        varint_len(self.seq)
-            + varint_len(self.kind as u64)
-            + if self.tag == 0 { 0 } else { 9 }
+        varint_len(self.kind as u64)
+            + if self.tag.is_none() { 0 } else { 9 }
             + varint_len(self.promise)
             + varint_len(self.timeout_ms as u64)
     }
 
     fn write_fields(&self, head: &mut Head) {
-        head.number(key::SEQ, self.seq);
         head.number(key::KIND, self.kind as u64);
-        if self.tag != 0 {
+        if let Some(tag) = self.tag {
             head.byte(key::TAG);
-            head.few(self.tag.to_le_bytes(), size_of::<u64>());
+            head.few(tag.to_le_bytes(), size_of::<u64>());
         }
         head.number(key::PROMISE, self.promise);
         head.number(key::TIMEOUT_MS, self.timeout_ms.into());
@@ -187,15 +182,8 @@ impl Head {
 }
 
 /// Writes a complete REJECT frame. Of the reason, the first [`REASON_MAX`] bytes go.
-pub fn encode_reject_frame(
-    seq: u64,
-    promise: u64,
-    status: StatusCode,
-    reason: &str,
-    out: &mut BytesMut,
-) {
+pub fn encode_reject_frame(promise: u64, status: StatusCode, reason: &str, out: &mut BytesMut) {
     let header = EnvelopeHeader {
-        seq,
         kind: Kind::Reject,
         promise,
         ..EnvelopeHeader::default()
@@ -210,9 +198,8 @@ pub fn encode_reject_frame(
 }
 
 /// Writes a complete ACKS frame.
-pub fn encode_acks_frame(seq: u64, acks: &AckRuns, out: &mut BytesMut) {
+pub fn encode_acks_frame(acks: &AckRuns, out: &mut BytesMut) {
     let header = EnvelopeHeader {
-        seq,
         kind: Kind::Acks,
         ..EnvelopeHeader::default()
     };
@@ -301,27 +288,23 @@ mod tests {
 
     fn header() -> impl Strategy<Value = EnvelopeHeader> {
         let kind = (0..=4).prop_map(|kind| Kind::try_from(kind).unwrap());
-        (number(), kind, number(), number(), number()).prop_map(
-            |(seq, kind, tag, promise, timeout)| EnvelopeHeader {
-                seq,
-                kind,
-                tag,
-                promise,
-                timeout_ms: timeout as u32,
-            },
-        )
+        let tag = proptest::option::of(number());
+        (kind, tag, number(), number()).prop_map(|(kind, tag, promise, timeout)| EnvelopeHeader {
+            kind,
+            tag,
+            promise,
+            timeout_ms: timeout as u32,
+        })
     }
 
     fn plain(header: EnvelopeHeader) -> generated::Envelope {
         let EnvelopeHeader {
-            seq,
             kind,
             tag,
             promise,
             timeout_ms,
         } = header;
         generated::Envelope {
-            seq,
             kind: kind.into(),
             tag,
             promise,
@@ -343,10 +326,10 @@ mod tests {
         }
 
         #[test]
-        fn a_reject_is_what_prost_writes(seq in number(), promise in number(), status: u32, reason: String) {
+        fn a_reject_is_what_prost_writes(promise in number(), status: u32, reason: String) {
             let mut frame = BytesMut::new();
-            encode_reject_frame(seq, promise, StatusCode(status), &reason, &mut frame);
-            let header = EnvelopeHeader { seq, kind: Kind::Reject, promise, ..EnvelopeHeader::default() };
+            encode_reject_frame(promise, StatusCode(status), &reason, &mut frame);
+            let header = EnvelopeHeader { kind: Kind::Reject, promise, ..EnvelopeHeader::default() };
             let reason = clip_reason(&reason).to_owned();
             let expected = generated::Envelope { status, reason, ..plain(header) };
             prop_assert_eq!(&frame[..], &expected.encode_length_delimited_to_vec()[..]);
@@ -354,7 +337,6 @@ mod tests {
 
         #[test]
         fn acks_are_what_prost_writes(
-            seq in number(),
             promises in proptest::collection::btree_set(1..100_000_u64, 0..300),
         ) {
             let mut acks = AckRuns::new();
@@ -362,8 +344,8 @@ mod tests {
                 acks.push(promise).unwrap();
             }
             let mut frame = BytesMut::new();
-            encode_acks_frame(seq, &acks, &mut frame);
-            let header = EnvelopeHeader { seq, kind: Kind::Acks, ..EnvelopeHeader::default() };
+            encode_acks_frame(&acks, &mut frame);
+            let header = EnvelopeHeader { kind: Kind::Acks, ..EnvelopeHeader::default() };
             let expected = generated::Envelope { acks: acks.numbers().to_vec(), ..plain(header) };
             prop_assert_eq!(&frame[..], &expected.encode_length_delimited_to_vec()[..]);
         }
@@ -372,9 +354,8 @@ mod tests {
     #[test]
     fn the_largest_body_fits_whatever_the_header_holds() {
         let header = EnvelopeHeader {
-            seq: u64::MAX,
             kind: Kind::Acks,
-            tag: u64::MAX,
+            tag: Some(u64::MAX),
             promise: u64::MAX,
             timeout_ms: u32::MAX,
         };

@@ -185,17 +185,16 @@ pub struct LaneOpen {
     #[prost(uint64, tag = "2")]
     pub next: u64,
 }
-/// Every further frame of a unidirectional stream.
+/// Every further frame of a unidirectional stream. Its sequence number in the lane is its place: the first
+/// one's is what LaneOpen says, each further one's is one more.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Envelope {
-    /// Sequence number in the lane, from 0; not used on the best-effort lane.
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
     #[prost(enumeration = "Kind", tag = "2")]
     pub kind: i32,
-    /// What the body is: the 64-bit FNV-1a hash of the message type's full protobuf name.
-    #[prost(fixed64, tag = "3")]
-    pub tag: u64,
+    /// What the body is: the 64-bit FNV-1a hash of the message type's full protobuf name. Absent: what the
+    /// last envelope of the stream said that had one, and 0 before that.
+    #[prost(fixed64, optional, tag = "3")]
+    pub tag: ::core::option::Option<u64>,
     /// MESSAGE: the promise that waits for an ack, 0 if none does. REQUEST: the
     /// promise that waits for the reply. REPLY, REJECT: the promise that is settled.
     #[prost(uint64, tag = "4")]

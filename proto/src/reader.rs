@@ -36,7 +36,6 @@ impl Envelope {
         // Each field is a variable of its own until the end: what is gathered in a struct is copied
         // once more.
         let EnvelopeHeader {
-            mut seq,
             kind: _,
             mut tag,
             mut promise,
@@ -50,14 +49,11 @@ impl Envelope {
         };
         // Writers write fields in the order of their numbers, so that these few questions mostly read
         // all there is. The loop knows every field and order, and reads what is left.
-        if let Some(field) = reader.pass(key::SEQ) {
-            seq = reader.varint(field)?;
-        }
         if let Some(field) = reader.pass(key::KIND) {
             kind = reader.varint(field)? as i32;
         }
         if let Some(field) = reader.pass(key::TAG) {
-            tag = reader.fixed64(field)?;
+            tag = Some(reader.fixed64(field)?);
         }
         if let Some(field) = reader.pass(key::PROMISE) {
             promise = reader.varint(field)?;
@@ -71,10 +67,9 @@ impl Envelope {
         while let Some((field, wire_type)) = reader.key()? {
             // A known key is below 128; anything above takes the way of unknown fields.
             match u8::try_from(field << 3 | u32::from(wire_type)) {
-                Ok(key::SEQ) => seq = reader.varint(field)?,
                 // Protobuf cuts what is longer than the field's type: an enum has 32 bits.
                 Ok(key::KIND) => kind = reader.varint(field)? as i32,
-                Ok(key::TAG) => tag = reader.fixed64(field)?,
+                Ok(key::TAG) => tag = Some(reader.fixed64(field)?),
                 Ok(key::PROMISE) => promise = reader.varint(field)?,
                 Ok(key::TIMEOUT_MS) => timeout_ms = reader.varint(field)? as u32,
                 Ok(key::STATUS) => status = StatusCode(reader.varint(field)? as u32),
@@ -99,7 +94,6 @@ impl Envelope {
         }
         Ok(Self {
             header: EnvelopeHeader {
-                seq,
                 kind,
                 tag,
                 promise,
@@ -222,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     fn skip(&mut self, field: u32, wire_type: u8) -> Result<(), DecodeError> {
-        let known = matches!(field, 1..=FIELD_ACKS | 15);
+        let known = matches!(field, 2..=FIELD_ACKS | 15);
         match wire_type {
             WIRE_GROUP | WIRE_GROUP_END => Err(DecodeError::Group { field }),
             WIRE_VARINT if !known => self.varint(field).map(drop),
@@ -327,7 +321,6 @@ mod tests {
                 )));
             }
         };
-        prop_assert_eq!(read.header.seq, plain.seq);
         prop_assert_eq!(i32::from(read.header.kind), plain.kind);
         prop_assert_eq!(read.header.tag, plain.tag);
         prop_assert_eq!(read.header.promise, plain.promise);
@@ -362,12 +355,12 @@ mod tests {
     proptest! {
         #[test]
         fn what_prost_writes_is_read_back(
-            seq: u64, kind in 0..=4, tag: u64, promise: u64, timeout_ms: u32, status: u32,
+            kind in 0..=4, tag: Option<u64>, promise: u64, timeout_ms: u32, status: u32,
             reason: String, acks: Vec<u64>, body: Vec<u8>,
         ) {
             let body = body.into();
             let plain =
-                generated::Envelope { seq, kind, tag, promise, timeout_ms, status, reason, acks, body };
+                generated::Envelope { kind, tag, promise, timeout_ms, status, reason, acks, body };
             let frame = plain.encode_to_vec();
             prop_assert!(Envelope::decode(frame.clone().into()).is_ok());
             compare(frame)?;
@@ -389,18 +382,18 @@ mod tests {
     #[test]
     fn the_last_of_a_repeated_field_counts_even_a_kind() {
         let read = decode(&[
-            0x10, 99, 0x08, 1, 0x7a, 1, b'a', 0x10, 1, 0x08, 2, 0x7a, 1, b'b',
+            0x10, 99, 0x20, 1, 0x7a, 1, b'a', 0x10, 1, 0x20, 2, 0x7a, 1, b'b',
         ])
         .unwrap();
         assert_eq!(read.header.kind, Kind::Request);
-        assert_eq!(read.header.seq, 2);
+        assert_eq!(read.header.promise, 2);
         assert_eq!(read.body, "b");
     }
 
     #[test]
     fn each_fault_is_named() {
         let cases: [(&[u8], DecodeError); 12] = [
-            (&[0x08], DecodeError::Truncated { field: 1 }),
+            (&[0x20], DecodeError::Truncated { field: 4 }),
             (&[0x80], DecodeError::Truncated { field: 0 }),
             (
                 &[0x19, 1, 2, 3, 4, 5, 6, 7],
@@ -415,15 +408,15 @@ mod tests {
             ),
             (
                 &[
-                    0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,
+                    0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,
                 ],
-                DecodeError::VarintTooLong { field: 1 },
+                DecodeError::VarintTooLong { field: 4 },
             ),
             (&[0x00], DecodeError::FieldNumber { key: 0 }),
             (
-                &[0x0a, 0],
+                &[0x22, 0],
                 DecodeError::WireType {
-                    field: 1,
+                    field: 4,
                     wire_type: 2,
                 },
             ),

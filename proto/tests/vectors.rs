@@ -125,14 +125,12 @@ fn describe(vector: &Value) -> (Option<Read>, Bytes) {
 fn header(plain: &generated::Envelope) -> EnvelopeHeader {
     let kind = Kind::try_from(plain.kind).unwrap();
     let generated::Envelope {
-        seq,
         tag,
         promise,
         timeout_ms,
         ..
     } = *plain;
     EnvelopeHeader {
-        seq,
         kind,
         tag,
         promise,
@@ -150,14 +148,14 @@ fn write(plain: &generated::Envelope) -> Bytes {
         }
         Kind::Reject => {
             let status = StatusCode(plain.status);
-            encode_reject_frame(plain.seq, plain.promise, status, &plain.reason, &mut out);
+            encode_reject_frame(plain.promise, status, &plain.reason, &mut out);
         }
         Kind::Acks => {
             let mut runs = AckRuns::new();
             for promise in acked(&plain.acks).unwrap().flatten() {
                 runs.push(promise).unwrap();
             }
-            encode_acks_frame(plain.seq, &runs, &mut out);
+            encode_acks_frame(&runs, &mut out);
         }
     }
     out.freeze()

@@ -257,11 +257,10 @@ impl Heads {
 mod tests {
     use super::*;
 
-    fn message(seq: u64, body: &[u8]) -> Bytes {
+    fn message(promise: u64, body: &[u8]) -> Bytes {
         let header = wire::EnvelopeHeader {
-            seq,
-            tag: 5,
-            promise: 300,
+            tag: Some(5),
+            promise,
             ..wire::EnvelopeHeader::default()
         };
         let mut out = BytesMut::new();
@@ -282,10 +281,10 @@ mod tests {
             all.extend_from_slice(&message(n as u64, &vec![fill; length]));
         }
         let status = wire::StatusCode(3);
-        wire::encode_reject_frame(7, 8, status, "because", &mut all);
+        wire::encode_reject_frame(8, status, "because", &mut all);
         let mut runs = wire::AckRuns::new();
         runs.push(4).unwrap();
-        wire::encode_acks_frame(8, &runs, &mut all);
+        wire::encode_acks_frame(&runs, &mut all);
         all.extend_from_slice(&message(9, &[fill; 3]));
         all.freeze()
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use trunkline_proto as wire;
 
+use crate::id::Tag;
 use crate::outbox::{Entry, Kind};
 
 /// Bodies from this size on are handed to QUIC as they are; smaller ones are copied together,
@@ -20,6 +21,8 @@ pub(crate) struct Batch {
     pieces: Vec<Bytes>,
     small: BytesMut,
     bytes: usize,
+    /// What the envelopes are that were written last to the stream.
+    tag: Option<Tag>,
     /// What is left until a deadline, which entries of one batch mostly share.
     left: Left,
 }
@@ -27,7 +30,8 @@ pub(crate) struct Batch {
 impl Batch {
     /// A batch with room for what is copied of `count` entries like `first`, or of as many as make a
     /// batch. Of large bodies that is the heads: more would stay allocated until the peer has them.
-    pub(crate) fn with_room(first: &Entry, count: usize) -> Self {
+    /// It follows envelopes of that tag.
+    pub(crate) fn with_room(first: &Entry, count: usize, tag: Option<Tag>) -> Self {
         let weight = first.weight();
         let body = first.body.len();
         let copied = if body >= OWN_PIECE {
@@ -38,6 +42,7 @@ impl Batch {
         let count = count.min(BATCH / weight + 1);
         Self {
             small: BytesMut::with_capacity(count * copied),
+            tag,
             ..Self::default()
         }
     }
@@ -55,28 +60,14 @@ impl Batch {
     }
 
     /// Appends an entry as a frame, for which its sender waits until `deadline`.
-    pub(crate) fn entry(
-        &mut self,
-        now: Instant,
-        deadline: Option<Instant>,
-        seq: u64,
-        entry: &Entry,
-    ) {
+    pub(crate) fn entry(&mut self, now: Instant, deadline: Option<Instant>, entry: &Entry) {
         let before = self.small.len();
         let timeout = self.left.milliseconds(now, deadline);
-        let header = |kind| wire::EnvelopeHeader {
-            seq,
-            kind,
-            tag: entry.tag.0,
-            promise: entry.promise,
-            timeout_ms: timeout,
-        };
         match &entry.kind {
-            Kind::Message => self.with_body(header(wire::Kind::Message), &entry.body),
-            Kind::Request => self.with_body(header(wire::Kind::Request), &entry.body),
-            Kind::Reply => self.with_body(header(wire::Kind::Reply), &entry.body),
+            Kind::Message => self.with_body(wire::Kind::Message, timeout, entry),
+            Kind::Request => self.with_body(wire::Kind::Request, timeout, entry),
+            Kind::Reply => self.with_body(wire::Kind::Reply, timeout, entry),
             Kind::Reject(status) => wire::encode_reject_frame(
-                seq,
                 entry.promise,
                 status.code,
                 &status.reason,
@@ -88,7 +79,7 @@ impl Batch {
                     // Ascending by construction; a number that is not would be a repeat.
                     runs.push(*number).ok();
                 }
-                wire::encode_acks_frame(seq, &runs, &mut self.small);
+                wire::encode_acks_frame(&runs, &mut self.small);
             }
         }
         self.bytes += self.small.len().saturating_sub(before);
@@ -110,7 +101,20 @@ impl Batch {
         self.pieces
     }
 
-    fn with_body(&mut self, header: wire::EnvelopeHeader, body: &Bytes) {
+    /// What the envelopes are that stand last in it, or before it.
+    pub(crate) fn tag(&self) -> Option<Tag> {
+        self.tag
+    }
+
+    fn with_body(&mut self, kind: wire::Kind, timeout_ms: u32, entry: &Entry) {
+        let Entry { tag, body, .. } = entry;
+        let header = wire::EnvelopeHeader {
+            kind,
+            tag: (self.tag != Some(*tag)).then_some(tag.0),
+            promise: entry.promise,
+            timeout_ms,
+        };
+        self.tag = Some(*tag);
         header.encode_frame_header(body.len(), &mut self.small);
         if body.len() >= OWN_PIECE {
             self.cut();
@@ -142,9 +146,8 @@ impl Batch {
 pub(crate) fn best_effort_frame(tag: u64, body: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     let header = wire::EnvelopeHeader {
-        seq: 0,
         kind: wire::Kind::Message,
-        tag,
+        tag: Some(tag),
         promise: 0,
         timeout_ms: 0,
     };
@@ -178,7 +181,6 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Tag;
 
     fn entry(body: usize) -> Entry {
         Entry {
@@ -187,6 +189,38 @@ mod tests {
             promise: 1,
             deadline: None,
             body: vec![0; body].into(),
+        }
+    }
+
+    #[test]
+    fn a_tag_is_left_out_where_the_one_before_it_is_the_same() {
+        let of = |tag| Entry {
+            tag: Tag(tag),
+            ..entry(1)
+        };
+        let acks = Entry {
+            kind: Kind::Acks(vec![1]),
+            ..of(9)
+        };
+        let entries = [of(7), of(7), of(8), acks, of(8), of(0)];
+        for (before, first) in [
+            (None, Some(7)),
+            (Some(Tag(7)), None),
+            (Some(Tag(0)), Some(7)),
+        ] {
+            let mut batch = Batch::with_room(&entries[0], entries.len(), before);
+            for entry in &entries {
+                batch.entry(Instant::now(), None, entry);
+            }
+            assert_eq!(batch.tag(), Some(Tag(0)));
+            let mut written = batch.into_pieces().concat();
+            let mut tags = Vec::new();
+            while let Ok(length) = wire::decode_frame_len(&written, 100) {
+                let frame = written.drain(..length.prefix + length.frame);
+                let frame = frame.skip(length.prefix).collect::<Bytes>();
+                tags.push(wire::Envelope::decode(frame).unwrap().header.tag);
+            }
+            assert_eq!(tags, [first, None, Some(8), None, None, Some(0)]);
         }
     }
 
@@ -207,10 +241,10 @@ mod tests {
     fn heads_of_large_bodies_hold_little_memory() {
         for (body, count, most) in [(100_000, 10_000, 64), (OWN_PIECE, 10_000, 1_200)] {
             let entry = entry(body);
-            let mut batch = Batch::with_room(&entry, count);
+            let mut batch = Batch::with_room(&entry, count, None);
             assert!(batch.small.capacity() <= most, "{}", batch.small.capacity());
             while batch.bytes() < BATCH {
-                batch.entry(Instant::now(), None, 1, &entry);
+                batch.entry(Instant::now(), None, &entry);
             }
             assert!(batch.small.capacity() <= most, "they had to move");
         }
@@ -219,11 +253,11 @@ mod tests {
     #[test]
     fn small_frames_between_large_bodies_hold_little_memory() {
         let (small, large) = (entry(16), entry(OWN_PIECE));
-        let mut batch = Batch::with_room(&small, 100_000);
+        let mut batch = Batch::with_room(&small, 100_000, None);
         let room = batch.small.capacity();
         for _ in 0..8 {
-            batch.entry(Instant::now(), None, 1, &small);
-            batch.entry(Instant::now(), None, 1, &large);
+            batch.entry(Instant::now(), None, &small);
+            batch.entry(Instant::now(), None, &large);
         }
         assert_eq!(batch.small.capacity(), room, "a piece kept the buffer");
         assert_eq!(batch.into_pieces().len(), 16);
@@ -250,11 +284,11 @@ mod tests {
     fn small_frames_of_a_batch_have_room_from_the_beginning() {
         for (body, count) in [(0, 1), (16, 3), (16, 100_000), (OWN_PIECE - 1, 100)] {
             let entry = entry(body);
-            let mut batch = Batch::with_room(&entry, count);
+            let mut batch = Batch::with_room(&entry, count, None);
             let room = batch.small.capacity();
             assert!(room <= BATCH + OWN_PIECE + 64, "{room}");
             for _ in 0..count {
-                batch.entry(Instant::now(), None, u64::MAX, &entry);
+                batch.entry(Instant::now(), None, &entry);
                 if batch.bytes() >= BATCH {
                     break;
                 }

@@ -12,6 +12,7 @@ use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::link::milliseconds::unless_zero;
+use crate::link::position::Position;
 use crate::message::{Delivery, Expects, OVERHEAD, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, is_stream_end, peer_streams};
@@ -196,7 +197,7 @@ impl Node {
             entry.link.heard(now);
             match lane {
                 None => self.lane_open(key, slot, frame)?,
-                Some(lane) => self.envelope(now, session_key, lane, frame)?,
+                Some(lane) => self.envelope(now, (key, slot), session_key, lane, frame)?,
             }
         }
         if let Some(entry) = self.links.get_mut(key) {
@@ -216,7 +217,8 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };
-        if entry.carrier.name_lane(slot, lane) {
+        let position = Position::opening(open.next);
+        if entry.carrier.name_lane(slot, lane, position) {
             return Ok(());
         }
         Err(Fault::new(
@@ -228,6 +230,7 @@ impl Node {
     fn envelope(
         &mut self,
         now: Instant,
+        (key, slot): (LinkKey, usize),
         session_key: SessionKey,
         lane: Lane,
         frame: Bytes,
@@ -236,6 +239,13 @@ impl Node {
         let envelope = match wire::Envelope::decode(frame) {
             Ok(envelope) => envelope,
             Err(error) => return Err(Fault::new(error.close_code(), error.to_string())),
+        };
+        let Some((number, tag)) = self
+            .links
+            .get_mut(key)
+            .and_then(|entry| entry.carrier.pass_envelope(slot, envelope.header.tag))
+        else {
+            return Ok(());
         };
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
@@ -247,7 +257,7 @@ impl Node {
         let seq = if lane == Lane::BEST_EFFORT {
             next
         } else {
-            envelope.header.seq
+            number
         };
         // A duplicate is dropped whatever it holds; what is new is checked before it counts as held.
         if seq >= next {
@@ -285,7 +295,7 @@ impl Node {
             }
             wire::Kind::Reply => {
                 let outcome = Outcome::Replied {
-                    tag: Tag(envelope.header.tag),
+                    tag,
                     body: envelope.body,
                 };
                 self.answered(session_key, promise, outcome)?;
@@ -296,7 +306,7 @@ impl Node {
                 self.answered(session_key, promise, Outcome::Rejected(status))?;
             }
             wire::Kind::Message | wire::Kind::Request => {
-                self.deliver(now, session_key, lane, envelope);
+                self.deliver(now, session_key, lane, tag, envelope);
             }
         }
         Ok(())
@@ -307,6 +317,7 @@ impl Node {
         now: Instant,
         session_key: SessionKey,
         lane: Lane,
+        tag: Tag,
         envelope: wire::Envelope,
     ) {
         let drains_dialled = self.drains_dialled();
@@ -357,7 +368,7 @@ impl Node {
                 number,
             },
             lane,
-            tag: Tag(envelope.header.tag),
+            tag,
             body: envelope.body,
             expects,
             timeout,

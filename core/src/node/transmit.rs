@@ -325,7 +325,8 @@ fn write_lane(
         if !entry.carrier.lane_is_idle(lane, || lane_open(lane, next)) {
             return frames;
         }
-        let mut batch = Batch::with_room(first, count);
+        let tag = entry.carrier.written_tag(lane).and_then(|tag| *tag);
+        let mut batch = Batch::with_room(first, count, tag);
         while batch.bytes() < BATCH && outbox.in_flight() < bounds.window {
             let wanted = |entry: &Entry| {
                 !is_own(entry) || entry.promise == 0 || promises.contains(entry.promise)
@@ -343,7 +344,7 @@ fn write_lane(
             } else {
                 writing.entry.deadline
             };
-            batch.entry(now, deadline, writing.seq, writing.entry);
+            batch.entry(now, deadline, writing.entry);
             frames += 1;
             if writing.first_time && is_own(writing.entry) {
                 session.sent += 1;
@@ -357,6 +358,9 @@ fn write_lane(
         }
         if batch.bytes() == 0 {
             return frames;
+        }
+        if let Some(tag) = entry.carrier.written_tag(lane) {
+            *tag = batch.tag();
         }
         entry.carrier.write_lane(lane, batch.into_pieces());
     }

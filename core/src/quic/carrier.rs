@@ -15,8 +15,9 @@ use super::log::{LinkLog, Notes, broken, count, nanoseconds};
 use super::script::Script;
 use super::streams::{Incoming, Outgoing, stream_ended};
 use crate::error::{CloseCode, DisconnectReason, Fault};
-use crate::id::{Lane, LinkKey};
+use crate::id::{Lane, LinkKey, Tag};
 use crate::link::heads;
+use crate::link::position::Position;
 use crate::tap::{LinkNote, LinkStream};
 
 /// What happened to a connection.
@@ -335,6 +336,13 @@ impl Carrier {
         idle
     }
 
+    /// What the envelopes are that were written last to the lane's stream.
+    pub(crate) fn written_tag(&mut self, lane: Lane) -> Option<&mut Option<Tag>> {
+        let mut lanes = self.lanes_out.iter_mut();
+        let (_, out) = lanes.find(|(own, _)| *own == lane)?;
+        Some(&mut out.tag)
+    }
+
     pub(crate) fn write_lane(&mut self, lane: Lane, chunks: Vec<Bytes>) {
         if let Some((_, out)) = self.lanes_out.iter_mut().find(|(own, _)| *own == lane) {
             let digest = self.notes.on().then(|| heads::lane_digest(&chunks));
@@ -383,15 +391,23 @@ impl Carrier {
         Ok(None)
     }
 
-    /// The lane of the stream in `slot` is known; `false` if another stream of this link is it.
-    pub(crate) fn name_lane(&mut self, slot: usize, lane: Lane) -> bool {
+    /// The lane of the stream in `slot` is known, and where in it the stream begins; `false` if another
+    /// stream of this link is it.
+    pub(crate) fn name_lane(&mut self, slot: usize, lane: Lane, position: Position) -> bool {
         if self.lanes_in.iter().any(|stream| stream.lane == Some(lane)) {
             return false;
         }
         if let Some(stream) = self.lanes_in.get_mut(slot) {
             stream.lane = Some(lane);
+            stream.position = position;
         }
         true
+    }
+
+    /// An envelope of the stream in `slot` in which that tag stands: its number, and its tag.
+    pub(crate) fn pass_envelope(&mut self, slot: usize, tag: Option<u64>) -> Option<(u64, Tag)> {
+        let stream = self.lanes_in.get_mut(slot)?;
+        Some(stream.position.pass(tag))
     }
 
     /// Gives the turn to the next lane.

@@ -7,12 +7,15 @@ use quinn_proto::StreamId;
 use super::connection::{Connection, Taken};
 use crate::error::{CloseCode, Fault};
 use crate::frame::{FrameError, FrameReader};
-use crate::id::Lane;
+use crate::id::{Lane, Tag};
+use crate::link::position::Position;
 
 /// Bytes on their way into a stream that takes only so many at a time.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) id: StreamId,
+    /// What the envelopes that were written last are, which the next one of the same leaves out.
+    pub(crate) tag: Option<Tag>,
     pending: Vec<Bytes>,
 }
 
@@ -20,6 +23,7 @@ impl Outgoing {
     pub(crate) fn new(id: StreamId) -> Self {
         Self {
             id,
+            tag: None,
             pending: Vec::new(),
         }
     }
@@ -66,6 +70,8 @@ pub(crate) struct Incoming {
     pub(crate) id: StreamId,
     /// Which lane it is, once its first frame says so.
     pub(crate) lane: Option<Lane>,
+    /// Where in the lane its next frame is, from then on.
+    pub(crate) position: Position,
     reader: FrameReader,
     /// There may be bytes in QUIC that were not looked at.
     pub(crate) readable: bool,
@@ -76,6 +82,7 @@ impl Incoming {
         Self {
             id,
             lane: None,
+            position: Position::opening(0),
             reader: FrameReader::default(),
             readable: true,
         }

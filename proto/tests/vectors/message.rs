@@ -58,18 +58,14 @@ pub(crate) fn lane_open(value: &Value) -> LaneOpen {
 }
 
 pub(crate) fn envelope(value: &Value) -> generated::Envelope {
-    let fields = known(
-        value,
-        "seq kind tag promise timeout_ms status reason acks body",
-    );
+    let fields = known(value, "kind tag promise timeout_ms status reason acks body");
     generated::Envelope {
-        seq: fields.u64("seq"),
         kind: fields.0["kind"]
             .as_str()
             .map_or(0, |kind| Kind::from_str_name(kind).unwrap().into()),
         tag: fields.0["tag"]
             .as_str()
-            .map_or(0, |tag| u64::from_str_radix(tag, 16).unwrap()),
+            .map(|tag| u64::from_str_radix(tag, 16).unwrap()),
         promise: fields.u64("promise"),
         timeout_ms: fields.u32("timeout_ms"),
         status: fields.u32("status"),

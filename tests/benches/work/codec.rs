@@ -6,9 +6,8 @@ use trunkline_proto::{AckRuns, Envelope, EnvelopeHeader, Kind, encode_acks_frame
 /// The header of an ordinary acked message in the middle of a session.
 pub(crate) fn header() -> EnvelopeHeader {
     EnvelopeHeader {
-        seq: 1_000_000,
         kind: Kind::Message,
-        tag: 0x0123_4567_89ab_cdef,
+        tag: None,
         promise: 1_000_000,
         timeout_ms: 10_000,
     }
@@ -41,6 +40,6 @@ pub(crate) fn acks(count: u64) -> BytesMut {
         runs.push(1_000_000 + number + number / 8).unwrap();
     }
     let mut out = BytesMut::new();
-    encode_acks_frame(1, &runs, &mut out);
+    encode_acks_frame(&runs, &mut out);
     out
 }

@@ -200,15 +200,8 @@ fn envelope(frame: Bytes, reached: &mut Reached) {
     assert_eq!((again.header, &again.body), (read.header, &read.body));
     if !read.reason.is_empty() {
         reached.insert("an envelope with a reason");
-        let header = &read.header;
         let mut out = BytesMut::new();
-        encode_reject_frame(
-            header.seq,
-            header.promise,
-            read.status,
-            &read.reason,
-            &mut out,
-        );
+        encode_reject_frame(read.header.promise, read.status, &read.reason, &mut out);
         let again = Envelope::decode(unframed(out));
         let again = again.unwrap_or_else(|error| panic!("{error}: {read:?}"));
         assert_eq!((again.status, again.reason), (read.status, read.reason));
@@ -249,7 +242,7 @@ fn acks(numbers: &[u64], reached: &mut Reached) {
     }
     assert!(again.promises() <= ACKED_MAX);
     let mut out = BytesMut::new();
-    encode_acks_frame(1, &again, &mut out);
+    encode_acks_frame(&again, &mut out);
     let read = Envelope::decode(unframed(out));
     let read = read.unwrap_or_else(|error| panic!("{error}: {again:?}"));
     assert_eq!(read.acks, again.numbers());

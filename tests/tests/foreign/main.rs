@@ -23,11 +23,10 @@ const REQUEST: i32 = Kind::Request as i32;
 const REPLY: i32 = Kind::Reply as i32;
 const ACKS: i32 = Kind::Acks as i32;
 
-fn request(seq: u64, promise: u64, body: &'static str) -> Envelope {
+fn request(promise: u64, body: &'static str) -> Envelope {
     Envelope {
-        seq,
         kind: REQUEST,
-        tag: 7,
+        tag: Some(7),
         promise,
         timeout_ms: 5_000,
         body: body.into(),
@@ -35,11 +34,11 @@ fn request(seq: u64, promise: u64, body: &'static str) -> Envelope {
     }
 }
 
-fn message(seq: u64, promise: u64, body: &'static str) -> Envelope {
+fn message(promise: u64, body: &'static str) -> Envelope {
     Envelope {
         kind: MESSAGE,
         timeout_ms: 0,
-        ..request(seq, promise, body)
+        ..request(promise, body)
     }
 }
 
@@ -65,7 +64,7 @@ fn first_link(world: &mut World, server: NodeIndex, hello: &Hello) -> (NodeIndex
     let link = world.raw(client).link();
     link.hello(hello);
     let lane = link.open_lane(0, 0);
-    link.send_envelope(lane, &request(0, 1, "first"));
+    link.send_envelope(lane, &request(1, "first"));
     (client, lane)
 }
 
@@ -80,7 +79,7 @@ fn the_first_request_of_a_foreign_client_needs_no_welcome() {
     assert!(link.is_up(), "one round trip for the handshake");
     link.hello(&hello("sensor-7", 1));
     let lane = link.open_lane(0, 0);
-    link.send_envelope(lane, &request(0, 1, "first"));
+    link.send_envelope(lane, &request(1, "first"));
     world.run(TICK + Duration::from_millis(1), echo);
     let link = world.raw(client).link();
     let welcome = welcome(link);
@@ -106,10 +105,7 @@ fn the_first_request_of_a_foreign_client_needs_no_welcome() {
     );
     let replies = link.envelopes(64);
     assert_eq!(replies.len(), 1, "and one for the request");
-    assert_eq!(
-        (replies[0].seq, replies[0].kind, replies[0].promise),
-        (0, REPLY, 1)
-    );
+    assert_eq!((replies[0].kind, replies[0].promise), (REPLY, 1));
     assert_eq!(replies[0].body, "first");
 }
 
@@ -125,22 +121,16 @@ fn messages_acks_and_heartbeats_go_both_ways() {
         receipts: receipts(&[(64, 1)]),
     }));
     // Promises 2, 3 and 5 want an ack, 4 a reply, and one message wants nothing.
-    for (seq, promise) in [(1, 2), (2, 3), (4, 5), (5, 0)] {
-        if seq == 4 {
-            link.send_envelope(lane, &request(3, 4, "second"));
+    for promise in [2, 3, 5, 0] {
+        if promise == 5 {
+            link.send_envelope(lane, &request(4, "second"));
         }
-        link.send_envelope(lane, &message(seq, promise, "said"));
+        link.send_envelope(lane, &message(promise, "said"));
     }
     link.send_control(Frame::Heartbeat(Heartbeat { number: 1 }));
     world.run(TICK, echo);
     let link = world.raw(client).link();
     let answers = link.envelopes(64);
-    assert!(
-        answers
-            .iter()
-            .map(|answer| answer.seq)
-            .eq(0..answers.len() as u64)
-    );
     let mut acked = Vec::new();
     for answer in answers.iter().filter(|answer| answer.kind == ACKS) {
         let mut last = 0;
@@ -171,14 +161,8 @@ fn messages_acks_and_heartbeats_go_both_ways() {
     world.run(TICK, echo);
     let link = world.raw(client).link();
     let came = link.envelopes(0);
-    assert_eq!(
-        (came[0].kind, came[0].seq, came[0].promise),
-        (MESSAGE, 0, 1)
-    );
-    assert_eq!(
-        (came[1].kind, came[1].seq, came[1].promise),
-        (REQUEST, 1, 2)
-    );
+    assert_eq!((came[0].kind, came[0].promise), (MESSAGE, 1));
+    assert_eq!((came[1].kind, came[1].promise), (REQUEST, 2));
     assert_eq!(link.envelopes(66)[0].body, "news");
     let answers = link.open_lane(64, 0);
     let acks = Envelope {
@@ -189,7 +173,7 @@ fn messages_acks_and_heartbeats_go_both_ways() {
     link.send_envelope(answers, &acks);
     let reply = Envelope {
         kind: REPLY,
-        ..request(1, 2, "the client's word")
+        ..request(2, "the client's word")
     };
     link.send_envelope(answers, &reply);
     world.run(TICK, echo);
@@ -217,7 +201,7 @@ fn a_foreign_client_cancels_and_closes_in_order() {
     let link = world.raw(client).link();
     link.send_control(Frame::Ready(Ready { epoch: 1 }));
     link.send_control(Frame::Cancel(Cancel { promise: 1 }));
-    link.send_envelope(lane, &message(1, 0, "last"));
+    link.send_envelope(lane, &message(0, "last"));
     // What nobody waits for is dealt with all the same, before the server lets go.
     world.run(TICK, echo);
     let cancelled = |event: &Event| matches!(event, Event::Cancelled { .. });
@@ -246,7 +230,7 @@ fn says_close(world: &mut World, server: NodeIndex) -> (NodeIndex, StreamId) {
     world.run(TICK, silent);
     let link = world.raw(client).link();
     link.send_control(Frame::Ready(Ready { epoch: 1 }));
-    link.send_envelope(lane, &message(1, 0, "last"));
+    link.send_envelope(lane, &message(0, "last"));
     world.run(TICK, silent);
     let link = world.raw(client).link();
     link.send_control(Frame::Close(Close {
@@ -355,10 +339,7 @@ fn a_node_gets_along_with_a_foreign_server() {
     assert!(hello.resume.is_none());
     // It asks no other address, and its first request is there already.
     let asked = link.envelopes(0);
-    assert_eq!(
-        (asked[0].seq, asked[0].kind, asked[0].promise),
-        (0, REQUEST, 1)
-    );
+    assert_eq!((asked[0].kind, asked[0].promise), (REQUEST, 1));
     assert_eq!(asked[0].body, "ping");
     link.send_control(Frame::Welcome(Welcome {
         version: 1,
@@ -378,7 +359,7 @@ fn a_node_gets_along_with_a_foreign_server() {
         answers,
         &Envelope {
             kind: REPLY,
-            ..request(0, 1, "pong")
+            ..request(1, "pong")
         },
     );
     world.run(2 * Duration::from_secs(1), echo);
@@ -481,7 +462,7 @@ fn a_message_that_nobody_waits_for_has_no_deadline() {
     let mut world = World::new(32);
     let server = world.server();
     let (client, lane) = first_link(&mut world, server, &hello("sensor-7", 1));
-    let mut said = message(1, 0, "said");
+    let mut said = message(0, "said");
     said.timeout_ms = 5_000;
     world.raw(client).link().send_envelope(lane, &said);
     world.run(TICK, silent);

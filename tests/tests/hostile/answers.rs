@@ -14,18 +14,16 @@ use crate::table::{Fault, commit};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn acks(seq: u64, runs: &[u64]) -> Envelope {
+fn acks(runs: &[u64]) -> Envelope {
     Envelope {
-        seq,
         kind: Kind::Acks.into(),
         acks: runs.to_vec(),
         ..Envelope::default()
     }
 }
 
-fn answer(seq: u64, kind: Kind, promise: u64) -> Envelope {
+fn answer(kind: Kind, promise: u64) -> Envelope {
     Envelope {
-        seq,
         kind: kind.into(),
         promise,
         body: "an answer".into(),
@@ -67,13 +65,13 @@ fn an_answer_to_nothing_is_ignored_and_counted() {
     let lane = link.open_lane(64, 0);
     let bulk = link.open_lane(65, 0);
     // Promises that were never made, the largest number among them.
-    link.send_envelope(lane, &answer(0, Kind::Reply, 3));
-    link.send_envelope(lane, &answer(1, Kind::Reject, u64::MAX));
-    link.send_envelope(lane, &acks(2, &[99, 10, u64::MAX - 110, 1]));
-    link.send_envelope(bulk, &answer(0, Kind::Reply, 1 << 40));
+    link.send_envelope(lane, &answer(Kind::Reply, 3));
+    link.send_envelope(lane, &answer(Kind::Reject, u64::MAX));
+    link.send_envelope(lane, &acks(&[99, 10, u64::MAX - 110, 1]));
+    link.send_envelope(bulk, &answer(Kind::Reply, 1 << 40));
     // The wrong kind of answer: a request is not acked, a message not replied to.
-    link.send_envelope(lane, &acks(3, &[1, 1]));
-    link.send_envelope(lane, &answer(4, Kind::Reply, 1));
+    link.send_envelope(lane, &acks(&[1, 1]));
+    link.send_envelope(lane, &answer(Kind::Reply, 1));
     siege.run(SECOND / 5);
     assert_eq!(siege.link(peer).ended(), None);
     let after = siege.metrics();
@@ -87,11 +85,11 @@ fn an_answer_to_nothing_is_ignored_and_counted() {
     assert_eq!(siege.world.outcome(server, request), None);
     // The right ones settle them, once.
     let link = siege.link(peer);
-    for (seq, runs) in [(5, [0, 1]), (6, [0, 1])] {
-        link.send_envelope(lane, &acks(seq, &runs));
+    for _ in 0..2 {
+        link.send_envelope(lane, &acks(&[0, 1]));
     }
-    link.send_envelope(lane, &answer(7, Kind::Reply, 2));
-    link.send_envelope(lane, &answer(8, Kind::Reject, 2));
+    link.send_envelope(lane, &answer(Kind::Reply, 2));
+    link.send_envelope(lane, &answer(Kind::Reject, 2));
     siege.run(SECOND / 5);
     assert_eq!(
         siege.world.outcome(server, message).as_deref(),
@@ -126,7 +124,7 @@ fn an_answer_that_comes_late_is_no_fault_however_many_do() {
     assert_eq!(link.envelopes(0).len(), 3_000);
     let lane = link.open_lane(64, 0);
     for n in 0..3_000 {
-        link.send_envelope(lane, &answer(n, Kind::Reply, n + 1));
+        link.send_envelope(lane, &answer(Kind::Reply, n + 1));
     }
     siege.run(SECOND);
     assert_eq!(siege.link(peer).ended(), None);
@@ -143,7 +141,7 @@ fn answers_to_nothing_beyond_any_mistake_are_a_flood() {
             name: "65,536 acks in a few bytes",
             act: |link| {
                 let lane = link.open_lane(64, 0);
-                link.send_envelope(lane, &acks(0, &[0, 65_536]));
+                link.send_envelope(lane, &acks(&[0, 65_536]));
             },
             code: CloseCode::FLOODED,
             says: "too many answers to nothing that was asked",
@@ -153,7 +151,7 @@ fn answers_to_nothing_beyond_any_mistake_are_a_flood() {
             act: |link| {
                 let lane = link.open_lane(64, 0);
                 for n in 0..1_025 {
-                    link.send_envelope(lane, &answer(n, Kind::Reply, n + 1));
+                    link.send_envelope(lane, &answer(Kind::Reply, n + 1));
                 }
             },
             code: CloseCode::FLOODED,
@@ -307,9 +305,8 @@ fn a_cancel_of_nothing_is_ignored_however_many_there_are() {
     // A request that was cancelled so long ago that it is forgotten is answered; one that is
     // remembered is not begun.
     let lane = siege.link(peer).open_lane(0, 0);
-    for (seq, promise) in [(0, 1), (1, 19_999)] {
+    for promise in [1, 19_999] {
         let request = Envelope {
-            seq,
             kind: Kind::Request.into(),
             promise,
             ..Envelope::default()

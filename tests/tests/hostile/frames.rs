@@ -347,22 +347,20 @@ fn frames_of_no_length_are_signs_of_life_and_messages() {
     let mut siege = Siege::new(7);
     let peer = siege.admitted();
     let lane = siege.link(peer).open_unidirectional().unwrap();
-    // LaneOpen and two envelopes: lane 0 from number 0, then number 0, and number 0 again.
+    // LaneOpen and two envelopes: lane 0 from number 0, then numbers 0 and 1.
     siege.link(peer).send(lane, &[0, 0, 0]);
-    let before = siege.metrics().duplicates_dropped;
     for _ in 0..10 {
         on_control(siege.link(peer), &[0; 1_000]);
         siege.run(10 * SECOND);
     }
     assert_eq!(siege.link(peer).ended(), None, "heard of for 100 s");
-    assert_eq!(siege.metrics().duplicates_dropped, before + 1);
     let empty = siege
         .world
         .bodies(siege.server)
         .iter()
         .filter(|body| body.is_empty())
         .count();
-    assert_eq!(empty, 1);
+    assert_eq!(empty, 2);
     siege.unharmed();
 }
 
@@ -419,7 +417,7 @@ fn floods_of_small_frames_are_worked_off_in_turns() {
     let peer = siege.admitted();
     let lane = siege.link(peer).open_lane(0, 0);
     let before = siege.metrics();
-    for round in 0..20_u64 {
+    for _ in 0..20 {
         let link = siege.link(peer);
         for number in 0..1_000 {
             link.send_control(Frame::Heartbeat(Heartbeat { number }));
@@ -427,11 +425,7 @@ fn floods_of_small_frames_are_worked_off_in_turns() {
             let receipts = vec![Receipt::default(); 10];
             link.send_control(Frame::Receipts(Receipts { receipts }));
         }
-        let message = Envelope {
-            seq: round,
-            ..Envelope::default()
-        };
-        link.send_envelope(lane, &message);
+        link.send_envelope(lane, &Envelope::default());
         siege.run(SECOND);
     }
     assert_eq!(siege.link(peer).ended(), None);

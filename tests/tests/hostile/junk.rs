@@ -197,14 +197,13 @@ fn noise(random: &mut Random) -> Vec<u8> {
         }
         3 => lane_open(lane, number),
         4 => envelope(&Envelope {
-            seq: number % 3,
+            tag: (!number.is_multiple_of(3)).then_some(number),
             kind: (number % 6) as i32,
             promise: number,
             body: bytes(random, 20).into(),
             ..Envelope::default()
         }),
         5 => envelope(&Envelope {
-            seq: number % 3,
             kind: 4,
             acks: vec![number, number % 70_000],
             ..Envelope::default()

@@ -147,20 +147,19 @@ fn reads_nothing(siege: &mut Siege, window: u32) -> NodeIndex {
     peer
 }
 
-fn request(seq: u64, body: usize) -> Envelope {
+fn request(number: u64, body: usize) -> Envelope {
     Envelope {
-        seq,
         kind: Kind::Request.into(),
-        promise: seq + 1,
+        promise: number + 1,
         body: vec![7; body].into(),
         ..Envelope::default()
     }
 }
 
-fn acked_message(seq: u64) -> Envelope {
+fn acked_message(number: u64) -> Envelope {
     Envelope {
         kind: Kind::Message.into(),
-        ..request(seq, 1)
+        ..request(number, 1)
     }
 }
 
@@ -247,10 +246,7 @@ fn receipts_that_nobody_reads_do_not_pile_up() {
             if feed.next.is_multiple_of(100) {
                 beat(siege, peer);
             }
-            feed.write(siege, peer, 1, |seq| Envelope {
-                seq,
-                ..Envelope::default()
-            });
+            feed.write(siege, peer, 1, |_| Envelope::default());
             siege.run(TICK);
             siege.world.clear_log(server);
         }
@@ -269,7 +265,7 @@ fn replies_that_nobody_takes_do_not_pile_up() {
         siege.link(peer).set_reads(reads);
         let mut feed = Feed::new(&mut siege, peer, 0);
         let attack = allowed(&mut siege, peer, 400, |siege, _| {
-            feed.write(siege, peer, 60, |seq| request(seq, 1_000));
+            feed.write(siege, peer, 60, |number| request(number, 1_000));
             discard(siege, peer);
         });
         let taken = attack.counted(|metrics| metrics.requests_received);
@@ -335,7 +331,7 @@ fn messages_that_nobody_answers_are_held_within_their_limits() {
         .collect();
     let attack = allowed(&mut siege, peer, 200, |siege, _| {
         for feed in &mut feeds {
-            feed.write(siege, peer, 2_000, |seq| request(seq, 1));
+            feed.write(siege, peer, 2_000, |number| request(number, 1));
         }
     });
     let sent: u64 = feeds.iter().map(|feed| feed.next).sum();
@@ -356,10 +352,7 @@ fn half_a_million_small_messages_leave_nothing_behind() {
         .collect();
     let attack = allowed(&mut siege, peer, 125, |siege, _| {
         for feed in &mut feeds {
-            feed.write(siege, peer, 1_000, |seq| Envelope {
-                seq,
-                ..Envelope::default()
-            });
+            feed.write(siege, peer, 1_000, |_| Envelope::default());
         }
         discard(siege, peer);
     });
@@ -381,7 +374,7 @@ fn promises_that_are_made_and_cancelled_leave_nothing_behind() {
         let attack = allowed(&mut siege, peer, 500, |siege, _| {
             let promises = feed.next + 1..feed.next + 201;
             if !ahead {
-                feed.write(siege, peer, 200, |seq| request(seq, 10));
+                feed.write(siege, peer, 200, |number| request(number, 10));
             }
             for promise in promises {
                 siege
@@ -390,7 +383,7 @@ fn promises_that_are_made_and_cancelled_leave_nothing_behind() {
             }
             if ahead {
                 siege.run(TICK);
-                feed.write(siege, peer, 200, |seq| request(seq, 10));
+                feed.write(siege, peer, 200, |number| request(number, 10));
             }
             // It takes what is answered all the same.
             if answers.is_none() {

@@ -58,14 +58,8 @@ fn frames_in_the_wrong_state_break_the_protocol() {
         (
             "a gap",
             |link| {
-                let lane = link.open_lane(0, 0);
-                link.send_envelope(
-                    lane,
-                    &Envelope {
-                        seq: 1,
-                        ..Envelope::default()
-                    },
-                );
+                let lane = link.open_lane(0, 1);
+                link.send_envelope(lane, &Envelope::default());
             },
             CloseCode::SEQUENCE_GAP,
             "went on with number 1, 0 was next",

@@ -33,12 +33,11 @@ fn taker_of_nothing(world: &mut World, server: NodeIndex, number: u64) {
     let link = world.raw(client).link();
     link.hello(&hello(&format!("greedy-{number}"), number));
     let lane = link.open_lane(0, 0);
-    for seq in 0..REQUESTS {
+    for promise in 1..=REQUESTS {
         let request = Envelope {
-            seq,
             kind: Kind::Request as i32,
-            tag: 7,
-            promise: seq + 1,
+            tag: Some(7),
+            promise,
             ..Envelope::default()
         };
         link.send_envelope(lane, &request);

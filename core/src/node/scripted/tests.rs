@@ -110,7 +110,7 @@ fn begin(node: &mut Node, now: Instant) -> LinkKey {
 #[test]
 fn bytes_in_any_chunks_are_what_they_are_whole() {
     let envelope = wire::EnvelopeHeader {
-        tag: 9,
+        tag: Some(9),
         promise: 1,
         ..wire::EnvelopeHeader::default()
     };

@@ -151,12 +151,14 @@ fn envelope(frame: &Bytes, marked: Option<Marked>) -> String {
         wire::Kind::Reject => "reject",
         wire::Kind::Acks => "acks",
     };
-    let mut text = format!("{what} {}", header.seq);
+    let mut text = what.to_owned();
     if header.promise != 0 {
         text += &format!(", promise {}", header.promise);
     }
-    if header.tag != 0 {
-        text += &format!(", {} with {bytes} bytes", Tag(header.tag));
+    match (header.kind, header.tag) {
+        (wire::Kind::Reject | wire::Kind::Acks, _) => {}
+        (_, Some(tag)) => text += &format!(", {} with {bytes} bytes", Tag(tag)),
+        (_, None) => text += &format!(", of the tag before it with {bytes} bytes"),
     }
     text
 }

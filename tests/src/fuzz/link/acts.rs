@@ -17,7 +17,7 @@ use crate::raw_peer::{control, envelope, frame, hello, lane_open, length};
 use crate::fuzz::input::Input;
 use crate::fuzz::scripted::CONTROL;
 
-use super::{CONTROL_PLACE, LINKS_MAX, STREAMS, Stage, welcome};
+use super::{CONTROL_PLACE, LINKS_MAX, Stage, welcome};
 
 /// What is done next, by the low bits of a byte. Others than these write an envelope.
 pub(super) mod act {
@@ -50,12 +50,11 @@ impl Stage {
             }
             act::OPEN_LANE => {
                 let (place, lane, next) = (input.byte(), input.byte(), input.long());
-                let (stream, place) = stream(place);
-                self.next[place] = next;
+                let stream = stream(place);
                 self.write(stream, lane_open(lane.into(), next));
             }
             act::FRAME | act::BYTES | act::LENGTH => {
-                let (stream, _) = stream(input.byte());
+                let stream = stream(input.byte());
                 let bytes = match first & 15 {
                     act::FRAME => frame(input.block()),
                     act::BYTES => input.block().to_vec(),
@@ -79,7 +78,7 @@ impl Stage {
                 }
             }
             act::END_STREAM => {
-                let (stream, _) = stream(input.byte());
+                let stream = stream(input.byte());
                 let how = input.byte();
                 let event = match how & 3 {
                     0 => ScriptEvent::Finish(stream),
@@ -220,7 +219,6 @@ impl Stage {
             self.nodes.play(new, ScriptEvent::Up);
         }
         self.links.push(self.link);
-        self.next = [0; STREAMS as usize];
         self.pass(Duration::ZERO);
         if how & 1 == 0 {
             self.greet(epoch);
@@ -229,14 +227,11 @@ impl Stage {
 
     fn envelope(&mut self, input: &mut Input<'_>) {
         let (place, kind) = (input.byte(), input.byte());
-        let (stream, place) = stream(place);
-        let step = input.byte() as i8;
-        let seq = self.next[place].wrapping_add_signed(step.into());
-        self.next[place] = seq.wrapping_add(1);
+        let stream = stream(place);
+        let tag = input.byte();
         let message = Envelope {
-            seq,
             kind: (kind & 7).into(),
-            tag: 7,
+            tag: (tag != 0).then_some(tag.into()),
             promise: if kind & 8 == 0 { 0 } else { input.long() },
             timeout_ms: if kind & 16 == 0 {
                 0
@@ -326,11 +321,11 @@ impl Stage {
     }
 }
 
-/// The stream of a place, and which of those that have sequence numbers it is.
-fn stream(place: u8) -> (ScriptStream, usize) {
+/// The stream of a place.
+fn stream(place: u8) -> ScriptStream {
     match place & 7 {
-        CONTROL_PLACE => (ScriptStream::Bidirectional((place >> 7).into()), 0),
-        lane => (ScriptStream::Lane(lane.into()), lane.into()),
+        CONTROL_PLACE => ScriptStream::Bidirectional((place >> 7).into()),
+        lane => ScriptStream::Lane(lane.into()),
     }
 }
 

@@ -105,8 +105,6 @@ const ACTS_MAX: usize = 100;
 /// A byte that stands for the control stream where lanes' streams are 0 to 6.
 const CONTROL_PLACE: u8 = 7;
 
-/// Streams that a peer may open one after the other: QUIC holds it to that.
-const STREAMS: u32 = 7;
 /// More bytes are left out: what a script writes takes time, and it has no flow control, which would hold
 /// the peer to some more.
 const WRITTEN_MAX: usize = 4 << 20;
@@ -124,8 +122,6 @@ struct Stage {
     /// The node's session with the peer, once it is known.
     session: Option<SessionKey>,
     oracle: Oracle,
-    /// The next sequence number of each of the peer's streams.
-    next: [u64; STREAMS as usize],
     last: Option<(ScriptStream, Bytes)>,
     written: usize,
     /// Bytes are given in chunks of so many.
@@ -173,7 +169,6 @@ impl Stage {
             beside,
             session,
             oracle,
-            next: [0; STREAMS as usize],
             last: None,
             written: 0,
             chunk: usize::MAX,

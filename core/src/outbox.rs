@@ -174,10 +174,12 @@ impl Outbox {
         self.abandoned_bytes = self.abandoned_bytes.saturating_sub(bytes);
     }
 
-    /// The peer's session holds everything below `next`. Returns what is let go.
-    pub(crate) fn received(&mut self, next: u64) -> Result<Usage, BadReceipt> {
+    /// The peer's session holds everything below `next`. Returns what is let go. Before a link it may hold all that
+    /// was ever sent; on one, what that has carried, for the place of an envelope in its stream is its number.
+    pub(crate) fn received(&mut self, next: u64, on_link: bool) -> Result<Usage, BadReceipt> {
         let mut released = Usage::default();
-        if next > self.base + self.numbered as u64 {
+        let sent = if on_link { self.written } else { self.numbered };
+        if next > self.base + sent as u64 {
             return Err(BadReceipt);
         }
         while self.base < next {
@@ -303,9 +305,9 @@ mod tests {
             outbox.push(entry(promise));
         }
         write_all(&mut outbox);
-        outbox.received(900).unwrap();
+        outbox.received(900, true).unwrap();
         assert!(outbox.entries.capacity() < 300);
-        outbox.received(1_000).unwrap();
+        outbox.received(1_000, true).unwrap();
         assert!(outbox.entries.capacity() <= KEPT);
         outbox.push(entry(1_000));
         assert_eq!(write_all(&mut outbox), [(1_000, 1_000, true)]);
@@ -319,7 +321,7 @@ mod tests {
             write_all(&mut outbox),
             [(0, 1, true), (1, 2, true), (2, 3, true)]
         );
-        assert_eq!(outbox.received(1).map(|r| r.messages), Ok(1));
+        assert_eq!(outbox.received(1, true).map(|r| r.messages), Ok(1));
         outbox.push(entry(4));
         outbox.rewind();
         assert_eq!(outbox.in_flight(), 0);
@@ -327,7 +329,7 @@ mod tests {
             write_all(&mut outbox),
             [(1, 2, false), (2, 3, false), (3, 4, true)]
         );
-        assert_eq!(outbox.received(4).map(|r| r.messages), Ok(3));
+        assert_eq!(outbox.received(4, true).map(|r| r.messages), Ok(3));
         assert!(outbox.is_empty());
         assert_eq!(outbox.in_flight(), 0);
     }
@@ -386,12 +388,12 @@ mod tests {
     fn a_receipt_for_what_was_never_sent_is_refused() {
         let mut outbox = Outbox::default();
         outbox.push(entry(1));
-        assert_eq!(outbox.received(1), Err(BadReceipt));
+        assert_eq!(outbox.received(1, true), Err(BadReceipt));
         write_all(&mut outbox);
-        assert_eq!(outbox.received(2), Err(BadReceipt));
-        assert!(outbox.received(1).is_ok());
+        assert_eq!(outbox.received(2, true), Err(BadReceipt));
+        assert!(outbox.received(1, true).is_ok());
         assert_eq!(
-            outbox.received(0).map(|r| r.messages),
+            outbox.received(0, true).map(|r| r.messages),
             Ok(0),
             "an old receipt changes nothing"
         );

@@ -45,12 +45,14 @@ pub enum Bug {
     FlapLinks,
     /// That a client was not let in is counted and not told.
     ForgetRefusal,
+    /// An envelope leaves out its tag though the one before it has another.
+    ForgetTag,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SkipDedupe,
         Self::DropAck,
         Self::MissByOne,
@@ -76,6 +78,7 @@ impl Bug {
         Self::IterateAtRandom,
         Self::FlapLinks,
         Self::ForgetRefusal,
+        Self::ForgetTag,
     ];
 }
 

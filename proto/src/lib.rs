@@ -6,7 +6,7 @@
 //! - the messages of `trunkline.proto`, as prost generates them. [`Control`] and [`LaneOpen`] are
 //!   used as they are; envelopes, of which there are most, have a hand-written
 //!   [`EnvelopeHeader`] (to write) and [`Envelope`] (to read) beside the generated
-//!   [`generated::Envelope`];
+//!   [`generated::Envelope`], and [`Position`] for what they leave out;
 //! - the length prefix of frames ([`decode_frame_len`]), and lists of acks ([`AckRuns`],
 //!   [`acked`]);
 //! - the numbered [`CloseCode`]s and [`StatusCode`]s, each with a name and an advice;
@@ -27,6 +27,7 @@ pub mod generated;
 mod length;
 mod limits;
 mod place;
+mod position;
 mod reader;
 mod status;
 mod tag;
@@ -48,5 +49,6 @@ pub use generated::{
 pub use length::{FrameLen, PREFIX_MAX, decode_frame_len, encode_frame_len, frame_len_len};
 pub use limits::*;
 pub use place::{Misplaced, lane_in};
+pub use position::Position;
 pub use status::StatusCode;
 pub use tag::tag;

@@ -7,6 +7,7 @@ use trunkline_proto as wire;
 
 use crate::id::Tag;
 use crate::outbox::{Entry, Kind};
+use crate::planted::{Bug, planted};
 
 /// Bodies from this size on are handed to QUIC as they are; smaller ones are copied together,
 /// for a piece costs more than its bytes. Bytes.
@@ -21,8 +22,8 @@ pub(crate) struct Batch {
     pieces: Vec<Bytes>,
     small: BytesMut,
     bytes: usize,
-    /// What the envelopes are that were written last to the stream.
-    tag: Option<Tag>,
+    /// The tag of the last envelope that has one.
+    tag: u64,
     /// What is left until a deadline, which entries of one batch mostly share.
     left: Left,
 }
@@ -30,8 +31,8 @@ pub(crate) struct Batch {
 impl Batch {
     /// A batch with room for what is copied of `count` entries like `first`, or of as many as make a
     /// batch. Of large bodies that is the heads: more would stay allocated until the peer has them.
-    /// It follows envelopes of that tag.
-    pub(crate) fn with_room(first: &Entry, count: usize, tag: Option<Tag>) -> Self {
+    /// Of the envelopes that it follows, the last one that has a tag has that.
+    pub(crate) fn with_room(first: &Entry, count: usize, tag: Tag) -> Self {
         let weight = first.weight();
         let body = first.body.len();
         let copied = if body >= OWN_PIECE {
@@ -42,7 +43,7 @@ impl Batch {
         let count = count.min(BATCH / weight + 1);
         Self {
             small: BytesMut::with_capacity(count * copied),
-            tag,
+            tag: tag.0,
             ..Self::default()
         }
     }
@@ -101,20 +102,21 @@ impl Batch {
         self.pieces
     }
 
-    /// What the envelopes are that stand last in it, or before it.
-    pub(crate) fn tag(&self) -> Option<Tag> {
-        self.tag
+    /// The tag of the last envelope in it, or before it, that has one.
+    pub(crate) fn tag(&self) -> Tag {
+        Tag(self.tag)
     }
 
     fn with_body(&mut self, kind: wire::Kind, timeout_ms: u32, entry: &Entry) {
         let Entry { tag, body, .. } = entry;
+        let is_same = self.tag == tag.0 || planted(Bug::ForgetTag);
         let header = wire::EnvelopeHeader {
             kind,
-            tag: (self.tag != Some(*tag)).then_some(tag.0),
+            tag: (!is_same).then_some(tag.0),
             promise: entry.promise,
             timeout_ms,
         };
-        self.tag = Some(*tag);
+        self.tag = tag.0;
         header.encode_frame_header(body.len(), &mut self.small);
         if body.len() >= OWN_PIECE {
             self.cut();
@@ -203,16 +205,12 @@ mod tests {
             ..of(9)
         };
         let entries = [of(7), of(7), of(8), acks, of(8), of(0)];
-        for (before, first) in [
-            (None, Some(7)),
-            (Some(Tag(7)), None),
-            (Some(Tag(0)), Some(7)),
-        ] {
-            let mut batch = Batch::with_room(&entries[0], entries.len(), before);
+        for (before, first) in [(0, Some(7)), (7, None), (8, Some(7))] {
+            let mut batch = Batch::with_room(&entries[0], entries.len(), Tag(before));
             for entry in &entries {
                 batch.entry(Instant::now(), None, entry);
             }
-            assert_eq!(batch.tag(), Some(Tag(0)));
+            assert_eq!(batch.tag(), Tag(0));
             let mut written = batch.into_pieces().concat();
             let mut tags = Vec::new();
             while let Ok(length) = wire::decode_frame_len(&written, 100) {
@@ -241,7 +239,7 @@ mod tests {
     fn heads_of_large_bodies_hold_little_memory() {
         for (body, count, most) in [(100_000, 10_000, 64), (OWN_PIECE, 10_000, 1_200)] {
             let entry = entry(body);
-            let mut batch = Batch::with_room(&entry, count, None);
+            let mut batch = Batch::with_room(&entry, count, Tag(0));
             assert!(batch.small.capacity() <= most, "{}", batch.small.capacity());
             while batch.bytes() < BATCH {
                 batch.entry(Instant::now(), None, &entry);
@@ -253,7 +251,7 @@ mod tests {
     #[test]
     fn small_frames_between_large_bodies_hold_little_memory() {
         let (small, large) = (entry(16), entry(OWN_PIECE));
-        let mut batch = Batch::with_room(&small, 100_000, None);
+        let mut batch = Batch::with_room(&small, 100_000, Tag(0));
         let room = batch.small.capacity();
         for _ in 0..8 {
             batch.entry(Instant::now(), None, &small);
@@ -284,7 +282,7 @@ mod tests {
     fn small_frames_of_a_batch_have_room_from_the_beginning() {
         for (body, count) in [(0, 1), (16, 3), (16, 100_000), (OWN_PIECE - 1, 100)] {
             let entry = entry(body);
-            let mut batch = Batch::with_room(&entry, count, None);
+            let mut batch = Batch::with_room(&entry, count, Tag(0));
             let room = batch.small.capacity();
             assert!(room <= BATCH + OWN_PIECE + 64, "{room}");
             for _ in 0..count {

@@ -5,7 +5,6 @@ pub(crate) mod heads;
 pub(crate) mod hello;
 pub(crate) mod lanes;
 pub(crate) mod milliseconds;
-pub(crate) mod position;
 
 use std::time::{Duration, Instant};
 

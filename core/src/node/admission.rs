@@ -224,7 +224,7 @@ impl Node {
         self.send_control(key, Frame::Welcome(welcome));
         self.metrics.sessions_unknown += u64::from(hello.resume.is_some() && !resumed);
         if resumed && let Some(resume) = &hello.resume {
-            self.peer_holds(session_key, &resume.received)?;
+            self.peer_holds(session_key, &resume.received, false)?;
             self.return_misfits(session_key);
         }
         self.connected(now, session_key, resumed);

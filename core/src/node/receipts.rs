@@ -144,14 +144,15 @@ impl Node {
         {
             session.receipt_due = true;
         }
-        self.peer_holds(session_key, receipts)
+        self.peer_holds(session_key, receipts, true)
     }
 
-    /// The peer's session holds so much.
+    /// The peer's session holds so much, of what was sent on this link if `on_link`, or else ever.
     pub(super) fn peer_holds(
         &mut self,
         session_key: SessionKey,
         receipts: &[wire::Receipt],
+        on_link: bool,
     ) -> Result<(), Fault> {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return Ok(());
@@ -165,7 +166,10 @@ impl Node {
             } = &mut session.conversation;
             let held = match lane {
                 Lane::BEST_EFFORT => best_effort.received(receipt.next),
-                _ => receipt.next == 0 || lanes.held_by_peer(lane, receipt.next).is_ok(),
+                _ => {
+                    let next = receipt.next;
+                    next == 0 || lanes.held_by_peer(lane, next, on_link).is_ok()
+                }
             };
             if !held {
                 return Err(Fault::new(

@@ -12,7 +12,6 @@ use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::link::milliseconds::unless_zero;
-use crate::link::position::Position;
 use crate::message::{Delivery, Expects, OVERHEAD, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, is_stream_end, peer_streams};
@@ -217,7 +216,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(key) else {
             return Ok(());
         };
-        let position = Position::opening(open.next);
+        let position = wire::Position::opening(open.next);
         if entry.carrier.name_lane(slot, lane, position) {
             return Ok(());
         }
@@ -240,7 +239,7 @@ impl Node {
             Ok(envelope) => envelope,
             Err(error) => return Err(Fault::new(error.close_code(), error.to_string())),
         };
-        let Some((number, tag)) = self
+        let Some((mut number, tag)) = self
             .links
             .get_mut(key)
             .and_then(|entry| entry.carrier.pass_envelope(slot, envelope.header.tag))
@@ -254,13 +253,11 @@ impl Node {
         let Some(next) = lanes.inbox_mut(lane).map(|inbox| inbox.next()) else {
             return Ok(());
         };
-        let seq = if lane == Lane::BEST_EFFORT {
-            next
-        } else {
-            number
-        };
+        if lane == Lane::BEST_EFFORT {
+            number = next;
+        }
         // A duplicate is dropped whatever it holds; what is new is checked before it counts as held.
-        if seq >= next {
+        if number >= next {
             envelope
                 .check_place(lane.number())
                 .map_err(|error| Fault::new(error.close_code(), error.to_string()))?;
@@ -270,7 +267,7 @@ impl Node {
                 })?;
             }
         }
-        match lanes.arrived(lane, seq, bytes) {
+        match lanes.arrived(lane, number, bytes) {
             Some(Arrival::New) => {}
             Some(Arrival::Duplicate) => {
                 self.metrics.duplicates_dropped += 1;
@@ -279,7 +276,7 @@ impl Node {
             Some(Arrival::Gap) => {
                 return Err(Fault::new(
                     CloseCode::SEQUENCE_GAP,
-                    format!("lane {lane} went on with number {seq}, {next} was next"),
+                    format!("lane {lane} went on with number {number}, {next} was next"),
                 ));
             }
             None => return Ok(()),

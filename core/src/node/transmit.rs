@@ -250,7 +250,8 @@ impl Node {
         }
         let window = BEST_EFFORT_WINDOW;
         let opening = || lane_open(Lane::BEST_EFFORT, 0);
-        while entry.carrier.lane_is_idle(Lane::BEST_EFFORT, opening) {
+        // Frames that many links share have their tags.
+        while let Some(tag) = entry.carrier.idle_lane(Lane::BEST_EFFORT, opening) {
             let mut bytes = 0;
             while bytes < BATCH
                 && let Some(frame) = queue.write_next(window)
@@ -263,7 +264,7 @@ impl Node {
                 break;
             }
             let pieces = self.alike.pieces();
-            entry.carrier.write_lane(Lane::BEST_EFFORT, pieces);
+            entry.carrier.write_lane(Lane::BEST_EFFORT, pieces, tag);
         }
         queue.wrote();
     }
@@ -322,10 +323,9 @@ fn write_lane(
             return frames;
         }
         let next = outbox.next_seq();
-        if !entry.carrier.lane_is_idle(lane, || lane_open(lane, next)) {
+        let Some(tag) = entry.carrier.idle_lane(lane, || lane_open(lane, next)) else {
             return frames;
-        }
-        let tag = entry.carrier.written_tag(lane).and_then(|tag| *tag);
+        };
         let mut batch = Batch::with_room(first, count, tag);
         while batch.bytes() < BATCH && outbox.in_flight() < bounds.window {
             let wanted = |entry: &Entry| {
@@ -359,10 +359,8 @@ fn write_lane(
         if batch.bytes() == 0 {
             return frames;
         }
-        if let Some(tag) = entry.carrier.written_tag(lane) {
-            *tag = batch.tag();
-        }
-        entry.carrier.write_lane(lane, batch.into_pieces());
+        let tag = batch.tag();
+        entry.carrier.write_lane(lane, batch.into_pieces(), tag);
     }
 }
 

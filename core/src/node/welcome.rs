@@ -166,7 +166,7 @@ impl Node {
         }
         let epoch = welcome.epoch;
         self.send_control(key, Frame::Ready(wire::Ready { epoch }));
-        self.peer_holds(session_key, &welcome.received)?;
+        self.peer_holds(session_key, &welcome.received, !welcome.resumed)?;
         self.return_misfits(session_key);
         self.connected(now, session_key, welcome.resumed);
         Ok(())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn_proto::{ConnectionHandle, Dir, Side, StreamId, Transmit};
 use rustls_pki_types::CertificateDer;
+use trunkline_proto::Position;
 
 use super::connection::{Connection, ConnectionEvent};
 use super::endpoint::Endpoint;
@@ -17,7 +18,6 @@ use super::streams::{Incoming, Outgoing, stream_ended};
 use crate::error::{CloseCode, DisconnectReason, Fault};
 use crate::id::{Lane, LinkKey, Tag};
 use crate::link::heads;
-use crate::link::position::Position;
 use crate::tap::{LinkNote, LinkStream};
 
 /// What happened to a connection.
@@ -50,12 +50,20 @@ pub(crate) struct Carrier {
     connection: Connection,
     notes: Notes,
     control: Option<(Outgoing, Incoming)>,
-    lanes_out: Vec<(Lane, Outgoing)>,
+    lanes_out: Vec<LaneOut>,
     lanes_in: Vec<Incoming>,
     /// Where the next round over `lanes_in` begins, so that none is favoured.
     turn: usize,
     /// How many pings had been sent when QUIC took another path to the peer, until one more has.
     moved: Option<u64>,
+}
+
+/// The stream of a lane that this side writes.
+struct LaneOut {
+    lane: Lane,
+    out: Outgoing,
+    /// The tag of the last envelope in it that has one.
+    tag: Tag,
 }
 
 /// Order in which QUIC sends what streams hold; higher goes first.
@@ -111,7 +119,7 @@ impl Carrier {
             LinkStream::Control => self.control.as_ref().map(|(out, _)| out),
             LinkStream::Lane(lane) => {
                 let mut lanes = self.lanes_out.iter();
-                lanes.find(|(own, _)| *own == lane).map(|(_, out)| out)
+                lanes.find(|own| own.lane == lane).map(|own| &own.out)
             }
         };
         out.map(|out| out.id)
@@ -203,7 +211,7 @@ impl Carrier {
             .map(|(out, _)| (LinkStream::Control, out));
         let lanes = lanes_out
             .iter_mut()
-            .map(|(lane, out)| (LinkStream::Lane(*lane), out));
+            .map(|own| (LinkStream::Lane(own.lane), &mut own.out));
         if let Some((stream, out)) = control.chain(lanes).find(|(_, out)| out.id == id)
             && !out.is_idle()
         {
@@ -219,7 +227,7 @@ impl Carrier {
     fn writes(&self, id: StreamId) -> bool {
         let control = self.control.iter().map(|(out, _)| out);
         control
-            .chain(self.lanes_out.iter().map(|(_, out)| out))
+            .chain(self.lanes_out.iter().map(|own| &own.out))
             .any(|out| out.id == id)
     }
 
@@ -311,15 +319,16 @@ impl Carrier {
         read
     }
 
-    /// Whether the lane's stream takes more; opens it with `opening` on first use.
-    pub(crate) fn lane_is_idle(&mut self, lane: Lane, opening: impl FnOnce() -> Bytes) -> bool {
-        if let Some((_, out)) = self.lanes_out.iter().find(|(own, _)| *own == lane) {
-            return out.is_idle();
+    /// If the lane's stream takes more, the tag of the last envelope in it that has one, 0 before the first;
+    /// opens it with `opening` on first use.
+    pub(crate) fn idle_lane(&mut self, lane: Lane, opening: impl FnOnce() -> Bytes) -> Option<Tag> {
+        if let Some(own) = self.lanes_out.iter().find(|own| own.lane == lane) {
+            return own.out.is_idle().then_some(own.tag);
         }
         let Some(id) = self.connection.open(Dir::Uni, lane_priority(lane)) else {
             self.notes
                 .note(|| LinkNote::Unopened(LinkStream::Lane(lane)));
-            return false;
+            return None;
         };
         let mut out = Outgoing::new(id);
         let opening = opening();
@@ -332,19 +341,16 @@ impl Carrier {
             digest: digest.unwrap_or_default(),
             left: count(out.backlog()),
         });
-        self.lanes_out.push((lane, out));
-        idle
+        let tag = Tag(0);
+        self.lanes_out.push(LaneOut { lane, out, tag });
+        idle.then_some(tag)
     }
 
-    /// What the envelopes are that were written last to the lane's stream.
-    pub(crate) fn written_tag(&mut self, lane: Lane) -> Option<&mut Option<Tag>> {
-        let mut lanes = self.lanes_out.iter_mut();
-        let (_, out) = lanes.find(|(own, _)| *own == lane)?;
-        Some(&mut out.tag)
-    }
-
-    pub(crate) fn write_lane(&mut self, lane: Lane, chunks: Vec<Bytes>) {
-        if let Some((_, out)) = self.lanes_out.iter_mut().find(|(own, _)| *own == lane) {
+    /// Writes to an idle lane; `tag` is that of the last envelope then that has one.
+    pub(crate) fn write_lane(&mut self, lane: Lane, chunks: Vec<Bytes>, tag: Tag) {
+        if let Some(own) = self.lanes_out.iter_mut().find(|own| own.lane == lane) {
+            own.tag = tag;
+            let out = &mut own.out;
             let digest = self.notes.on().then(|| heads::lane_digest(&chunks));
             out.write(&mut self.connection, chunks);
             self.notes.note(|| LinkNote::Wrote {
@@ -368,7 +374,7 @@ impl Carrier {
             let Some(stream) = self.lanes_in.get_mut(slot) else {
                 continue;
             };
-            if !allowed(stream.lane) {
+            if !allowed(stream.lane()) {
                 continue;
             }
             let read = stream.next(&mut self.connection, limit);
@@ -378,14 +384,14 @@ impl Carrier {
             if let Some(frame) = read? {
                 self.notes.note(|| LinkNote::Lane {
                     slot: count(slot),
-                    opening: stream.lane.is_none(),
+                    opening: stream.place.is_none(),
                     frame: frame.clone(),
                     marked: None,
                 });
                 // Stay with a lane while it has frames; others get theirs when it runs dry or is
                 // no longer allowed.
                 self.turn = slot;
-                return Ok(Some((slot, stream.lane, frame)));
+                return Ok(Some((slot, stream.lane(), frame)));
             }
         }
         Ok(None)
@@ -394,20 +400,21 @@ impl Carrier {
     /// The lane of the stream in `slot` is known, and where in it the stream begins; `false` if another
     /// stream of this link is it.
     pub(crate) fn name_lane(&mut self, slot: usize, lane: Lane, position: Position) -> bool {
-        if self.lanes_in.iter().any(|stream| stream.lane == Some(lane)) {
+        let mut streams = self.lanes_in.iter();
+        if streams.any(|stream| stream.lane() == Some(lane)) {
             return false;
         }
         if let Some(stream) = self.lanes_in.get_mut(slot) {
-            stream.lane = Some(lane);
-            stream.position = position;
+            stream.place = Some((lane, position));
         }
         true
     }
 
     /// An envelope of the stream in `slot` in which that tag stands: its number, and its tag.
     pub(crate) fn pass_envelope(&mut self, slot: usize, tag: Option<u64>) -> Option<(u64, Tag)> {
-        let stream = self.lanes_in.get_mut(slot)?;
-        Some(stream.position.pass(tag))
+        let (_, position) = self.lanes_in.get_mut(slot)?.place.as_mut()?;
+        let (number, tag) = position.pass(tag);
+        Some((number, Tag(tag)))
     }
 
     /// Gives the turn to the next lane.

@@ -3,19 +3,17 @@
 
 use bytes::Bytes;
 use quinn_proto::StreamId;
+use trunkline_proto::Position;
 
 use super::connection::{Connection, Taken};
 use crate::error::{CloseCode, Fault};
 use crate::frame::{FrameError, FrameReader};
-use crate::id::{Lane, Tag};
-use crate::link::position::Position;
+use crate::id::Lane;
 
 /// Bytes on their way into a stream that takes only so many at a time.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) id: StreamId,
-    /// What the envelopes that were written last are, which the next one of the same leaves out.
-    pub(crate) tag: Option<Tag>,
     pending: Vec<Bytes>,
 }
 
@@ -23,7 +21,6 @@ impl Outgoing {
     pub(crate) fn new(id: StreamId) -> Self {
         Self {
             id,
-            tag: None,
             pending: Vec::new(),
         }
     }
@@ -68,10 +65,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) id: StreamId,
-    /// Which lane it is, once its first frame says so.
-    pub(crate) lane: Option<Lane>,
-    /// Where in the lane its next frame is, from then on.
-    pub(crate) position: Position,
+    /// Which lane it is, and where in it the next frame is, once the first one says so.
+    pub(crate) place: Option<(Lane, Position)>,
     reader: FrameReader,
     /// There may be bytes in QUIC that were not looked at.
     pub(crate) readable: bool,
@@ -81,11 +76,14 @@ impl Incoming {
     pub(crate) fn new(id: StreamId) -> Self {
         Self {
             id,
-            lane: None,
-            position: Position::opening(0),
+            place: None,
             reader: FrameReader::default(),
             readable: true,
         }
+    }
+
+    pub(crate) fn lane(&self) -> Option<Lane> {
+        self.place.map(|(lane, _)| lane)
     }
 
     /// The next whole frame. `None`: there is none yet, and `readable` says so.

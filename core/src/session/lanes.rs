@@ -125,10 +125,15 @@ impl Lanes {
         self.slot(lane).map(|slot| &mut self.pairs[slot].outbox)
     }
 
-    /// The peer's session holds everything of the lane below `next`.
-    pub(crate) fn held_by_peer(&mut self, lane: Lane, next: u64) -> Result<(), BadReceipt> {
+    /// The peer's session holds everything of the lane below `next`, of what was sent on this link if `on_link`.
+    pub(crate) fn held_by_peer(
+        &mut self,
+        lane: Lane,
+        next: u64,
+        on_link: bool,
+    ) -> Result<(), BadReceipt> {
         let slot = self.slot(lane).ok_or(BadReceipt)?;
-        let released = self.pairs[slot].outbox.received(next)?;
+        let released = self.pairs[slot].outbox.received(next, on_link)?;
         self.release(lane, released);
         Ok(())
     }
@@ -300,7 +305,7 @@ mod tests {
         write(&mut lanes, Lane::ANSWERS);
         write(&mut lanes, last);
         assert_eq!(to_write(&mut lanes), []);
-        lanes.held_by_peer(last, 1).unwrap();
+        lanes.held_by_peer(last, 1, true).unwrap();
         lanes.rewind();
         assert_eq!(
             to_write(&mut lanes),

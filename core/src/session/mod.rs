@@ -136,7 +136,7 @@ impl Conversation {
         );
         let (lane, seq) = (*lane, (*seq).filter(|_| !misfit)?);
         // The peer answered this message, so it holds it, and all before it in its lane.
-        self.lanes.held_by_peer(lane, seq + 1).ok();
+        self.lanes.held_by_peer(lane, seq + 1, true).ok();
         self.promises.remove(number)
     }
 

@@ -26,9 +26,10 @@ pub fn number_of(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The tag of the message of that number, which no other has.
+/// The tag of the message of that number: one of a few, so that it is often that of the one before, and 0 among
+/// them.
 pub fn tag_of(number: u64) -> Tag {
-    Tag(mixed(!number))
+    Tag(mixed(!number) % 3)
 }
 
 /// Whether it is a [`body`] as it was given.
@@ -86,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn each_number_has_a_tag_of_its_own() {
-        let tags: std::collections::BTreeSet<_> = (0..1_000).map(tag_of).collect();
-        assert_eq!(tags.len(), 1_000);
+    fn tags_are_few_and_each_follows_each() {
+        let pairs = (0..1_000).map(|number| (tag_of(number), tag_of(number + 1)));
+        assert_eq!(pairs.collect::<std::collections::BTreeSet<_>>().len(), 9);
     }
 }

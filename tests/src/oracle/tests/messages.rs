@@ -38,7 +38,7 @@ fn what_comes_is_what_was_sent() {
         ..sound.clone()
     };
     let other_tag = Delivery {
-        tag: tag_of(2),
+        tag: Tag(!tag_of(1).0),
         ..sound.clone()
     };
     for (delivery, expected) in [
@@ -63,7 +63,7 @@ fn what_comes_back_is_what_was_sent() {
         ..sound.clone()
     };
     let other_tag = Message {
-        tag: tag_of(2),
+        tag: Tag(!tag_of(1).0),
         ..sound.clone()
     };
     let other_lane = sound.clone().on(Lane::BULK);

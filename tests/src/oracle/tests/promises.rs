@@ -9,7 +9,7 @@ fn a_reply_is_as_it_was_given() {
     let given = (tag_of(7), body(7, 30));
     for (tag, body, expected) in [
         (tag_of(7), body(7, 30), vec![]),
-        (tag_of(1), body(7, 30), vec![4]),
+        (Tag(!tag_of(7).0), body(7, 30), vec![4]),
         (tag_of(7), body(7, 31), vec![4]),
     ] {
         let mut history = History::new();

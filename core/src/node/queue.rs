@@ -44,6 +44,8 @@ impl EventQueue {
     /// Counts the next event as taken: [`Self::pop`] follows. `false`: there is none.
     pub(super) fn release(&mut self) -> bool {
         let Some(event) = self.events.front() else {
+            // Begin again where memory is warm: mostly few wait at a time, in room that a burst once needed.
+            self.events.clear();
             return false;
         };
         if let Some(bytes) = weight(event) {

@@ -42,6 +42,17 @@ impl Closing {
         DisconnectReason::local(self.code, self.reason.clone())
     }
 
+    /// Whether the end of a link over which Close was said is what Close asks for: the peer has closed the connection
+    /// with the same code, or this side has, since it ended its streams.
+    pub(super) fn is_followed_by(&self, end: &DisconnectReason) -> bool {
+        match end {
+            DisconnectReason::Peer { code, .. } | DisconnectReason::Local { code, .. } => {
+                *code == self.code
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it has something to say about coming back that no drain says.
     pub(super) fn asks_back(&self) -> bool {
         self.retry_after.is_some() && !self.draining

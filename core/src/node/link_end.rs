@@ -8,6 +8,7 @@ use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
 use crate::link::{PeerClose, Stage};
 
+use super::closing::Closing;
 use super::{Event, Node, TimeoutReason};
 
 /// How long the closing or draining period (RFC 9000, section 10.2) of a link may be. QUIC would take three
@@ -117,6 +118,7 @@ impl Node {
             Some(_) if stage.is_up() => LinkEnd::WithSession,
             _ => LinkEnd::Alone,
         };
+        let was_up = stage.is_up();
         let last_word = peer_close
             .filter(|_| end == LinkEnd::WithSession)
             .map(PeerClose::disconnect_reason);
@@ -164,11 +166,13 @@ impl Node {
                 messages: dropped,
             });
         }
-        if let Some(closing) = session
-            .closing
-            .as_ref()
-            .filter(|_| for_good || session.conversation.is_quiet())
-        {
+        let quiet = session.conversation.is_quiet();
+        let ends = |closing: &&Closing| {
+            // What crossed the Close is not waited for: nobody comes back for it.
+            let over = was_up && (end == LinkEnd::WithSession || closing.is_followed_by(&reason));
+            for_good || quiet || closing.said && over
+        };
+        if let Some(closing) = session.closing.as_ref().filter(ends) {
             let reason = closing.disconnect_reason();
             self.end_session(now, session_key, reason);
             return;

@@ -12,6 +12,7 @@ mod closing;
 mod contract;
 mod conversations;
 mod copies;
+mod crossing;
 mod crowd;
 mod draining;
 mod endings;

@@ -255,9 +255,9 @@ pub struct Timeouts {
     pub admission: Duration,
     /// How long a session outlives its link (120 s).
     pub retention: Duration,
-    /// How long `close` waits for the peer to hold what was sent (5 s). When the peer closes, this side
-    /// waits as long: for what it has to say to get through, and for its application to deal with
-    /// messages whose acks nobody awaits; the session keeps its place among
+    /// How long `close` waits for the peer to hold what was sent (5 s); with nothing under way and no link, not at
+    /// all. When the peer closes, this side waits as long: for what it has to say to get through, and for its
+    /// application to deal with messages whose acks nobody awaits; the session keeps its place among
     /// [`Limits::sessions_per_client`] meanwhile.
     pub close: Duration,
     /// How long what was received may go unreported when nothing else is sent (25 ms). Those of a few

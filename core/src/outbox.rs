@@ -118,10 +118,6 @@ impl Outbox {
         self.base + self.written as u64
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// The first unwritten entry, and how many there are.
     pub(crate) fn unwritten(&self) -> Option<(&Entry, usize)> {
         let first = self.entries.get(self.written)?;
@@ -330,7 +326,7 @@ mod tests {
             [(1, 2, false), (2, 3, false), (3, 4, true)]
         );
         assert_eq!(outbox.received(4, true).map(|r| r.messages), Ok(3));
-        assert!(outbox.is_empty());
+        assert!(outbox.entries.is_empty());
         assert_eq!(outbox.in_flight(), 0);
     }
 

@@ -132,18 +132,30 @@ impl Node {
             return;
         };
         // A draining server lets nobody in again: without a link there is nobody to finish with, where a
-        // client dials again. And a client whom no server has welcomed yet has nobody to take leave of.
-        let unknown = session.dialing.as_ref().is_some_and(|d| !d.welcomed);
-        let alone = session.link.is_none();
-        let quiet = session.conversation.is_quiet();
-        let abandoned = alone && closing.draining && !session.is_dialled();
-        if abandoned || quiet && (alone || unknown) {
+        // client dials again.
+        let abandoned = session.link.is_none() && closing.draining && !session.is_dialled();
+        if abandoned || session.may_just_end() {
             self.end_session(now, key, closing.disconnect_reason());
             return;
         }
         session.closing = Some(closing);
         self.time_close(now, key);
         self.mark_session(key);
+    }
+
+    /// Something of a session was settled on this side: its link goes on with what is next, or, if it is being closed and
+    /// waited for that alone, it ends.
+    pub(super) fn goes_on(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        match &session.closing {
+            Some(closing) if session.may_just_end() => {
+                let reason = closing.disconnect_reason();
+                self.end_session(now, key, reason);
+            }
+            _ => self.mark_session(key),
+        }
     }
 
     /// Sets the timer of a session that is being closed: it is for its end, and before that for telling its client, if it

@@ -217,7 +217,7 @@ impl Node {
     /// [`CommandError::IsARequest`], and then the answer is still owed: reply to it or [reject](Node::reject) it.
     /// [`CommandError::UnknownDelivery`], and then none is.
     pub fn ack(&mut self, now: Instant, delivery: DeliveryKey) -> Result<(), CommandError> {
-        self.enter(now, || Call::Ack { delivery });
+        let now = self.enter(now, || Call::Ack { delivery });
         let session = self
             .sessions
             .get_mut(delivery.session)
@@ -235,7 +235,7 @@ impl Node {
             .ok_or(CommandError::UnknownDelivery)?;
         conversation.ack(&owed);
         self.metrics.acks_sent += u64::from(owed.promise != 0);
-        self.mark_session(delivery.session);
+        self.goes_on(now, delivery.session);
         Ok(())
     }
 
@@ -284,9 +284,7 @@ impl Node {
         self.room.account(session);
         self.metrics.replies_sent += 1;
         self.metrics.traffic(now, 1);
-        if let Some(link) = session.link {
-            self.mark(link);
-        }
+        self.goes_on(now, delivery.session);
         Ok(())
     }
 
@@ -306,7 +304,7 @@ impl Node {
             code: status.code,
             reason: &status.reason,
         };
-        self.enter(now, call);
+        let now = self.enter(now, call);
         status
             .reason
             .truncate(wire::clip_reason(&status.reason).len());
@@ -321,7 +319,7 @@ impl Node {
             return Err(CommandError::UnknownDelivery);
         }
         self.metrics.rejects_sent += 1;
-        self.mark_session(delivery.session);
+        self.goes_on(now, delivery.session);
         Ok(())
     }
 }

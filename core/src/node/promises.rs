@@ -32,14 +32,14 @@ impl Node {
 
     /// Settles a promise as [`Outcome::Cancelled`], and tells the peer to stop.
     pub fn cancel(&mut self, now: Instant, promise: PromiseKey) -> Result<(), CommandError> {
-        self.enter(now, || Call::Cancel { promise });
+        let now = self.enter(now, || Call::Cancel { promise });
         self.tell_cancelled(promise);
         if !self.settle(promise.session, promise.number, Outcome::Cancelled) {
             return Err(CommandError::UnknownPromise);
         }
         self.metrics.promises_cancelled += 1;
-        self.mark_session(promise.session);
         self.room_again(promise.session);
+        self.goes_on(now, promise.session);
         Ok(())
     }
 
@@ -57,8 +57,8 @@ impl Node {
             self.metrics.promises_timed_out += 1;
             self.tell_cancelled(promise);
             self.settle(promise.session, promise.number, Outcome::TimedOut);
-            self.mark_session(promise.session);
             self.room_again(promise.session);
+            self.goes_on(now, promise.session);
         }
     }
 

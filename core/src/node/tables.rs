@@ -78,6 +78,13 @@ impl Session {
         self.dialing.is_some()
     }
 
+    /// Whether nothing is under way in it, and nobody there to take leave of: it has no link, or no server has welcomed
+    /// its client yet.
+    pub(super) fn may_just_end(&self) -> bool {
+        let unknown = self.dialing.as_ref().is_some_and(|d| !d.welcomed);
+        (self.link.is_none() || unknown) && self.conversation.is_quiet()
+    }
+
     /// Whether it takes nothing more to send.
     pub(super) fn is_closed_to_sends(&self) -> bool {
         let idle = self.conversation.deliveries.len() == 0;

@@ -25,6 +25,7 @@ mod liveness;
 mod moves;
 mod pressure;
 mod queues;
+mod quiet;
 mod refusals;
 mod resume;
 mod room;

@@ -261,8 +261,8 @@ pub struct Timeouts {
     /// [`Limits::sessions_per_client`] meanwhile.
     pub close: Duration,
     /// How long what was received may go unreported when nothing else is sent (25 ms). Those of a few
-    /// small answers may wait for 20 s, if this is not longer. When the peer asks, or the session closes, none waits
-    /// for longer than 25 ms.
+    /// small answers may wait for 20 s, if this is not longer. When the peer asks, as it does when it wants to close or has
+    /// no room for more, or the session closes, none waits for longer than 25 ms.
     pub receipt: Duration,
     /// The deadline of a promise that was given none (30 s); zero: none. It is shorter than it takes to find
     /// a silent peer dead (`heartbeat`: 45 s) and to dial again: give what is to outlast that a longer one.

@@ -121,7 +121,9 @@ impl Node {
         let limits = &self.config.limits;
         let lanes = &conversation.lanes;
         let crowded = lanes.answers().bytes >= crowd_at;
-        let stuck = lanes.answers_are_stuck(limits) || lanes.window_is_full(limits);
+        let outbox_is_full = session.room.is_refused() && lanes.has_messages_in_flight();
+        let stuck =
+            outbox_is_full || lanes.answers_are_stuck(limits) || lanes.window_is_full(limits);
         if !waits && !crowded && !stuck {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
-use crate::id::SessionKey;
+use crate::id::{LinkKey, SessionKey};
 use crate::planted::{Bug, planted};
 use crate::timers::TimerSlot;
 
@@ -106,6 +106,13 @@ pub(super) struct SessionRoom {
     refused: usize,
 }
 
+impl SessionRoom {
+    /// Whether a message found no room, and there has been none since.
+    pub(super) fn is_refused(&self) -> bool {
+        self.wants.outbox
+    }
+}
+
 /// Of what there was none left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Wants {
@@ -157,8 +164,20 @@ impl Node {
                 true => room.refused.min(size),
                 false => size,
             };
-            room.wants.outbox = true;
             room.filled_outbox |= own;
+            let refused_before = std::mem::replace(&mut room.wants.outbox, true);
+            let may_ask = |link: &LinkKey| {
+                let entry = self.links.get(*link);
+                entry.is_some_and(|entry| entry.link.is_up() && !entry.link.has_asked)
+            };
+            let under_way = session.conversation.lanes.has_messages_in_flight();
+            if let Some(link) = session.link.filter(may_ask)
+                && under_way
+                && !refused_before
+            {
+                // Nothing else may have it ask its peer for receipts.
+                self.mark(link);
+            }
         }
         if shared {
             self.room.short_of_bytes.insert(key, size);

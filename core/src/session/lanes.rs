@@ -109,6 +109,12 @@ impl Lanes {
         })
     }
 
+    /// Whether messages are written that the peer has not said that it holds: once it does, there is room for others.
+    pub(crate) fn has_messages_in_flight(&self) -> bool {
+        let mut own = self.pairs.iter().skip(ANSWER_LANES);
+        own.any(|pair| pair.outbox.in_flight() > 0)
+    }
+
     /// Inlined, as all that an entry goes through: moving one that has just been made stalls the
     /// processor.
     #[inline(always)]
@@ -329,6 +335,25 @@ mod tests {
         assert_eq!(lanes.with_unreported().collect::<Vec<_>>(), all[..1]);
         assert_eq!(lanes.arrived(Lane::BULK, 1, 100), Some(Arrival::New));
         assert_eq!(lanes.with_unreported().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_held_or_was_given_up_unwritten() {
+        let mut lanes = Lanes::new(4);
+        assert!(lanes.is_empty() && !lanes.has_messages_in_flight());
+        for lane in [Lane::DEFAULT, Lane::ANSWERS] {
+            lanes.push(lane, entry());
+            assert!(!lanes.is_empty());
+            write(&mut lanes, lane);
+            assert_eq!(lanes.has_messages_in_flight(), lane == Lane::DEFAULT);
+            assert!(!lanes.is_empty());
+            lanes.held_by_peer(lane, 1, true).unwrap();
+            assert!(lanes.is_empty() && !lanes.has_messages_in_flight());
+        }
+        lanes.push(Lane::BULK, entry());
+        lanes.abandon(Lane::BULK, entry().weight(), |_| false);
+        assert!(lanes.is_empty(), "it stands there still");
+        assert_eq!(to_write(&mut lanes), [Lane::BULK]);
     }
 
     #[test]

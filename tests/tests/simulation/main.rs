@@ -23,6 +23,7 @@ mod herd;
 mod identities;
 mod liveness;
 mod moves;
+mod patience;
 mod pressure;
 mod queues;
 mod quiet;

@@ -473,20 +473,3 @@ fn what_fits_into_no_outbox_comes_back_instead_of_waiting_for_ever() {
     let refused = world.send(client, session, vec![0; 2_000]);
     assert!(matches!(refused, Err(CommandError::TooLarge { .. })));
 }
-
-/// A receiver that reports seldom is asked to hurry by a sender whose window is smaller than what it goes by.
-#[test]
-fn a_small_window_is_not_kept_shut_by_a_patient_receiver() {
-    let mut world = World::new(6);
-    world.config().timeouts.receipt = 600 * SECOND;
-    let server = world.server();
-    world.config().limits.lane_window_bytes = 256 << 10;
-    let client = world.client();
-    let session = world.connect(client, server, "alice");
-    world.run(SECOND, silent);
-    for number in 0..20 {
-        assert_eq!(world.send(client, session, vec![number; 100_000]), Ok(()));
-    }
-    world.run(5 * SECOND, silent);
-    assert_eq!(world.bodies(server).len(), 20);
-}

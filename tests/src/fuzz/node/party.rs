@@ -47,7 +47,7 @@ pub(super) struct Seen {
     promises: usize,
     outbox_bytes: usize,
     answers: [u64; 3],
-    timeout: Option<Instant>,
+    pub(super) timeout: Option<Instant>,
 }
 impl Party {
     pub(super) fn new(number: usize, config: Config, admission: Admission, now: Instant) -> Self {

@@ -44,7 +44,7 @@ impl Node {
                 Some(event) => self.carrier_event(key, event),
             }
         }
-        let read = self.read(now, key);
+        let read = self.read(now, key, down.is_some());
         if let Some(reason) = down {
             self.carrier_is_down(now, key, reason);
         }
@@ -112,8 +112,10 @@ impl Node {
         self.end_link(now, key, fault.code, &fault.reason, reason);
     }
 
-    fn read(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {
-        for budget in (0..=CONTROL_BUDGET).rev() {
+    /// `down`: the connection is over. What its peer said last explains that, however much stands before it.
+    fn read(&mut self, now: Instant, key: LinkKey, down: bool) -> Result<(), Fault> {
+        let budget = if down { usize::MAX } else { CONTROL_BUDGET };
+        for budget in (0..=budget).rev() {
             if budget == 0 {
                 self.mark(key);
                 break;

@@ -6,6 +6,9 @@ use trunkline_core::{
     Admission, CloseCode, CommandError, DisconnectReason, Event, LinkState, Node, Refusal,
     UndeliveredReason,
 };
+use trunkline_proto::control::Frame;
+use trunkline_proto::{Cancel, Close};
+use trunkline_testkit::raw_peer::{RawSettings, hello};
 use trunkline_testkit::{World, echo, silent};
 
 use crate::{SECOND, message};
@@ -282,4 +285,41 @@ fn a_session_that_its_client_has_closed_is_not_kept_because_a_handler_is_slow() 
     let now = world.now();
     let late = world.node(server).ack(now, handled.unwrap());
     assert_eq!(late, Err(CommandError::UnknownDelivery));
+}
+
+/// All of it comes at once: more than one visit of the link reads, and the end of the link with it.
+#[test]
+fn a_close_behind_many_hints_is_read_though_the_connection_ends_with_it() {
+    let mut world = World::new(11);
+    let server = world.server();
+    let peer = world.raw_client(server, &RawSettings::default());
+    world.run(SECOND, silent);
+    world.raw(peer).link().hello(&hello("raw", 9));
+    world.run(SECOND, silent);
+    let session = world.node(server).sessions().next().unwrap().session;
+    world.pause(server);
+    let code = CloseCode(1_001);
+    let link = world.raw(peer).link();
+    for promise in 1..=100 {
+        link.send_control(Frame::Cancel(Cancel { promise }));
+    }
+    link.send_control(Frame::Close(Close {
+        code: code.0,
+        reason: "done".into(),
+        retry_after_ms: 0,
+    }));
+    world.run(SECOND / 100, silent);
+    let now = world.now();
+    world.raw(peer).link().close(now, code.0.into(), b"");
+    world.run(SECOND / 100, silent);
+    world.wake(server);
+    world.run(SECOND, silent);
+    assert_eq!(world.node(server).sessions().count(), 0);
+    let reason = DisconnectReason::Peer {
+        code,
+        reason: "done".into(),
+        retry_after: None,
+    };
+    let closed = Event::Closed { session, reason };
+    assert_eq!(world.log(server).last().unwrap().1, closed);
 }

@@ -134,7 +134,9 @@ pub struct Limits {
     pub deliveries: usize,
     /// Bytes of these messages (4 MiB).
     pub delivery_bytes: usize,
-    /// Messages in the event queue of the node (16,384); beyond it no stream is read.
+    /// Messages in the event queue of the node, replies to its requests among them (16,384); beyond it no lane of any
+    /// link is read, of answers neither, before the application has taken some. It takes events without waiting for a
+    /// peer's answer, then: two that wait so for each other would wait until their promises time out.
     pub event_messages: usize,
     /// Bytes of these messages (64 MiB).
     pub event_bytes: usize,

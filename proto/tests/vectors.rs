@@ -11,13 +11,13 @@ mod vectors {
 use std::collections::BTreeSet;
 use std::fs;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use serde_json::Value;
 use trunkline_proto::{
     AckRuns, CloseCode, Control, Envelope, EnvelopeHeader, FRAME_MAX, FRAME_MIN, FrameLenError,
-    Kind, LaneOpen, StatusCode, acked, decode_frame_len, encode_acks_frame, encode_reject_frame,
-    generated, lane_in, tag,
+    Kind, LaneOpen, Position, StatusCode, acked, decode_frame_len, encode_acks_frame,
+    encode_reject_frame, generated, lane_in, tag,
 };
 use vectors::message::{control, envelope, hex, lane_open, number};
 
@@ -187,6 +187,44 @@ fn each_description_is_written_as_its_frame() {
             "{}",
             vector["name"]
         );
+    }
+}
+
+#[test]
+fn what_is_only_read_is_written_otherwise() {
+    let file = file();
+    let mut frames = list(&file, "frames").iter();
+    assert!(frames.all(|vector| {
+        let canonical = describe(vector).1 == hex(&vector["bytes"]);
+        canonical
+            != vector["decode_only"]
+                .as_bool()
+                .unwrap_or(vector["message"].is_null())
+    }));
+}
+
+#[test]
+fn each_envelope_of_a_stream_has_its_number_and_its_tag() {
+    for vector in list(&file(), "streams") {
+        let mut bytes = hex(&vector["bytes"]);
+        let mut next = || {
+            let length = decode_frame_len(&bytes, FRAME_MAX).ok()?;
+            bytes.advance(length.prefix);
+            Some(bytes.split_to(length.frame))
+        };
+        let open = LaneOpen::decode(next().unwrap()).unwrap();
+        assert_eq!(u64::from(open.lane), number(&vector["lane"]));
+        let mut position = Position::opening(open.next);
+        for expected in list(vector, "envelopes") {
+            let envelope = Envelope::decode(next().unwrap()).unwrap();
+            envelope.check_place(open.lane as u8).unwrap();
+            let (its_number, its_tag) = position.pass(envelope.header.tag);
+            assert_eq!(its_number, number(&expected["number"]), "{expected}");
+            let tag = format!("{its_tag:016x}");
+            assert_eq!(tag, expected["tag"].as_str().unwrap(), "{expected}");
+            assert_eq!(envelope.body, hex(&expected["body"]), "{expected}");
+        }
+        assert_eq!(next(), None, "{}", vector["name"]);
     }
 }
 

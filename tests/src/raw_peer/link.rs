@@ -264,7 +264,7 @@ impl RawLink {
             .collect()
     }
 
-    /// The envelopes that came in a lane.
+    /// The envelopes that came in a lane, each with its tag.
     #[allow(
         clippy::expect_used,
         reason = "a test helper: a broken node ends the test"
@@ -273,10 +273,19 @@ impl RawLink {
         let stream = self.lanes().into_iter().find(|(open, _)| open.lane == lane);
         let received = stream.and_then(|(_, id)| self.received.get(&id));
         let frames = received.map_or_else(Vec::new, |received| frames::cut(&received.bytes));
-        let envelopes = frames.into_iter().skip(1);
-        envelopes
-            .map(|frame| Envelope::decode(frame).expect("an envelope"))
-            .collect()
+        let mut tag = 0;
+        let envelopes = frames.into_iter().skip(1).map(|frame| {
+            let mut envelope = Envelope::decode(frame).expect("an envelope");
+            tag = *envelope.tag.get_or_insert(tag);
+            envelope
+        });
+        envelopes.collect()
+    }
+
+    /// The number of the first envelope of a lane that came.
+    pub fn first_number(&self, lane: u32) -> Option<u64> {
+        let mut lanes = self.lanes().into_iter();
+        lanes.find_map(|(open, _)| (open.lane == lane).then_some(open.next))
     }
 
     /// Whether it is over for so long that its endpoint has forgotten it.

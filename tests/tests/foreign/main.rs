@@ -105,7 +105,9 @@ fn the_first_request_of_a_foreign_client_needs_no_welcome() {
     );
     let replies = link.envelopes(64);
     assert_eq!(replies.len(), 1, "and one for the request");
-    assert_eq!((replies[0].kind, replies[0].promise), (REPLY, 1));
+    assert_eq!(link.first_number(64), Some(0));
+    let reply = &replies[0];
+    assert_eq!((reply.kind, reply.tag, reply.promise), (REPLY, Some(7), 1));
     assert_eq!(replies[0].body, "first");
 }
 

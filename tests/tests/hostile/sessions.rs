@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_core::{Event, SessionInfo};
 use trunkline_proto::control::Frame;
 use trunkline_proto::generated::{Envelope, Kind};
-use trunkline_proto::{CloseCode, Hello, Ready, Resume, Welcome};
+use trunkline_proto::{CloseCode, Hello, Ready, Receipt, Receipts, Resume, Welcome};
 use trunkline_testkit::raw_peer::{RawSettings, hello};
 use trunkline_testkit::{NodeIndex, World};
 
@@ -264,6 +264,69 @@ fn what_is_held_is_dropped_whatever_it_holds() {
     assert_eq!(taken, [&one_to_four[..], &[(7, &b"five"[..])]].concat());
     let dropped = siege.metrics().duplicates_dropped - before.duplicates_dropped;
     assert_eq!(dropped, 4);
+    siege.unharmed();
+}
+
+#[test]
+fn a_stream_that_leaves_out_what_is_not_held_is_a_gap() {
+    let mut siege = Siege::new(58);
+    let first = hello("alice", 370);
+    let peer = knock(&mut siege, &first);
+    let token = welcome(&mut siege, peer).token;
+    let lane = siege.link(peer).open_lane(0, 0);
+    for _ in 0..4 {
+        siege.link(peer).send_envelope(lane, &Envelope::default());
+    }
+    siege.run(TICK);
+    let server = siege.server;
+    siege.world.redial(peer, server);
+    siege.run(TICK);
+    let link = siege.link(peer);
+    link.hello(&resuming("alice", 371, &first.session_id, &token));
+    let lane = link.open_lane(0, 5);
+    link.send_envelope(lane, &Envelope::default());
+    siege.run(TICK);
+    siege.closed(peer, CloseCode::SEQUENCE_GAP);
+    siege.unharmed();
+}
+
+/// What was sent on an earlier link may be said to be held in `Resume`, but not later: the place of what follows in its
+/// stream would not be its number.
+#[test]
+fn a_receipt_for_what_this_link_has_not_carried_is_refused() {
+    let mut siege = Siege::new(59);
+    let first = hello("alice", 380);
+    let peer = siege.raw(&RawSettings {
+        stream_window: 300_000,
+        ..RawSettings::default()
+    });
+    siege.link(peer).hello(&first);
+    siege.run(TICK);
+    let token = welcome(&mut siege, peer).token;
+    let session = sessions(&mut siege).last().unwrap().session;
+    let server = siege.server;
+    for _ in 0..40 {
+        let body = vec![7; 100_000];
+        siege.world.send(server, session, body).unwrap();
+    }
+    siege.run(TICK);
+    let came = siege.link(peer).envelopes(0).len() as u64;
+    assert!(came >= 15, "{came}");
+    siege.world.redial(peer, server);
+    siege.run(TICK);
+    // Its stream is full long before all of that is on its way again.
+    let link = siege.link(peer);
+    link.set_reads(false);
+    link.hello(&resuming("alice", 381, &first.session_id, &token));
+    siege.run(TICK);
+    let receipts = vec![Receipt {
+        lane: 0,
+        next: came,
+    }];
+    let link = siege.link(peer);
+    link.send_control(Frame::Receipts(Receipts { receipts }));
+    siege.run(TICK);
+    siege.closed(peer, CloseCode::BAD_RECEIPT);
     siege.unharmed();
 }
 

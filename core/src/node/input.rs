@@ -151,7 +151,10 @@ impl Node {
                     && let Some(entry) = self.links.get_mut(key)
                     && (entry.half_open.is_none() || entry.carrier.address() == remote)
                 {
-                    entry.carrier.handle_datagram(now, remote, bytes, event);
+                    let endpoint = &mut self.endpoint;
+                    entry
+                        .carrier
+                        .handle_datagram(now, remote, bytes, event, endpoint);
                     self.mark(key);
                 }
             }

@@ -13,6 +13,7 @@ use trunkline_proto::Position;
 use super::connection::{Connection, ConnectionEvent};
 use super::endpoint::Endpoint;
 use super::log::{LinkLog, Notes, broken, count, nanoseconds};
+use super::priority;
 use super::script::Script;
 use super::streams::{Incoming, Outgoing, stream_ended};
 use crate::error::{CloseCode, DisconnectReason, Fault};
@@ -64,16 +65,6 @@ struct LaneOut {
     out: Outgoing,
     /// The tag of the last envelope in it that has one.
     tag: Tag,
-}
-
-/// Order in which QUIC sends what streams hold; higher goes first.
-mod priority {
-    pub(super) const CONTROL: i32 = 100;
-    pub(super) const ANSWERS: i32 = 50;
-    pub(super) const LANE: i32 = 10;
-    pub(super) const BEST_EFFORT: i32 = 5;
-    pub(super) const BULK_ANSWERS: i32 = 1;
-    pub(super) const BULK: i32 = 0;
 }
 
 impl Carrier {
@@ -160,9 +151,7 @@ impl Carrier {
             ConnectionEvent::Opened(Dir::Bi) => self.accept_control(),
             ConnectionEvent::Opened(Dir::Uni) => self.accept_lanes(),
             ConnectionEvent::Readable(id) => {
-                if let Some(stream) = self.incoming(id) {
-                    stream.readable = true;
-                }
+                mark_readable(&mut self.control, &mut self.lanes_in, id);
             }
             ConnectionEvent::Writable(id) => self.flush(id),
         }
@@ -258,13 +247,6 @@ impl Carrier {
         self.lanes_in.len()
     }
 
-    fn incoming(&mut self, id: StreamId) -> Option<&mut Incoming> {
-        let control = self.control.iter_mut().map(|(_, incoming)| incoming);
-        control
-            .chain(&mut self.lanes_in)
-            .find(|stream| stream.id == id)
-    }
-
     /// Writes to the control stream; a client opens it with its first frame.
     pub(crate) fn write_control(&mut self, frames: Bytes) {
         let mut opening = false;
@@ -325,7 +307,7 @@ impl Carrier {
         if let Some(own) = self.lanes_out.iter().find(|own| own.lane == lane) {
             return own.out.is_idle().then_some(own.tag);
         }
-        let Some(id) = self.connection.open(Dir::Uni, lane_priority(lane)) else {
+        let Some(id) = self.connection.open(Dir::Uni, priority::of_lane(lane)) else {
             self.notes
                 .note(|| LinkNote::Unopened(LinkStream::Lane(lane)));
             return None;
@@ -429,11 +411,20 @@ impl Carrier {
         remote: SocketAddr,
         bytes: usize,
         event: quinn_proto::ConnectionEvent,
+        endpoint: &mut Endpoint,
     ) {
         let before = (self.connection.path(), self.address());
         self.notes.note(|| LinkNote::Came);
         self.connection.handle_datagram(now, remote, bytes, event);
         self.look_at_path(before);
+        self.connection.exchange(self.handle, endpoint);
+        let Self {
+            connection,
+            control,
+            lanes_in,
+            ..
+        } = self;
+        connection.take_over(|id| mark_readable(control, lanes_in, id));
     }
 
     /// Whether QUIC has another path to the peer than before, if only to the same address.
@@ -545,12 +536,14 @@ fn note_of(event: &CarrierEvent) -> LinkNote {
     }
 }
 
-fn lane_priority(lane: Lane) -> i32 {
-    match lane {
-        Lane::ANSWERS => priority::ANSWERS,
-        Lane::BULK_ANSWERS => priority::BULK_ANSWERS,
-        Lane::BEST_EFFORT => priority::BEST_EFFORT,
-        Lane::BULK => priority::BULK,
-        _ => priority::LANE,
+/// There is something to read in a stream; one that was not accepted yet is read then anyway.
+fn mark_readable(
+    control: &mut Option<(Outgoing, Incoming)>,
+    lanes_in: &mut [Incoming],
+    id: StreamId,
+) {
+    let control = control.iter_mut().map(|(_, incoming)| incoming);
+    if let Some(stream) = control.chain(lanes_in).find(|stream| stream.id == id) {
+        stream.readable = true;
     }
 }

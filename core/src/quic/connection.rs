@@ -15,10 +15,12 @@ use super::acks::AckMoments;
 use super::copies::Copies;
 use super::elsewhere::Elsewhere;
 use super::endpoint::Endpoint;
+use super::given_ids::GivenIds;
 use super::reasons;
 use super::script::Script;
 use super::sign_of_life::SignOfLife;
 use super::streams::stream_ended;
+use super::told::Told;
 use super::whereabouts::Whereabouts;
 use crate::error::{CloseCode, DisconnectReason, Fault};
 
@@ -46,7 +48,7 @@ pub(crate) enum ConnectionEvent {
     Acknowledged,
     /// The peer does not read it any more, and says a code.
     Stopped(StreamId, u64),
-    /// The peer did what no link survives; scripts alone say so.
+    /// The peer did what no link survives.
     Fault(Fault),
 }
 
@@ -76,6 +78,8 @@ pub(crate) enum Connection {
         copies: Option<Box<Copies>>,
         elsewhere: Elsewhere,
         whereabouts: Whereabouts,
+        given_ids: GivenIds,
+        told: Told,
     },
     Scripted(Box<Script>),
 }
@@ -83,6 +87,26 @@ pub(crate) enum Connection {
 /// How many answers to probes of paths QUIC has sent.
 fn answers_sent(connection: &quinn_proto::Connection) -> u64 {
     connection.stats().frame_tx.path_response
+}
+
+/// What QUIC tells next that concerns us.
+fn next_event(connection: &mut quinn_proto::Connection) -> Option<ConnectionEvent> {
+    loop {
+        return Some(match connection.poll()? {
+            Event::Connected => ConnectionEvent::Connected,
+            Event::ConnectionLost { reason } => ConnectionEvent::Lost(reasons::reason(reason)),
+            Event::Stream(StreamEvent::Opened { dir }) => ConnectionEvent::Opened(dir),
+            Event::Stream(StreamEvent::Readable { id }) => ConnectionEvent::Readable(id),
+            Event::Stream(StreamEvent::Writable { id }) => ConnectionEvent::Writable(id),
+            Event::Stream(StreamEvent::Stopped { id, error_code }) => {
+                ConnectionEvent::Stopped(id, error_code.into_inner())
+            }
+            Event::Stream(StreamEvent::Finished { .. } | StreamEvent::Available { .. })
+            | Event::HandshakeDataReady
+            | Event::DatagramReceived
+            | Event::DatagramsUnblocked => continue,
+        });
+    }
 }
 
 impl Connection {
@@ -99,17 +123,30 @@ impl Connection {
             copies,
             elsewhere: Elsewhere::default(),
             whereabouts,
+            given_ids: GivenIds::default(),
+            told: Told::default(),
         }
     }
 
     /// Carries events between the connection and its endpoint.
     pub(crate) fn exchange(&mut self, handle: ConnectionHandle, endpoint: &mut Endpoint) {
         match self {
-            Self::Quic { connection, .. } => {
+            Self::Quic {
+                connection,
+                given_ids,
+                told,
+                ..
+            } => {
+                let mut any = false;
                 while let Some(event) = connection.poll_endpoint_events() {
+                    any = true;
                     if let Some(event) = endpoint.handle_event(handle, event) {
+                        given_ids.gave();
                         connection.handle_event(event);
                     }
+                }
+                if any && let Err(fault) = given_ids.check(connection) {
+                    told.found(fault);
                 }
             }
             Self::Scripted(script) => endpoint.hear(script.take_said()),
@@ -117,34 +154,36 @@ impl Connection {
     }
 
     pub(crate) fn poll(&mut self) -> Option<ConnectionEvent> {
-        let connection = match self {
+        match self {
             Self::Quic {
                 connection,
                 sign_of_life,
+                told,
                 ..
             } => {
                 if sign_of_life.take() {
                     return Some(ConnectionEvent::Acknowledged);
                 }
-                connection
+                told.take().or_else(|| next_event(connection))
             }
-            Self::Scripted(script) => return script.poll(),
-        };
-        loop {
-            return Some(match connection.poll()? {
-                Event::Connected => ConnectionEvent::Connected,
-                Event::ConnectionLost { reason } => ConnectionEvent::Lost(reasons::reason(reason)),
-                Event::Stream(StreamEvent::Opened { dir }) => ConnectionEvent::Opened(dir),
-                Event::Stream(StreamEvent::Readable { id }) => ConnectionEvent::Readable(id),
-                Event::Stream(StreamEvent::Writable { id }) => ConnectionEvent::Writable(id),
-                Event::Stream(StreamEvent::Stopped { id, error_code }) => {
-                    ConnectionEvent::Stopped(id, error_code.into_inner())
+            Self::Scripted(script) => script.poll(),
+        }
+    }
+
+    /// Takes over what a datagram has made QUIC tell, which would keep for good whatever room that takes until it is
+    /// polled: the smallest frames make it tell something each, and very many datagrams may come before that. What there
+    /// is to read is said to `readable`, and the rest by [`Self::poll`], in its order.
+    pub(crate) fn take_over(&mut self, mut readable: impl FnMut(StreamId)) {
+        if let Self::Quic {
+            connection, told, ..
+        } = self
+        {
+            while let Some(event) = next_event(connection) {
+                match event {
+                    ConnectionEvent::Readable(id) => readable(id),
+                    event => told.add(event),
                 }
-                Event::Stream(StreamEvent::Finished { .. } | StreamEvent::Available { .. })
-                | Event::HandshakeDataReady
-                | Event::DatagramReceived
-                | Event::DatagramsUnblocked => continue,
-            });
+            }
         }
     }
 
@@ -228,7 +267,7 @@ impl Connection {
         }
     }
 
-    /// A datagram of so many bytes has come for it from there.
+    /// A datagram of so many bytes has come for it from there. Behind a fault, none counts until that was told.
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
@@ -242,8 +281,10 @@ impl Connection {
             sign_of_life,
             elsewhere,
             whereabouts,
+            told,
             ..
         } = self
+            && !told.has_fault()
         {
             whereabouts.watch(connection, remote, event);
             if remote != connection.remote_address() {

@@ -8,14 +8,17 @@ mod copies;
 mod elsewhere;
 mod endpoint;
 mod foreign;
+mod given_ids;
 mod log;
 mod pace;
 mod padding;
+mod priority;
 mod reasons;
 mod script;
 mod seeded;
 mod sign_of_life;
 mod streams;
+mod told;
 mod transport;
 mod whereabouts;
 

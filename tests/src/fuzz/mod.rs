@@ -13,6 +13,7 @@
 
 mod configuration;
 mod conversation;
+mod forged;
 mod frames;
 mod input;
 mod laws;
@@ -23,6 +24,7 @@ mod packets;
 mod quic;
 mod reached;
 mod scripted;
+mod seen;
 mod steps;
 mod tokens;
 mod traces;
@@ -30,6 +32,7 @@ mod two_nodes;
 
 pub use self::reached::Reached;
 pub use configuration::configuration;
+pub use forged::{Forged, ack, retire};
 pub use frames::frames;
 pub use link::link;
 pub use node::node;

@@ -1,7 +1,6 @@
 //! Hostile QUIC packets to an honest server: see [`quic`].
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use crate::world::{NodeIndex, World, echo};
 
 use super::Reached;
 use super::input::Input;
-use super::packets::{self, Frame, ID_BYTES, Packet, Space, packets, put_varint};
+use super::packets::{self, ID_BYTES, Packet, Space, put_varint};
+use super::seen::Seen;
 use super::two_nodes::{null_world, told, without_discovery};
 
 pub(super) const FLOOR: &[&str] = &[
@@ -111,21 +111,6 @@ const KINDS: [(u64, u8); 34] = [
     (0xaf, 4),
 ];
 
-/// What went over the wire of the client's connection.
-#[derive(Default)]
-struct Seen {
-    /// The server's ids, the latest last.
-    ids: Vec<Vec<u8>>,
-    /// The client's own.
-    client: Vec<u8>,
-    /// Numbers that the server has sent in each space.
-    sent: [Vec<u32>; 3],
-    /// The last numbers that the client has used.
-    used: [u32; 3],
-    /// How far the client's streams reach.
-    ends: BTreeMap<u64, u64>,
-}
-
 struct Stage {
     world: World,
     server: NodeIndex,
@@ -148,16 +133,7 @@ impl Stage {
         let client = world.client();
         let other = world.client();
         let beside = (other, world.connect(other, server, "honest"));
-        let seen = Rc::<RefCell<Seen>>::default();
-        let watching = seen.clone();
-        world.observe(move |datagram| {
-            let mut seen = watching.borrow_mut();
-            if datagram.from == client {
-                seen.client_sent(datagram.payload);
-            } else if datagram.to == client {
-                seen.server_sent(datagram.payload);
-            }
-        });
+        let seen = Seen::watch(&mut world, client);
         world.run(Duration::from_millis(10), echo);
         let mut reached = Reached::new();
         let session = world.connect(client, server, "hostile");
@@ -337,58 +313,5 @@ impl Stage {
         self.reached
             .extend(log.filter_map(|(_, event)| told(event)));
         self.reached
-    }
-}
-
-impl Seen {
-    fn client_sent(&mut self, datagram: &[u8]) {
-        for packet in packets(datagram) {
-            let used = &mut self.used[packet.space as usize];
-            *used = packet.number.0.max(*used);
-            if !packet.source.is_empty() {
-                self.client = packet.source;
-            }
-            self.learn(packet.destination);
-            self.ends_early(&packet.frames);
-        }
-    }
-
-    fn server_sent(&mut self, datagram: &[u8]) {
-        for packet in packets(datagram) {
-            self.sent[packet.space as usize].push(packet.number.0);
-            self.learn(packet.source);
-            for frame in packets::frames(&packet.frames) {
-                if let Frame::NewId(id) = frame {
-                    self.learn(id.to_vec());
-                }
-            }
-        }
-    }
-
-    /// Whether a stream ends before what was sent of it. quinn-proto 0.11.19 takes that (RFC 9000
-    /// §4.5 does not), and computes below zero when a reset follows: what it does then is known.
-    fn ends_early(&mut self, frames: &[u8]) -> bool {
-        let mut early = false;
-        for frame in packets::frames(frames) {
-            if let Frame::Stream {
-                stream,
-                offset,
-                data,
-                fin,
-            } = frame
-            {
-                let end = offset.saturating_add(data.len() as u64);
-                let before = self.ends.entry(stream).or_default();
-                early |= fin && end < *before;
-                *before = end.max(*before);
-            }
-        }
-        early
-    }
-
-    fn learn(&mut self, id: Vec<u8>) {
-        if id.len() == ID_BYTES && !self.ids.contains(&id) {
-            self.ids.push(id);
-        }
     }
 }

@@ -11,6 +11,7 @@ mod handshake;
 mod junk;
 mod lanes;
 mod memory;
+mod quic_frames;
 mod servers;
 mod sessions;
 mod siege;

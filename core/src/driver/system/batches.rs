@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
 use super::family::Family;
+use super::sender::Sender;
 use crate::driver::canonical::canonical;
 use crate::{Datagram, Ecn, Transmit};
 
@@ -33,7 +34,7 @@ thread_local! {
 /// IPv4 addresses are such to whoever uses it, in datagrams that come and in transmits, though an IPv6 socket
 /// (bound to `[::]`) knows them mapped (`[::ffff:192.0.2.1]`): a node is to dial them as IPv4, too.
 pub struct Batches {
-    state: UdpSocketState,
+    sender: Sender,
     family: Family,
     /// How many datagrams the system takes in one call. The state's own count falls with any refusal, for good.
     segments: NonZeroUsize,
@@ -59,7 +60,7 @@ impl Batches {
             segments: NonZeroUsize::new(state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN),
             alone: AtomicU32::new(0),
             next_pause: AtomicU32::new(PAUSE_MIN),
-            state,
+            sender: Sender::new(state),
             family: Family::of(socket)?,
             received: Box::default(),
             metas: [RecvMeta::default(); BATCH_SIZE],
@@ -127,21 +128,31 @@ impl Batches {
         let several = transmit
             .segment_size
             .is_some_and(|size| size < contents.len());
-        match attempt(&mut |socket| self.state.try_send(socket, &datagrams)) {
+        match self.sender.try_send(&datagrams, attempt) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(mut error) => {
                 let (to, size) = (transmit.destination, contents.len());
                 tracing::debug!(%to, size, several, %error, "not sent");
+                let mut several_are_refused = false;
                 let invalid = error.kind() == io::ErrorKind::InvalidInput;
                 if several && (invalid || error.raw_os_error() == Some(EIO)) {
                     let first = first_of(&datagrams);
-                    match attempt(&mut |socket| self.state.try_send(socket, &first)) {
+                    match self.sender.try_send(&first, attempt) {
                         // Nor is the rest sent: all of it counts as lost.
-                        Ok(()) => self.several_were(false),
+                        Ok(()) => {
+                            several_are_refused = true;
+                            self.several_were(false);
+                        }
                         // That says nothing, but that there is no room.
                         Err(alone) if alone.kind() == io::ErrorKind::WouldBlock => {}
                         Err(alone) => error = alone,
                     }
+                }
+                if let Some(ip) = datagrams.src_ip
+                    && error.kind() == io::ErrorKind::InvalidInput
+                    && !several_are_refused
+                {
+                    self.sender.has_left(ip, attempt);
                 }
                 let largest = transmit.segment_size.unwrap_or(size).min(size);
                 if error.raw_os_error() == Some(EMSGSIZE) && largest > ALWAYS_FITS {
@@ -184,7 +195,8 @@ impl Batches {
         let mut chunks = received.chunks_exact_mut(RECEIVE_BUFFER);
         let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        match self.state.recv(socket, &mut buffers, &mut self.metas) {
+        let receiver = self.sender.receiver();
+        match receiver.recv(socket, &mut buffers, &mut self.metas) {
             Ok(filled) => {
                 self.filled = filled;
                 self.received = received;
@@ -375,6 +387,34 @@ mod tests {
         assert_eq!(sender.max_segments(), NonZeroUsize::MIN);
         // The one that has told so has gone.
         assert_eq!(&receive(&to, &mut receiver, 1)[0].data[..], [2]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_address_that_has_left_takes_nobodys_congestion_marks_away() {
+        let ((from, sender), (to, mut receiver)) = (socket(), socket());
+        let transmit = |local_ip: [u8; 4]| Transmit {
+            destination: to.local_addr().unwrap(),
+            local_ip: Some(local_ip.into()),
+            ecn: Some(Ecn::Ect0),
+            size: 1,
+            segment_size: None,
+        };
+        let mut marks = || {
+            try_send(&sender, &from, &transmit([127, 0, 0, 1]), b"x").unwrap();
+            receive(&to, &mut receiver, 1)[0].ecn
+        };
+        assert_eq!(marks(), Some(Ecn::Ect0));
+        // No machine has these. Linux calls them invalid, and older ones all others that they do not have, too.
+        for n in 0..20 {
+            for _ in 0..3 {
+                let error = try_send(&sender, &from, &transmit([224, 0, 0, n]), b"x");
+                assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            }
+            // So many are looked after.
+            let expected = (n < 16).then_some(Ecn::Ect0);
+            assert_eq!(marks(), expected, "after {n}");
+        }
     }
 
     /// Nobody is there to be answered, or everybody is: the system sends nothing to port 0, nor from a broadcast

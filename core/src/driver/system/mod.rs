@@ -10,6 +10,7 @@ mod key_file;
 mod names;
 #[cfg(target_os = "linux")]
 mod program;
+mod sender;
 mod shards;
 mod socket;
 mod udp;

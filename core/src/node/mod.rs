@@ -132,6 +132,8 @@ pub struct Node {
     dirty: DirtyQueue,
     /// Links that may have packets to send.
     sending: DirtyQueue,
+    /// The last datagram was no link's, and more of those wait.
+    links_turn: bool,
     /// Broadcasts that links share.
     alike: Alike,
     /// Links that have more to read than the event queue could take.
@@ -277,6 +279,7 @@ impl Node {
             promise_deadlines: Cohorts::default(),
             dirty: DirtyQueue::default(),
             sending: DirtyQueue::default(),
+            links_turn: false,
             alike: Alike::default(),
             starved: DirtyQueue::default(),
             crowded_out: DirtyQueue::default(),

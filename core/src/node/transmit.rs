@@ -75,9 +75,10 @@ impl Node {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let now = self.set_time(now);
-        if let Some((transmit, bytes)) = self.endpoint.responses.pop() {
-            buffer.extend_from_slice(&bytes[..transmit.size]);
-            return Some(self.sent(transmit));
+        if !self.links_turn
+            && let Some(transmit) = self.next_response(buffer)
+        {
+            return Some(transmit);
         }
         loop {
             // One link after the other: what its visit has touched is at hand when it sends, and the first of
@@ -87,7 +88,7 @@ impl Node {
                     continue;
                 }
                 self.alike.forget();
-                return None;
+                return self.next_response(buffer);
             };
             // If it has more to say by now, that goes into the same packet.
             if self.dirty.remove(key) {
@@ -100,19 +101,32 @@ impl Node {
             let start = buffer.len();
             if start == 0 {
                 if let Some(transmit) = entry.carrier.poll_transmit(now, max_segments, buffer) {
-                    self.sending.mark(key);
-                    return Some(self.sent(transmit));
+                    return Some(self.sent_by_link(key, transmit));
                 }
             } else {
                 let mut own = Vec::new();
                 if let Some(transmit) = entry.carrier.poll_transmit(now, max_segments, &mut own) {
                     buffer.extend_from_slice(&own);
-                    self.sending.mark(key);
-                    return Some(self.sent(transmit));
+                    return Some(self.sent_by_link(key, transmit));
                 }
             }
             self.rest_link(key);
         }
+    }
+
+    /// The next datagram that is no link's. If more of them wait, a link is asked next: whoever floods this node with first
+    /// packets has as many of them made as can be sent.
+    fn next_response(&mut self, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let (transmit, bytes) = self.endpoint.responses.pop()?;
+        self.links_turn = !self.endpoint.responses.is_empty();
+        buffer.extend_from_slice(&bytes[..transmit.size]);
+        Some(self.sent(transmit))
+    }
+
+    fn sent_by_link(&mut self, key: LinkKey, transmit: QuicTransmit) -> Transmit {
+        self.links_turn = false;
+        self.sending.mark(key);
+        self.sent(transmit)
     }
 
     fn sent(&mut self, transmit: QuicTransmit) -> Transmit {

@@ -83,7 +83,7 @@ impl<'a> LinkStage<'a> {
         let unlike = match record {
             Record::Call { call, .. } => apply(&mut self.node, now, call)
                 .map(|why| (call.to_string(), format!("a refusal: {why}"))),
-            Record::Asked { sent: true, .. } if !links_sent(answers) => {
+            Record::Asked { sent: true, .. } if answers.is_empty() => {
                 // An answer of QUIC's endpoint, to something that was for no link.
                 self.node.pass(now);
                 None
@@ -94,6 +94,8 @@ impl<'a> LinkStage<'a> {
                     .node
                     .poll_transmit(now, std::num::NonZeroUsize::MIN, &mut buffer)
                     .is_some();
+                // Links were asked first, and there was such an answer when they had nothing.
+                let came = came || *sent && !links_sent(answers);
                 let words = |came: bool| {
                     let words = if came { "datagrams" } else { "no datagrams" };
                     words.to_owned()

@@ -1,12 +1,13 @@
 //! First packets of clients that are none, from one address after the other.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use trunkline_core::{
-    Admission, Config, Datagram, Event, Input, MetricsSnapshot, Node, Origin, Roles, Seed,
-    ServerRole,
+    Admission, ClientRole, Config, Datagram, Dial, Event, Input, Message, MetricsSnapshot, Node,
+    Origin, Roles, Seed, ServerRole, SessionKey, Tag,
 };
 use trunkline_testkit::{Certificates, INITIAL_BYTES, Initials, NodeIndex, World, echo};
 
@@ -24,8 +25,12 @@ struct Flooded {
 
 impl Flooded {
     fn new(config: Config, protocol: &str) -> Self {
+        Self::with_certificates(config, protocol, &Certificates::new().unwrap())
+    }
+
+    fn with_certificates(config: Config, protocol: &str, certificates: &Certificates) -> Self {
         let server = ServerRole {
-            identity: Certificates::new().unwrap().server,
+            identity: certificates.server.clone(),
             admission: Admission::Open,
             client_roots: None,
         };
@@ -50,17 +55,30 @@ impl Flooded {
     }
 
     fn packet(&mut self) {
+        let datagram = self.first_packet();
+        self.input(Input::Datagram(datagram));
+    }
+
+    fn first_packet(&mut self) -> Datagram {
         let mut data = [0; INITIAL_BYTES];
         self.initials.write(&mut data).unwrap();
         let [.., high, low] = self.sent.to_be_bytes();
-        let datagram = Datagram {
-            remote: ([127, 0, high, low], 4_433).into(),
-            local_ip: None,
-            ecn: None,
-            data: BytesMut::from(&data[..]),
-        };
         self.sent += 1;
-        self.input(Input::Datagram(datagram));
+        Datagram::new(
+            ([127, 0, high, low], 4_433).into(),
+            BytesMut::from(&data[..]),
+        )
+    }
+
+    /// What it has to send now, so many transmits at most.
+    fn transmits(&mut self, most: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+        let node = &mut self.node;
+        let next = || {
+            let mut buffer = Vec::new();
+            let transmit = node.poll_transmit(self.now, NonZeroUsize::MIN, &mut buffer)?;
+            Some((transmit.destination, buffer))
+        };
+        std::iter::from_fn(next).take(most).collect()
     }
 
     fn input(&mut self, input: Input) {
@@ -223,4 +241,60 @@ fn what_a_slow_client_leaves_behind_is_gone_soon() {
     assert_eq!(held(&mut world), 1);
     world.run(3 * SECOND, echo);
     assert_eq!(held(&mut world), 0);
+}
+
+/// A client of a flooded server, and its session there, once it is admitted.
+fn admitted(flooded: &mut Flooded, certificates: &Certificates) -> (SocketAddr, SessionKey) {
+    let (address, server) = (([10, 0, 0, 1], 5).into(), ([10, 0, 0, 2], 4_433).into());
+    let origin = Origin::new(flooded.now, SystemTime::now(), Seed::new([2; 32]));
+    let role = ClientRole::new(certificates.roots.clone());
+    let mut client = Node::new(Config::default(), role.into(), origin).unwrap();
+    let dial = Dial::new(server, "localhost", "anna".parse().unwrap());
+    client.connect(flooded.now, dial).unwrap();
+    loop {
+        let mut buffer = Vec::new();
+        while client
+            .poll_transmit(flooded.now, NonZeroUsize::MIN, &mut buffer)
+            .is_some()
+        {
+            let data = std::mem::take(&mut buffer)[..].into();
+            let datagram = Input::Datagram(Datagram::new(address, data));
+            flooded.node.handle_input(flooded.now, datagram);
+        }
+        if let Some(Event::Connected { session, .. }) = flooded.node.poll_event() {
+            return (address, session);
+        }
+        for (_, data) in flooded.transmits(usize::MAX) {
+            let datagram = Input::Datagram(Datagram::new(server, data[..].into()));
+            client.handle_input(flooded.now, datagram);
+        }
+    }
+}
+
+/// Whoever floods a server with first packets has as many answers made as a turn sends, and makes that again before the
+/// next.
+#[test]
+fn answers_to_nobody_do_not_keep_links_from_sending() {
+    let mut config = Config::default();
+    config.limits.half_open_unvalidated = 0;
+    let certificates = Certificates::new().unwrap();
+    let mut flooded = Flooded::with_certificates(config, "trunkline/1", &certificates);
+    let (client, session) = admitted(&mut flooded, &certificates);
+    flooded.transmits(usize::MAX);
+    for round in 0..10 {
+        for _ in 0..300 {
+            let datagram = flooded.first_packet();
+            flooded
+                .node
+                .handle_input(flooded.now, Input::Datagram(datagram));
+        }
+        let message = Message::new(Tag(1), vec![7; 100]);
+        flooded.node.send(flooded.now, session, message).unwrap();
+        let sent = flooded.transmits(256);
+        let to_client = sent.iter().filter(|(to, _)| *to == client).count();
+        assert!((1..=128).contains(&to_client), "{round}: {to_client}");
+        // Those who are no clients yet are answered as well.
+        assert!(sent.len() - to_client >= 128, "{round}: {to_client}");
+    }
+    assert_eq!(flooded.metrics().incoming_retried, 3_001);
 }

@@ -481,3 +481,35 @@ fn no_sequence_of_records_makes_a_replay_panic() {
     }
     assert!(differed > 30 && events > 300, "{differed}, {events}");
 }
+
+/// Answers outside of connections take turns with links, which are asked first at times and have nothing to say.
+#[test]
+fn answers_to_nobody_between_what_links_say_replay_identical() {
+    for recording in [Recording::Wire, Recording::Link] {
+        let mut world = World::new(11);
+        world.record_at(recording);
+        world.config().limits.half_open_unvalidated = 0;
+        let (server, first) = (world.server(), world.client());
+        let session = world.connect(first, server, "first");
+        world.run(SECOND, echo);
+        for round in 0..10 {
+            // What has come meanwhile is handed over all together.
+            world.pause(server);
+            for number in 0..5 {
+                let client = world.client();
+                world.connect(client, server, &format!("client-{round}-{number}"));
+            }
+            world.request(first, session, b"between them");
+            world.run(SECOND / 10, echo);
+            world.wake(server);
+            world.run(SECOND, echo);
+        }
+        let now = world.now();
+        let metrics = world.node(server).metrics(now);
+        assert_eq!((metrics.incoming_retried, metrics.sessions), (51, 51));
+        let traces = world.traces(server);
+        assert_eq!(traces.len(), 1);
+        let report = replayed(&traces[0]);
+        assert!(report.is_identical(), "{recording:?}: {report}");
+    }
+}

@@ -30,7 +30,9 @@
 //! 7. The time of day is told when the node is made, and goes on with `now`. Tell it again
 //!    ([`Node::set_wall`]) now and then, and when a machine has slept: certificates are judged by it.
 //! 8. Every queue is bounded. A full one gives the message back; what is reliable is never dropped
-//!    silently. Best effort to a session without a link is counted alone ([`MetricsSnapshot`]).
+//!    silently. Best effort to a session without a link is counted alone ([`MetricsSnapshot`]). What a call does is
+//!    bounded as well: where a peer sends frame after frame that no event comes of, as cancels of what was answered, its link is read
+//!    in portions, one a millisecond. `poll_timeout` says when ([`MetricsSnapshot::reads_throttled`]).
 //! 9. The process may end when `poll_timeout` is `None`, once sessions are [closed](Node::close) or the node is
 //!    [drained](Node::drain). A node that is dropped before leaves its peers to find that out, and gives nothing back.
 //!

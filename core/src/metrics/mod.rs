@@ -301,6 +301,8 @@ metrics! {
         cancelled_early,
         /// Links that were looked at because they had work.
         links_visited,
+        /// Times that the reading of a link was put off by a millisecond, for its peer had sent much that came to nothing.
+        reads_throttled,
         /// Frames that were read, on all streams.
         frames_in,
         /// Frames that were written, on all streams.

@@ -187,6 +187,7 @@ impl Node {
             timer: TimerSlot::default(),
             half_open,
             forget_at: None,
+            throttled_until: None,
         };
         let key = self.links.insert_with(|key| {
             if let Some(script) = entry.carrier.script() {
@@ -248,6 +249,14 @@ impl Node {
     }
 
     fn link_timeout(&mut self, now: Instant, key: LinkKey) {
+        let Some(entry) = self.links.get_mut(key) else {
+            return;
+        };
+        let waits = entry.throttled_until.is_some_and(|until| until <= now);
+        if waits && !entry.link.is_closed() {
+            // What has come is read before its peer is judged by it.
+            self.work(key);
+        }
         let Some(entry) = self.links.get_mut(key) else {
             return;
         };

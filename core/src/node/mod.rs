@@ -38,6 +38,7 @@ mod takeover;
 mod tapped;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod transmit;
 mod views;
 mod wall;

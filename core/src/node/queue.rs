@@ -65,7 +65,6 @@ impl EventQueue {
         self.messages < self.max_messages && self.bytes < self.max_bytes
     }
 
-    #[cfg(feature = "driver")]
     pub(super) fn len(&self) -> usize {
         self.events.len()
     }

@@ -21,13 +21,15 @@ use super::{Event, Node};
 
 /// Control frames and envelopes that one visit reads at most; a link with more waits its turn.
 const CONTROL_BUDGET: usize = 64;
+/// Of a connection that is over: more than a peer has wait that keeps to PROTOCOL.md's advice (section 9.5).
+const LAST_WORDS: usize = 1_024;
 const LANE_BUDGET: usize = 256;
 
 impl Node {
     pub(super) fn visit(&mut self, key: LinkKey) {
         let now = self.now;
         let (mut fault, mut down) = (None, None);
-        loop {
+        let throttled = loop {
             let Some(entry) = self.links.get_mut(key) else {
                 return;
             };
@@ -36,15 +38,21 @@ impl Node {
                     if entry.carrier.take_move() {
                         self.moves.mark(key);
                     }
-                    break;
+                    break entry.is_throttled(now);
                 }
                 // What the peer has said before explains it, perhaps.
                 Some(CarrierEvent::Fault(found)) => fault = fault.or(Some(found)),
                 Some(CarrierEvent::Down(reason)) => down = Some(reason),
                 Some(event) => self.carrier_event(key, event),
             }
-        }
-        let read = self.read(now, key, down.is_some());
+        };
+        // What was said before the end is read before it.
+        let ends = fault.is_some() || down.is_some();
+        let read = if throttled && !ends {
+            Ok(())
+        } else {
+            self.read(now, key, down.is_some())
+        };
         if let Some(reason) = down {
             self.carrier_is_down(now, key, reason);
         }
@@ -114,10 +122,12 @@ impl Node {
 
     /// `down`: the connection is over. What its peer said last explains that, however much stands before it.
     fn read(&mut self, now: Instant, key: LinkKey, down: bool) -> Result<(), Fault> {
-        let budget = if down { usize::MAX } else { CONTROL_BUDGET };
+        let begun = self.begin_reading();
+        let mut has_more = false;
+        let budget = if down { LAST_WORDS } else { CONTROL_BUDGET };
         for budget in (0..=budget).rev() {
             if budget == 0 {
-                self.mark(key);
+                has_more = true;
                 break;
             }
             let Some(entry) = self.links.get_mut(key).filter(|e| !e.link.is_closed()) else {
@@ -135,7 +145,10 @@ impl Node {
             self.control_frame(now, key, frame)?;
         }
         let promises = self.promises;
-        let read = self.read_lanes(now, key);
+        let read = self.read_lanes(now, key).map(|more| has_more |= more);
+        if has_more {
+            self.read_on(now, key, begun);
+        }
         if self.promises < promises
             && let Some(session) = self.links.get(key).and_then(|entry| entry.link.session)
         {
@@ -144,10 +157,12 @@ impl Node {
         read
     }
 
-    fn read_lanes(&mut self, now: Instant, key: LinkKey) -> Result<(), Fault> {
+    /// Says whether there may be more than one visit reads.
+    fn read_lanes(&mut self, now: Instant, key: LinkKey) -> Result<bool, Fault> {
+        let mut has_more = false;
         for budget in (0..=LANE_BUDGET).rev() {
             if budget == 0 {
-                self.mark(key);
+                has_more = true;
                 break;
             }
             if !self.events.has_room() {
@@ -157,15 +172,15 @@ impl Node {
             let crowd_at = self.answers_crowd_at();
             let limits = &self.config.limits;
             let Some(entry) = self.links.get_mut(key) else {
-                return Ok(());
+                return Ok(false);
             };
             // A server reads no lane of a client that it has not admitted.
             let Some(session_key) = entry.link.session.filter(|_| entry.link.carries_messages())
             else {
-                return Ok(());
+                return Ok(false);
             };
             let Some(session) = self.sessions.get_mut(session_key) else {
-                return Ok(());
+                return Ok(false);
             };
             let lanes = &mut session.conversation.lanes;
             // What it reads makes answers, which the peer has to take at some time. Those lanes
@@ -204,7 +219,7 @@ impl Node {
         if let Some(entry) = self.links.get_mut(key) {
             entry.carrier.pass_turn();
         }
-        Ok(())
+        Ok(has_more)
     }
 
     fn lane_open(&mut self, key: LinkKey, slot: usize, frame: Bytes) -> Result<(), Fault> {

@@ -25,6 +25,8 @@ pub(super) struct LinkEntry {
     pub(super) half_open: Option<Network>,
     /// When it is forgotten at the latest, once it has ended.
     pub(super) forget_at: Option<Instant>,
+    /// Until when it is not read: see [`super::throttle`].
+    pub(super) throttled_until: Option<Instant>,
 }
 
 impl LinkEntry {
@@ -33,7 +35,11 @@ impl LinkEntry {
         if self.link.is_closed() {
             return self.forget_at;
         }
-        self.link.deadline()
+        let own = self.link.deadline();
+        let Some(throttled) = self.throttled_until else {
+            return own;
+        };
+        Some(own.map_or(throttled, |own| own.min(throttled)))
     }
 
     /// Whether something is due, of QUIC's or of the link's own.

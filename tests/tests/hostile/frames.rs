@@ -411,6 +411,36 @@ fn a_part_of_a_frame_and_then_silence_is_silence() {
     siege.unharmed();
 }
 
+/// Each byte is a frame, and none of them comes to anything.
+#[test]
+fn who_says_nothing_over_and_over_is_read_slowly_and_harms_nobody() {
+    let mut siege = Siege::new(10);
+    let silent = siege.raw(&RawSettings::default());
+    let peer = siege.admitted();
+    let before = siege.metrics();
+    let mut written = [0, 0];
+    for _ in 0..100 {
+        for (peer, written) in [silent, peer].into_iter().zip(&mut written) {
+            let link = siege.link(peer);
+            let control = link.control_stream();
+            *written += link.write(control, &[0; 200_000]);
+        }
+        siege.run(SECOND / 50);
+    }
+    let after = siege.metrics();
+    let read = after.frames_in - before.frames_in;
+    // Flow control holds both of them, and neither is ended before its time.
+    assert!(
+        written[0] < 400_000 && written[1] < 3_000_000,
+        "{written:?}"
+    );
+    assert!((150_000..=300_000).contains(&read), "{read} in 2 s");
+    assert!(after.reads_throttled > before.reads_throttled + 2_000);
+    assert_eq!(siege.link(peer).ended(), None);
+    assert_eq!(siege.link(silent).ended(), None);
+    siege.unharmed();
+}
+
 #[test]
 fn floods_of_small_frames_are_worked_off_in_turns() {
     let mut siege = Siege::new(9);

@@ -74,10 +74,14 @@ fn framed(message: &impl prost::Message) -> Bytes {
 }
 
 fn hello() -> Bytes {
+    hello_of("anna", 1)
+}
+
+fn hello_of(client: &str, session: u8) -> Bytes {
     control(Frame::Hello(wire::Hello {
         version: wire::VERSION,
-        client_id: "anna".into(),
-        session_id: vec![1; 16].into(),
+        client_id: client.into(),
+        session_id: vec![session; 16].into(),
         token: vec![2; 16].into(),
         resume: None,
         credentials: Bytes::new(),
@@ -297,4 +301,138 @@ fn an_acknowledgement_is_a_sign_of_life_once_a_heartbeat() {
     assert_eq!(heard(&node), Some(answered));
     acknowledge(&mut node, answered + Duration::from_millis(1));
     assert_eq!(heard(&node), Some(answered), "once");
+}
+
+/// What a peer can send that no event comes of, a byte or three a frame: on the control stream before and after Hello, and
+/// in a lane, lists of acks with nothing in them.
+fn floods() -> [(&'static str, Vec<ScriptEvent>, usize); 3] {
+    let zeros = |count| ScriptEvent::Bytes(CONTROL, vec![0; count].into());
+    let mut answers = BytesMut::new();
+    let lane = u32::from(wire::LANE_ANSWERS);
+    encode_frame(&wire::LaneOpen { lane, next: 0 }, &mut answers);
+    let header = wire::EnvelopeHeader {
+        kind: wire::Kind::Acks,
+        ..wire::EnvelopeHeader::default()
+    };
+    for _ in 0..50_000 {
+        header.encode_frame_header(0, &mut answers);
+    }
+    let answers = ScriptEvent::Bytes(ScriptStream::Lane(0), answers.freeze());
+    let hello = || ScriptEvent::Bytes(CONTROL, hello());
+    [
+        ("before Hello", vec![zeros(60_000)], 60_000),
+        ("once it is up", vec![hello(), zeros(200_000)], 200_001),
+        ("in a lane", vec![hello(), answers], 50_002),
+    ]
+}
+
+#[test]
+fn what_comes_to_nothing_is_read_in_portions() {
+    for (name, events, frames) in floods() {
+        let (mut node, mut now) = server();
+        let link = begin(&mut node, now);
+        let begins = events.len() > 1;
+        for event in events {
+            node.play(now, link, event);
+        }
+        let connected = |event| matches!(event, Some(Event::Connected { .. }));
+        assert_eq!(connected(node.poll_event()), begins, "{name}");
+        assert_eq!(node.poll_event(), None, "{name}");
+        assert!(node.metrics.links_visited <= 2, "{name}");
+        assert!(node.metrics.frames_in <= 320, "{name}");
+        let mut buffer = Vec::new();
+        let transmit = node.poll_transmit(now, std::num::NonZeroUsize::MIN, &mut buffer);
+        assert_eq!(transmit, None, "{name}");
+        assert!(node.metrics.links_visited <= 4, "{name}");
+        assert!(node.metrics.frames_in <= 320, "{name}");
+        // Another peer need not wait for the rest of it.
+        let other = begin(&mut node, now);
+        let hello = hello_of("bert", 2);
+        node.play(now, other, ScriptEvent::Bytes(CONTROL, hello));
+        assert!(connected(node.poll_event()), "{name}");
+        drain(&mut node, now);
+        // It is not forgotten either, and wants no timeout just after one.
+        let begun = now;
+        while node.metrics.frames_in < frames as u64 + 1 {
+            let due = node.poll_timeout().unwrap();
+            assert!(due > now, "{name}");
+            now = due;
+            let before = (node.metrics.links_visited, node.metrics.frames_in);
+            node.handle_input(now, crate::node::Input::Timeout);
+            drain(&mut node, now);
+            assert!(node.metrics.links_visited - before.0 <= 4, "{name}");
+            assert!(node.metrics.frames_in - before.1 <= 320, "{name}");
+        }
+        // Some 64,000 frames a second are read of control streams, and four times as many of lanes.
+        let took = now - begun;
+        assert!(took < Duration::from_secs(4), "{name}: {took:?}");
+        drain(&mut node, now);
+        assert!(node.poll_timeout().unwrap() > now + Duration::from_millis(1));
+        assert_eq!(node.links.len(), 2, "{name}: nobody is ended for it");
+    }
+}
+
+#[test]
+fn what_has_events_is_read_at_once() {
+    let (mut node, now) = server();
+    let link = begin(&mut node, now);
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, hello()));
+    let mut lane = BytesMut::new();
+    encode_frame(&wire::LaneOpen { lane: 0, next: 0 }, &mut lane);
+    let message = wire::EnvelopeHeader::default();
+    for _ in 0..1_000 {
+        message.encode_frame_header(0, &mut lane);
+    }
+    let lane = ScriptEvent::Bytes(ScriptStream::Lane(0), lane.freeze());
+    node.play(now, link, lane);
+    // As many hints as nobody needs, but not more than the messages.
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, vec![0; 200].into()));
+    let (events, _) = drain(&mut node, now);
+    assert_eq!(events.len(), 1_001);
+    assert_eq!(node.metrics.frames_in, 1 + 200 + 1_001);
+}
+
+/// A process that has slept finds what its peer has said in time, however much that is.
+#[test]
+fn nobody_is_judged_while_what_it_said_waits_to_be_read() {
+    let (mut node, mut now) = server();
+    let link = begin(&mut node, now);
+    let mut said = vec![0; 100];
+    said.extend_from_slice(&hello());
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, said.into()));
+    let (events, _) = drain(&mut node, now);
+    assert_eq!(events, []);
+    now += Duration::from_secs(3_600);
+    node.handle_input(now, crate::node::Input::Timeout);
+    let (events, _) = drain(&mut node, now);
+    assert!(
+        matches!(&events[..], [Event::Connected { .. }]),
+        "{events:?}"
+    );
+}
+
+/// What a peer has said before its connection ended is read all the same.
+#[test]
+fn the_last_words_of_a_link_are_read_before_it_ends() {
+    let (mut node, now) = server();
+    let link = begin(&mut node, now);
+    let close = control(Frame::Close(wire::Close {
+        code: CloseCode::NORMAL.0,
+        ..wire::Close::default()
+    }));
+    let mut said = vec![0; 100];
+    said.extend_from_slice(&close);
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, hello()));
+    node.play(now, link, ScriptEvent::Bytes(CONTROL, said.into()));
+    let (events, _) = drain(&mut node, now);
+    assert!(matches!(&events[..], [Event::Connected { .. }]));
+    node.play(now, link, ScriptEvent::Down(DisconnectReason::Reset));
+    let (events, _) = drain(&mut node, now);
+    assert!(
+        matches!(
+            &events[..],
+            [Event::Disconnected { .. }, Event::Closed { .. }]
+        ),
+        "{events:?}"
+    );
 }

@@ -57,7 +57,8 @@ impl Resolver {
         }
     }
 
-    /// The server goes away, and sends the client there, or nowhere.
+    /// The server goes away, and sends the client there, or nowhere: then it is dialled where it is, which may be where
+    /// another one had sent the client.
     pub(crate) fn sent_to(
         &mut self,
         alternative: Option<String>,
@@ -65,7 +66,9 @@ impl Resolver {
         desk: &Arc<Desk>,
     ) {
         let somewhere = alternative.is_some();
-        self.alternative = alternative;
+        if somewhere || !self.is_where_it_was_sent() {
+            self.alternative = alternative;
+        }
         self.begin_round();
         if somewhere {
             self.find(session, 1, desk);
@@ -75,11 +78,16 @@ impl Resolver {
     /// There is a link.
     pub(crate) fn reached(&mut self, address: SocketAddr) {
         self.home = Some(address);
-        if !self.alternative_at.contains(&address) {
+        if !self.is_where_it_was_sent() {
             // The server is back that had sent the client away, and has its session.
             self.alternative = None;
         }
         self.begin_round();
+    }
+
+    fn is_where_it_was_sent(&self) -> bool {
+        self.home
+            .is_some_and(|home| self.alternative_at.contains(&home))
     }
 
     fn begin_round(&mut self) {

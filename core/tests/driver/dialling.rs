@@ -235,3 +235,41 @@ fn a_client_that_has_come_back_from_where_it_was_sent_stays() {
         assert_eq!(server.metrics().await.unwrap().sessions_resumed, 1);
     });
 }
+
+/// A server that goes away without an alternative is dialled where it is, and its client was sent there.
+#[test]
+fn a_client_comes_back_to_where_it_was_sent_when_that_server_goes_away_too() {
+    for by_name in [false, true] {
+        for closes in [false, true] {
+            Lab::run(async |lab| {
+                let certificate = Certificate::new();
+                let [old, elsewhere] =
+                    [certificate.server().await, certificate.server().await].map(Result::unwrap);
+                let (home, there) = (old.local_addr(), elsewhere.local_addr());
+                lab.name("elsewhere:1", &[there]);
+                let client = certificate.client_of(&home.to_string()).await.unwrap();
+                let mut plan = DrainPlan::within(SECOND);
+                plan.alternative = Some(match by_name {
+                    true => "elsewhere:1".into(),
+                    false => there.to_string(),
+                });
+                old.drain_with(plan).await.unwrap();
+                old.close().await;
+                client.wait_for(|state| !state.is_connected()).await;
+                client.connected().await.unwrap();
+                assert_eq!(client.address(), Some(there));
+
+                // The first one runs again, and would have the client.
+                let _old = certificate.server_at(home).await.unwrap();
+                if !closes {
+                    elsewhere.drain(SECOND).await.unwrap();
+                }
+                elsewhere.close().await;
+                client.wait_for(|state| !state.is_connected()).await;
+                let _elsewhere = certificate.server_at(there).await.unwrap();
+                client.connected().await.unwrap();
+                assert_eq!(client.address(), Some(there), "{by_name} {closes}");
+            });
+        }
+    }
+}

@@ -18,7 +18,7 @@ impl ServerHandle {
             correct(node, now, wall);
             node.set_server_identity(now, identity)
         };
-        let changed = self.shared().ask_each(change).await?;
+        let changed = self.shared().change_each(change).await?;
         Ok(changed.into_iter().collect::<Result<(), _>>()?)
     }
 
@@ -34,7 +34,7 @@ impl ServerHandle {
     pub async fn set_client_roots(&self, roots: Roots) -> Result<(), ChangeError> {
         // Whether they can be used depends on them alone, so that no shard takes what another one refuses.
         let change = move |node: &mut Node, now| node.set_client_roots(now, roots);
-        let changed = self.shared().ask_each(change).await?;
+        let changed = self.shared().change_each(change).await?;
         Ok(changed.into_iter().collect::<Result<(), _>>()?)
     }
 }
@@ -48,7 +48,7 @@ impl<P> Client<P> {
             correct(node, now, wall);
             node.set_client_identity(now, identity)
         };
-        Ok(self.peer().0.desk.ask(change).await??)
+        Ok(self.peer().0.desk.change(change).await??)
     }
 
     /// Trusts these roots alone to sign the server's certificate from the next dial on; the link that is up goes
@@ -57,7 +57,7 @@ impl<P> Client<P> {
     /// changed all the same.
     pub async fn set_roots(&self, roots: Roots) -> Result<(), ChangeError> {
         let change = move |node: &mut Node, now| node.set_server_roots(now, roots);
-        Ok(self.peer().0.desk.ask(change).await??)
+        Ok(self.peer().0.desk.change(change).await??)
     }
 
     /// Shows other credentials to the server's admission from the next link on, at most 2 KiB. Set them before
@@ -67,7 +67,7 @@ impl<P> Client<P> {
     pub async fn set_credentials(&self, credentials: impl Into<Bytes>) -> Result<(), ChangeError> {
         let (session, credentials) = (self.session(), credentials.into());
         let change = move |node: &mut Node, now| node.set_credentials(now, session, credentials);
-        Ok(self.peer().0.desk.ask(change).await??)
+        Ok(self.peer().0.desk.change(change).await??)
     }
 }
 

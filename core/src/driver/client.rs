@@ -81,7 +81,7 @@ impl<P> Client<P> {
 
     /// What the node has counted and measured. Cancel-safe.
     pub async fn metrics(&self) -> Result<MetricsSnapshot, Stopped> {
-        self.peer.0.desk.ask(|node, now| node.metrics(now)).await
+        self.peer.0.desk.look(|node, now| node.metrics(now)).await
     }
 
     /// Goes away gracefully, as a worker does that is told to end: tells the server, which hears of it as

@@ -45,8 +45,10 @@ pub(crate) enum Command {
     Redirect(Redirect),
     /// Queue a best-effort message for many.
     Broadcast(Box<Announcement>),
-    /// Anything rare: a look at the node, groups.
-    With(Look),
+    /// A look at the node.
+    Look(Look),
+    /// A rare change to the node: of groups, of what it shows.
+    Change(Change),
     /// Close a session.
     Close(SessionKey, CloseCode, String),
     /// Leave gracefully, and tell when it is done.
@@ -120,34 +122,49 @@ pub(crate) struct Announcement {
     pub(crate) place: Arc<Place>,
 }
 
-/// A look at the node, or a change to it.
-pub(crate) type Look = Box<dyn FnOnce(&mut Node, Instant) + Send>;
+/// A look at the node.
+pub(crate) type Look = Box<dyn FnOnce(&Node, Instant) + Send>;
+
+/// A change to the node.
+pub(crate) type Change = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
 /// What becomes of a command while a broadcast that was asked for earlier waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meanwhile {
     /// It goes by lanes of its own, and is done.
     Passes,
-    /// It goes by the same lane, and waits behind it.
+    /// It goes by the same lane, or may concern who hears the broadcast: it waits behind it.
     Follows,
-    /// It may concern who hears the broadcast: it waits, and so does all that follows.
-    Stops,
+    /// The same, and so does what is then sent to that session.
+    Closes(SessionKey),
+    /// The broadcast is to wait no longer, for the time to end has begun.
+    Ends,
 }
 
 impl Command {
+    /// The session whose outbox it fills.
+    pub(crate) fn sends_to(&self) -> Option<SessionKey> {
+        match self {
+            Self::Send(session, _) => Some(*session),
+            Self::SendUnwaited { peer, .. } => Some(peer.session()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn meanwhile(&self) -> Meanwhile {
         match self {
             Self::Send(..)
             | Self::SendUnwaited { .. }
             | Self::Abandon(..)
             | Self::Answer(..)
+            | Self::Look(_)
             | Self::Redirect(..) => Meanwhile::Passes,
-            Self::SendBestEffort { .. } | Self::Broadcast(_) => Meanwhile::Follows,
-            Self::Decide(..)
-            | Self::With(_)
-            | Self::Close(..)
-            | Self::Drain(..)
-            | Self::Stop(..) => Meanwhile::Stops,
+            Self::SendBestEffort { .. }
+            | Self::Broadcast(_)
+            | Self::Decide(..)
+            | Self::Change(_) => Meanwhile::Follows,
+            Self::Close(session, ..) => Meanwhile::Closes(*session),
+            Self::Drain(..) | Self::Stop(..) => Meanwhile::Ends,
         }
     }
 }
@@ -163,7 +180,8 @@ impl fmt::Debug for Command {
             Self::Decide(..) => "Decide",
             Self::Redirect(..) => "Redirect",
             Self::Broadcast(_) => "Broadcast",
-            Self::With(_) => "With",
+            Self::Look(_) => "Look",
+            Self::Change(_) => "Change",
             Self::Close(..) => "Close",
             Self::Drain(..) => "Drain",
             Self::Stop(..) => "Stop",

@@ -262,10 +262,7 @@ impl<I: Io> Drop for Driver<I> {
         // After a panic of its own the node cannot be trusted. One of somebody else's is no reason, and an executor may
         // drop this after it has caught its own.
         let mut broken = self.in_turn;
-        let (held, taken) = (
-            std::mem::take(&mut self.held),
-            std::mem::take(&mut self.taken),
-        );
+        let (held, taken) = (self.held.take(), std::mem::take(&mut self.taken));
         for command in held.into_iter().chain(taken).chain(left) {
             let (peer, message) = match command {
                 // It comes back with the session's end, behind what was sent before.

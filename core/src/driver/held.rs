@@ -1,11 +1,12 @@
 //! Commands in their turn, and broadcasts that wait for those before them to be sent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::command::{Command, Meanwhile};
 use super::runtime::Io;
 use super::turn::Driver;
+use crate::SessionKey;
 use crate::session::BestEffort;
 
 /// So many are done in one turn, before other tasks get theirs.
@@ -14,44 +15,95 @@ const COMMANDS: usize = 4_096;
 /// Room that stays for so many.
 const KEPT: usize = 1_024;
 
+/// Broadcasts that wait for those before them to be sent, and what has its turn behind them.
+#[derive(Default)]
+pub(super) struct Held {
+    commands: VecDeque<Command>,
+    /// Sessions that one of those closes: what is sent to them is behind it.
+    closing: BTreeSet<SessionKey>,
+    /// One of those ends all: none waits any more.
+    ends: bool,
+}
+
+impl Held {
+    /// All that is left.
+    pub(super) fn take(&mut self) -> VecDeque<Command> {
+        std::mem::take(self).commands
+    }
+}
+
 impl<I: Io> Driver<I> {
     /// Does what handles and handlers have asked for, in order. A broadcast that waits holds up what goes its way, and
-    /// what changes who hears it with all that follows.
+    /// what changes who hears it.
     pub(super) fn run_commands(&mut self, now: Instant) {
         let mut left = COMMANDS;
-        while let Some(next) = self.held.pop_front() {
-            if left == 0 || self.is_to_wait(now, &next) {
-                self.held.push_front(next);
-                break;
-            }
-            self.perform(now, next);
-            left -= 1;
-        }
-        if self.held.is_empty() && self.held.capacity() > KEPT {
-            self.held = VecDeque::new();
-        }
-        for _ in 0..left {
+        self.run_held(now, &mut left);
+        while left > 0 {
             let Some(command) = self.taken.pop_front() else {
                 return;
             };
-            if self.held.is_empty() && !self.is_to_wait(now, &command) {
+            left -= 1;
+            if self.held.commands.is_empty() && !self.is_to_wait(now, &command) {
                 self.perform(now, command);
                 continue;
             }
+            let held = &mut self.held;
             match command.meanwhile() {
-                Meanwhile::Passes => self.perform(now, command),
-                Meanwhile::Follows => self.held.push_back(command),
-                Meanwhile::Stops => {
-                    self.taken.push_front(command);
-                    return;
+                Meanwhile::Passes => {
+                    let to = command.sends_to();
+                    match to.is_some_and(|session| held.closing.contains(&session)) {
+                        true => held.commands.push_back(command),
+                        false => self.perform(now, command),
+                    }
+                }
+                Meanwhile::Follows => held.commands.push_back(command),
+                Meanwhile::Closes(session) => {
+                    held.closing.insert(session);
+                    held.commands.push_back(command);
+                }
+                Meanwhile::Ends => {
+                    held.ends = true;
+                    held.commands.push_back(command);
+                    self.run_held(now, &mut left);
+                    if !self.held.commands.is_empty() {
+                        return;
+                    }
                 }
             }
         }
     }
 
+    /// Does what need wait no longer. What closes a session waits until something was sent of the broadcasts before it.
+    fn run_held(&mut self, now: Instant, left: &mut usize) {
+        let mut queued = false;
+        while let Some(next) = self.held.commands.pop_front() {
+            let meanwhile = next.meanwhile();
+            let waits = match meanwhile {
+                Meanwhile::Closes(_) | Meanwhile::Ends => queued,
+                Meanwhile::Follows | Meanwhile::Passes => {
+                    !self.held.ends && self.is_to_wait(now, &next)
+                }
+            };
+            if waits || *left == 0 {
+                self.held.commands.push_front(next);
+                return;
+            }
+            if let Meanwhile::Closes(session) = meanwhile {
+                self.held.closing.remove(&session);
+            }
+            queued |= matches!(next, Command::Broadcast(_));
+            self.perform(now, next);
+            *left -= 1;
+        }
+        self.held.ends = false;
+        if self.held.commands.capacity() > KEPT {
+            self.held.commands = VecDeque::new();
+        }
+    }
+
     /// Whether a command is left to do, now or later.
     pub(super) fn commands_wait(&self) -> bool {
-        !self.taken.is_empty() || !self.held.is_empty()
+        !self.taken.is_empty() || !self.held.commands.is_empty()
     }
 
     /// Whether it is a broadcast that had better wait.

@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn command() -> Command {
-        Command::With(Box::new(|_, _| ()))
+        Command::Look(Box::new(|_, _| ()))
     }
 
     #[test]

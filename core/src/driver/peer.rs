@@ -292,7 +292,7 @@ impl Peer {
         Ok(self
             .0
             .desk
-            .ask(move |node, now| node.join(now, session, &group))
+            .change(move |node, now| node.join(now, session, &group))
             .await??)
     }
 
@@ -302,7 +302,7 @@ impl Peer {
         let (session, group) = (self.0.session, group.clone());
         self.0
             .desk
-            .ask(move |node, now| node.leave(now, session, &group))
+            .change(move |node, now| node.leave(now, session, &group))
             .await
     }
 
@@ -311,7 +311,7 @@ impl Peer {
         let session = self.0.session;
         self.0
             .desk
-            .ask(move |node, _| node.groups_of(session).cloned().collect())
+            .look(move |node, _| node.groups_of(session).cloned().collect())
             .await
     }
 
@@ -320,7 +320,7 @@ impl Peer {
         let session = self.0.session;
         self.0
             .desk
-            .ask(move |node, _| node.session_info(session))
+            .look(move |node, _| node.session_info(session))
             .await
     }
 

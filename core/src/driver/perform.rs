@@ -54,7 +54,8 @@ impl<I: Io> Driver<I> {
             }
             Command::Redirect(redirect) => self.redirect(now, redirect),
             Command::Broadcast(announcement) => self.broadcast(now, *announcement),
-            Command::With(look) => look(&mut self.node, now),
+            Command::Look(look) => look(&self.node, now),
+            Command::Change(change) => change(&mut self.node, now),
             Command::Close(session, code, reason) => self.close_session(now, session, code, reason),
             Command::Drain(plan, filler) => self.drain(now, plan, filler),
             Command::Stop(code, reason) => self.stop(now, code, reason),

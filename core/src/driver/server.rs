@@ -127,8 +127,8 @@ impl ServerHandle {
 
     /// All sessions as they are now: client, address, round-trip time, queues, counts. Cancel-safe.
     pub async fn clients(&self) -> Result<Vec<SessionInfo>, Stopped> {
-        let look = |node: &mut Node, _| node.sessions().collect::<Vec<_>>();
-        Ok(self.shared.ask_each(look).await?.concat())
+        let look = |node: &Node, _| node.sessions().collect::<Vec<_>>();
+        Ok(self.shared.look_at_each(look).await?.concat())
     }
 
     /// The newest session of that client, to send it something; `None` if it has none. A client
@@ -290,12 +290,12 @@ impl Group {
     /// Its sessions. Cancel-safe.
     pub async fn members(&self) -> Result<Vec<SessionInfo>, Stopped> {
         let name = self.name.clone();
-        let look = move |node: &mut Node, _| {
+        let look = move |node: &Node, _| {
             node.members(&name)
                 .filter_map(|session| node.session_info(session))
                 .collect::<Vec<_>>()
         };
-        Ok(self.shared.ask_each(look).await?.concat())
+        Ok(self.shared.look_at_each(look).await?.concat())
     }
 
     /// The same, as peers to send something to. Cancel-safe.

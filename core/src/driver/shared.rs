@@ -50,24 +50,42 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Has the driver look something up in its node, or change something rare. It does so whether
-    /// or not the answer is waited for.
-    fn put<T: Send + 'static>(
+    /// Has the driver look something up in its node.
+    fn put_look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&mut Node, Instant) -> T + Send + 'static,
+        look: impl FnOnce(&Node, Instant) -> T + Send + 'static,
     ) -> Result<Filled<T>, Stopped> {
         let (filler, filled) = slot();
-        let command = Command::With(Box::new(move |node, now| filler.fill(look(node, now))));
+        let command = Command::Look(Box::new(move |node, now| filler.fill(look(node, now))));
         self.mailbox.post(command).map_err(|_| Stopped)?;
         Ok(filled)
     }
 
-    /// Has the driver look something up in its node, or change something rare.
-    pub(crate) async fn ask<T: Send + 'static>(
+    /// Has the driver change something rare in its node. It does so whether or not the answer is waited for.
+    fn put_change<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&mut Node, Instant) -> T + Send + 'static,
+        change: impl FnOnce(&mut Node, Instant) -> T + Send + 'static,
+    ) -> Result<Filled<T>, Stopped> {
+        let (filler, filled) = slot();
+        let command = Command::Change(Box::new(move |node, now| filler.fill(change(node, now))));
+        self.mailbox.post(command).map_err(|_| Stopped)?;
+        Ok(filled)
+    }
+
+    /// Has the driver look something up in its node.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node, Instant) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        self.put(look)?.await
+        self.put_look(look)?.await
+    }
+
+    /// Has the driver change something rare in its node.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Node, Instant) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.put_change(change)?.await
     }
 }
 
@@ -139,7 +157,7 @@ impl Shared {
 
     /// What each node has counted and measured, or, if it has ended, had; an error, if all have.
     pub(crate) async fn measured(&self) -> Result<Vec<Measured>, Stopped> {
-        let put = |desk: &Desk| desk.put(|node, now| node.measured(now));
+        let put = |desk: &Desk| desk.put_look(|node, now| node.measured(now));
         let answers = self.answers(put).await;
         if answers.iter().all(Option::is_none) {
             return Err(Stopped);
@@ -160,13 +178,23 @@ impl Shared {
         }
     }
 
-    /// Has each driver look something up in its node, or change something rare.
-    pub(crate) async fn ask_each<T: Send + 'static>(
+    /// Has each driver look something up in its node.
+    pub(crate) async fn look_at_each<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&mut Node, Instant) -> T + Clone + Send + 'static,
+        look: impl FnOnce(&Node, Instant) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, Stopped> {
         let mut looks = repeat_n(look, self.desks.len());
-        self.each(|desk| desk.put(looks.next().ok_or(Stopped)?))
+        self.each(|desk| desk.put_look(looks.next().ok_or(Stopped)?))
+            .await
+    }
+
+    /// Has each driver change something rare in its node.
+    pub(crate) async fn change_each<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Node, Instant) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, Stopped> {
+        let mut changes = repeat_n(change, self.desks.len());
+        self.each(|desk| desk.put_change(changes.next().ok_or(Stopped)?))
             .await
     }
 

@@ -15,6 +15,7 @@ use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::finding::Finding;
 use super::gathering::Gathering;
 use super::hooks::Hooks;
+use super::held::Held;
 use super::ledger::{Backlog, Ledger};
 use super::peer::{Peer, State};
 use super::portion::Portion;
@@ -79,8 +80,7 @@ pub struct Driver<I: Io> {
     pub(super) lodgers: usize,
     pub(super) ledger: Ledger,
     pub(super) taken: VecDeque<Command>,
-    /// Broadcasts that wait for those before them to be sent, and what goes the same way.
-    pub(super) held: VecDeque<Command>,
+    pub(super) held: Held,
     /// Empty unless there is something unsent.
     buffer: Vec<u8>,
     /// What the socket did not take yet; its bytes stand in `buffer`.
@@ -158,7 +158,7 @@ impl<I: Io> Driver<I> {
             lodgers: 0,
             ledger: Ledger::default(),
             taken: VecDeque::new(),
-            held: VecDeque::new(),
+            held: Held::default(),
             buffer: Vec::new(),
             unsent: None,
             troubles: Troubles::default(),

@@ -5,9 +5,9 @@ use std::future::IntoFuture;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use futures_util::future::{join, join_all, join3};
-use trunkline_core::driver::{Context, Runtime, Service};
-use trunkline_core::{Config, SlowConsumer};
+use futures_util::future::{join, join_all, join4};
+use trunkline_core::driver::{Context, PromiseError, Runtime, Service};
+use trunkline_core::{CloseCode, CommandError, Config, SlowConsumer};
 
 use super::lab::{Lab, within};
 use super::{Certificate, Client, MILLISECOND, Note, SECOND, Server, book};
@@ -300,12 +300,14 @@ fn a_message_does_not_wait_for_broadcasts_that_wait_and_a_group_does() {
         let broadcast = |number| server.broadcast(&Note { number }).key(number).into_future();
         let broadcasts = join_all((1..=3).map(broadcast));
         let others = async {
-            let (before, best_effort, sent) = join3(
+            let (before, best_effort, looked, sent) = join4(
                 room.broadcast(&early).into_future(),
                 peer.send(&Note { number: 7 }).best_effort().into_future(),
+                server.metrics(),
                 peer.send(&Note { number: 4 }).into_future(),
             )
             .await;
+            looked.unwrap();
             best_effort.unwrap();
             sent.unwrap();
             before.unwrap()
@@ -321,5 +323,73 @@ fn a_message_does_not_wait_for_broadcasts_that_wait_and_a_group_does() {
         let at = |number| heard.iter().position(|n| *n == number).unwrap();
         assert!(at(1) < at(2) && at(2) < at(3) && at(3) < at(6), "{heard:?}");
         assert!(at(4) < at(2) && at(3) < at(7), "{heard:?}");
+    });
+}
+
+/// A change has its turn behind the broadcasts that were asked for before it, and nothing else waits for it.
+#[test]
+fn what_changes_who_hears_broadcasts_holds_up_no_message_but_those_behind_a_close() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let server = certificate.server().await.unwrap();
+        let (books, services): (Vec<_>, Vec<_>) = [book(), book()].into_iter().unzip();
+        let (mut clients, mut peers) = (Vec::new(), Vec::new());
+        for (name, service) in ["anna", "bela"].into_iter().zip(services) {
+            let client = certificate.client(server.local_addr(), name);
+            let client = client.service(service).await.unwrap();
+            peers.push(server.client(client.client_id()).unwrap());
+            clients.push(client);
+        }
+        lab.pass(SECOND).await;
+        let room = server.group(&"room".parse().unwrap());
+        let broadcast = |number| server.broadcast(&Note { number }).key(number).into_future();
+        let changes = async {
+            let closed = peers[1].close_session(CloseCode::NORMAL, "enough");
+            join(room.join(&peers[0]), closed).await.0.unwrap();
+        };
+        let sent = join(
+            peers[0].send(&Note { number: 4 }).into_future(),
+            peers[1].send(&Note { number: 5 }).acked().into_future(),
+        );
+        let (queued, (_, (sent, late))) =
+            join(join_all((1..=3).map(broadcast)), join(changes, sent)).await;
+        sent.unwrap();
+        let Err(PromiseError::Refused(late)) = late else {
+            panic!("{late:?}");
+        };
+        assert_eq!(late.error, CommandError::Closing);
+        assert!(queued.iter().all(|sent| sent.as_ref().unwrap().queued == 2));
+        lab.pass(SECOND).await;
+        let heard = books.iter().map(|book| book.lock().unwrap().clone());
+        let heard: Vec<_> = heard.collect();
+        let at = |number| heard[0].iter().position(|n| *n == number).unwrap();
+        assert!(at(1) < at(2) && at(2) < at(3) && at(4) < at(2), "{heard:?}");
+        assert_eq!(heard[1], [1, 2, 3]);
+    });
+}
+
+/// What waits would have to be sent first, and the time to close has begun.
+#[test]
+fn broadcasts_that_wait_do_not_hold_up_the_end() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        for drains in [false, true] {
+            let server = certificate.server().await.unwrap();
+            let (heard, service) = book();
+            let client = certificate.client(server.local_addr(), "anna");
+            let _client = client.service(service).await.unwrap();
+            lab.pass(SECOND).await;
+            let broadcast = |number| server.broadcast(&Note { number }).key(number).into_future();
+            let end = async {
+                match drains {
+                    true => drop(server.drain(SECOND).await),
+                    false => server.close().await,
+                }
+            };
+            let (queued, ()) = join(join_all((1..=3).map(broadcast)), end).await;
+            assert!(queued.iter().all(|sent| sent.as_ref().unwrap().queued == 1));
+            lab.pass(SECOND).await;
+            assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
+        }
     });
 }

@@ -1,4 +1,4 @@
-//! Lines of the log that everybody sees, and that must not end what they tell of.
+//! Lines of the log, which must not end what they tell of.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use futures_util::future::{Either, select};
 
 use super::command::Command;
 use super::finding::Finding;
+use super::harmless::harmless;
 use super::runtime::{Task, tell_panic};
 use super::shared::Desk;
 use super::slot::{Filler, slot};
@@ -136,7 +137,12 @@ impl Ask {
         let (link, function, posted_to) = (request.link, self.0.clone(), desk.clone());
         let (patience, impatient) = slot();
         desk.runtime.spawn(Box::pin(async move {
-            let decision = AssertUnwindSafe(async move { function(request).await }).catch_unwind();
+            let mut deciding = Deciding {
+                decision: Box::pin(async move { function(request).await }),
+                desk: posted_to.clone(),
+            };
+            let decision = AssertUnwindSafe(async { deciding.decision.as_mut().await });
+            let decision = decision.catch_unwind();
             let Either::Left((decision, _)) = select(pin!(decision), impatient).await else {
                 return;
             };
@@ -151,5 +157,20 @@ impl Ask {
             let _ = posted_to.mailbox.post(Command::Decide(link, decision));
         }));
         patience
+    }
+}
+
+/// A decision that may be given up midway.
+struct Deciding {
+    decision: Task<Decision>,
+    desk: Arc<Desk>,
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        let what = "the drop of an admission function";
+        harmless(what, Some(&*self.desk.runtime), || {
+            self.decision = Box::pin(pending());
+        });
     }
 }

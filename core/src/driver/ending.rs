@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::backlog::Blocked;
 use super::command::{Command, Drained, Submission};
 use super::harmless::harmless;
-use super::ledger::{Alarm, Blocked};
+use super::ledger::Alarm;
 use super::runtime::Io;
 use super::shared::Shared;
 use super::slot::Filler;
@@ -132,6 +133,17 @@ impl<I: Io> Driver<I> {
         // A second drain waits for the first one.
         let _ = self.node.drain(now, plan);
         self.draining.waiting.push(filler);
+        // Who waits for room where nothing more is taken is to hear so at once.
+        for session in self.sessions() {
+            if self.has_backlog(session) {
+                self.resume_backlog(now, session);
+            }
+        }
+    }
+
+    /// Whether there is a drain that is not over.
+    pub(super) fn drains(&self) -> bool {
+        !self.draining.waiting.is_empty()
     }
 
     pub(super) fn drained(&mut self, drained: Drained) {

@@ -7,6 +7,7 @@
 //! what is the same in every socket and timer is here too, with the feature `system`.
 
 mod admission;
+mod backlog;
 mod build_error;
 mod cancel;
 mod canonical;

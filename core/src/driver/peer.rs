@@ -415,7 +415,7 @@ impl Peer {
         let tag = tag.map(tracing::field::display);
         let text = "a message was rejected, and its sender does not wait to hear of it";
         if self.0.unheard.swap(true, Ordering::Relaxed) {
-            tracing::debug!(?session, client, tag, status, "{text}");
+            logged(|| tracing::debug!(?session, client, tag, status, "{text}"));
         } else {
             logged(|| {
                 tracing::warn!(

@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
+use super::backlog::{Blocked, Short};
 use super::command::{Announcement, Answer, Command, Sender, Submission, Wanted};
 use super::finding::Finding;
-use super::ledger::{Alarm, Blocked};
+use super::ledger::Alarm;
 use super::peer::Peer;
 use super::resolve::Redirect;
 use super::runtime::Io;
 use super::turn::{Driver, find};
 use super::waiter::{Place, Settlement, Ticket, Waiter};
+use crate::logged::logged;
 use crate::session::BestEffort;
 use crate::{
     CommandError, DeliveryKey, Event, LinkKey, Message, Outcome, PromiseKey, SendError, SessionKey,
@@ -99,35 +101,57 @@ impl<I: Io> Driver<I> {
         filler.fill(sent);
     }
 
-    /// Retries what waits for room in a session's outbox, in order.
+    /// Retries what waits for room in a session's outbox or for a promise's place, in order.
     pub(super) fn resume_backlog(&mut self, now: Instant, session: SessionKey) {
-        if self.lodger(session).is_some_and(|lodger| lodger.left) {
+        let Some(lodger) = self.lodger(session).filter(|lodger| !lodger.left) else {
             return;
-        }
-        while let Some((number, blocked)) =
-            self.lodger(session).and_then(|lodger| lodger.backlog.pop())
+        };
+        lodger.backlog.begin();
+        let mut promises = true;
+        while let Some((number, blocked)) = self
+            .lodger(session)
+            .and_then(|lodger| lodger.backlog.next(promises))
         {
+            let lane = blocked.holds_up();
             let Blocked {
                 mut submission,
                 deadline,
                 alarm,
             } = blocked;
             submission.wanted = submission.wanted.by(deadline, now);
-            let Some(submission) = self.submit(now, session, submission) else {
+            let back = self.submit(now, session, submission);
+            if back.is_none() {
                 self.ledger.clear_alarm(alarm);
+            }
+            let Some(lodger) = self.lodger(session) else {
+                return;
+            };
+            let Some((submission, short)) = back else {
+                if let Some(lane) = lane {
+                    lodger.backlog.gone(lane, number);
+                }
                 continue;
             };
-            if let Some(lodger) = self.lodger(session) {
-                let blocked = Blocked {
-                    submission,
-                    deadline,
-                    alarm,
-                };
-                lodger.backlog.put(number, blocked);
+            let blocked = Blocked {
+                submission,
+                deadline,
+                alarm,
+            };
+            lodger.backlog.put(number, blocked);
+            lodger.backlog.is_short(short);
+            match short {
+                Short::Room => return,
+                Short::Promises => promises = false,
             }
-            return;
         }
-        self.leave(now, session);
+        if !self.has_backlog(session) {
+            self.leave(now, session);
+        }
+    }
+
+    pub(super) fn has_backlog(&mut self, session: SessionKey) -> bool {
+        let lodger = self.lodger(session);
+        lodger.is_some_and(|lodger| !lodger.backlog.is_empty())
     }
 
     /// Ends what has waited here for as long as it may.
@@ -155,8 +179,8 @@ impl<I: Io> Driver<I> {
 
     /// Takes a message out of a backlog; those that it held up may fit.
     fn take_blocked(&mut self, now: Instant, session: SessionKey, number: u64) -> Option<Blocked> {
-        let (blocked, first) = self.lodger(session)?.backlog.remove(number)?;
-        if first {
+        let (blocked, others_may_go) = self.lodger(session)?.backlog.remove(number)?;
+        if others_may_go {
             self.resume_backlog(now, session);
         }
         Some(blocked)
@@ -169,18 +193,19 @@ impl<I: Io> Driver<I> {
         if lodger.leaving.is_some() || lodger.left {
             return self.refuse(submission, CommandError::Closing);
         }
-        let submission = if lodger.backlog.is_empty() {
-            let Some(submission) = self.submit(now, session, submission) else {
-                return;
-            };
-            submission
-        } else {
-            submission
+        if lodger.backlog.is_before(&submission) {
+            return self.hold_back(now, session, submission);
+        }
+        let Some((submission, short)) = self.submit(now, session, submission) else {
+            return;
         };
         self.hold_back(now, session, submission);
+        if let Some(lodger) = self.lodger(session) {
+            lodger.backlog.is_short(short);
+        }
     }
 
-    /// Puts a message behind all that wait for room.
+    /// Puts a message behind all that wait for the same.
     pub(super) fn hold_back(&mut self, now: Instant, session: SessionKey, submission: Submission) {
         let default = Some(self.timeouts.promise).filter(|timeout| !timeout.is_zero());
         let deadline = match submission.wanted {
@@ -207,13 +232,13 @@ impl<I: Io> Driver<I> {
         lodger.backlog.put(number, blocked);
     }
 
-    /// Gives a message to the node; it comes back if it has to wait for room.
+    /// Gives a message to the node; it comes back if it has to wait, with what for.
     fn submit(
         &mut self,
         now: Instant,
         session: SessionKey,
         submission: Submission,
-    ) -> Option<Submission> {
+    ) -> Option<(Submission, Short)> {
         let Submission {
             message,
             wanted,
@@ -243,10 +268,11 @@ impl<I: Io> Driver<I> {
                     wanted,
                     sender,
                 };
-                if matches!(error, CommandError::OutboxFull | CommandError::PromisesFull) {
-                    return Some(submission);
+                match error {
+                    CommandError::OutboxFull => return Some((submission, Short::Room)),
+                    CommandError::PromisesFull => return Some((submission, Short::Promises)),
+                    _ => self.refuse(submission, error),
                 }
-                self.refuse(submission, error);
             }
         }
         None
@@ -275,7 +301,7 @@ impl<I: Io> Driver<I> {
                 _ => self.node.add_address(now, session, address),
             };
             if let Err(error) = done {
-                tracing::debug!(?session, %address, %error, "not redirected");
+                logged(|| tracing::debug!(?session, %address, %error, "not redirected"));
             }
         }
     }
@@ -306,7 +332,9 @@ impl<I: Io> Driver<I> {
             }
             _ => UndeliveredReason::SessionOver,
         };
-        tracing::debug!(?session, tag = %message.tag, %error, "a message was not sent");
+        logged(|| {
+            tracing::debug!(?session, tag = %message.tag, %error, "a message was not sent");
+        });
         self.tell_of(
             peer,
             &Event::Undelivered {
@@ -355,13 +383,20 @@ impl<I: Io> Driver<I> {
             // Its session is gone, and with it whoever waited.
             Ok(()) | Err(CommandError::UnknownDelivery | CommandError::UnknownSession) => {}
             Err(error) => {
-                tracing::debug!(session = ?delivery.session, %error, "an answer was not taken; rejecting instead");
+                let session = delivery.session;
+                logged(|| {
+                    tracing::debug!(?session, %error, "an answer was not taken; rejecting instead");
+                });
                 let status = Status::new(
                     StatusCode::INTERNAL,
                     format!("the answer cannot be sent: {error}"),
                 );
                 let _ = self.node.reject(now, delivery, status);
             }
+        }
+        // It may have been the last one, and who waits for room in vain is to hear so.
+        if self.drains() && self.has_backlog(delivery.session) {
+            self.resume_backlog(now, delivery.session);
         }
     }
 }

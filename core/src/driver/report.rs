@@ -182,7 +182,10 @@ impl<I: Io> Driver<I> {
                     lodger.peer.rejected_unheard(Some(tag), &status);
                 }
                 _ => {
-                    tracing::debug!(session = ?key.session, %tag, "nobody handles this message type")
+                    let session = key.session;
+                    logged(|| {
+                        tracing::debug!(?session, %tag, "nobody handles this message type");
+                    });
                 }
             }
             let _ = self.node.reject(now, key, status);

@@ -163,7 +163,9 @@ impl Resolver {
             drop(looking);
             match found {
                 Ok(found) => redirect(&found),
-                Err(error) => tracing::debug!(%target, %error, "the server's name was not found"),
+                Err(error) => logged(|| {
+                    tracing::debug!(%target, %error, "the server's name was not found");
+                }),
             }
         }));
     }

@@ -44,7 +44,7 @@ impl Troubles {
         };
         node.count_unsent(datagrams as u64);
         let address = transmit.destination;
-        tracing::debug!(%error, %address, "sending failed");
+        logged(|| tracing::debug!(%error, %address, "sending failed"));
         if let Some(before) = self.due(now, Way::Out, error.kind()) {
             logged(|| {
                 tracing::warn!(
@@ -58,7 +58,7 @@ impl Troubles {
     /// The system did not hand over what came, if anything did.
     pub(super) fn not_received(&mut self, now: Instant, node: &mut Node, error: &io::Error) {
         node.count_receive_failed();
-        tracing::debug!(%error, "receiving failed");
+        logged(|| tracing::debug!(%error, "receiving failed"));
         if let Some(before) = self.due(now, Way::In, error.kind()) {
             logged(|| {
                 tracing::warn!(

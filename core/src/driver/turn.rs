@@ -9,14 +9,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::admission::Ask;
+use super::backlog::Backlog;
 use super::command::Command;
 use super::crowd::Crowd;
 use super::ending::{Draining, Ending, Farewell, Leaving};
 use super::finding::Finding;
 use super::gathering::Gathering;
-use super::hooks::Hooks;
 use super::held::Held;
-use super::ledger::{Backlog, Ledger};
+use super::hooks::Hooks;
+use super::ledger::Ledger;
 use super::peer::{Peer, State};
 use super::portion::Portion;
 use super::resolve::Resolver;

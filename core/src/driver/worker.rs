@@ -233,9 +233,10 @@ impl Worker {
             filler.fill(result.unwrap_or_else(|panic| Err(panicked(&work.desk, key, &*panic))));
         }));
         let gone = || {
+            // It may have done something by then.
             Err(Status::new(
-                StatusCode::UNAVAILABLE,
-                "the runtime is shutting down",
+                StatusCode::INTERNAL,
+                "the runtime that the handler ran on has ended",
             ))
         };
         Box::pin(async move { filled.await.unwrap_or_else(|_| gone()) })

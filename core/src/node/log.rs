@@ -48,26 +48,28 @@ pub(super) fn log(event: &Event) {
             let (code, reason) = (code_of(reason), reason.to_string());
             logged(|| tracing::info!(?session, reason, code, "closed"));
         }
-        Event::HeartbeatTimeout { session, .. } => tracing::debug!(?session, "heartbeat timeout"),
+        Event::HeartbeatTimeout { session, .. } => {
+            logged(|| tracing::debug!(?session, "heartbeat timeout"));
+        }
         Event::Reconnecting {
             session,
             attempt,
             delay,
             ..
         } => {
-            tracing::debug!(?session, attempt, ?delay, "reconnecting");
+            logged(|| tracing::debug!(?session, attempt, ?delay, "reconnecting"));
         }
         Event::SlowConsumer {
             session,
             queued_bytes,
             ..
         } => {
-            tracing::debug!(?session, queued_bytes, "slow consumer")
+            logged(|| tracing::debug!(?session, queued_bytes, "slow consumer"));
         }
         Event::Dropped {
             session, messages, ..
         } => {
-            tracing::debug!(?session, messages, "best-effort messages dropped")
+            logged(|| tracing::debug!(?session, messages, "best-effort messages dropped"));
         }
         Event::Undelivered {
             session,
@@ -75,7 +77,9 @@ pub(super) fn log(event: &Event) {
             reason,
             maybe_delivered,
         } => {
-            tracing::debug!(?session, tag = %message.tag, %reason, maybe_delivered, "undelivered");
+            logged(|| {
+                tracing::debug!(?session, tag = %message.tag, %reason, maybe_delivered, "undelivered");
+            });
         }
         Event::Draining {
             session,
@@ -83,7 +87,9 @@ pub(super) fn log(event: &Event) {
             alternative,
             ..
         } => {
-            tracing::debug!(?session, ?deadline, alternative, "the peer is going away");
+            logged(|| {
+                tracing::debug!(?session, ?deadline, alternative, "the peer is going away");
+            });
         }
         _ => {}
     }

@@ -1,6 +1,8 @@
 //! Peers that go on at another address, until their application is told. It stands in no trace, as refusals do not: it
 //! follows from what does.
 
+use crate::logged::logged;
+
 use super::{Event, Node};
 
 impl Node {
@@ -15,7 +17,7 @@ impl Node {
                 continue;
             };
             let address = entry.carrier.shown_address();
-            tracing::debug!(?session, %address, "moved");
+            logged(|| tracing::debug!(?session, %address, "moved"));
             return Some(Event::Moved { session, address });
         }
         None

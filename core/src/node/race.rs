@@ -8,6 +8,7 @@ use crate::dial::Dialing;
 use crate::error::{CloseCode, CommandError, DisconnectReason};
 use crate::id::{LinkKey, SessionKey};
 use crate::link::Link;
+use crate::logged::logged;
 use crate::tap::Call;
 
 use super::{Node, TimeoutReason};
@@ -143,7 +144,9 @@ impl Node {
         while let Some(address) = self.next_address(key) {
             match self.dial_address(now, key, address) {
                 Ok(()) => return true,
-                Err(error) => tracing::debug!(%address, %error, "an address cannot be dialled"),
+                Err(error) => {
+                    logged(|| tracing::debug!(%address, %error, "an address cannot be dialled"));
+                }
             }
         }
         false

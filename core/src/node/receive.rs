@@ -12,6 +12,7 @@ use crate::id::{DeliveryKey, Lane, LinkKey, PromiseKey, SessionKey, Tag};
 use crate::inbox::Arrival;
 use crate::link::Stage;
 use crate::link::milliseconds::unless_zero;
+use crate::logged::logged;
 use crate::message::{Delivery, Expects, OVERHEAD, Outcome};
 use crate::metrics::Metrics;
 use crate::quic::{CarrierEvent, is_stream_end, peer_streams};
@@ -113,7 +114,9 @@ impl Node {
 
     /// The peer did what no link survives: it is told, and its other links go on.
     pub(super) fn link_fault(&mut self, now: Instant, key: LinkKey, fault: &Fault) {
-        tracing::debug!(link = ?key, code = %fault.code, reason = &*fault.reason, "link fault");
+        logged(|| {
+            tracing::debug!(link = ?key, code = %fault.code, reason = &*fault.reason, "link fault");
+        });
         let said = self.said_close(key);
         let fault = said.as_ref().unwrap_or(fault);
         let reason = DisconnectReason::local(fault.code, fault.reason.clone());

@@ -320,3 +320,37 @@ fn a_handler_that_outlives_its_session_still_knows_whom_it_works_for() {
         assert_eq!(door.kept(), 0);
     });
 }
+
+/// A value of the application's that panics as it is dropped.
+struct Clumsy;
+
+impl Drop for Clumsy {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn an_admission_that_panics_as_it_is_given_up_ends_nothing() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let asked = Arc::<AtomicUsize>::default();
+        let count = asked.clone();
+        let never = move |_: AdmissionRequest| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let clumsy = Clumsy;
+            async move {
+                let _clumsy = clumsy;
+                pending::<Result<(), Refusal>>().await
+            }
+        };
+        let server = certificate.server().admission(Admit::ask(never));
+        let server = server.config(config(|config| config.timeouts.admission = SECOND));
+        let server = server.await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let _client = client.start().await.unwrap();
+        lab.pass(2 * SECOND).await;
+        assert!(asked.load(Ordering::Relaxed) > 0);
+        assert_eq!(lab.panics(), 0);
+    });
+}

@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 use trunkline_core::driver::{
     Admit, Context, Drained, Notice, Platform, PromiseError, Service, State,
 };
-use trunkline_core::{Config, Event, Message, Refusal, Status, StatusCode, Tag};
+use trunkline_core::{CommandError, Config, Event, Message, Refusal, Status, StatusCode, Tag};
 
 use super::lab::{Lab, Looking, within};
 use super::{Answer, Ask, Certificate, MILLISECOND, Note, Numbers, SECOND, book, config};
@@ -415,5 +415,75 @@ fn who_waits_for_a_state_that_does_not_come_hears_of_the_end() {
         assert!(matches!(state, State::Closed(_)), "{state:?}");
         let again = client.wait_for(State::is_connected).await;
         assert!(matches!(again, State::Closed(_)), "{again:?}");
+    });
+}
+
+#[test]
+fn who_waits_for_room_hears_of_a_drain_once_nobody_works_for_the_client() {
+    for works in [false, true] {
+        Lab::run(async |lab| {
+            let certificate = Certificate::new();
+            let service = Service::new(lab.clone()).on(async |context: Context<Lab>, _: Note| {
+                context.state().pass(SECOND / 2).await;
+            });
+            let small = config(|config| config.limits.outbox_messages = 4);
+            let server = certificate.server().config(small).service(service);
+            let server = server.await.unwrap();
+            let client = certificate.client(server.local_addr(), "anna");
+            let client = client.await.unwrap();
+            if works {
+                client.send(&Note { number: 1 }).await.unwrap();
+            }
+            lab.pass(50 * MILLISECOND).await;
+            lab.socket(client.local_addr(), |socket| socket.cut = true);
+            let peer = server.client(client.client_id()).unwrap();
+            for number in 0..4 {
+                peer.send(&Note { number }).await.unwrap();
+            }
+            let mut waiting = peer.send(&Note { number: 4 }).acked().into_future();
+            let mut drain = pin!(server.drain(60 * SECOND));
+            let early = join(
+                within(&lab, SECOND / 4, &mut waiting),
+                within(&lab, SECOND / 4, &mut drain),
+            );
+            let (mut told, drained) = early.await;
+            assert!(drained.is_none());
+            assert_eq!(told.is_none(), works, "{told:?}");
+            if told.is_none() {
+                told = within(&lab, SECOND, &mut waiting).await;
+            }
+            let Some(Err(PromiseError::Refused(refused))) = told else {
+                panic!("{told:?}");
+            };
+            assert_eq!(refused.error, CommandError::Closing);
+        });
+    }
+}
+
+/// It may have done its work: who asks again would have it done twice.
+#[test]
+fn a_handler_that_ends_with_the_runtime_it_ran_on_is_not_said_to_have_done_nothing() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let begun = Arc::<AtomicBool>::default();
+        let service = Service::new(begun.clone())
+            .on_request(async |context: Context<Arc<AtomicBool>>, _: Ask| {
+                context.state().store(true, Ordering::Relaxed);
+                std::future::pending::<Result<Answer, Status>>().await
+            })
+            .parallel();
+        let server = certificate.server().service(service).await.unwrap();
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.await.unwrap();
+        let end = async {
+            while !begun.load(Ordering::Relaxed) {
+                lab.pass(MILLISECOND).await;
+            }
+            lab.drop_newest();
+        };
+        let asked = client.request::<Answer>(&Ask { number: 1 }).into_future();
+        let (asked, ()) = join(asked, end).await;
+        let error = asked.unwrap_err();
+        assert!(error.maybe_delivered(), "{error}");
     });
 }

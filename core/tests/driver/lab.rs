@@ -223,6 +223,12 @@ impl Lab {
         drop(tasks);
     }
 
+    /// Drops the task that was spawned last, as its runtime would that goes away.
+    pub fn drop_newest(&self) {
+        let newest = self.lock().tasks.pop_last();
+        drop(newest);
+    }
+
     /// How many tasks have panicked.
     pub fn panics(&self) -> usize {
         self.lock().panics

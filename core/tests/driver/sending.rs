@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
-use trunkline_core::driver::{Asking, Context, PromiseError, Service, Typed};
+use trunkline_core::driver::{Acking, Asking, Context, PromiseError, Service, Typed};
 use trunkline_core::{CommandError, Lane, Message, Status, Tag};
 
 use super::lab::{Lab, within};
-use super::{Answer, Ask, Certificate, Client, Note, SECOND, Server, config};
+use super::{Answer, Ask, Certificate, Client, MILLISECOND, Note, SECOND, Server, config};
 
 const LONG: Duration = Duration::from_secs(1_000);
 
@@ -58,6 +58,14 @@ impl Pair {
         asking
     }
 
+    /// Sends a note that waits for its ack, for a long time.
+    fn acked(&self, number: u64, lane: Lane) -> Acking {
+        let sending = self.client.send(&Note { number }).lane(lane).acked();
+        let mut sending = sending.timeout(LONG).into_future();
+        assert!((&mut sending).now_or_never().is_none());
+        sending
+    }
+
     async fn note(&self, count: u64) {
         for number in 0..count {
             self.client.send(&Note { number }).await.unwrap();
@@ -91,7 +99,7 @@ fn a_message_that_is_given_up_holds_up_nobody_behind_it() {
     Lab::run(async |lab| {
         let pair = Pair::new().await;
         let _pending: Vec<_> = (0..10).map(|_| pair.ask()).collect();
-        let late = pair.ask();
+        let late = pair.acked(99, Lane::DEFAULT);
         pair.note(5).await;
         lab.pass(SECOND).await;
         assert_eq!(pair.noted(), [0; 0]);
@@ -117,13 +125,74 @@ fn a_promise_that_ends_makes_room_for_one_that_waits() {
     Lab::run(async |lab| {
         let pair = Pair::new().await;
         let mut pending: Vec<_> = (0..10).map(|_| pair.ask()).collect();
-        let _waiting = pair.ask();
+        let _waiting = pair.acked(7, Lane::DEFAULT);
         pair.note(1).await;
         lab.pass(SECOND).await;
         assert_eq!(pair.noted(), [0; 0]);
         pending.pop();
         lab.pass(SECOND).await;
-        assert_eq!(pair.noted(), [0], "what stood behind the waiting request");
+        assert_eq!(pair.noted(), [7, 0]);
+    });
+}
+
+#[test]
+fn an_acked_message_that_waits_for_a_promise_holds_up_its_lane_alone() {
+    Lab::run(async |lab| {
+        let pair = Pair::new().await;
+        let lane = Lane::new(2).unwrap();
+        let plain = |number| pair.client.send(&Note { number }).lane(lane).into_future();
+        let mut pending: Vec<_> = (0..10).map(|_| pair.ask()).collect();
+        let _first = pair.acked(8, lane);
+        let _asked = pair.ask();
+        plain(5).await.unwrap();
+        let _second = pair.acked(9, lane);
+        plain(6).await.unwrap();
+        pair.note(1).await;
+        lab.pass(SECOND).await;
+        assert_eq!(pair.noted(), [0]);
+        pending.pop();
+        lab.pass(SECOND).await;
+        // The request has the place now, and has held up nothing.
+        assert_eq!(pair.noted(), [0, 8, 5]);
+        pending.pop();
+        lab.pass(SECOND).await;
+        assert_eq!(pair.noted(), [0, 8, 5, 9, 6]);
+    });
+}
+
+/// Handlers may wait for what their peer sends in the meantime.
+#[test]
+fn a_request_that_waits_for_a_promise_holds_up_no_message() {
+    Lab::run(async |lab| {
+        let certificate = Certificate::new();
+        let service = Service::new((Notes::default(), lab.clone()))
+            .on(async |context: Context<(Notes, Lab)>, note: Note| {
+                context.state().0.lock().unwrap().push(note.number);
+            })
+            .on_request(async |context: Context<(Notes, Lab)>, ask: Ask| {
+                let (notes, lab) = context.state();
+                while notes.lock().unwrap().is_empty() {
+                    lab.pass(MILLISECOND).await;
+                }
+                Ok::<_, Status>(Answer { number: ask.number })
+            });
+        let server = certificate.server().service(service).await.unwrap();
+        let small = config(|config| config.limits.promises = 10);
+        let client = certificate.client(server.local_addr(), "anna");
+        let client = client.config(small).await.unwrap();
+        let ask = |number| {
+            let asking = client.request::<Answer>(&Ask { number });
+            asking.timeout(LONG).into_future()
+        };
+        let noted = client.send(&Note { number: 1 }).into_future();
+        let all = join(join_all((0..11).map(ask)), noted);
+        let (answers, sent) = within(&lab, SECOND, all).await.expect("it is sent");
+        sent.unwrap();
+        let answers: Vec<_> = answers
+            .into_iter()
+            .map(|answer| answer.unwrap().number)
+            .collect();
+        assert_eq!(answers, (0..11).collect::<Vec<_>>());
     });
 }
 

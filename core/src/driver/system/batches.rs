@@ -13,6 +13,7 @@ use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 use super::family::Family;
 use super::sender::Sender;
 use crate::driver::canonical::canonical;
+use crate::logged::logged;
 use crate::{Datagram, Ecn, Transmit};
 
 /// What the kernel is asked to buffer, each way; it may give less.
@@ -132,7 +133,7 @@ impl Batches {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(mut error) => {
                 let (to, size) = (transmit.destination, contents.len());
-                tracing::debug!(%to, size, several, %error, "not sent");
+                logged(|| tracing::debug!(%to, size, several, %error, "not sent"));
                 let mut several_are_refused = false;
                 let invalid = error.kind() == io::ErrorKind::InvalidInput;
                 if several && (invalid || error.raw_os_error() == Some(EIO)) {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 pub use trunkline_proto::{CloseCode, StatusCode};
 
+use crate::id::deceives;
+
 /// A setting that a node cannot run with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -170,10 +172,6 @@ pub enum CommandError {
 /// control characters, and without what breaks lines or turns the order of characters about.
 pub(crate) fn from_peer(text: &str, longest: usize) -> String {
     let text = &text[..text.floor_char_boundary(longest)];
-    let deceives = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let clear = |c: char| if deceives(c) { ' ' } else { c };
     text.chars().map(clear).collect()
 }

@@ -155,9 +155,18 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A name was empty, too long, or held control characters.
+/// Whether a character in a text that somebody else has written makes it look like another one where it is read:
+/// control characters, and what breaks lines or turns the order of characters about.
+pub(crate) fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name was empty, too long, or held characters that move a cursor, break lines or turn text around.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {given:?} is not usable: 1 to {NAME_MAX} bytes without control characters are")]
+#[error(
+    "{what} {given:?} is not usable: 1 to {NAME_MAX} bytes are, without control characters and such as break lines or turn text around"
+)]
 pub struct InvalidName {
     what: &'static str,
     given: String,
@@ -167,7 +176,7 @@ pub struct InvalidName {
 pub const NAME_MAX: usize = trunkline_proto::NAME_MAX;
 
 fn checked(what: &'static str, name: &str) -> Result<Arc<str>, InvalidName> {
-    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(deceives) {
         let mut given = name.to_owned();
         given.truncate(given.floor_char_boundary(NAME_MAX));
         return Err(InvalidName { what, given });
@@ -182,7 +191,8 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the name: 1 to [`NAME_MAX`] bytes, no control characters.
+            /// Checks the name: 1 to [`NAME_MAX`] bytes, without control characters, and without those that break lines or
+            /// turn the order of characters around (U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069).
             pub fn new(name: &str) -> Result<Self, InvalidName> {
                 checked($what, name).map(Self)
             }
@@ -236,7 +246,7 @@ macro_rules! name {
 
 name! {
     /// Who a client is: claimed by it, and bound to its certificate or to what admission found
-    /// ([`crate::Admission`]).
+    /// ([`crate::Admission`]), where that binds it.
     ClientId, "client id"
 }
 
@@ -267,5 +277,28 @@ impl fmt::Debug for SessionId {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_deceives_who_reads_it_is_none() {
+        for c in [
+            '\n', '\u{1b}', '\u{61c}', '\u{200e}', '\u{2028}', '\u{202e}', '\u{2066}',
+        ] {
+            let name = format!("a{c}b");
+            let error = ClientId::new(&name).unwrap_err().to_string();
+            assert!(
+                error.contains("turn text around") && !error.contains(c),
+                "{error}"
+            );
+            assert!(GroupName::new(&name).is_err(), "{error}");
+        }
+        for name in ["a b", "na\u{ef}ve", "\u{5d0}\u{5d1}", "\u{1f980}"] {
+            assert_eq!(ClientId::new(name).unwrap().as_str(), name);
+        }
     }
 }

@@ -56,6 +56,12 @@ fn a_hello_that_is_wrong_has_its_number() {
             says: "without control characters",
         },
         Fault {
+            name: "a name that turns text around",
+            act: |link| link.send_control(changed(|hello| hello.client_id = "a\u{202e}b".into())),
+            code: CloseCode::UNDECODABLE,
+            says: "turn text around",
+        },
+        Fault {
             name: "a short session id",
             act: |link| link.send_control(changed(|hello| hello.session_id = vec![1; 15].into())),
             code: CloseCode::UNDECODABLE,

@@ -176,14 +176,23 @@ pub(crate) fn from_peer(text: &str, longest: usize) -> String {
     text.chars().map(clear).collect()
 }
 
-/// A message that was not taken, and why: nothing is lost.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// A message that was not taken, and why: nothing is lost. Its `Debug` text, which a failed `unwrap` prints, has nothing
+/// of the message.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct SendError<M> {
     /// The message, as it was given.
     pub message: M,
     /// Why it was not taken. It is what this says of itself, and so not its source as well.
     pub error: CommandError,
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a peer's application rejected a message.
@@ -329,5 +338,12 @@ mod tests {
         assert_eq!(from_peer("caf\u{e9}", 4), "caf");
         assert_eq!(from_peer("\u{85}\u{7f}", 256), "  ");
         assert_eq!(from_peer("\u{202e}dlo\u{2069}\u{2028}.", 256), " dlo  .");
+    }
+
+    #[test]
+    fn a_message_that_was_not_taken_shows_nothing_of_itself() {
+        let (message, error) = ("topsecret", CommandError::UnknownSession);
+        let shown = format!("{:?}", SendError { message, error });
+        assert_eq!(shown, "SendError { error: UnknownSession, .. }");
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::Status;
-use crate::id::{DeliveryKey, Lane, Tag};
+use crate::id::{DeliveryKey, Hidden, Lane, Tag};
 
 /// What a message counts for beside its body, in bytes: a share for its own memory, so that empty messages
 /// are not free.
 pub(crate) const OVERHEAD: usize = 64;
 
-/// A message to send.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A message to send. Its `Debug` text has its body's length, and nothing of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The lane to take. `None`: the default lane, or, for requests above 64 KiB, the bulk lane.
     pub lane: Option<Lane>,
@@ -42,6 +42,16 @@ impl Message {
     }
 }
 
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("lane", &self.lane)
+            .field("tag", &self.tag)
+            .field("body", &Hidden(self.body.len()))
+            .finish()
+    }
+}
+
 /// What the sender of a message waits for, and so how it is answered. Each message is, whatever stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expects {
@@ -54,8 +64,8 @@ pub enum Expects {
     Reply,
 }
 
-/// A message that arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A message that arrived. Its `Debug` text has its body's length, and nothing of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Delivery {
     /// What to answer.
     pub key: DeliveryKey,
@@ -69,6 +79,19 @@ pub struct Delivery {
     pub expects: Expects,
     /// How long the sender still waited when it wrote the message, if it said so.
     pub timeout: Option<Duration>,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("key", &self.key)
+            .field("lane", &self.lane)
+            .field("tag", &self.tag)
+            .field("body", &Hidden(self.body.len()))
+            .field("expects", &self.expects)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
 }
 
 /// Why a message that no promise waits for came back.
@@ -95,8 +118,8 @@ impl fmt::Display for UndeliveredReason {
     }
 }
 
-/// What became of a promise.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// What became of a promise. Its `Debug` text has a reply's length, and nothing of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The peer's application accepted the message.
@@ -122,4 +145,60 @@ pub enum Outcome {
     },
     /// A newer promise took its place ([`crate::PromisesFull::EvictOldest`]).
     Evicted,
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acked => f.write_str("Acked"),
+            Self::Replied { tag, body } => f
+                .debug_struct("Replied")
+                .field("tag", tag)
+                .field("body", &Hidden(body.len()))
+                .finish(),
+            Self::Rejected(status) => f.debug_tuple("Rejected").field(status).finish(),
+            Self::TimedOut => f.write_str("TimedOut"),
+            Self::Cancelled => f.write_str("Cancelled"),
+            Self::Lost { maybe_delivered } => f
+                .debug_struct("Lost")
+                .field("maybe_delivered", maybe_delivered)
+                .finish(),
+            Self::Evicted => f.write_str("Evicted"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Key, SessionKey};
+
+    #[test]
+    fn no_body_shows_in_a_debug_text() {
+        let (tag, body) = (Tag::of("a"), Bytes::from_static(b"topsecret"));
+        let key = DeliveryKey {
+            session: SessionKey(Key {
+                slot: 0,
+                generation: 0,
+            }),
+            number: 1,
+        };
+        let delivery = Delivery {
+            key,
+            lane: Lane::DEFAULT,
+            tag,
+            body: body.clone(),
+            expects: Expects::Ack,
+            timeout: None,
+        };
+        let shown = [
+            format!("{:?}", Message::new(tag, body.clone())),
+            format!("{delivery:?}"),
+            format!("{:?}", Outcome::Replied { tag, body }),
+        ];
+        for shown in shown {
+            assert!(shown.contains("body: <9 bytes>"), "{shown}");
+            assert!(!shown.contains("topsecret"), "{shown}");
+        }
+    }
 }

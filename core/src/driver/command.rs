@@ -13,6 +13,7 @@ use super::resolve::Redirect;
 use super::server::Place;
 use super::slot::Filler;
 use super::waiter::{Ticket, Waiter};
+use crate::id::Hidden;
 use crate::{
     Audience, Broadcast, CloseCode, DeliveryKey, DrainPlan, LinkKey, Message, Node, Refusal,
     SendError, SessionKey, Status, Tag,
@@ -190,8 +191,8 @@ impl fmt::Debug for Command {
     }
 }
 
-/// The answer to a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The answer to a delivery. Its `Debug` text has a reply's length, and nothing of it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The application has it.
     Ack,
@@ -199,6 +200,20 @@ pub enum Answer {
     Reply(Tag, Bytes),
     /// The application does not take it.
     Reject(Status),
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ack => f.write_str("Ack"),
+            Self::Reply(tag, body) => f
+                .debug_tuple("Reply")
+                .field(tag)
+                .field(&Hidden(body.len()))
+                .finish(),
+            Self::Reject(status) => f.debug_tuple("Reject").field(status).finish(),
+        }
+    }
 }
 
 /// How a drain went.
@@ -217,5 +232,17 @@ impl Sum for Drained {
             finished: sum.finished + more.finished,
             cut_off: sum.cut_off + more.cut_off,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reply_shows_in_a_debug_text() {
+        let answer = Answer::Reply(Tag(7), Bytes::from_static(b"topsecret"));
+        let shown = format!("{answer:?}");
+        assert_eq!(shown, "Reply(0000000000000007, <9 bytes>)");
     }
 }

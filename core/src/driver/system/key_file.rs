@@ -15,6 +15,9 @@ use crate::{PersistentKeys, Seed};
 /// Such a file holds the keys' bytes, and nothing else.
 const LENGTH: usize = 64;
 
+/// How many digits the number has under which a file is written, until it is whole.
+const NUMBER_DIGITS: usize = 16;
+
 /// With the feature `system`, and so with both adapters.
 impl PersistentKeys {
     /// The keys of that file. If there is no such file, it is made, with keys from the operating system's randomness:
@@ -35,8 +38,8 @@ impl PersistentKeys {
     ///
     /// # Errors
     /// All of them name the file, and what to do where that is not plain: it cannot be read or made; it is no
-    /// regular file ([`io::ErrorKind::InvalidInput`]), or not of 64 bytes ([`io::ErrorKind::InvalidData`]); on Unix, group
-    /// or others may read or change it ([`io::ErrorKind::PermissionDenied`]).
+    /// regular file ([`io::ErrorKind::InvalidInput`]), or not of 64 bytes, or a key in it is one byte over and over
+    /// ([`io::ErrorKind::InvalidData`]); on Unix, group or others may read or change it ([`io::ErrorKind::PermissionDenied`]).
     pub fn load_or_create(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         match load(path) {
@@ -75,8 +78,50 @@ fn load(path: &Path) -> io::Result<PersistentKeys> {
     }
     let mut bytes = Zeroizing::new([0; LENGTH]);
     file.read_exact(&mut *bytes).map_err(unreadable)?;
+    if bytes.chunks(LENGTH / 2).any(is_constant) {
+        return Err(refused(
+            path,
+            io::ErrorKind::InvalidData,
+            "it is damaged: a key in it is one byte over and over, which everybody knows; remove it: new keys are then made",
+        ));
+    }
+    remove_first_name(path, &metadata);
     Ok(PersistentKeys::from_bytes(&bytes))
 }
+
+/// Whether a key is what a cut or a failing disk leaves, and no randomness.
+fn is_constant(key: &[u8]) -> bool {
+    key.windows(2)
+        .all(|two| matches!(two, [one, other] if one == other))
+}
+
+/// Removes what a process that was killed has left of the name under which it wrote this file: see [`Unfinished`].
+/// Nothing else, such as what another process is about to name, is touched, and it is no error if it cannot be done.
+#[cfg(unix)]
+fn remove_first_name(path: &Path, keys: &Metadata) {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+
+    let Some(name) = path.file_name().filter(|_| keys.nlink() > 1) else {
+        return;
+    };
+    let is_first_name = |other: &std::ffi::OsStr| {
+        let number = other.as_bytes().strip_prefix(b".");
+        let number = number.and_then(|rest| rest.strip_prefix(name.as_bytes())?.strip_prefix(b"."));
+        number.is_some_and(|number| {
+            number.len() == NUMBER_DIGITS && number.iter().all(u8::is_ascii_hexdigit)
+        })
+    };
+    for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        let is_the_same = |other: Metadata| (other.dev(), other.ino()) == (keys.dev(), keys.ino());
+        if is_first_name(&entry.file_name()) && entry.metadata().is_ok_and(is_the_same) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn remove_first_name(_: &Path, _: &Metadata) {}
 
 /// Refuses a file that others than its owner may read, or change: they would know the keys.
 #[cfg(unix)]
@@ -154,14 +199,15 @@ impl Unfinished {
         let number = random(path)?.rng("unfinished", 0).next_u64();
         let mut unfinished = OsString::from(".");
         unfinished.push(name);
-        unfinished.push(format!(".{number:016x}"));
+        unfinished.push(format!(".{number:0NUMBER_DIGITS$x}"));
         Ok(Self(path.with_file_name(unfinished)))
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Should it stay, it is a file of keys that nobody has.
+        // Should it stay, as after a kill, it is a file of keys that nobody has; or a second name of those that are
+        // used, which `remove_first_name` removes when they are read next.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -170,14 +216,19 @@ impl Drop for Unfinished {
 fn keep_name(path: &Path) {
     #[cfg(unix)]
     {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new(".")));
+        let folder = File::open(folder(path));
         let _ = folder.and_then(|folder| folder.sync_all());
     }
     #[cfg(not(unix))]
     let _ = path;
+}
+
+/// Where the file is.
+#[cfg(unix)]
+fn folder(path: &Path) -> &Path {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 fn random(path: &Path) -> io::Result<Seed> {
@@ -286,7 +337,7 @@ mod tests {
     #[test]
     fn who_is_second_to_make_the_file_takes_the_first_one_s_keys() {
         let folder = Folder::new("second");
-        let [first, second] = [1, 2].map(|byte| PersistentKeys::new([byte; 32], [byte; 32]));
+        let [first, second] = [1, 2].map(|byte| PersistentKeys::from_seed(&Seed::new([byte; 32])));
         // Both have found no file.
         for keys in [&first, &second] {
             let kept = create(&folder.file(), keys).unwrap();
@@ -314,6 +365,55 @@ mod tests {
         let lost = folder.0.join("missing/server.keys");
         assert_refused(&lost, io::ErrorKind::NotFound, &["folder", "made first"]);
         assert!(folder.names().is_empty());
+    }
+
+    /// What a power cut, or `truncate -s 64`, leaves of a file: keys that everybody knows.
+    #[test]
+    fn a_file_that_holds_no_randomness_is_refused() {
+        let folder = Folder::new("constant");
+        let keys = PersistentKeys::from_seed(&Seed::new([7; 32])).to_bytes();
+        let half = |begin, byte| {
+            let mut bytes = keys.to_vec();
+            bytes[begin..begin + 32].fill(byte);
+            bytes
+        };
+        let damaged = [
+            vec![0; 64],
+            vec![0xff; 64],
+            half(0, 0),
+            half(32, 0),
+            half(32, 7),
+        ];
+        for bytes in damaged {
+            let mut file = recording::create(&folder.file()).unwrap();
+            file.write_all(&bytes).unwrap();
+            let parts = ["damaged", "everybody", "remove it", "new keys"];
+            assert_refused(&folder.file(), io::ErrorKind::InvalidData, &parts);
+            fs::remove_file(folder.file()).unwrap();
+        }
+    }
+
+    /// A process was killed between the two: the file had its name, and its first one as well.
+    #[cfg(unix)]
+    #[test]
+    fn the_first_name_of_a_file_of_keys_goes_when_that_is_read() {
+        let folder = Folder::new("stale");
+        let made = bytes(&folder.file());
+        let beside = |name: &str| folder.0.join(name);
+        let stale = [
+            ".server.keys.0123456789abcdef",
+            ".server.keys.fedcba9876543210",
+        ];
+        // Not the same keys, or not a name that is given here.
+        let kept = [".server.keys.00000000000000ff", ".server.keys.copy", "copy"];
+        for name in stale.iter().chain(&kept[1..]) {
+            fs::hard_link(folder.file(), beside(name)).unwrap();
+        }
+        fs::write(beside(kept[0]), b"of another process").unwrap();
+        assert_eq!(bytes(&folder.file()), made);
+        let mut names = folder.names();
+        names.sort();
+        assert_eq!(names, [kept[0], kept[1], kept[2], "server.keys"]);
     }
 
     #[cfg(unix)]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     ClientConfig, ConnectError, ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionId,
-    DatagramEvent, EcnCodepoint, EndpointConfig, EndpointEvent, Event, ServerConfig, Side,
-    Transmit, VarInt, crypto,
+    DatagramEvent, EcnCodepoint, EndpointConfig, EndpointEvent, Event, NoneTokenStore,
+    ServerConfig, Side, Transmit, VarInt, crypto,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -24,7 +24,7 @@ use super::seeded::tls::{Identity, Roots};
 use super::seeded::{
     self, ClientCertificates, PersistentKeys, SeededCidGenerator, SignatureTap, Sources, WallClock,
 };
-use super::transport::{client_transport, receive_window, server_transport};
+use super::transport::{client_transport, no_later_tokens, receive_window, server_transport};
 use crate::config::Config;
 use crate::error::{CommandError, ConfigError, DisconnectReason, TlsError};
 use crate::id::LinkKey;
@@ -133,6 +133,7 @@ impl Endpoint {
                 server
                     .time_source(Arc::new(wall.clone()))
                     .migration(config.transport.migration)
+                    .validation_token_config(no_later_tokens())
                     .max_incoming(config.limits.half_open)
                     .incoming_buffer_size(UNDECIDED)
                     .incoming_buffer_size_total(UNDECIDED_TOTAL)
@@ -456,7 +457,9 @@ fn client_config(
         }
     };
     let mut client = ClientConfig::new(tls);
-    client.transport_config(client_transport(config));
+    client
+        .transport_config(client_transport(config))
+        .token_store(Arc::new(NoneTokenStore));
     Ok(client)
 }
 

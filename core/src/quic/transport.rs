@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::{
+    IdleTimeout, MtuDiscoveryConfig, NoneTokenLog, TransportConfig, ValidationTokenConfig, VarInt,
+};
 
 use super::bounded::BoundedConfig;
 use crate::config::{Config, Congestion, ETHERNET_IPV6, Transport};
@@ -39,6 +41,15 @@ pub(crate) fn server_transport(config: &Config) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .receive_window(receive_window(config).min(VarInt::from_u32(UNADMITTED_WINDOW)));
     Arc::new(transport)
+}
+
+/// A server gives no tokens for later connections (NEW_TOKEN, RFC 9000 section 8.1.3), and takes none: whoever once had
+/// an address would pass for it for weeks, and the log of used ones draws randomness of its own. It is said in words
+/// because what goes without depends on quinn-proto's feature `bloom`, which another crate of the application may turn on.
+pub(crate) fn no_later_tokens() -> ValidationTokenConfig {
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0).log(Arc::new(NoneTokenLog));
+    tokens
 }
 
 /// What a client's connections run with.

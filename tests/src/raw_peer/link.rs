@@ -118,6 +118,11 @@ impl RawLink {
         self.ended.as_ref()
     }
 
+    /// How many tokens for later connections its peer has given it (NEW_TOKEN).
+    pub fn address_tokens(&self) -> u64 {
+        self.connection.stats().frame_rx.new_token
+    }
+
     /// Ends the connection with an application close.
     pub fn close(&mut self, now: Instant, code: u64, reason: &[u8]) {
         let reason = Bytes::copy_from_slice(reason);

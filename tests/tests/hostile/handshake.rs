@@ -153,6 +153,16 @@ fn a_server_that_nobody_vouches_for_is_told_so_and_its_client_gives_up_in_second
         ),
     ];
     for (certificate, alert, says) in cases {
+/// Whatever features of quinn-proto are on (`bloom`).
+#[test]
+fn no_client_is_given_a_token_that_its_address_would_pass_by_later() {
+    let mut siege = Siege::new(30);
+    let peer = siege.admitted_with(&RawSettings::default());
+    siege.run(SECOND);
+    assert_eq!(siege.link(peer).address_tokens(), 0);
+    siege.unharmed();
+}
+
         let certificate = Some(certificate);
         let server = siege.world.raw_server(&RawSettings {
             certificate,

@@ -17,10 +17,9 @@
 //! | wall clock in TLS (certificates, tickets) | the system's clock | `builder_with_details(.., TimeProvider)` | [`WallClock`] |
 //! | BBR's probing | the thread's generator | cannot be injected: only Cubic and NewReno are offered | |
 //!
-//! Three more that have to stay as they are: a client keeps the address tokens of at most 256
-//! servers in maps that are looked up and never iterated; a server's log of used tokens
-//! (quinn-proto's feature `bloom`, which hashes with a random key) is off; and TLS sessions are
-//! stored in maps that are looked up and never iterated.
+//! Two more that have to stay as they are: address tokens for later connections are neither given nor kept
+//! (`quic::transport`), for a server's log of used ones hashes with a random key; and TLS sessions are stored in maps
+//! that are looked up and never iterated.
 
 mod build;
 mod chain;

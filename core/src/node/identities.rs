@@ -30,7 +30,7 @@ impl Node {
         self.enter(now, || Call::SetServerIdentity { chain: &chain });
         let wall = self.endpoint.wall().read();
         self.change_server("changing the identity of a server alone", |role| {
-            identity.check_time(wall)?;
+            identity.put_to_use(wall)?;
             role.identity = identity;
             Ok(())
         })
@@ -49,7 +49,7 @@ impl Node {
         self.enter(now, || Call::SetClientIdentity { chain: &chain });
         let wall = self.endpoint.wall().read();
         self.change_client("changing the identity of a client alone", |role| {
-            identity.check_time(wall)?;
+            identity.put_to_use(wall)?;
             role.identity = Some(identity);
             Ok(())
         })

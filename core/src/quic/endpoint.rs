@@ -127,7 +127,7 @@ impl Endpoint {
         let server = match keys.server {
             None => None,
             Some((identity, clients)) => {
-                identity.check_time(keys.wall)?;
+                identity.put_to_use(keys.wall)?;
                 let tls = server_tls(config, identity, clients, &sources)?;
                 let mut server = ServerConfig::new(tls, persistent.token_key());
                 server
@@ -145,7 +145,7 @@ impl Endpoint {
             None => None,
             Some((roots, identity)) => {
                 if let Some(identity) = identity {
-                    identity.check_time(keys.wall)?;
+                    identity.put_to_use(keys.wall)?;
                 }
                 Some(client_config(config, roots, identity, &sources)?)
             }

@@ -14,13 +14,15 @@ use zeroize::Zeroizing;
 
 use super::validity::{Standing, Validity};
 use crate::error::TlsError;
+use crate::logged::logged;
 
 /// A certificate chain and its private key: who this node is. Its `Debug` output holds neither.
 #[derive(Clone)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: Option<Arc<dyn SigningKey>>,
-    validity: Validity,
+    /// Of each certificate of the chain.
+    validities: Arc<[Validity]>,
     what: Arc<str>,
 }
 
@@ -92,9 +94,7 @@ impl Identity {
             });
         };
         EndEntityCert::try_from(leaf).map_err(|error| unreadable(what, error))?;
-        let whole = |one: Option<Validity>, next: Option<Validity>| Some(one?.and(next?));
-        let validity = chain.iter().map(Validity::of).reduce(whole).flatten();
-        let Some(validity) = validity else {
+        let Some(validities) = chain.iter().map(Validity::of).collect() else {
             return Err(unreadable(
                 what,
                 "a certificate's validity is not as RFC 5280 defines it",
@@ -103,7 +103,7 @@ impl Identity {
         Ok(Self {
             chain,
             key: None,
-            validity,
+            validities,
             what: what.into(),
         })
     }
@@ -118,20 +118,45 @@ impl Identity {
         joined(&self.chain)
     }
 
-    /// Whether all certificates of the chain are valid at this time.
+    /// Whether the node's own certificate, the first of the chain, is valid at this time. Those behind it need not be: a peer may
+    /// find another way to a root, as where one of them is an old cross-signature. When a node is given the identity, its log
+    /// warns of each that is not.
     ///
     /// # Errors
     /// [`TlsError::Expired`] or [`TlsError::NotYetValid`].
     pub fn check_time(&self, now: SystemTime) -> Result<(), TlsError> {
-        match self.validity.at(now) {
-            Standing::Valid => Ok(()),
-            Standing::Expired => Err(TlsError::Expired {
-                what: self.what.to_string(),
-            }),
-            Standing::NotYetValid => Err(TlsError::NotYetValid {
-                what: self.what.to_string(),
-            }),
+        let what = || self.what.to_string();
+        match self.validities.first().map(|own| own.at(now)) {
+            Some(Standing::Expired) => Err(TlsError::Expired { what: what() }),
+            Some(Standing::NotYetValid) => Err(TlsError::NotYetValid { what: what() }),
+            Some(Standing::Valid) | None => Ok(()),
         }
+    }
+
+    /// [`check_time`](Self::check_time), as a node begins to use it.
+    pub(crate) fn put_to_use(&self, now: SystemTime) -> Result<(), TlsError> {
+        self.check_time(now)?;
+        for place in self.out_of_time(now) {
+            let (what, of) = (&*self.what, self.chain.len());
+            logged(|| {
+                tracing::warn!(
+                    what,
+                    place,
+                    of,
+                    "a certificate behind the node's own is expired or not yet valid: if peers find no other way to a root, they refuse it"
+                );
+            });
+        }
+        Ok(())
+    }
+
+    /// Which certificates behind the node's own are not valid at this time, by their places in the chain, from 2 on.
+    fn out_of_time(&self, now: SystemTime) -> Vec<usize> {
+        let behind = self.validities.iter().enumerate().skip(1);
+        let is_out = |validity: &Validity| validity.at(now) != Standing::Valid;
+        behind
+            .filter_map(|(index, validity)| is_out(validity).then_some(index + 1))
+            .collect()
     }
 
     pub(super) fn key(&self) -> Option<&Arc<dyn SigningKey>> {
@@ -398,15 +423,22 @@ mod tests {
         );
     }
 
+    /// A peer may find another way to a root than by a cross-signed certificate that has run out.
     #[test]
-    fn a_chain_expires_with_its_first_certificate_to_do_so() {
+    fn a_chain_expires_with_its_own_certificate_and_others_are_told() {
         let authority = Authority::new("ca");
-        let short = authority.issue_for(&["b"], now()..now() + DAY).chain;
-        let mut leaf = authority.issue_for(&["a"], now()..now() + 3 * DAY);
-        leaf.chain.extend(short);
+        let chain_of = |names: &[&str], days| authority.issue_for(names, now()..now() + days * DAY);
+        let mut leaf = chain_of(&["a"], 3);
+        for days in [9, 1] {
+            leaf.chain.extend(chain_of(&["b"], days).chain);
+        }
         let identity = Identity::from_der(leaf.chain.clone(), leaf.key(), "x").unwrap();
+        assert_eq!(identity.check_time(now() + 2 * DAY), Ok(()));
+        assert_eq!(identity.out_of_time(now()), []);
+        assert_eq!(identity.out_of_time(now() + 2 * DAY), [3]);
+        assert_eq!(identity.out_of_time(now() - DAY), [2, 3]);
         assert_eq!(
-            identity.check_time(now() + 2 * DAY),
+            identity.check_time(now() + 4 * DAY),
             Err(TlsError::Expired { what: named("x") })
         );
     }

@@ -49,14 +49,6 @@ impl Validity {
         })
     }
 
-    /// What a whole chain is valid for: as long as all of it is.
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            not_before: self.not_before.max(other.not_before),
-            not_after: self.not_after.min(other.not_after),
-        }
-    }
-
     /// Where `now` lies.
     pub(super) fn at(self, now: SystemTime) -> Standing {
         let now = match now.duration_since(SystemTime::UNIX_EPOCH) {
@@ -71,6 +63,12 @@ impl Validity {
             Standing::Valid
         }
     }
+}
+
+/// Whether it is too late for a certificate, or it does not say until when it is valid. That it is trusted has been
+/// decided in the handshake.
+pub(crate) fn certificate_has_expired(certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+    Validity::of(certificate).is_none_or(|validity| validity.at(now) == Standing::Expired)
 }
 
 /// The first element, if it is a time, in seconds since 1970, and what follows it.
@@ -184,24 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_valid_while_all_of_it_is() {
-        let (early, late) = (
-            Validity {
-                not_before: 0,
-                not_after: 10,
-            },
-            Validity {
-                not_before: 5,
-                not_after: 20,
-            },
-        );
-        assert_eq!(
-            early.and(late),
-            Validity {
-                not_before: 5,
-                not_after: 10
-            }
-        );
+    fn a_certificate_has_expired_behind_its_last_second() {
+        let authority = Authority::new("ca");
+        let chain = authority.issue_for(&["a"], now()..now() + DAY).chain;
+        let second = Duration::from_secs(1);
+        for (at, expired) in [
+            (now() - second, false),
+            (now() + DAY, false),
+            (now() + DAY + second, true),
+        ] {
+            assert_eq!(certificate_has_expired(&chain[0], at), expired);
+        }
+        let unreadable = CertificateDer::from(&chain[0][..100]);
+        assert!(certificate_has_expired(&unreadable, now()));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use common::relay::Relay;
 use common::{Authority, Double, Doubled, quick, soon};
 use tokio::sync::mpsc;
 use trunkline_tokio::{
-    AdmissionRequest, Admit, Client, Context, DisconnectReason, PromiseError, Refusal, Server,
-    Service, StartError, State, Status, StatusCode,
+    AdmissionRequest, Admit, Client, CloseCode, Context, DisconnectReason, PromiseError, Refusal,
+    Server, Service, StartError, State, Status, StatusCode,
 };
 
 #[tokio::test]
@@ -108,8 +108,20 @@ async fn open_admission_may_want_certificates_to_be_good() {
     let server = authority.server().admission(open).await.unwrap();
     let connect = |id: &str| authority.client(server.local_addr(), id);
     drop(soon(connect("without").into_future()).await.unwrap());
-    let good = connect("good").identity(authority.identity("anna"));
+    let good = connect("anna").identity(authority.identity("anna"));
     drop(soon(good.into_future()).await.unwrap());
+    let elses = connect("otto").identity(authority.identity("anna"));
+    let error = soon(elses.into_future()).await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            StartError::Refused(DisconnectReason::Peer {
+                code: CloseCode::UNAUTHENTICATED,
+                ..
+            })
+        ),
+        "{error}"
+    );
     let bad = connect("bad").identity(other.identity("anna"));
     let error = soon(bad.into_future()).await.unwrap_err();
     assert!(

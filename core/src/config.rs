@@ -320,10 +320,10 @@ pub struct Transport {
     /// in 100 ms. QUIC stacks commonly use 20 ms, with which they learn of it at 50 a second.
     pub min_reset_interval: Duration,
     /// Let a client that this node has been connected with resume its TLS session (off; both ends
-    /// have to have it on). It saves each side a signature and a check of one. In exchange, a client
-    /// counts as whom its certificate named at first, even if that has expired meanwhile; but none is
-    /// resumed after a change of either end's roots or identity. Sessions of this protocol do not
-    /// depend on it.
+    /// have to have it on). It saves each side a signature and a check of one. In exchange, both ends
+    /// count as whom their certificates named at first: a client's has to be valid at each connect all the
+    /// same, a server's is not looked at again. None is resumed after a change of either end's roots or
+    /// identity. Sessions of this protocol do not depend on it.
     pub tls_resumption: bool,
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustls_pki_types::CertificateDer;
 use trunkline_proto as wire;
 use trunkline_proto::control::Frame;
 
@@ -12,6 +13,7 @@ use crate::link::Stage;
 use crate::link::hello::{ClientHello, Resume};
 use crate::link::milliseconds::milliseconds;
 use crate::planted::{Bug, planted};
+use crate::quic::certificate_has_expired;
 use crate::session::{Token, Tokens};
 use crate::tap::Call;
 
@@ -29,6 +31,19 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
+/// When a client tries again whose certificate has expired, which TLS does not end a client for either: it gets renewed.
+const UNTIL_RENEWED: Duration = Duration::from_secs(30);
+
+/// Whether the certificates that a client has shown have to name it.
+fn binds(admission: Admission, certificates: &[CertificateDer<'_>]) -> bool {
+    match admission {
+        Admission::MutualTls => true,
+        // It asks for none. Who shows one all the same says by it who they are.
+        Admission::Open => !certificates.is_empty(),
+        Admission::Ask => false,
+    }
+}
+
 impl Node {
     /// A client says who it is.
     pub(super) fn hello(
@@ -43,23 +58,34 @@ impl Node {
             return Ok(());
         };
         let certificates = entry.carrier.certificates();
-        match self.admission {
-            None => Err(Fault::new(
+        let Some(admission) = self.admission else {
+            return Err(Fault::new(
                 CloseCode::PROTOCOL_VIOLATION,
                 "this node is no server",
-            )),
-            Some(Admission::Open) => self.let_in(now, key, hello),
-            Some(Admission::MutualTls) => {
-                if !names_client(&certificates, &hello.client) {
-                    self.metrics.admissions_refused += 1;
-                    let code = CloseCode::UNAUTHENTICATED;
-                    let reason = "the certificate does not name the client id as a DNS name";
-                    self.refused(key, hello.client, code, reason);
-                    return Err(Fault::new(code, reason));
-                }
-                self.let_in(now, key, hello)
-            }
-            Some(Admission::Ask) => {
+            ));
+        };
+        if binds(admission, &certificates) && !names_client(&certificates, &hello.client) {
+            self.metrics.admissions_refused += 1;
+            let code = CloseCode::UNAUTHENTICATED;
+            let reason = "the certificate does not name the client id as a DNS name";
+            self.refused(key, hello.client, code, reason);
+            return Err(Fault::new(code, reason));
+        }
+        // A resumed TLS session hands the certificate on to the next one, and TLS does not look at it again.
+        let wall = self.endpoint.wall().read();
+        let own = certificates.first();
+        if own.is_some_and(|own| certificate_has_expired(own, wall)) {
+            self.metrics.admissions_refused += 1;
+            let refusal = Refusal {
+                reason: "the certificate has expired: renew it".into(),
+                retry_after: Some(UNTIL_RENEWED),
+            };
+            self.turn_away(now, key, hello.client, CloseCode::UNAUTHENTICATED, refusal);
+            return Ok(());
+        }
+        match admission {
+            Admission::Open | Admission::MutualTls => self.let_in(now, key, hello),
+            Admission::Ask => {
                 let request = Box::new(AdmissionRequest {
                     link: key,
                     client: hello.client.clone(),

@@ -23,7 +23,8 @@ pub struct ServerRole {
     /// Who is let in. There is no default: admission is never open by accident.
     pub admission: Admission,
     /// Whose signature on a client's certificate is trusted. With it, clients may show a
-    /// certificate; with [`Admission::MutualTls`], they must.
+    /// certificate; with [`Admission::MutualTls`], they must. There are no lists of revoked certificates (CRLs, OCSP): to
+    /// revoke one, have the application look at it with [`Admission::Ask`].
     pub client_roots: Option<Roots>,
 }
 
@@ -55,7 +56,8 @@ impl ServerRole {
 /// Who is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Everybody, under the client id that they claim.
+    /// Everybody, under the client id that they claim. Who shows a certificate ([`ServerRole::client_roots`]) comes in under
+    /// an id that it names as a DNS name, and no other.
     Open,
     /// Whoever has a certificate that names the client id as a DNS name.
     MutualTls,

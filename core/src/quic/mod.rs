@@ -34,7 +34,8 @@ pub use seeded::PersistentKeys;
 pub(crate) use seeded::der::certificates;
 pub use seeded::tls::{Identity, Roots};
 pub(crate) use seeded::{
-    ClientCertificates, SignatureLog, SignatureTap, certificate_names_client, digest_of_signed,
+    ClientCertificates, SignatureLog, SignatureTap, certificate_has_expired,
+    certificate_names_client, digest_of_signed,
 };
 pub(crate) use streams::is_stream_end;
 pub(crate) use transport::peer_streams;

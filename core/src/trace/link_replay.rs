@@ -2,7 +2,7 @@
 //! compared.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::apply::apply;
 use super::format::Record;
@@ -56,10 +56,10 @@ impl<'a> LinkStage<'a> {
         config: Config,
         roles: ScriptedRoles,
         random: SeededRng,
-        now: Instant,
+        (now, wall): (Instant, SystemTime),
         watcher: Watcher<'a>,
     ) -> Result<Self, ConfigError> {
-        let mut node = Node::scripted(config, roles, random, now)?;
+        let mut node = Node::scripted(config, roles, random, now, wall)?;
         let noted = Noted::default();
         node.tap_with(Box::new(noted.clone()));
         Ok(Self {

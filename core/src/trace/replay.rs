@@ -109,7 +109,8 @@ impl<'a, R: Read> Replay<'a, R> {
                     (Some(seed), _) => seed.rng(RANDOM, 0),
                     (None, draws) => Draws::rng(draws.as_ref())?,
                 };
-                self.run_link(|watcher| LinkStage::new(config, roles, random, now, watcher))
+                let origin = (now, wall);
+                self.run_link(|watcher| LinkStage::new(config, roles, random, origin, watcher))
             }
         }
     }

@@ -85,7 +85,13 @@ pub fn what_if(
     let ending = reader.ending().unwrap_or(Ending::Open);
     let run = |config: &Config| {
         let config = config.clone();
-        let node = Node::scripted(config, *roles, Draws::rng(draws.as_ref())?, now)?;
+        let node = Node::scripted(
+            config,
+            *roles,
+            Draws::rng(draws.as_ref())?,
+            now,
+            header.wall,
+        )?;
         Run::new(node, now, &score).play()
     };
     Ok(Comparison {

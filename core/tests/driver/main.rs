@@ -50,8 +50,13 @@ struct Certificate {
 
 impl Certificate {
     fn new() -> Self {
+        Self::of(vec!["localhost".into()])
+    }
+
+    /// It stands for these names.
+    fn of(names: Vec<String>) -> Self {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let params = CertificateParams::new(names).unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let (pem, key) = (certificate.pem(), key.serialize_pem());
         Self {

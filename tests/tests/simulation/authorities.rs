@@ -7,8 +7,8 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use trunkline_core::tap::Signature;
 use trunkline_core::trace::{Reader, Record, replay};
 use trunkline_core::{
-    Admission, ClientRole, Config, ConfigError, DisconnectReason, Event, Identity, Node, Origin,
-    Roles, Roots, Seed, ServerRole, SessionKey, TlsError,
+    Admission, ClientRole, CloseCode, Config, ConfigError, DisconnectReason, Event, Identity, Node,
+    Origin, Roles, Roots, Seed, ServerRole, SessionKey, TlsError,
 };
 use trunkline_testkit::{Authority, Certificates, NodeIndex, Recording, World, echo};
 
@@ -310,10 +310,13 @@ fn who_does_not_serve_or_dial_has_no_roots_to_change() {
     assert_eq!(connected(&world, client), 1);
 }
 
+/// When the short-lived ones run out: at the end of 1 January 2030's first second.
+const IN_2030: Duration = Duration::from_secs(1_893_456_000);
+
 /// A certificate that signs itself and runs out in the year 2030, and whoever trusts it.
-fn short_lived() -> (Identity, Roots) {
+fn short_lived(name: &str) -> (Identity, Roots) {
     let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2030, 1, 1);
     let certificate = params.self_signed(&key).unwrap();
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
@@ -326,11 +329,82 @@ fn is_expired(refused: &Result<(), ConfigError>) -> bool {
     matches!(refused, Err(ConfigError::Tls(TlsError::Expired { .. })))
 }
 
+/// TLS hands the certificate of a resumed session on to the next, and looks at it no more.
+#[test]
+fn no_tls_session_speaks_for_a_client_whose_certificate_has_expired() {
+    let hour = Duration::from_secs(3_600);
+    let admissions = [Admission::MutualTls, Admission::Open, Admission::Ask];
+    let levels = [Recording::Wire, Recording::Link];
+    for (admission, level) in admissions
+        .iter()
+        .flat_map(|one| levels.map(|two| (one, two)))
+    {
+        let mut world = World::new(8);
+        world.record_at(level);
+        world.config().transport.tls_resumption = true;
+        world.admission = *admission;
+        world.wall = SystemTime::UNIX_EPOCH + IN_2030 - hour;
+        let (identity, roots) = short_lived("anna");
+        world.client_identity = Some(identity);
+        world.client_roots = Some(roots);
+        let server = world.server();
+        let client = world.client();
+        let dial = |world: &mut World| {
+            world.connect(client, server, "anna");
+            world.run(SECOND, |node, now, event| {
+                if let Event::Admission(request) = event {
+                    node.admit(now, request.link).unwrap();
+                }
+                echo(node, now, event);
+            });
+        };
+        for _ in 0..2 {
+            dial(&mut world);
+        }
+        assert_eq!(connected(&world, client), 2);
+
+        let now = world.now();
+        // By its own clock it still is the time for the certificate.
+        let wall = world.node(server).wall(now) + 2 * hour;
+        world.node(server).set_wall(now, wall);
+        for _ in 0..2 {
+            dial(&mut world);
+        }
+        let expired = |event: &Event| match event {
+            Event::Disconnected {
+                reason:
+                    DisconnectReason::Peer {
+                        code,
+                        reason,
+                        retry_after,
+                    },
+                retained,
+                ..
+            } => {
+                *code == CloseCode::UNAUTHENTICATED
+                    && reason.contains("expired")
+                    && retry_after.is_some()
+                    && *retained
+            }
+            _ => false,
+        };
+        // As where TLS itself says so, it may come back with one that is renewed.
+        assert_eq!(world.count(client, expired), 2, "{:?}", world.log(client));
+        assert_eq!(connected(&world, client), 2);
+        assert_eq!(world.node(server).metrics(now).admissions_refused, 2);
+        let traces = replayed(world, &[server, client]);
+        if level == Recording::Wire {
+            // Or it would not be a resumed session that was turned away.
+            assert_eq!(signatures(&traces[0]), 1);
+        }
+    }
+}
+
 /// An authority is removed at once, whatever has become of the node's own certificate.
 #[test]
 fn a_server_whose_certificate_has_expired_can_be_told_whom_to_trust() {
     let [old, new] = old_and_new();
-    let (server, roots) = short_lived();
+    let (server, roots) = short_lived("localhost");
     let certificates = Certificates {
         roots,
         server: server.clone(),
@@ -360,7 +434,7 @@ fn a_server_whose_certificate_has_expired_can_be_told_whom_to_trust() {
 fn a_client_whose_certificate_has_expired_can_be_told_whom_to_trust() {
     let mut world = World::new(7);
     let [_, new] = old_and_new();
-    let (identity, _) = short_lived();
+    let (identity, _) = short_lived("localhost");
     world.client_identity = Some(identity.clone());
     let (server, client) = (world.server(), world.client());
     let (now, later) = (world.now(), world.wall + TEN_YEARS);

@@ -29,19 +29,20 @@ pub struct ScriptedRoles {
 }
 
 impl Node {
-    /// A node whose links are scripted. `random` is all that it draws from.
+    /// A node whose links are scripted. `random` is all that it draws from; `wall` is the time of day at `now`.
     pub(crate) fn scripted(
         config: Config,
         roles: ScriptedRoles,
         random: SeededRng,
         now: Instant,
+        wall: SystemTime,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let keys = Keys {
             // Of an endpoint that makes no packets.
             seed: &Seed::new([0; 32]),
             now,
-            wall: SystemTime::UNIX_EPOCH,
+            wall,
             persistent: None,
             server: None,
             client: None,
@@ -133,14 +134,15 @@ pub struct ScriptedNode {
 
 #[cfg(any(feature = "planted", feature = "fuzzing"))]
 impl ScriptedNode {
-    /// Makes one. All that it draws comes from `seed`.
+    /// Makes one. All that it draws comes from `seed`, and its time of day begins with the year 1970.
     pub fn new(
         config: Config,
         roles: ScriptedRoles,
         seed: &Seed,
         now: Instant,
     ) -> Result<Self, ConfigError> {
-        let node = Node::scripted(config, roles, seed.rng(super::RANDOM, 0), now)?;
+        let random = seed.rng(super::RANDOM, 0);
+        let node = Node::scripted(config, roles, random, now, SystemTime::UNIX_EPOCH)?;
         Ok(Self { node })
     }
 

@@ -24,7 +24,14 @@ fn server() -> (Node, Instant) {
     };
     let now = Instant::now();
     let random = Seed::new([7; 32]).rng("test", 0);
-    let node = Node::scripted(Config::default(), roles, random, now).unwrap();
+    let node = Node::scripted(
+        Config::default(),
+        roles,
+        random,
+        now,
+        SystemTime::UNIX_EPOCH,
+    )
+    .unwrap();
     (node, now)
 }
 
@@ -35,7 +42,14 @@ fn client() -> (Node, Instant, SessionKey) {
     };
     let now = Instant::now();
     let random = Seed::new([7; 32]).rng("test", 0);
-    let mut node = Node::scripted(Config::default(), roles, random, now).unwrap();
+    let mut node = Node::scripted(
+        Config::default(),
+        roles,
+        random,
+        now,
+        SystemTime::UNIX_EPOCH,
+    )
+    .unwrap();
     let dial = crate::node::Dial {
         address: "192.0.2.1:4433".parse().unwrap(),
         server_name: "localhost".into(),

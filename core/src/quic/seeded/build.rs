@@ -38,8 +38,8 @@ pub(crate) enum ClientCertificates<'a> {
 /// TLS for accepted connections: goes into `quinn_proto::ServerConfig::new`.
 ///
 /// With `tickets`, a client may resume a TLS session, which saves both sides a signature, and
-/// then counts as the client whose certificate was checked at first, even if that has expired
-/// meanwhile. Sessions of this protocol do not depend on it. What can be resumed is kept in what
+/// then counts as the client whose certificate was checked at first; that it has not expired meanwhile
+/// is for the node to look at. Sessions of this protocol do not depend on it. What can be resumed is kept in what
 /// is returned, so that with another one, by other roots, every handshake is whole at first.
 ///
 /// Whether it is the time for the identity is not looked at.

@@ -53,4 +53,5 @@ pub use keys::PersistentKeys;
 pub(crate) use provider::provider;
 pub(crate) use signing::{SignatureLog, SignatureTap, digest_of_signed};
 pub(crate) use sources::{Sources, endpoint_seed};
+pub(crate) use validity::certificate_has_expired;
 pub(crate) use wall::WallClock;

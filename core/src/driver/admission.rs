@@ -23,6 +23,11 @@ use crate::{AdmissionRequest, Refusal, Roots};
 const AFTER_A_PANIC: Duration = Duration::from_secs(5);
 
 /// Who is let in. A server must say: none of these is the default.
+///
+/// With each of them, a client that shows a certificate is turned away if that has expired, whatever it resumes, and a
+/// client id is bound to something only as its constructor says. There are no lists of revoked certificates (CRLs, OCSP):
+/// to revoke one, [ask](Admit::ask), and have the function look at [`AdmissionRequest::certificates`], which it does at every
+/// connect.
 pub struct Admit(pub(crate) Policy);
 
 pub(crate) enum Policy {
@@ -33,6 +38,9 @@ pub(crate) enum Policy {
 
 impl Admit {
     /// Everybody, under the client id that they claim. For trusted networks, tests and demos.
+    ///
+    /// [With roots](Admit::with_client_roots) for clients' certificates, who shows one comes in under an id that it names
+    /// as a DNS name, and no other. It keeps nobody from any id, for who shows none is let in as before.
     pub fn open() -> Self {
         Self(Policy::Open(None))
     }
@@ -43,7 +51,14 @@ impl Admit {
         Self(Policy::MutualTls(roots))
     }
 
-    /// Whom the function lets in, looking at what the client showed. It runs as a task and may
+    /// Whom the function lets in, looking at what the client showed.
+    ///
+    /// **The client id stays a claim of the client unless the function compares it** ([`AdmissionRequest::client`]) with whom the
+    /// credentials or the certificate ([`AdmissionRequest::is_named_by_certificate`]) stand for. Without that, whoever has
+    /// credentials of their own comes in under any id: handlers find it as [`Context::client_id`](super::Context::client_id),
+    /// and what is sent to [`ServerHandle::client`](super::ServerHandle::client) goes to them.
+    ///
+    /// It runs as a task and may
     /// take its time, at most [`crate::Timeouts::admission`]: it is dropped then, and may be dropped before that when
     /// the client has gone, so that there are never more than twice [`crate::Limits::half_open`] of them, or 64. If it panics,
     /// the client is refused, and tries again after 5 s.
@@ -65,15 +80,22 @@ impl Admit {
     /// # impl prost::Name for Erase { const NAME: &'static str = "Erase"; const PACKAGE: &'static str = "disk.v1"; }
     ///
     /// struct User {
+    ///     name: &'static str,
     ///     is_admin: bool,
     /// }
     ///
     /// async fn admit(request: AdmissionRequest) -> Result<User, Refusal> {
-    ///     match &request.credentials[..] {
-    ///         b"open sesame" => Ok(User { is_admin: false }),
-    ///         b"open, I said" => Ok(User { is_admin: true }),
-    ///         _ => Err(Refusal { reason: "unknown password".into(), retry_after: None }),
+    ///     let refusal = |reason: &str| Refusal { reason: reason.into(), retry_after: None };
+    ///     let user = match &request.credentials[..] {
+    ///         b"open sesame" => User { name: "anna", is_admin: false },
+    ///         b"open, I said" => User { name: "otto", is_admin: true },
+    ///         _ => return Err(refusal("unknown password")),
+    ///     };
+    ///     // Whose password it is, and no other.
+    ///     if user.name != request.client.as_str() {
+    ///         return Err(refusal("the password is somebody else's"));
     ///     }
+    ///     Ok(user)
     /// }
     ///
     /// async fn erase(context: Context<()>, _: Erase) -> Result<(), Status> {

@@ -48,7 +48,8 @@ impl<S: Send + Sync + 'static> Context<S> {
         &self.origin.peer
     }
 
-    /// The client whose session it is.
+    /// The client whose session it is. It is what the client claimed to be, and no more than that, unless admission has
+    /// bound it to something: see [`Admit`](super::Admit).
     pub fn client_id(&self) -> &ClientId {
         self.origin.peer.client_id()
     }

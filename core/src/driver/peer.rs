@@ -170,7 +170,8 @@ impl Peer {
         self.0.session
     }
 
-    /// Whose session it is; on a client, its own id.
+    /// Whose session it is; on a client, its own id. It is what the client claimed to be, and no more than that, unless
+    /// admission has bound it to something: see [`Admit`](super::Admit).
     pub fn client_id(&self) -> &ClientId {
         &self.0.client
     }

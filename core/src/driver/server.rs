@@ -132,7 +132,8 @@ impl ServerHandle {
     }
 
     /// The newest session of that client, to send it something; `None` if it has none. A client
-    /// whose link is broken is still here while its session is kept.
+    /// whose link is broken is still here while its session is kept. That it is that client is for admission to make sure
+    /// of: see [`Admit`](super::Admit).
     pub fn client(&self, client: &ClientId) -> Option<Peer> {
         self.shared.find(client)
     }

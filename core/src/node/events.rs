@@ -226,7 +226,7 @@ impl Event {
 pub struct AdmissionRequest {
     /// The link to `admit` or `refuse`.
     pub link: LinkKey,
-    /// Who the client says it is.
+    /// Who the client says it is: a claim, which is for the application to compare with whom the rest stands for.
     pub client: ClientId,
     /// Its address.
     pub address: SocketAddr,

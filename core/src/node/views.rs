@@ -105,13 +105,14 @@ impl Node {
     /// # use std::collections::HashMap;
     /// # use std::time::Instant;
     /// # use trunkline_core::*;
-    /// # struct User;
+    /// # struct User { id: ClientId }
     /// # fn user_of(_token: &[u8]) -> Option<User> { None }
     /// # fn events(node: &mut Node, now: Instant) {
     /// # let (mut admitted, mut users) = (HashMap::new(), HashMap::<SessionKey, User>::new());
     /// while let Some(event) = node.poll_event() {
     ///     match event {
-    ///         Event::Admission(request) => match user_of(&request.credentials) {
+    ///         // The client id is a claim: whose token it is has to be that client.
+    ///         Event::Admission(request) => match user_of(&request.credentials).filter(|user| user.id == request.client) {
     ///             Some(user) => {
     ///                 // An error says that the client has gone meanwhile.
     ///                 let _ = node.admit(now, request.link);
@@ -120,7 +121,7 @@ impl Node {
     ///                 }
     ///             }
     ///             None => {
-    ///                 let refusal = Refusal { reason: "unknown token".into(), retry_after: None };
+    ///                 let refusal = Refusal { reason: "no token of this client".into(), retry_after: None };
     ///                 let _ = node.refuse(now, request.link, refusal);
     ///             }
     ///         },

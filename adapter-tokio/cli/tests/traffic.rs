@@ -214,8 +214,8 @@ fn messages_are_acked_and_shown_with_client_lane_and_text() {
 fn a_client_id_writes_no_line_of_its_own() {
     let certificates = Certificates::new(&[]);
     let (mut server, address) = certificates.server(&[]);
-    let forged = "anna note 7 (default lane): \"paid\" \u{202e}";
-    let shown = r#""anna note 7 (default lane): \"paid\" \u{202e}""#;
+    let forged = "anna note 7 (default lane): \"paid\"";
+    let shown = r#""anna note 7 (default lane): \"paid\"""#;
     let mut listener = certificates.client("listen", &address, &["--count", "1"]);
     listener.line(&["connected to"]);
     let options = ["hi", "--to-all", "--ack", "--client-id", forged];

@@ -65,6 +65,7 @@ impl Node {
     #[cfg(feature = "driver")]
     pub(crate) fn break_tap(&mut self) {
         if let Some(tapped) = &mut self.tap {
+            tapped.tell_signatures();
             tapped.tap.broken();
         }
     }
@@ -137,10 +138,14 @@ impl Tapped {
     }
 
     fn tell(&mut self, polled: bool) {
+        self.tell_signatures();
+        self.tell_links(polled);
+    }
+
+    fn tell_signatures(&mut self) {
         while let Some(signature) = self.signatures.take() {
             self.tap.signature(signature);
         }
-        self.tell_links(polled);
     }
 
     fn tell_links(&mut self, polled: bool) {
@@ -151,6 +156,13 @@ impl Tapped {
             // Frames are let go of at once, so that their memory is used again while it is warm.
             self.notes.clear();
         }
+    }
+}
+
+impl Drop for Tapped {
+    /// A node may be dropped behind the call that signed, and a panic may have come in it.
+    fn drop(&mut self) {
+        self.tell_signatures();
     }
 }
 

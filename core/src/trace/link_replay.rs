@@ -71,16 +71,15 @@ impl<'a> LinkStage<'a> {
     }
 
     /// Does what the record says, with the answers that belong to it, and compares what comes of it.
-    /// Also says whether it is in the answers that it differs.
     pub(super) fn play(
         &mut self,
         record: &Record<'_>,
         answers: &[(LinkKey, LinkNote)],
-    ) -> Option<(Place, Unlike)> {
+    ) -> Differing {
         let now = self.clock.set(record.at());
         let arrived = matches!(record, Record::Arrival { .. });
         self.node.dictate(now, arrived, answers);
-        let unlike = match record {
+        let in_record = match record {
             Record::Call { call, .. } => apply(&mut self.node, now, call)
                 .map(|why| (call.to_string(), format!("a refusal: {why}"))),
             Record::Asked { sent: true, .. } if answers.is_empty() => {
@@ -116,10 +115,10 @@ impl<'a> LinkStage<'a> {
         // What tests would ask for.
         self.node.forget_said();
         let noted = self.noted.take();
-        if let Some(unlike) = notes_unlike(answers, &noted) {
-            return Some((Place::Answers, unlike));
+        Differing {
+            in_answers: notes_unlike(answers, &noted),
+            in_record,
         }
-        unlike.map(|unlike| (Place::Record, unlike))
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -132,11 +131,10 @@ fn links_sent(answers: &[(LinkKey, LinkNote)]) -> bool {
     answers.iter().any(sent)
 }
 
-/// Where something differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Record,
-    Answers,
+/// How a record differs, and how what its links answered does.
+pub(super) struct Differing {
+    pub(super) in_answers: Option<Unlike>,
+    pub(super) in_record: Option<Unlike>,
 }
 
 /// The first note that is another one.

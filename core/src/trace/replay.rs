@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::apply;
-use super::format::{Answered, Draws, Header, Reader, Record, Recorded, TraceError};
-use super::link_replay::{LinkStage, Place};
+use super::format::{Answered, Draws, Header, Reader, Record, Recorded, Signed, TraceError};
+use super::link_replay::{Differing, LinkStage};
 use super::report::{Difference, Report};
 use super::signatures::Signatures;
 use crate::error::ConfigError;
@@ -138,11 +138,17 @@ impl<'a, R: Read> Replay<'a, R> {
         let mut after = None;
         while report.records < until {
             let next = reader.next_with_signatures(|signature| signatures.add(signature))?;
-            let Some((number, record)) = next else {
+            let Some(next) = next else {
                 break;
             };
+            let Signed {
+                number,
+                record,
+                cut_off,
+            } = next;
             report.records = number;
-            let unlike = stage.play(&record).or_else(|| signatures.unlike());
+            // What a call signed is written behind it: when the next thing happens.
+            let unlike = stage.play(&record).or_else(|| signatures.unlike(cut_off));
             if report.difference.is_some() {
                 continue;
             }
@@ -187,9 +193,15 @@ impl<'a, R: Read> Replay<'a, R> {
                 cut_off,
             } = next;
             report.records = last;
-            let unlike = stage.play(&record, &answers.notes);
+            let Differing {
+                in_answers,
+                in_record,
+            } = stage.play(&record, &answers.notes);
             // What a call brought about is written behind it: when the next thing happens.
-            let unlike = unlike.filter(|(place, _)| *place == Place::Record || !cut_off);
+            let in_answers = in_answers.filter(|_| !cut_off);
+            let of_answers = answers.number.unwrap_or(number);
+            let unlike = in_answers.map(|unlike| (of_answers, unlike));
+            let unlike = unlike.or_else(|| in_record.map(|unlike| (number, unlike)));
             if report.difference.is_some() {
                 continue;
             }
@@ -198,11 +210,7 @@ impl<'a, R: Read> Replay<'a, R> {
                 Record::Arrival { .. } => after = Some((number, record.to_string())),
                 _ => {}
             }
-            if let Some((place, unlike)) = unlike {
-                let number = match place {
-                    Place::Answers => answers.number.unwrap_or(number),
-                    Place::Record => number,
-                };
+            if let Some((number, unlike)) = unlike {
                 report.difference = Some(Difference::at(number, unlike, after.take()));
                 if !to_the_end {
                     break;

@@ -15,7 +15,8 @@ pub(super) struct Signatures(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     recorded: VecDeque<Signature>,
-    unlike: Option<Unlike>,
+    /// What was expected, if anything was, and what was asked for.
+    unlike: Option<(Option<Signature>, &'static str)>,
 }
 
 impl Signatures {
@@ -23,22 +24,29 @@ impl Signatures {
         self.waiting().recorded.push_back(signature);
     }
 
-    /// The first time that something else was asked for than what was recorded.
-    pub(super) fn unlike(&self) -> Option<Unlike> {
-        self.waiting().unlike.take()
+    /// The first time that something else was asked for than what was recorded; if some may be missing,
+    /// than what is there.
+    pub(super) fn unlike(&self, some_missing: bool) -> Option<Unlike> {
+        let (expected, asked) = self.waiting().unlike.take()?;
+        let expected = match expected {
+            Some(expected) => Record::Signature(expected).to_string(),
+            None if some_missing => return None,
+            None => "no use of the private key".into(),
+        };
+        Some((expected, asked.to_owned()))
     }
 
-    fn next(&self, asked: &str, fits: impl FnOnce(&Signature) -> bool) -> Option<Signature> {
+    fn next(
+        &self,
+        asked: &'static str,
+        fits: impl FnOnce(&Signature) -> bool,
+    ) -> Option<Signature> {
         let mut waiting = self.waiting();
         let next = waiting.recorded.pop_front();
         if next.as_ref().is_some_and(fits) {
             return next;
         }
-        let expected = next.map_or_else(
-            || "no use of the private key".into(),
-            |next| Record::Signature(next).to_string(),
-        );
-        waiting.unlike.get_or_insert((expected, asked.to_owned()));
+        waiting.unlike.get_or_insert((next, asked));
         None
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::PrivatePkcs8KeyDer;
-use trunkline_core::trace::{Reader, Report, replay};
+use trunkline_core::trace::{End, Reader, Record, Report, Writer, replay};
 use trunkline_core::{
     Admission, Audience, CloseCode, DrainPlan, Event, GroupName, Identity, Message, Node, Roots,
     Tag,
@@ -189,4 +189,44 @@ pub(crate) fn records(trace: &[u8]) -> Vec<String> {
         records.push(format!("{number} {record:?}"));
     }
     records
+}
+
+/// A trace's first records, and that end.
+pub(crate) fn ended(trace: &[u8], kept: u64, end: Option<End>) -> Vec<u8> {
+    ended_without(trace, None, kept, end)
+}
+
+/// The same without one of them.
+pub(crate) fn ended_without(
+    trace: &[u8],
+    without: Option<u64>,
+    kept: u64,
+    end: Option<End>,
+) -> Vec<u8> {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+    for _ in 0..kept {
+        let (number, record) = reader.next_record().unwrap().unwrap();
+        if Some(number) != without {
+            writer.write(&record).unwrap();
+        }
+    }
+    if let Some(end) = end {
+        writer.write(&Record::End(end)).unwrap();
+    }
+    writer.into_inner()
+}
+
+/// A trace with its records changed by `change`, which gets the number of each.
+pub(crate) fn changed_records(
+    trace: &[u8],
+    mut change: impl FnMut(u64, &mut Record<'_>),
+) -> Vec<u8> {
+    let mut reader = Reader::new(trace).unwrap();
+    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
+    while let Some((number, mut record)) = reader.next_record().unwrap() {
+        change(number, &mut record);
+        writer.write(&record).unwrap();
+    }
+    writer.into_inner()
 }

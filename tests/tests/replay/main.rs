@@ -6,6 +6,7 @@ mod adapters;
 mod conversation;
 mod disorder;
 mod link;
+mod memory;
 mod random;
 mod ring;
 mod wire;

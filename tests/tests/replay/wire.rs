@@ -1,20 +1,25 @@
 //! Every datagram: bit for bit, without private keys.
 
-use std::time::Instant;
+use std::num::NonZeroUsize;
+use std::time::{Instant, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use trunkline_core::tap::{Call, Signature};
 use trunkline_core::trace::{
-    End, Ending, Header, Reader, Record, Replay, TraceError, Writer, replay,
+    End, Ending, Header, Reader, Record, Recorder, Replay, TraceError, Writer, replay,
 };
-use trunkline_core::{Identity, Roots, Seed};
+use trunkline_core::{
+    Admission, ClientRole, Config, Datagram, Dial, Identity, Input, Node, Origin, Roles, Roots,
+    Seed, ServerRole,
+};
 use trunkline_testkit::{Certificates, Random, Recording, World, assert_replays, echo};
 
 use crate::conversation::{
-    SECOND, conversation, ecdsa, records, replayed, with_client_certificate,
+    SECOND, conversation, ecdsa, ended, records, replayed, with_client_certificate,
 };
 use crate::disorder::disordered;
+use crate::memory::Memory;
 
 #[test]
 fn all_sides_of_a_conversation_replay_identical() {
@@ -168,6 +173,83 @@ fn a_trace_replays_to_its_last_whole_record_wherever_it_is_cut() {
         replay(&trace[..header - 1], Instant::now()),
         Err(TraceError::NoHeader)
     ));
+}
+
+/// As where a process is killed, or a recording reaches its limit: behind a call whose signatures were not
+/// recorded any more.
+#[test]
+fn a_trace_that_ends_behind_any_record_replays_identical() {
+    const FIRST: u64 = 150;
+    for trace in conversation(13, &ecdsa()) {
+        for end in [None, Some(End::Full), Some(End::Stopped)] {
+            for kept in 1..=FIRST {
+                let report = replayed(&ended(&trace, kept, end));
+                assert!(
+                    report.is_identical(),
+                    "after record {kept}, {end:?}: {report}"
+                );
+            }
+        }
+    }
+}
+
+/// A server that has signed, and is gone before anybody has asked it for what it says.
+#[test]
+fn a_server_that_is_dropped_behind_a_first_packet_leaves_its_signature() {
+    let certificates = ecdsa();
+    let now = Instant::now();
+    let origin = |seed| Origin {
+        now,
+        // When certificates are valid.
+        wall: SystemTime::UNIX_EPOCH + 1_800_000_000 * SECOND,
+        seed: Seed::new([seed; 32]),
+        keys: None,
+    };
+    let server = Roles {
+        server: Some(ServerRole {
+            identity: certificates.server.clone(),
+            admission: Admission::Open,
+            client_roots: None,
+        }),
+        client: None,
+    };
+    let client = Roles {
+        server: None,
+        client: Some(ClientRole {
+            roots: certificates.roots.clone(),
+            identity: None,
+        }),
+    };
+    let mut client = Node::new(Config::default(), client, origin(1)).unwrap();
+    let dial = Dial {
+        address: ([10, 0, 0, 1], 4433).into(),
+        server_name: "localhost".into(),
+        client: "anna".parse().unwrap(),
+        credentials: bytes::Bytes::new(),
+        agent: "test".into(),
+    };
+    client.connect(now, dial).unwrap();
+    let memory = Memory::default();
+    let recorder = Recorder::wire(memory.clone());
+    let mut server = recorder
+        .start(Config::default(), server, origin(2))
+        .unwrap();
+    let mut datagram = Vec::new();
+    while client
+        .poll_transmit(now, NonZeroUsize::MIN, &mut datagram)
+        .is_some()
+    {
+        let from = ([10, 0, 0, 2], 5000).into();
+        let came = Datagram::new(from, (&datagram[..]).into());
+        server.handle_input(now, Input::Datagram(came));
+        datagram.clear();
+    }
+    drop(server);
+    let trace = memory.bytes();
+    assert_eq!(signatures(&trace), 1);
+    let report = replayed(&trace);
+    assert!(report.is_identical(), "{report}");
+    assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
 }
 
 /// How many signatures were made.

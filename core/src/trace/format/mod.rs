@@ -17,7 +17,7 @@ mod writer;
 pub use build::Build;
 pub use error::TraceError;
 pub use header::{Beginning, Draws, Header, Recorded};
-pub(super) use reader::Answered;
+pub(super) use reader::{Answered, Signed};
 pub use reader::{Ending, Reader};
 pub use record::{End, Record};
 pub(super) use settings::change;

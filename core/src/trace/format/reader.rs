@@ -84,6 +84,14 @@ struct Body {
     bytes: Vec<u8>,
 }
 
+/// A record, after the signatures that belong to it.
+pub(in crate::trace) struct Signed<'a> {
+    pub(in crate::trace) number: u64,
+    pub(in crate::trace) record: Record<'a>,
+    /// The trace ends behind it or behind its signatures: there may have been more of them.
+    pub(in crate::trace) cut_off: bool,
+}
+
 /// A record with the answers that belong to it.
 pub(in crate::trace) struct Answered<'a> {
     pub(in crate::trace) number: u64,
@@ -91,7 +99,7 @@ pub(in crate::trace) struct Answered<'a> {
     pub(in crate::trace) answers: Answers,
     /// The number of the later one of both.
     pub(in crate::trace) last: u64,
-    /// It has no answers, and the trace ends behind it: there may have been some.
+    /// It is a call without answers, and the trace ends behind it: there may have been some.
     pub(in crate::trace) cut_off: bool,
 }
 
@@ -134,6 +142,15 @@ struct Place {
 
 /// How much room is made for a block before any of it was read, at most: more than a header takes.
 const RESERVED: u64 = 64 << 10;
+
+/// Whether nothing more was recorded.
+fn ends(ahead: &Result<Option<Body>, TraceError>) -> bool {
+    match ahead {
+        Ok(Some(next)) => Record::is_end(&next.bytes),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
 
 enum Framed {
     Whole,
@@ -205,7 +222,7 @@ impl<R: Read> Reader<R> {
     pub(in crate::trace) fn next_with_signatures(
         &mut self,
         mut signed: impl FnMut(Signature),
-    ) -> Result<Option<(u64, Record<'_>)>, TraceError> {
+    ) -> Result<Option<Signed<'_>>, TraceError> {
         loop {
             let Some(body) = self.next_body()? else {
                 return Ok(None);
@@ -215,7 +232,7 @@ impl<R: Read> Reader<R> {
                 continue;
             }
             // What is wrong further on is said when its turn comes.
-            loop {
+            let ahead = loop {
                 let ahead = self.next_body();
                 if let Ok(Some(next)) = &ahead
                     && let Some(signature) = Record::signature(&next.bytes)
@@ -223,10 +240,17 @@ impl<R: Read> Reader<R> {
                     signed(signature);
                     continue;
                 }
-                self.ahead = Some(ahead);
-                break;
-            }
-            return self.look_at(body).map(Some);
+                break ahead;
+            };
+            let ends = ends(&ahead);
+            self.ahead = Some(ahead);
+            let (number, record) = self.look_at(body)?;
+            return Ok(Some(Signed {
+                number,
+                // A poll's stand before it.
+                cut_off: ends && matches!(record, Record::Call { .. }),
+                record,
+            }));
         }
     }
 
@@ -235,7 +259,7 @@ impl<R: Read> Reader<R> {
         &mut self,
     ) -> Result<Option<Answered<'_>>, TraceError> {
         let mut answers = Answers::default();
-        let mut cut_off = false;
+        let mut unanswered = false;
         let Some(mut body) = self.next_body()? else {
             return Ok(None);
         };
@@ -251,22 +275,23 @@ impl<R: Read> Reader<R> {
         } else {
             // What is wrong further on is said when its turn comes.
             let ahead = self.next_body();
-            match ahead {
-                Ok(Some(next)) => match Answers::of_call(&next) {
-                    Some(behind) => answers = behind,
-                    None => {
-                        cut_off = Record::is_end(&next.bytes);
-                        self.ahead = Some(Ok(Some(next)));
-                    }
-                },
-                other => {
-                    cut_off = matches!(other, Ok(None));
-                    self.ahead = Some(other);
+            let behind = match &ahead {
+                Ok(Some(next)) => Answers::of_call(next),
+                _ => None,
+            };
+            match behind {
+                Some(behind) => answers = behind,
+                None => {
+                    unanswered = ends(&ahead);
+                    self.ahead = Some(ahead);
                 }
             }
         }
         let last = body.number.max(answers.number.unwrap_or(0));
         let (number, record) = self.look_at(body)?;
+        // A poll's answers stand before it.
+        let is_call = matches!(record, Record::Call { .. } | Record::Arrival { .. });
+        let cut_off = unanswered && is_call;
         Ok(Some(Answered {
             number,
             record,

@@ -340,8 +340,13 @@ impl Node {
 
     /// The same of all that a trace tells of.
     pub(crate) fn poll_traced_event(&mut self) -> Option<Event> {
-        if self.tap.is_none() || !self.may_have_traced_events() {
+        if self.tap.is_none() {
             return self.next_event();
+        }
+        if !self.may_have_traced_events() {
+            let event = self.next_event();
+            self.turn_may_be_over();
+            return event;
         }
         if let Some(tapped) = &mut self.tap {
             tapped.before_poll();

@@ -70,6 +70,17 @@ impl Node {
         }
     }
 
+    /// Both polls have been asked for all there is: what a tap holds back may be written.
+    pub(super) fn turn_may_be_over(&mut self) {
+        let has_more = !self.events.is_empty() || self.has_output();
+        if let Some(tapped) = &mut self.tap
+            && !has_more
+        {
+            tapped.tell(false);
+            tapped.tap.rests();
+        }
+    }
+
     /// Removes the tap: it is told nothing more.
     pub fn untap(&mut self) {
         if let Some(mut tapped) = self.tap.take() {

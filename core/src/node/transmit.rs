@@ -54,6 +54,7 @@ impl Node {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         if now == self.now && !self.has_output() {
+            self.turn_may_be_over();
             return None;
         }
         if let Some(tapped) = &mut self.tap {

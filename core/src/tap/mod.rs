@@ -41,6 +41,10 @@ pub trait Tap: Send {
     /// The private key was used since the last call of another function.
     fn signature(&mut self, signature: Signature);
 
+    /// The node has nothing more to say, to its peers or of events, before the next call: what was held back may be
+    /// written. It may be told so more than once.
+    fn rests(&mut self) {}
+
     /// The node has panicked, and whoever drives it has caught that: what it still says counts for nothing.
     fn broken(&mut self) {}
 

@@ -232,11 +232,13 @@ impl<W: Write> Recording<W> {
                 logged(|| tracing::warn!(size, "the recording has reached its limit and ends"));
                 self.end(Some(End::Full));
             }
-            Err(error) => {
-                logged(|| tracing::warn!(%error, "the recording cannot be written and ends"));
-                self.over = true;
-            }
+            Err(error) => self.fail(&error),
         }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        logged(|| tracing::warn!(%error, "the recording cannot be written and ends"));
+        self.over = true;
     }
 
     /// Writes what is left, and why it ends, if that is known.
@@ -299,6 +301,17 @@ impl<W: Write + Send> Tap for Recording<W> {
                 sent: mark.is_some(),
             },
         });
+    }
+
+    /// What a process that ends without warning has recorded is whole up to its latest turn.
+    fn rests(&mut self) {
+        if let Sink::File(writer) = &mut self.sink
+            && !self.over
+            && writer.holds_any()
+            && let Err(error) = writer.flush()
+        {
+            self.fail(&error);
+        }
     }
 
     fn broken(&mut self) {

@@ -9,4 +9,5 @@ mod link;
 mod memory;
 mod random;
 mod ring;
+mod turns;
 mod wire;

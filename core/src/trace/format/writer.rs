@@ -172,6 +172,11 @@ impl<W: Write> Writer<W> {
         passed
     }
 
+    /// Whether there is something that `output` was not given yet.
+    pub(in crate::trace) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Passes on what is held back, here or by `output`.
     pub fn flush(&mut self) -> io::Result<()> {
         if !self.held.is_empty() {

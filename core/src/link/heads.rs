@@ -14,6 +14,9 @@ use crate::tap::{Digest, Marked};
 /// Protobuf's key of an envelope's body: field 15, with a length.
 const BODY: u8 = (15 << 3) | 2;
 
+/// The same of a field that no envelope will have: its number is reserved.
+const RESERVED: u8 = (1 << 3) | 2;
+
 /// A control frame as a node reads it, with zeros for credentials, if it has any. Fields that are not known, or that
 /// later ones replace, are not in it: they may hold anything.
 pub(crate) fn without_credentials(frame: &Bytes) -> Bytes {
@@ -40,7 +43,8 @@ pub(crate) fn without_unknown_fields(frame: &Bytes) -> Bytes {
     frame.into()
 }
 
-/// An envelope as a node reads it, in writers' order, for the same reason; what is none stays as it is.
+/// An envelope as a node reads it, in writers' order, for the same reason, and as long as it was: a node counts what
+/// it has read. What is none stays as it is.
 pub(crate) fn in_order(frame: &Bytes) -> Bytes {
     if wire::body_in_order(frame).is_some() {
         return frame.clone();
@@ -48,11 +52,34 @@ pub(crate) fn in_order(frame: &Bytes) -> Bytes {
     let Ok(fields) = wire::generated::Envelope::decode(frame.clone()) else {
         return frame.clone();
     };
-    let ordered = Bytes::from(fields.encode_to_vec());
+    let mut ordered = Vec::new();
+    let gone = frame.len().saturating_sub(fields.encoded_len());
+    fill(gone, &mut ordered);
+    ordered.extend(fields.encode_to_vec());
+    let ordered = Bytes::from(ordered);
     let read = |frame: &Bytes| wire::Envelope::decode(frame.clone()).ok();
     match read(&ordered) {
         Some(envelope) if read(frame).as_ref() == Some(&envelope) => ordered,
         _ => frame.clone(),
+    }
+}
+
+/// Appends a field of zeros that no node knows, of so many bytes. No field has one alone; nor does what is not known.
+fn fill(bytes: usize, out: &mut Vec<u8>) {
+    let Some(behind_key) = bytes.checked_sub(1).filter(|behind_key| *behind_key > 0) else {
+        return;
+    };
+    // A length is written in more bytes than it takes where what is left behind it would have taken fewer.
+    for width in 1..=behind_key {
+        let zeros = behind_key - width;
+        if zeros >> (7 * width).min(usize::BITS as usize - 1) == 0 {
+            out.push(RESERVED);
+            let seven = |place: usize| (zeros >> (7 * place)) as u8 & 0x7f;
+            out.extend((0..width - 1).map(|place| seven(place) | 0x80));
+            out.push(seven(width - 1));
+            out.resize(out.len() + zeros, 0);
+            return;
+        }
     }
 }
 
@@ -382,6 +409,24 @@ mod tests {
             let read = |frame| wire::Envelope::decode(frame).unwrap();
             let (kept, read) = (read(kept), read(twice));
             assert_eq!((kept.header, kept.body), (read.header, read.body));
+        }
+    }
+
+    /// A node counts what it has read, and says by that when it has received it.
+    #[test]
+    fn an_envelope_in_order_is_as_long_as_it_was() {
+        let frame = lane_frame(b"said");
+        for length in (0..400).chain([16_383, 16_384, 16_390, 70_000]) {
+            let mut unknown = vec![0x7a + 8, 1];
+            prost::encode_length_delimiter(length, &mut unknown).unwrap();
+            unknown.resize(unknown.len() + length, b'u');
+            let foreign = Bytes::from([&unknown[..], &frame].concat());
+            let kept = in_order(&foreign);
+            assert_eq!(kept.len(), foreign.len(), "{length}");
+            assert!(!kept.windows(2).any(|two| two == b"uu"), "{length}");
+            assert_eq!(in_order(&kept), kept, "{length}");
+            let read = |frame| wire::Envelope::decode(frame).unwrap();
+            assert_eq!(read(kept), read(foreign), "{length}");
         }
     }
 

@@ -271,6 +271,9 @@ pub(super) fn tell_untraced(node: &mut Node, clock: &Clock, watcher: &mut Watche
     }
 }
 
+/// What an event that came is told by.
+pub(super) const EVENT: &str = "event ";
+
 /// How the event that came differs from the one that was expected.
 pub(super) fn event_unlike(
     expected: Option<EventMark<'_>>,
@@ -285,7 +288,7 @@ pub(super) fn event_unlike(
     (found != expected).then(|| {
         (
             expected.map_or_else(none, |mark| mark.to_string()),
-            came.map_or_else(none, |event| format!("event {event}")),
+            came.map_or_else(none, |event| format!("{EVENT}{event}")),
         )
     })
 }

@@ -3,10 +3,12 @@
 use std::io::Read;
 use std::time::Instant;
 
+use super::Replay;
 use super::ddmin::ddmin;
 use super::format::{End, Ending, Header, Reader, Record, TraceError, Writer};
+use super::replay::EVENT;
 use super::report::Difference;
-use super::{Replay, Report};
+use crate::node::Event;
 use crate::tap::Level;
 
 /// A trace that was cut down.
@@ -49,24 +51,34 @@ pub enum ShrinkError {
     Trace(#[from] TraceError),
 }
 
-/// Cuts a link-level trace down to the records that still make its replay differ in the same way:
-/// numbers and digests aside, the same was expected, and the same came.
+/// Cuts a link-level trace down to the records that still make its replay differ as it did: at the same record
+/// first, and by the same thing. So it replays identical where the whole trace does; but where nothing came in place of
+/// something, what led to that may be missing as well. A program that has both builds knows better:
+/// [`shrink_while`] one differs and the other does not.
 pub fn shrink(input: impl Read, now: Instant) -> Result<Shrunk, ShrinkError> {
     let parts = Parts::read(input)?;
-    let whole = parts.write(None)?;
-    let report = replay(&whole, now)?;
-    let Some(difference) = &report.difference else {
+    let all: Vec<usize> = (0..parts.pieces.len()).collect();
+    let whole = parts.write(&all)?;
+    let Some((record, wanted)) = first_difference(&whole, now)? else {
         return Err(match parts.ending {
             Ending::CutShort(_) => ShrinkError::CutShort,
             Ending::Said(_) | Ending::Open => ShrinkError::Identical,
         });
     };
-    let wanted = way(difference);
+    let place = parts.place(&all, record);
     // What is behind the difference is not replayed, and of no use.
-    let parts = parts.until(difference.record);
-    parts.shrink(|trace| {
-        let report = replay(trace, now);
-        report.is_ok_and(|report| report.difference.as_ref().map(way) == Some(wanted.clone()))
+    let parts = parts.until(record);
+    // An event that nobody asks for where it came comes later, as if it came twice.
+    let alike = parts.with_event(wanted.event);
+    parts.shrink(|kept, trace| {
+        let keeps = |place: &usize| kept.binary_search(place).is_ok();
+        // Without what came before it, another record may differ, or this one by another thing.
+        alike.iter().all(keeps)
+            && first_difference(trace, now).is_ok_and(|difference| {
+                difference.is_some_and(|(record, difference)| {
+                    parts.place(kept, record) == place && difference == wanted
+                })
+            })
     })
 }
 
@@ -76,32 +88,49 @@ pub fn shrink_while(
     mut shows: impl FnMut(&[u8]) -> bool,
 ) -> Result<Shrunk, ShrinkError> {
     let parts = Parts::read(input)?;
-    if !shows(&parts.write(None)?) {
+    let all: Vec<usize> = (0..parts.pieces.len()).collect();
+    if !shows(&parts.write(&all)?) {
         return Err(ShrinkError::NotShown);
     }
-    parts.shrink(shows)
+    parts.shrink(|_, trace| shows(trace))
 }
 
-fn replay(trace: &[u8], now: Instant) -> Result<Report, TraceError> {
-    Replay::new(trace)?.run(now)
+/// What was expected, what came, and the digest of the latest event, which may be what came.
+#[derive(PartialEq)]
+struct Differing {
+    expected: String,
+    came: String,
+    event: Option<u64>,
 }
 
-/// In which way something differs: the words, without the numbers.
-fn way(difference: &Difference) -> (String, String) {
-    let words = |text: &str| {
-        let mut out = String::new();
-        for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
-            let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-            if bare.contains(|c: char| c.is_ascii_digit()) {
-                out.push('#');
-                out.push_str(&word[bare.len()..]);
-            } else {
-                out.push_str(word);
-            }
+/// The first record that differs, and how.
+fn first_difference(trace: &[u8], now: Instant) -> Result<Option<(u64, Differing)>, TraceError> {
+    let mut event = None;
+    let replay = Replay::new(trace)?.on_event(|_, happened| {
+        // Those that stand in no trace are told of behind what came.
+        if !matches!(happened, Event::Refused { .. } | Event::Moved { .. }) {
+            event = Some(happened.head_digest());
         }
-        out
-    };
-    (words(&difference.expected), words(&difference.came))
+    });
+    let difference = replay.run(now)?.difference;
+    Ok(difference.map(|difference| {
+        let Difference {
+            record,
+            expected,
+            came,
+            ..
+        } = difference;
+        // Words tell of a message how long it is.
+        let event = event.filter(|_| came.starts_with(EVENT));
+        (
+            record,
+            Differing {
+                expected,
+                came,
+                event,
+            },
+        )
+    }))
 }
 
 /// A trace in pieces that stay together: a call or a poll with the answers that belong to it.
@@ -117,6 +146,8 @@ struct Piece {
     last: u64,
     /// Bodies, and the clock before each.
     records: Vec<(i64, Vec<u8>)>,
+    /// The digest of the event that was given out, if one was.
+    event: Option<u64>,
 }
 
 impl Parts {
@@ -137,13 +168,19 @@ impl Parts {
             let before = clock;
             let mut body = Vec::new();
             record.encode(Level::Link, &mut clock, &mut body);
+            let event = match &record {
+                Record::Event(mark) => mark.map(|mark| mark.digest),
+                _ => None,
+            };
             let is_answers = matches!(record, Record::Answers { polled: false, .. });
             match pieces.last_mut() {
                 Some(piece) if joins || is_answers => {
                     piece.last = number;
                     piece.records.push((before, body));
+                    piece.event = piece.event.or(event);
                 }
                 _ => pieces.push(Piece {
+                    event,
                     last: number,
                     records: vec![(before, body)],
                 }),
@@ -166,37 +203,53 @@ impl Parts {
         self
     }
 
-    fn shrink(self, mut shows: impl FnMut(&[u8]) -> bool) -> Result<Shrunk, ShrinkError> {
+    /// Where a record of the trace of these pieces stands in the whole one: its piece, and its place in it.
+    fn place(&self, kept: &[usize], record: u64) -> Option<(usize, u64)> {
+        let mut before = 0;
+        kept.iter().find_map(|place| {
+            let first = before + 1;
+            before += self.pieces.get(*place)?.records.len() as u64;
+            (first..=before)
+                .contains(&record)
+                .then(|| (*place, record - first))
+        })
+    }
+
+    /// The pieces in which such an event was given out.
+    fn with_event(&self, digest: Option<u64>) -> Vec<usize> {
+        let given = |piece: &Piece| piece.event.is_some() && piece.event == digest;
+        let places = self.pieces.iter().enumerate();
+        let places = places.filter(|(_, piece)| given(piece));
+        places.map(|(place, _)| place).collect()
+    }
+
+    /// Of what it is asked for, `shows` is told the pieces and the trace.
+    fn shrink(
+        &self,
+        mut shows: impl FnMut(&[usize], &[u8]) -> bool,
+    ) -> Result<Shrunk, ShrinkError> {
         let kept = ddmin(self.pieces.len(), |kept| {
-            self.write(Some(kept)).is_ok_and(|trace| shows(&trace))
+            self.write(kept).is_ok_and(|trace| shows(kept, &trace))
         });
         let records = kept.iter().filter_map(|place| self.pieces.get(*place));
         let after = records.map(|piece| piece.records.len() as u64).sum::<u64>() + 1;
         Ok(Shrunk {
-            trace: self.write(Some(&kept))?,
+            trace: self.write(&kept)?,
             before: self.total,
             after,
             ending: self.ending,
         })
     }
 
-    /// The trace of some pieces, or of all.
-    fn write(&self, kept: Option<&[usize]>) -> Result<Vec<u8>, TraceError> {
+    /// The trace of some pieces.
+    fn write(&self, kept: &[usize]) -> Result<Vec<u8>, TraceError> {
         let mut writer = Writer::new(Vec::new(), &self.header)?;
-        let mut write = |piece: &Piece| {
+        for piece in kept.iter().filter_map(|place| self.pieces.get(*place)) {
             for (clock, body) in &piece.records {
                 // What was encoded is decoded again.
                 if let Some(record) = Record::decode(body, Level::Link, &mut { *clock }) {
                     writer.write(&record)?;
                 }
-            }
-            Ok::<(), TraceError>(())
-        };
-        match kept {
-            None => self.pieces.iter().try_for_each(&mut write)?,
-            Some(kept) => {
-                let mut pieces = kept.iter().filter_map(|place| self.pieces.get(*place));
-                pieces.try_for_each(&mut write)?;
             }
         }
         writer.write(&Record::End(End::Stopped))?;

@@ -3,16 +3,21 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use prost::Message as _;
 use trunkline_core::tap::{Body, Call, LinkNote};
 use trunkline_core::trace::{
     End, Ending, Reader, Record, RedactError, Replay, ShrinkError, TraceError, WhatIfError, Writer,
-    redact, replay, shrink, shrink_while, what_if,
+    redact, replay, shrink, what_if,
 };
 use trunkline_core::{Event, Seed};
-use trunkline_testkit::{Certificates, NodeIndex, Random, Recording, World, echo};
+use trunkline_proto::LANE_BEST_EFFORT;
+use trunkline_proto::generated::Envelope;
+use trunkline_testkit::raw_peer::{RawSettings, frame, hello};
+use trunkline_testkit::{Certificates, NodeIndex, Random, Recording, World, echo, silent};
 
 use crate::conversation::{
-    SECOND, conversation, conversation_at, ecdsa, records, replayed, with_client_certificate,
+    SECOND, changed_records, conversation, conversation_at, ecdsa, ended, ended_without, records,
+    replayed, with_client_certificate,
 };
 use crate::disorder::disordered;
 
@@ -41,7 +46,7 @@ fn a_client_that_shows_a_certificate_replays_identical_on_both_sides() {
         let report = replayed(trace);
         assert!(report.is_identical(), "{report}");
         let mut certificates = 0;
-        changed(trace, |_, record| {
+        changed_records(trace, |_, record| {
             if let Record::Answers { notes, .. } = record {
                 let shown = |(_, note): &&(_, _)| matches!(note, LinkNote::Certificates(_));
                 certificates += notes.iter().filter(shown).count();
@@ -51,26 +56,15 @@ fn a_client_that_shows_a_certificate_replays_identical_on_both_sides() {
     }
 }
 
-/// A trace with its records changed by `change`, which gets the number of each.
-fn changed(trace: &[u8], mut change: impl FnMut(u64, &mut Record<'_>)) -> Vec<u8> {
-    let mut reader = Reader::new(trace).unwrap();
-    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
-    while let Some((number, mut record)) = reader.next_record().unwrap() {
-        change(number, &mut record);
-        writer.write(&record).unwrap();
-    }
-    writer.into_inner()
-}
-
 #[test]
 fn a_trace_that_is_written_again_is_the_same() {
     let certificates = Certificates::new().unwrap();
     for recording in [Recording::Link, Recording::LinkWithBodies] {
         let trace = conversation_at(recording, 3, &certificates).remove(0);
         // Each record has a block of its own now, which takes more bytes.
-        let again = changed(&trace, |_, _| {});
+        let again = changed_records(&trace, |_, _| {});
         assert_eq!(records(&again), records(&trace));
-        assert_eq!(changed(&again, |_, _| {}), again);
+        assert_eq!(changed_records(&again, |_, _| {}), again);
         assert!(trace.len() < again.len());
     }
 }
@@ -79,7 +73,7 @@ fn a_trace_that_is_written_again_is_the_same() {
 fn a_flipped_byte_of_a_frame_is_found() {
     let trace = conversation_at(Recording::Link, 4, &Certificates::new().unwrap()).remove(0);
     let mut frames = Vec::new();
-    changed(&trace, |number, record| {
+    changed_records(&trace, |number, record| {
         if let Record::Answers { notes, .. } = record {
             for (_, note) in notes {
                 if let LinkNote::Lane {
@@ -107,7 +101,7 @@ fn a_flipped_byte_of_a_frame_is_found() {
 
     // In what the node is given: the first record that differs is named.
     let mut flipped = false;
-    let other = changed(&trace, |at, record| {
+    let other = changed_records(&trace, |at, record| {
         if let Record::Answers { notes, .. } = record
             && at == *number
         {
@@ -194,6 +188,78 @@ fn a_trace_that_ends_behind_any_record_replays_identical() {
     }
 }
 
+/// Answers to a poll stand before it: a poll without any had none, also where the trace ends behind it.
+#[test]
+fn a_poll_without_its_answers_is_different_wherever_it_stands() {
+    let trace = conversation_at(Recording::Link, 17, &Certificates::new().unwrap()).remove(1);
+    let mut polls = Vec::new();
+    changed_records(&trace, |number, record| {
+        // What nothing that was read led to, but a command.
+        let wrote = |(_, note): &(_, _)| matches!(note, LinkNote::Wrote { .. });
+        let said = |(_, note): &(_, _)| {
+            matches!(note, LinkNote::Sent | LinkNote::Rests(_) | LinkNote::Late)
+        };
+        if let Record::Answers {
+            polled: true,
+            notes,
+        } = record
+            && notes.iter().any(wrote)
+            && notes.iter().all(|note| wrote(note) || said(note))
+        {
+            polls.push(number + 1);
+        }
+    });
+    assert!(polls.len() > 20);
+    for poll in polls.into_iter().take(20) {
+        for end in [None, Some(End::Full)] {
+            let report = replayed(&ended_without(&trace, Some(poll - 1), poll, end));
+            let difference = report.difference.clone().unwrap();
+            assert_eq!(difference.record, poll - 1, "{report}");
+        }
+    }
+}
+
+/// What a node does not know of an envelope counts for when it says what it has received.
+#[test]
+fn what_a_node_does_not_know_of_envelopes_has_its_length_in_a_trace_without_bodies() {
+    for recording in [Recording::Link, Recording::LinkWithBodies] {
+        let mut world = World::new(18);
+        world.record_at(recording);
+        let server = world.server();
+        let client = world.raw_client(server, &RawSettings::default());
+        world.run(SECOND, silent);
+        let link = world.raw(client).link();
+        link.hello(&hello("sensor-7", 1));
+        // What came there is reported by its bytes alone.
+        let lane = link.open_lane(LANE_BEST_EFFORT.into(), 0);
+        world.run(SECOND, silent);
+        for _ in 0..40 {
+            let message = Envelope {
+                tag: Some(7),
+                body: vec![1; 20_000].into(),
+                ..Envelope::default()
+            };
+            // Field 30, with a length.
+            let mut bytes = vec![0xf2, 1, 0xa0, 0x9c, 1];
+            bytes.resize(bytes.len() + 20_000, b'u');
+            message.encode(&mut bytes).unwrap();
+            world.raw(client).link().send(lane, &frame(&bytes));
+            world.run(SECOND / 100, silent);
+        }
+        world.run(SECOND, silent);
+        assert_eq!(world.bodies(server).len(), 40);
+        world.kill(server);
+        let trace = world.traces(server).pop().unwrap();
+        assert_eq!(holds(&trace, b"uuuu"), recording != Recording::Link);
+        let report = replayed(&trace);
+        assert!(report.is_identical(), "{recording:?}: {report}");
+        let mut redacted = Vec::new();
+        redact(&trace[..], &mut redacted, [7; 32]).unwrap();
+        let report = replayed(&redacted);
+        assert!(report.is_identical(), "{recording:?}, redacted: {report}");
+    }
+}
+
 #[test]
 fn what_is_behind_the_end_is_not_read() {
     let certificates = Certificates::new().unwrap();
@@ -207,20 +273,6 @@ fn what_is_behind_the_end_is_not_read() {
             assert_eq!(report.ending, Some(Ending::Said(End::Stopped)));
         }
     }
-}
-
-/// A trace's first records, and that end.
-fn ended(trace: &[u8], kept: u64, end: Option<End>) -> Vec<u8> {
-    let mut reader = Reader::new(trace).unwrap();
-    let mut writer = Writer::new(Vec::new(), reader.header()).unwrap();
-    for _ in 0..kept {
-        let (_, record) = reader.next_record().unwrap().unwrap();
-        writer.write(&record).unwrap();
-    }
-    if let Some(end) = end {
-        writer.write(&Record::End(end)).unwrap();
-    }
-    writer.into_inner()
 }
 
 /// Everything that must not stand in a trace above QUIC.
@@ -284,7 +336,7 @@ fn bodies_and_credentials_are_lengths_and_hashes_unless_they_are_asked_for() {
             let mut out = Vec::new();
             redact(&trace[..], &mut out, [key; 32]).unwrap();
             let mut hashes = Vec::new();
-            changed(&out, |_, record| {
+            changed_records(&out, |_, record| {
                 if let Record::Call { call, .. } = record
                     && !matches!(call, Call::Datagram { .. })
                     && let Body::Marked { hash, .. } = call.payload()
@@ -309,56 +361,6 @@ fn a_wire_trace_is_told_what_to_do_instead() {
     assert!(matches!(error, ShrinkError::Wire) && error.to_string().contains(says));
     let error = what_if(&trace[..], &[], Instant::now()).unwrap_err();
     assert!(matches!(error, WhatIfError::Wire) && error.to_string().contains(says));
-}
-
-#[test]
-fn a_trace_is_cut_down_to_what_still_differs() {
-    let trace = conversation_at(Recording::Link, 8, &Certificates::new().unwrap()).remove(1);
-    assert!(matches!(
-        shrink(&trace[..], Instant::now()),
-        Err(ShrinkError::Identical)
-    ));
-    // As if another build had said another thing of the first event.
-    let mut events = 0;
-    let other = changed(&trace, |_, record| {
-        if let Record::Event(Some(mark)) = record {
-            events += 1;
-            if events == 1 {
-                mark.digest ^= 1;
-            }
-        }
-    });
-    let before = replayed(&other).difference.unwrap();
-    let shrunk = shrink(&other[..], Instant::now()).unwrap();
-    let after = replayed(&shrunk.trace).difference.unwrap();
-    let name = |text: &str| text.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    assert_eq!(name(&after.expected), name(&before.expected));
-    assert!(
-        shrunk.after < 20 && shrunk.before > 1_000,
-        "{} of {}",
-        shrunk.after,
-        shrunk.before
-    );
-
-    let rejects = |trace: &[u8]| {
-        let mut found = false;
-        changed(trace, |_, record| {
-            found |= matches!(
-                record,
-                Record::Call {
-                    call: Call::Request { .. },
-                    ..
-                }
-            );
-        });
-        found
-    };
-    let shrunk = shrink_while(&trace[..], rejects).unwrap();
-    assert_eq!(shrunk.after, 2, "one request, and the end");
-    assert!(matches!(
-        shrink_while(&trace[..], |_| false),
-        Err(ShrinkError::NotShown)
-    ));
 }
 
 #[test]
@@ -433,7 +435,7 @@ fn a_run_that_would_not_end_is_refused() {
     world.kill(nobody);
     world.connect(client, nobody, "anna");
     world.run(SECOND, echo);
-    let trace = changed(&world.traces(client)[0], |number, record| {
+    let trace = changed_records(&world.traces(client)[0], |number, record| {
         if let Record::Asked { at, .. } = record
             && number > 100
         {

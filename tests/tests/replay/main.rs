@@ -9,5 +9,6 @@ mod link;
 mod memory;
 mod random;
 mod ring;
+mod shrinking;
 mod turns;
 mod wire;

@@ -27,7 +27,7 @@ pub use writer::Writer;
 const MAGIC: [u8; 8] = *b"TLtrace\n";
 
 /// The version of the format that this crate writes and reads.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 /// A block's checksum: the low half of its records' XXH3, with the block's number as the seed, so that
 /// a block that was moved is found as well.

@@ -433,6 +433,21 @@ fn decode_reason(from: &mut Decoder<'_>) -> Option<DisconnectReason> {
 mod tests {
     use super::*;
 
+    /// `TRACE.md` is what readers in other languages are written from.
+    #[test]
+    fn the_page_has_all_reasons_why_a_connection_is_over() {
+        let mut rows = include_str!("../TRACE.md").lines();
+        let row = rows.find(|row| row.contains("| the connection is over |"));
+        let (_, reasons) = row.unwrap().split_once("reason: ").unwrap();
+        let described = reasons
+            .split([' ', ','])
+            .filter_map(|word| word.parse().ok());
+        let described: Vec<u8> = described.collect();
+        let is_read = |number: &u8| decode_reason(&mut Decoder(&[*number, 0, 0, 0])).is_some();
+        let read: Vec<u8> = (0..=u8::MAX).filter(is_read).collect();
+        assert_eq!(described, read);
+    }
+
     #[test]
     fn a_body_is_taken_out_wherever_a_trace_says_that_it_was() {
         let header = trunkline_proto::EnvelopeHeader::default();

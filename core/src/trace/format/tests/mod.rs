@@ -404,12 +404,14 @@ fn what_is_no_trace_or_another_version_is_said_so() {
         read(b"TLtrace\r\n\x01\x00"),
         Err(TraceError::NotATrace)
     ));
-    let mut bytes = trace();
-    bytes[8] = 99;
-    assert!(matches!(
-        read(&bytes),
-        Err(TraceError::Version { found: 99 })
-    ));
+    // Envelopes have other fields since version 2.
+    for other in [2, 99] {
+        let mut bytes = trace();
+        bytes[8] = other;
+        let error = read(&bytes).unwrap_err();
+        let says = format!("version {other}");
+        assert!(error.to_string().contains(&says), "{error}");
+    }
 }
 
 #[test]
@@ -517,5 +519,17 @@ proptest! {
     #[test]
     fn any_bytes_can_be_read_as_a_header_or_are_refused(body: Vec<u8>) {
         prop_assert!(Header::decode(&body).is_err());
+    }
+}
+
+/// Whoever reads traces in another language goes by it.
+#[test]
+fn the_page_describes_this_version() {
+    let page = include_str!("../../TRACE.md");
+    for words in [
+        format!("describes the file, version {FORMAT},"),
+        format!("the format's version, little-endian: {FORMAT} |"),
+    ] {
+        assert!(page.contains(&words), "{words}");
     }
 }

@@ -115,6 +115,37 @@ fn the_last_seconds_of_a_node_are_counted_from_where_they_begin() {
 }
 
 #[test]
+fn the_first_records_of_the_last_seconds_have_their_time() {
+    let file = BufReader::new(File::open(golden("resume-client")).unwrap());
+    let mut header = Reader::new(file).unwrap().header().clone();
+    header.beginning = Beginning {
+        first: 1_000,
+        clock: 3_600_000_000_000,
+    };
+    let mut writer = Writer::new(Vec::new(), &header).unwrap();
+    writer.write(&Record::Event(None)).unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ring.tlt");
+    fs::write(&path, writer.into_inner()).unwrap();
+    let shown = said(&["trace", "show"], &path, &[]);
+    assert!(shown.starts_with("1000 3600.000000 "), "{shown}");
+}
+
+#[test]
+fn envelopes_are_shown_with_their_numbers_and_types() {
+    let shown = said(&["trace", "show"], &golden("messages-server"), &[]);
+    let envelopes: Vec<&str> = shown.split("read message ").skip(1).collect();
+    assert!(!envelopes.is_empty(), "{shown}");
+    for envelope in envelopes {
+        assert!(!envelope.contains("of the tag before it"), "{envelope}");
+        assert!(
+            envelope.starts_with(|c: char| c.is_ascii_digit()),
+            "{envelope}"
+        );
+    }
+}
+
+#[test]
 fn timelines_tell_how_long_bodies_are_and_not_what_is_in_them() {
     for name in ["requests-client", "requests-server", "messages-server"] {
         let timeline = said(&["replay"], &golden(name), &["--events"]);

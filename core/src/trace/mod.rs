@@ -59,8 +59,8 @@ mod what_if;
 
 pub use comparison::{Comparison, Timeline};
 pub use format::{
-    Beginning, Build, Draws, End, Ending, FORMAT, Header, Reader, Record, Recorded, TraceError,
-    Writer,
+    Beginning, Build, Draws, End, Ending, FORMAT, Header, Lines, Reader, Record, Recorded,
+    TraceError, Writer,
 };
 pub use record::{Recorder, StartError};
 pub use redact::{RedactError, Redacted, redact};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trunkline_core::tap::LinkNote;
-use trunkline_core::trace::{self, Ending, Reader, Record, Recorded};
+use trunkline_core::trace::{self, Ending, Lines, Reader, Record, Recorded};
 
 use crate::failure::Failure;
 use crate::new_file::{self, NewFile};
@@ -28,7 +28,7 @@ EXAMPLES
     trunkline trace show server.tlt --from 100 --to 150
   Take bodies and credentials out of a link-level trace that has them
     trunkline trace redact server.tlt to-hand-on.tlt
-  Cut a link-level trace down to what still makes its replay differ in the same way
+  Cut a link-level trace down to what still makes its replay differ as it does
     trunkline trace shrink server.tlt small.tlt
   Cut it down to what a command still finds in it (exit status 0; {} is the file)
     trunkline trace shrink server.tlt small.tlt --while 'trunkline trace show {} | grep -q reject'";
@@ -95,7 +95,7 @@ struct Shrink {
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// Keep what this command, run by sh, still ends with status 0 for; {} is the file. Without it:
-    /// what makes the replay differ in the same way. The command has no terminal: one that reads /dev/tty is
+    /// what makes the replay differ as it does. The command has no terminal: one that reads /dev/tty is
     /// stopped for good. What it leaves in the background is killed
     #[arg(long = "while", value_name = "COMMAND", value_parser = parse::shell_command)]
     command: Option<String>,
@@ -222,15 +222,18 @@ fn show(arguments: &Show) -> Result<(), Failure> {
     }
     let refused = |error| unusable(file, &error);
     let mut reader = Reader::new(open(file)?).map_err(refused)?;
-    let (mut at, mut last) = (0, 0);
+    // The last seconds of a node begin somewhere in its life.
+    let (mut at, mut last) = (reader.header().beginning.clock, 0);
+    let mut lines = Lines::default();
     while let Some((number, record)) = reader.next_record().map_err(refused)? {
         at = record.at().unwrap_or(at);
         last = number;
         if to.is_some_and(|to| number > to) {
             return Ok(());
         }
+        let line = lines.line(&record);
         if number >= *from {
-            output::result(&format!("{number} {} {record}", clock(at)))?;
+            output::result(&format!("{number} {} {line}", clock(at)))?;
         }
     }
     if last < *from {

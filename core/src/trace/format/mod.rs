@@ -21,6 +21,7 @@ pub(super) use reader::{Answered, Signed};
 pub use reader::{Ending, Reader};
 pub use record::{End, Record};
 pub(super) use settings::change;
+pub use show_notes::Lines;
 pub use writer::Writer;
 
 /// What a trace begins with. The line feed shows a transfer that changed them.

@@ -114,7 +114,7 @@ fn a_flipped_byte_of_a_frame_is_found() {
                 } = note
                     && !flipped
                 {
-                    // The sequence number, or what kind of envelope it is.
+                    // The kind of envelope, its tag or its promise.
                     let mut bytes = frame.to_vec();
                     bytes[1] ^= 1;
                     *frame = Bytes::from(bytes);

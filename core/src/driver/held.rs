@@ -12,6 +12,9 @@ use crate::session::BestEffort;
 /// So many are done in one turn, before other tasks get theirs.
 const COMMANDS: usize = 4_096;
 
+/// Of broadcasts that wait when all ends, so many bytes for each session are queued before something is sent.
+const HANDFUL: usize = 8 << 10;
+
 /// Room that stays for so many.
 const KEPT: usize = 1_024;
 
@@ -38,7 +41,7 @@ impl<I: Io> Driver<I> {
     pub(super) fn run_commands(&mut self, now: Instant) {
         let mut left = COMMANDS;
         self.run_held(now, &mut left);
-        while left > 0 {
+        while left > 0 && !self.held.ends {
             let Some(command) = self.taken.pop_front() else {
                 return;
             };
@@ -65,9 +68,6 @@ impl<I: Io> Driver<I> {
                     held.ends = true;
                     held.commands.push_back(command);
                     self.run_held(now, &mut left);
-                    if !self.held.commands.is_empty() {
-                        return;
-                    }
                 }
             }
         }
@@ -75,14 +75,16 @@ impl<I: Io> Driver<I> {
 
     /// Does what need wait no longer. What closes a session waits until something was sent of the broadcasts before it.
     fn run_held(&mut self, now: Instant, left: &mut usize) {
-        let mut queued = false;
+        let mut queued = 0;
         while let Some(next) = self.held.commands.pop_front() {
             let meanwhile = next.meanwhile();
             let waits = match meanwhile {
-                Meanwhile::Closes(_) | Meanwhile::Ends => queued,
-                Meanwhile::Follows | Meanwhile::Passes => {
-                    !self.held.ends && self.is_to_wait(now, &next)
+                Meanwhile::Closes(_) | Meanwhile::Ends => queued > 0,
+                // The end does not wait for every session's turn, but queues are not filled in one go either.
+                Meanwhile::Follows | Meanwhile::Passes if self.held.ends => {
+                    queued >= HANDFUL && matches!(next, Command::Broadcast(_))
                 }
+                Meanwhile::Follows | Meanwhile::Passes => self.is_to_wait(now, &next),
             };
             if waits || *left == 0 {
                 self.held.commands.push_front(next);
@@ -91,7 +93,9 @@ impl<I: Io> Driver<I> {
             if let Meanwhile::Closes(session) = meanwhile {
                 self.held.closing.remove(&session);
             }
-            queued |= matches!(next, Command::Broadcast(_));
+            if let Command::Broadcast(next) = &next {
+                queued += BestEffort::queued_bytes(&next.message.body);
+            }
             self.perform(now, next);
             *left -= 1;
         }

@@ -8,7 +8,6 @@ use crate::error::{CloseCode, DisconnectReason};
 use crate::id::LinkKey;
 use crate::link::{PeerClose, Stage};
 
-use super::closing::Closing;
 use super::{Event, Node, TimeoutReason};
 
 /// How long the closing or draining period (RFC 9000, section 10.2) of a link may be. QUIC would take three
@@ -166,16 +165,24 @@ impl Node {
                 messages: dropped,
             });
         }
-        let quiet = session.conversation.is_quiet();
-        let ends = |closing: &&Closing| {
-            // What crossed the Close is not waited for: nobody comes back for it.
-            let over = was_up && (end == LinkEnd::WithSession || closing.is_followed_by(&reason));
-            for_good || quiet || closing.said && over
-        };
-        if let Some(closing) = session.closing.as_ref().filter(ends) {
-            let reason = closing.disconnect_reason();
-            self.end_session(now, session_key, reason);
-            return;
+        let conversation = &session.conversation;
+        let (quiet, deals) = (
+            conversation.is_quiet(),
+            conversation.deliveries.has_unawaited(),
+        );
+        if let Some(closing) = &session.closing {
+            // Nobody comes back for what crossed the Close. But senders that do not wait count on what came of theirs, so
+            // it ends once that is dealt with, or its time is over.
+            let followed = end == LinkEnd::WithSession || closing.is_followed_by(&reason);
+            let over = closing.said && was_up && followed;
+            if for_good || quiet || over && !deals {
+                let reason = closing.disconnect_reason();
+                self.end_session(now, session_key, reason);
+                return;
+            }
+            if over {
+                return;
+            }
         }
         if session.is_dialled() {
             if !self.race_goes_on(now, session_key) {

@@ -41,8 +41,12 @@ impl Node {
                     }
                     break entry.is_throttled(now);
                 }
-                // What the peer has said before explains it, perhaps.
-                Some(CarrierEvent::Fault(found)) => fault = fault.or(Some(found)),
+                // What the peer has said before explains it, perhaps, and forgives the end of a stream alone.
+                Some(CarrierEvent::Fault(found)) => {
+                    if fault.as_ref().is_none_or(is_stream_end) {
+                        fault = Some(found);
+                    }
+                }
                 Some(CarrierEvent::Down(reason)) => down = Some(reason),
                 Some(event) => self.carrier_event(key, event),
             }

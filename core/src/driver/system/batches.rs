@@ -134,24 +134,26 @@ impl Batches {
             Err(mut error) => {
                 let (to, size) = (transmit.destination, contents.len());
                 logged(|| tracing::debug!(%to, size, several, %error, "not sent"));
-                let mut several_are_refused = false;
+                let mut is_the_source = true;
                 let invalid = error.kind() == io::ErrorKind::InvalidInput;
                 if several && (invalid || error.raw_os_error() == Some(EIO)) {
                     let first = first_of(&datagrams);
                     match self.sender.try_send(&first, attempt) {
                         // Nor is the rest sent: all of it counts as lost.
                         Ok(()) => {
-                            several_are_refused = true;
+                            is_the_source = false;
                             self.several_were(false);
                         }
                         // That says nothing, but that there is no room.
-                        Err(alone) if alone.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(alone) if alone.kind() == io::ErrorKind::WouldBlock => {
+                            is_the_source = false;
+                        }
                         Err(alone) => error = alone,
                     }
                 }
                 if let Some(ip) = datagrams.src_ip
                     && error.kind() == io::ErrorKind::InvalidInput
-                    && !several_are_refused
+                    && is_the_source
                 {
                     self.sender.has_left(ip, attempt);
                 }
@@ -412,10 +414,15 @@ mod tests {
                 let error = try_send(&sender, &from, &transmit([224, 0, 0, n]), b"x");
                 assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidInput);
             }
-            // So many are looked after.
+            // So many are looked after at once, and further ones by and by.
             let expected = (n < 16).then_some(Ecn::Ect0);
             assert_eq!(marks(), expected, "after {n}");
         }
+        for _ in 0..256 {
+            let refused = try_send(&sender, &from, &transmit([224, 0, 0, 19]), b"x");
+            assert!(refused.is_err());
+        }
+        assert_eq!(marks(), Some(Ecn::Ect0));
     }
 
     /// Nobody is there to be answered, or everybody is: the system sends nothing to port 0, nor from a broadcast

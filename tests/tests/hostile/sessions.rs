@@ -35,6 +35,15 @@ fn knock(siege: &mut Siege, hello: &Hello) -> NodeIndex {
     peer
 }
 
+/// The peer comes back for a session over another link, for the `attempt`th time.
+fn come_back(siege: &mut Siege, peer: NodeIndex, first: &Hello, attempt: u64, token: &[u8]) {
+    let server = siege.server;
+    siege.world.redial(peer, server);
+    siege.run(TICK);
+    let again = resuming(&first.client_id, attempt, &first.session_id, token);
+    siege.link(peer).hello(&again);
+}
+
 fn welcome(siege: &mut Siege, peer: NodeIndex) -> Welcome {
     match siege.link(peer).control().first() {
         Some(Frame::Welcome(welcome)) => welcome.clone(),
@@ -228,10 +237,8 @@ fn what_is_held_is_dropped_whatever_it_holds() {
     siege.run(TICK);
     let before = siege.metrics();
     let server = siege.server;
-    siege.world.redial(peer, server);
-    siege.run(TICK);
+    come_back(&mut siege, peer, &first, 361, &token);
     let link = siege.link(peer);
-    link.hello(&resuming("alice", 361, &first.session_id, &token));
     let lane = link.open_lane(0, 0);
     link.send_envelope(lane, &said("one"));
     link.send_envelope(lane, &said("another two"));
@@ -278,11 +285,8 @@ fn a_stream_that_leaves_out_what_is_not_held_is_a_gap() {
         siege.link(peer).send_envelope(lane, &Envelope::default());
     }
     siege.run(TICK);
-    let server = siege.server;
-    siege.world.redial(peer, server);
-    siege.run(TICK);
+    come_back(&mut siege, peer, &first, 371, &token);
     let link = siege.link(peer);
-    link.hello(&resuming("alice", 371, &first.session_id, &token));
     let lane = link.open_lane(0, 5);
     link.send_envelope(lane, &Envelope::default());
     siege.run(TICK);
@@ -312,12 +316,9 @@ fn a_receipt_for_what_this_link_has_not_carried_is_refused() {
     siege.run(TICK);
     let came = siege.link(peer).envelopes(0).len() as u64;
     assert!(came >= 15, "{came}");
-    siege.world.redial(peer, server);
-    siege.run(TICK);
+    come_back(&mut siege, peer, &first, 381, &token);
     // Its stream is full long before all of that is on its way again.
-    let link = siege.link(peer);
-    link.set_reads(false);
-    link.hello(&resuming("alice", 381, &first.session_id, &token));
+    siege.link(peer).set_reads(false);
     siege.run(TICK);
     let receipts = vec![Receipt {
         lane: 0,

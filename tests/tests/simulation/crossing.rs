@@ -36,6 +36,22 @@ fn pair(seed: u64) -> Pair {
     }
 }
 
+impl Pair {
+    /// The server closes the session.
+    fn server_closes(&mut self, code: CloseCode) {
+        let now = self.world.now();
+        let node = self.world.node(self.server);
+        node.close(now, self.served, code, "").unwrap();
+    }
+
+    /// The client does.
+    fn client_closes(&mut self, code: CloseCode) {
+        let now = self.world.now();
+        let node = self.world.node(self.client);
+        node.close(now, self.dialled, code, "").unwrap();
+    }
+}
+
 fn local(code: CloseCode) -> DisconnectReason {
     DisconnectReason::Local {
         code,
@@ -62,9 +78,7 @@ fn a_message_that_crosses_a_servers_close_does_not_keep_the_session() {
         let mut pair = pair(21);
         let (server, client) = (pair.server, pair.client);
         let code = CloseCode(1_001);
-        let now = pair.world.now();
-        let node = pair.world.node(server);
-        node.close(now, pair.served, code, "").unwrap();
+        pair.server_closes(code);
         pair.world.send(client, pair.dialled, "late").unwrap();
         pair.world.run(SECOND / 2, silent);
         assert_eq!(pair.world.bodies(server), ["late"]);
@@ -98,9 +112,7 @@ fn a_message_that_crosses_a_clients_close_does_not_bring_it_back() {
     let mut pair = pair(22);
     let (server, client) = (pair.server, pair.client);
     let code = CloseCode::INTERNAL;
-    let now = pair.world.now();
-    let node = pair.world.node(client);
-    node.close(now, pair.dialled, code, "").unwrap();
+    pair.client_closes(code);
     pair.world.send(server, pair.served, "late").unwrap();
     pair.world.run(10 * SECOND, silent);
     assert_eq!(pair.world.bodies(client), ["late"]);
@@ -117,12 +129,9 @@ fn a_message_that_crosses_both_sides_close_does_not_bring_the_client_back() {
     let mut pair = pair(23);
     let (server, client) = (pair.server, pair.client);
     let code = CloseCode::INTERNAL;
-    let now = pair.world.now();
-    let node = pair.world.node(client);
-    node.close(now, pair.dialled, code, "").unwrap();
+    pair.client_closes(code);
     pair.world.send(server, pair.served, "late").unwrap();
-    let node = pair.world.node(server);
-    node.close(now, pair.served, code, "").unwrap();
+    pair.server_closes(code);
     pair.world.run(10 * SECOND, silent);
     has_ended(&mut pair.world, client, pair.dialled, local(code));
     assert_eq!(pair.world.node(server).sessions().count(), 0);
@@ -134,9 +143,7 @@ fn a_request_that_crosses_a_close_is_lost_with_a_word() {
     let mut pair = pair(24);
     let (server, client) = (pair.server, pair.client);
     let code = CloseCode(1_001);
-    let now = pair.world.now();
-    let node = pair.world.node(server);
-    node.close(now, pair.served, code, "").unwrap();
+    pair.server_closes(code);
     let asked = pair.world.request(client, pair.dialled, b"late");
     pair.world.run(10 * SECOND, silent);
     assert_eq!(pair.world.bodies(server), ["late"]);
